@@ -1,0 +1,104 @@
+"""Between arrays and xarray. The only place that builds or reads xarray objects."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from skaimz.kernels import KernelSpec
+
+__all__ = ["draws_from", "draws_to_dataset", "to_tree"]
+
+CHAIN_AND_DRAW = ("chain", "draw")
+
+
+def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
+    """Read posterior draws into arrays of shape ``(n_chains, n_draws, ...)``.
+
+    Parameters
+    ----------
+    draws : mapping, xarray.Dataset, xarray.DataTree or an object with a ``posterior`` group
+        In a mapping, arrays with the draws of all chains on the leading axis; otherwise variables with dimensions
+        ``chain`` and ``draw``.
+    num_chains : int, default=1
+        Chains that the leading axis of a mapping's arrays holds one after the other.
+
+    Returns
+    -------
+    dict of str to array
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there are no draws, if one is 0-dimensional, or if their numbers differ.
+    """
+    if isinstance(draws, xr.DataTree):
+        draws = draws["posterior"] if "posterior" in draws.children else draws
+        draws = draws.to_dataset()
+    elif not isinstance(draws, Mapping) and hasattr(draws, "posterior"):
+        draws = draws.posterior
+        draws = draws.to_dataset() if isinstance(draws, xr.DataTree) else draws
+    if isinstance(draws, xr.Dataset):
+        return _from_dataset(draws)
+    if not isinstance(draws, Mapping):
+        raise TypeError(
+            "Posterior draws must be a mapping of site names to arrays, an xarray Dataset or DataTree, or an object "
+            f"with a `posterior` group, got {type(draws).__name__}."
+        )
+    arrays = {str(name): np.asarray(value) for name, value in draws.items()}
+    if not arrays:
+        raise ValueError("Posterior draws are empty: give an array of draws for each latent site.")
+    scalars = [name for name, array in arrays.items() if array.ndim == 0]
+    if scalars:
+        raise ValueError(f"Posterior draws of {scalars} are 0-dimensional: the leading axis must be the draws.")
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"Posterior draws differ in number: {lengths}.")
+    n_draws = next(iter(lengths.values()))
+    if n_draws == 0:
+        raise ValueError("Posterior draws are empty: their leading axis has length 0.")
+    if num_chains < 1 or n_draws % num_chains:
+        raise ValueError(f"{n_draws} posterior draws cannot be divided into `num_chains`={num_chains} chains.")
+    return {name: array.reshape(num_chains, -1, *array.shape[1:]) for name, array in arrays.items()}
+
+
+def _from_dataset(dataset: xr.Dataset) -> dict[str, np.ndarray]:
+    if not dataset.data_vars:
+        raise ValueError("Posterior draws are empty: the dataset has no variables.")
+    arrays = {}
+    for name, variable in dataset.data_vars.items():
+        if "draw" not in variable.dims:
+            raise ValueError(f"Posterior draws of {name!r} have no dimension 'draw', only {variable.dims}.")
+        if "chain" not in variable.dims:
+            variable = variable.expand_dims("chain")
+        arrays[str(name)] = variable.transpose(*CHAIN_AND_DRAW, ...).to_numpy()
+    if 0 in next(iter(arrays.values())).shape[:2]:
+        raise ValueError("Posterior draws are empty: a dimension has length 0.")
+    return arrays
+
+
+def draws_to_dataset(
+    arrays: Mapping[str, np.ndarray], spec: KernelSpec | None = None, attrs: Mapping[str, Any] | None = None
+) -> xr.Dataset:
+    """Build a dataset of arrays ``(n_chains, n_draws, ...)``, with the dimension names of a kernel's sites."""
+    named = {site.name: site.dims for site in spec.sites} if spec else {}
+    variables, sizes = {}, {}
+    for name, array in arrays.items():
+        dims = (*CHAIN_AND_DRAW, *named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2))))
+        variables[name] = (dims, array)
+        sizes.update(zip(dims, array.shape, strict=True))
+    return xr.Dataset(variables, {dim: np.arange(size) for dim, size in sizes.items()}, attrs)
+
+
+def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:
+    """Join datasets to a tree that says when and by what it was made."""
+    made = {
+        "created_at": datetime.now(UTC).isoformat(),
+        "creation_library": "skaimz",
+        "creation_library_version": version("skaimz"),
+    }
+    root = xr.Dataset(attrs=made | dict(attrs))
+    return xr.DataTree.from_dict({"/": root, **groups})

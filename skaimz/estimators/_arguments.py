@@ -1,0 +1,187 @@
+"""From what a user passes to what a kernel takes."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
+
+__all__ = ["RESERVED", "check_outcome", "column_positions", "kernel_inputs"]
+
+# Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
+RESERVED = frozenset(
+    [
+        "X",
+        "y",
+        "baseline",
+        "batch_size",
+        "condition",
+        "coverage",
+        "in_sample",
+        "intervention",
+        "n_samples",
+        "num_chains",
+        "num_samples",
+        "output_dir",
+        "progress",
+        "quantiles",
+        "random_state",
+        "return_datatree",
+        "return_sites",
+        "return_std",
+        "sample_weight",
+        "scenarios",
+        "shard_axis",
+        "store",
+    ]
+)
+SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "positive": lambda y: y > 0,
+    "nonnegative": lambda y: y >= 0,
+    "unit_interval": lambda y: (y >= 0) & (y <= 1),
+    "nonnegative_integer": lambda y: (y >= 0) & (y == np.floor(y)),
+    "positive_integer": lambda y: (y > 0) & (y == np.floor(y)),
+    "boolean": lambda y: (y == 0) | (y == 1),
+}
+
+
+def column_positions(
+    column_args: Mapping[str, Any] | None, n_features: int, feature_names: Sequence[str] | None
+) -> dict[str, list[int] | int]:
+    """Find the columns of X that hold kernel arguments.
+
+    Returns
+    -------
+    dict of str to int or list of int
+        For every kernel argument a position, or several where a list of columns was given.
+    """
+    if column_args is None:
+        return {}
+    if not isinstance(column_args, Mapping):
+        raise TypeError(f"`column_args` must map kernel arguments to columns of X, got {column_args!r}.")
+
+    def position(column: Any) -> int:
+        if isinstance(column, str):
+            if feature_names is None:
+                raise ValueError(f"`column_args` names column {column!r}, but X has no column names: give a position.")
+            if column not in feature_names:
+                raise ValueError(
+                    f"`column_args` names column {column!r}, which X does not have: {list(feature_names)}."
+                )
+            return list(feature_names).index(column)
+        if isinstance(column, bool) or not isinstance(column, int | np.integer):
+            raise TypeError(f"`column_args` must give columns by name or position, got {column!r}.")
+        if not -n_features <= column < n_features:
+            raise ValueError(f"`column_args` gives column {column}, but X has {n_features} columns.")
+        return int(column) % n_features
+
+    found: dict[str, list[int] | int] = {}
+    for name, columns in column_args.items():
+        found[name] = list(map(position, columns)) if isinstance(columns, list | tuple) else position(columns)
+    return found
+
+
+def kernel_inputs(
+    kernel: Callable,
+    X: np.ndarray,
+    arrays: Mapping[str, Any],
+    *,
+    param_input: str,
+    param_output: str,
+    row_arguments: Sequence[str] = (),
+) -> Inputs:
+    """Sort a kernel's arguments into rows, whole arrays and static values, and check them.
+
+    Parameters
+    ----------
+    kernel : callable
+    X : array of shape (n_rows, n_features)
+    arrays : dict
+        Arguments beyond X and y by name.
+    param_input, param_output : str
+    row_arguments : sequence of str, optional
+        Arguments that were row-aligned when the estimator was fitted, and must be so again.
+
+    Returns
+    -------
+    Inputs
+        Without the output.
+    """
+    parameters = {
+        name: parameter
+        for name, parameter in kernel_parameters(kernel).items()
+        if name not in (param_input, param_output)
+    }
+    open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    unknown = [name for name in arrays if name not in parameters and not open_ended]
+    if unknown:
+        raise TypeError(f"Unknown argument {unknown[0]!r}: beyond X and y the kernel takes {sorted(parameters)}.")
+    required = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.default is inspect.Parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+    ]
+    missing = [name for name in required if arrays.get(name) is None]
+    if missing:
+        raise TypeError(
+            f"Missing argument {missing[0]!r} of the kernel: pass `{missing[0]}=...`, or name a column of X in "
+            "`column_args`."
+        )
+    rows: dict[str, Any] = {param_input: X}
+    whole: dict[str, Any] = {}
+    static: list[tuple[str, Any]] = []
+    for name, value in sorted(arrays.items()):
+        if value is None:
+            continue
+        if isinstance(value, str | bytes | bool | int | float | np.generic):
+            static.append((name, value.item() if isinstance(value, np.generic) else value))
+            continue
+        array = _numeric(name, value, X.dtype)
+        if array.ndim == 0:
+            static.append((name, array.item()))
+        elif len(array) == len(X):
+            rows[name] = array
+        elif name in row_arguments:
+            raise ValueError(f"Argument {name!r} has {len(array)} rows, but X has {len(X)}.")
+        else:
+            whole[name] = array
+    return Inputs(rows, whole, tuple(static))
+
+
+def _numeric(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
+    """Return an argument as an array of X's precision."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"Argument {name!r} is not an array: its parts have unequal lengths.") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Argument {name!r} must be numeric, got an array of type {array.dtype}. Encode categories as integers."
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise ValueError(f"Argument {name!r} contains NaN or infinity.")
+        return array.astype(dtype, copy=False)
+    return array
+
+
+def check_outcome(y: np.ndarray, spec: KernelSpec) -> np.ndarray:
+    """Check an outcome against the kernel's output site and give it the site's kind of numbers."""
+    site: Site = spec[spec.output]
+    if y.shape[1:] != site.event_shape:
+        expected = "".join(f", {size}" for size in site.event_shape) or ","
+        what = "y should be a 1d array" if not site.event_shape else "y has the wrong shape"
+        raise ValueError(
+            f"{what}, got an array of shape {y.shape} instead: the kernel's output site {site.name!r} has the shape "
+            f"(n_rows{expected})."
+        )
+    if site.support is not None and not SUPPORT_CHECKS[site.support](y).all():
+        raise ValueError(
+            f"y has values outside the support of the kernel's output {site.name!r}, a {site.law} law: they must be "
+            f"{site.support.replace('_', ' ')}."
+        )
+    if np.issubdtype(site.dtype, np.integer):
+        return y.astype(np.int32)
+    return y

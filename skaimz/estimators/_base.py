@@ -1,0 +1,538 @@
+"""What both estimators share: fitting, posterior draws, persistence and description."""
+
+import contextlib
+import json
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+import jax
+import numpy as np
+import pandas as pd
+import xarray as xr
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+
+from skaimz import inference, sampling
+from skaimz.datatree import draws_from, draws_to_dataset, to_tree
+from skaimz.estimators._arguments import RESERVED, check_outcome, column_positions, kernel_inputs
+from skaimz.estimators._posterior import match_draws
+from skaimz.inference import FitResult
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
+
+__all__ = ["ImpactEstimator"]
+
+FLOATS = {"float32": np.float32, "float64": np.float64}
+
+
+class ImpactEstimator(BaseEstimator):
+    """Base of the estimators over NumPyro kernels."""
+
+    _default_kernel: Any
+
+    def __init__(
+        self,
+        kernel: Callable | None = None,
+        *,
+        param_input: str = "X",
+        param_output: str = "y",
+        column_args: Mapping[str, Any] | None = None,
+        inference: Any = "svi",
+        posterior: Any = None,
+        dtype: str | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ):
+        self.kernel = kernel
+        self.param_input = param_input
+        self.param_output = param_output
+        self.column_args = column_args
+        self.inference = inference
+        self.posterior = posterior
+        self.dtype = dtype
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # Fitting
+
+    def fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
+        """Infer the posterior of the kernel's latent sites.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Input; float32 stays float32, everything else becomes float64.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Outcome, in the shape of the kernel's output site.
+        sample_weight : array-like of shape (n_rows,), optional
+            Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all.
+        **arrays : array or scalar
+            The kernel's further arguments by name. Arrays whose first axis has ``n_rows`` entries are row-aligned,
+            other arrays are passed whole, scalars and strings are constants of the program.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError, TypeError
+            If the kernel, a parameter or the data cannot be used. The estimator is then left as it was.
+
+        Warns
+        -----
+        FitWarning
+            If the result should not be trusted; see :mod:`skaimz.exceptions`.
+        """
+        with self._unchanged_on_error():
+            self._fit(X, y, sample_weight, arrays)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any]) -> None:
+        self._check_parameters()
+        settings = inference.resolve_inference(self.inference)
+        X, y = self._check_X_y(X, y)
+        weight = None
+        if sample_weight is not None:
+            weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+            if not weight.any():
+                raise ValueError("`sample_weight` is zero for every row: nothing is left to fit.")
+        self.seed_ = _seed_of(self.random_state)
+        with self._precision(X.dtype):
+            X, arrays = self._split_columns(X, arrays)
+            self.kernel_ = self._make_kernel(X, y, weight)
+            traced, numbers, inputs = self._trace(X, arrays, row_arguments=())
+            self.kernel_spec_ = traced.spec
+            self.arguments_ = _describe_inputs(inputs)
+            if self.posterior is None:
+                y = self._check_outcome(y, traced.spec)
+                inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
+                result = inference.fit(traced, numbers, inputs, weight, settings, self.seed_, verbose=self.verbose)
+            else:
+                self._check_outcome(y, traced.spec)
+                draws = match_draws(draws_from(self.posterior), traced.spec)
+                result = FitResult("injected", draws, n_rows=len(X))
+        self.fit_result_ = result
+        self.posterior_ = result.draws
+
+    @contextlib.contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _check_parameters(self) -> None:
+        for name in ("param_input", "param_output"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"`{name}` must be a string, got {getattr(self, name)!r}.")
+        if self.dtype is not None and self.dtype not in FLOATS:
+            raise ValueError(f"`dtype` must be None, 'float32' or 'float64', got {self.dtype!r}.")
+        if not isinstance(self.verbose, int | np.integer) or self.verbose < 0:
+            raise ValueError(f"`verbose` must be a non-negative integer, got {self.verbose!r}.")
+        if self.kernel is not None:
+            check_signature(self.kernel, self.param_input, self.param_output, RESERVED)
+        elif self.posterior is not None:
+            raise ValueError(
+                "`posterior` needs a `kernel`: the default kernel is scaled to its training data, which draws from "
+                "elsewhere do not know."
+            )
+
+    def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
+        if y.ndim == 2 and y.shape[1] == 1 and not spec[spec.output].event_shape:
+            y = column_or_1d(y, warn=True)
+        return check_outcome(y, spec)
+
+    def _make_kernel(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> Callable:
+        if self.kernel is not None:
+            return clone(self.kernel, safe=False)
+        if (self.param_input, self.param_output) != ("X", "y"):
+            raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
+        y = column_or_1d(y, warn=True)
+        return self._default_kernel.of({"X": X, "y": y}, weight, len(getattr(self, "classes_", ())))
+
+    def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
+        """Return kernel arguments that the estimator itself knows."""
+        return {}
+
+    # Inputs
+
+    def _precision(self, dtype: np.dtype) -> Any:
+        """Return a context in which JAX computes in the precision of ``dtype``; nothing is set globally."""
+        return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+    def _cast(self, X: np.ndarray) -> np.ndarray:
+        return X if self.dtype is None else X.astype(FLOATS[self.dtype], copy=False)
+
+    def _split_columns(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Take the kernel's arguments that are columns of X out of it; arguments given by name come first."""
+        names = getattr(self, "feature_names_in_", None)
+        positions = column_positions(self.column_args, X.shape[1], None if names is None else list(names))
+        if not positions:
+            return X, dict(arrays)
+        taken = {i for columns in positions.values() for i in np.atleast_1d(columns).tolist()}
+        if len(taken) == X.shape[1]:
+            raise ValueError("`column_args` takes every column of X, so that none is left for the kernel's input.")
+        columns = {name: X[:, where] for name, where in positions.items()}
+        return np.delete(X, sorted(taken), axis=1), {**columns, **arrays}
+
+    def _trace(
+        self, X: np.ndarray, arrays: Mapping[str, Any], row_arguments: Sequence[str] = ()
+    ) -> tuple[TracedKernel, dict[str, Any], Inputs]:
+        """Sort and check the kernel's arguments, and trace it on them."""
+        kernel = getattr(self, "kernel_", self.kernel)
+        inputs = kernel_inputs(
+            kernel,
+            X,
+            {**self._extra_arguments(kernel), **arrays},
+            param_input=self.param_input,
+            param_output=self.param_output,
+            row_arguments=row_arguments,
+        )
+        try:
+            traced, numbers = trace_kernel(kernel, inputs, self.param_input, self.param_output)
+        except Exception as error:
+            short = {name: len(array) for name, array in inputs.whole.items()}
+            if short:
+                error.add_note(
+                    f"X has {len(X)} rows. These arguments have another length, and were passed whole: {short}."
+                )
+            raise
+        if traced.spec[traced.spec.output].row_axis is None:
+            raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
+        return traced, numbers, inputs
+
+    def _prepare(self, X: Any, arrays: Mapping[str, Any]) -> tuple[TracedKernel, sampling.Posterior, Inputs, int]:
+        """Check new rows, and return all that the sampling core needs for them."""
+        row_arguments = getattr(self, "arguments_", {}).get("rows", ())
+        traced, numbers, inputs = self._trace(*self._split_columns(X, arrays), row_arguments)
+        spec = traced.spec
+        draws, params, seed = self._fitted_state(spec)
+        n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self._n_draws())
+        local = {site.name for site in spec.local_latents}
+        floats = X.dtype
+        posterior = sampling.Posterior(
+            numbers,
+            {name: _as_float(value, floats) for name, value in params.items()},
+            {
+                name: _as_float(draw.reshape(-1, *draw.shape[2:]), floats)
+                for name, draw in draws.items()
+                if name not in local
+            },
+            n_chains * n_draws,
+        )
+        return traced, posterior, inputs, seed
+
+    def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict, int]:
+        if hasattr(self, "fit_result_"):
+            params = {site.name for site in spec.sites if site.kind == "param"}
+            found = {name: value for name, value in self.fit_result_.params.items() if name in params}
+            return self.posterior_, found, self.seed_
+        draws = getattr(self, "posterior_", None)
+        if draws is None:
+            draws = draws_from(self.posterior)
+        return match_draws(draws, spec), {}, getattr(self, "seed_", 0)
+
+    def _n_draws(self) -> int:
+        settings = inference.resolve_inference(self.inference)
+        return settings.num_samples
+
+    def _check_rows(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "posterior_") or self.posterior is not None
+
+    # Draws
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = None, **arrays: Any) -> np.ndarray:
+        """Draw outcomes from the posterior predictive.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        n_samples : int, default=1
+            Outcomes a row. Up to the number of posterior draws, each comes from another draw.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call; the estimator's own where None, so that two calls agree.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        array of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
+        """
+        X = self._check_rows(X)
+        if not isinstance(n_samples, int | np.integer) or isinstance(n_samples, bool) or n_samples < 1:
+            raise ValueError(f"`n_samples` must be a positive integer, got {n_samples!r}.")
+        with self._precision(X.dtype):
+            traced, posterior, inputs, seed = self._prepare(X, arrays)
+            seed = seed if random_state is None else _seed_of(random_state)
+            rng = np.random.default_rng(seed)
+            chosen = rng.permutation(posterior.n_draws)[:n_samples]
+            if n_samples > posterior.n_draws:
+                chosen = rng.integers(posterior.n_draws, size=n_samples)
+            draws = {name: draw[chosen] for name, draw in posterior.draws.items()}
+            posterior = posterior._replace(draws=draws, n_draws=int(n_samples))
+            return self._label_outcomes(sampling.outcomes(traced, posterior, inputs, seed))
+
+    def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
+        return outcomes
+
+    def set_posterior_sample(self, draws: Any, num_chains: int = 1) -> Self:
+        """Take posterior draws that were made elsewhere; the estimator then counts as fitted.
+
+        Parameters
+        ----------
+        draws : mapping, xarray.Dataset, xarray.DataTree or an object with a ``posterior`` group
+            In a mapping of site names to arrays the leading axis is the draws of all chains; xarray objects have the
+            dimensions ``chain`` and ``draw``.
+        num_chains : int, default=1
+            Chains that the leading axis of a mapping's arrays holds one after the other.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the draws are empty, 0-dimensional or unequal in number, or do not fit the kernel's sites.
+
+        Warns
+        -----
+        PosteriorWarning
+            If the output site is among them, a latent site is missing, or a site is not the kernel's.
+        """
+        with self._unchanged_on_error():
+            if not hasattr(self, "kernel_"):
+                self._check_parameters()
+                if self.kernel is None:
+                    raise ValueError("`set_posterior_sample` needs a `kernel`, or a fitted default one.")
+            arrays = draws_from(draws, num_chains)
+            if hasattr(self, "kernel_spec_"):
+                arrays = match_draws(arrays, self.kernel_spec_)
+                params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
+                self.fit_result_ = FitResult("injected", arrays, params)
+            else:
+                self.seed_ = _seed_of(self.random_state)
+            self.posterior_ = arrays
+        return self
+
+    def sample_posterior(self, num_samples: int = 1000, *, random_state: Any = None) -> xr.DataTree:
+        """Take fresh draws from the fitted inference state.
+
+        Variational guides are drawn from anew; Markov chains go on from where they ended.
+
+        Parameters
+        ----------
+        num_samples : int, default=1000
+            Draws to take, from each chain for MCMC.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call, for variational guides; the estimator's own where None.
+
+        Returns
+        -------
+        xarray.DataTree
+            With a ``posterior`` group, whose variables have the dimensions ``chain`` and ``draw``. The estimator's own
+            draws stay; hand these to ``set_posterior_sample`` to use them.
+        """
+        check_is_fitted(self)
+        if getattr(self, "fit_result_", None) is None or not self.fit_result_.state:
+            raise ValueError(
+                "`sample_posterior` needs an inference state, and these posterior draws were made elsewhere. Call "
+                "`fit` without `posterior`."
+            )
+        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
+            raise ValueError(f"`num_samples` must be a positive integer, got {num_samples!r}.")
+        result = self.fit_result_
+        settings = inference.resolve_inference(self.inference)
+        spec = self.kernel_spec_
+        seed = self.seed_ if random_state is None else _seed_of(random_state)
+        with self._precision(result.data["rows"][spec.input].dtype):
+            inputs = _abstract_inputs(self.arguments_, result.n_rows)
+            traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
+            draws = inference.resume(traced, result, settings, seed, int(num_samples), verbose=self.verbose)
+        return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
+
+    # Description and persistence
+
+    def describe(self) -> pd.DataFrame:
+        """Tell what the kernel consists of.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for every argument and site of the kernel, with its kind, law, shape, dimensions, and the number of
+            chains and draws that the posterior holds of it.
+        """
+        check_is_fitted(self, "kernel_spec_")
+        spec = self.kernel_spec_
+        records = []
+        for name in kernel_parameters(self.kernel_):
+            role = {spec.input: "input", spec.output_parameter: "outcome"}.get(name, "argument")
+            by_row = name in self.arguments_["rows"] or name == spec.output_parameter
+            records.append({"name": name, "kind": role, "dims": "rows, ..." if by_row else ""})
+        for site in spec.sites:
+            shape = tuple("n_rows" if size is None else size for size in site.shape)
+            record = {"name": site.name, "kind": site.kind, "law": site.law or "", "shape": _bracketed(shape)}
+            draws = self.posterior_.get(site.name)
+            if draws is not None:
+                record["draws"] = f"{draws.shape[0]} x {draws.shape[1]}"
+            records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
+        columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
+        return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
+
+    def to_datatree(self) -> xr.DataTree:
+        """Return posterior draws and all else that prediction needs, as data without code.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups ``posterior``, ``sample_stats`` (where there are any), ``params`` and ``numbers``. It can
+            be written with ``to_netcdf`` or ``to_zarr`` and be read back by :meth:`from_datatree`.
+        """
+        check_is_fitted(self, "kernel_spec_")
+        spec, result = self.kernel_spec_, self.fit_result_
+        groups = {"posterior": draws_to_dataset(self.posterior_, spec)}
+        if result.sample_stats:
+            groups["sample_stats"] = draws_to_dataset(result.sample_stats)
+        elif result.losses is not None:
+            groups["sample_stats"] = xr.Dataset({"loss": ("step", result.losses)})
+        params = {site.name: result.params[site.name] for site in spec.sites if site.kind == "param"}
+        groups["params"] = _plain_dataset(params)
+        groups["numbers"] = _plain_dataset(self.kernel_.get_params() if self.kernel is None else {})
+        attrs = {
+            "estimator": type(self).__name__,
+            "default_kernel": int(self.kernel is None),
+            "seed": self.seed_,
+            "n_rows": result.n_rows,
+            "n_features_in": self.n_features_in_,
+            "arguments": json.dumps(self.arguments_),
+            "parameters": json.dumps({name: getattr(self, name) for name in _SAVED_PARAMETERS}),
+            "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
+        }
+        return to_tree(groups, attrs | self._saved_attrs())
+
+    def _saved_attrs(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_datatree(cls, kernel: Callable | None, tree: xr.DataTree) -> Self:
+        """Rebuild a fitted estimator from its data and its kernel.
+
+        Parameters
+        ----------
+        kernel : callable or None
+            The kernel that the draws belong to; None for the default one.
+        tree : xarray.DataTree
+            What :meth:`to_datatree` returned, possibly written to netCDF or Zarr and opened again.
+
+        Returns
+        -------
+        estimator
+            Predicts as the original does, to the bit. It has no inference state, so ``sample_posterior`` is refused.
+        """
+        attrs = tree.attrs
+        if attrs.get("estimator") != cls.__name__:
+            raise ValueError(f"The tree holds a {attrs.get('estimator')!r}, not a {cls.__name__!r}.")
+        if bool(attrs["default_kernel"]) != (kernel is None):
+            raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
+        self = cls(kernel, **json.loads(attrs["parameters"]))
+        self._check_parameters()
+        numbers = {str(n): v.to_numpy() for n, v in tree["numbers"].data_vars.items()}
+        self.kernel_ = clone(kernel, safe=False) if kernel is not None else cls._default_kernel(**numbers)
+        self.seed_ = int(attrs["seed"])
+        self.n_features_in_ = int(attrs["n_features_in"])
+        self.arguments_ = json.loads(attrs["arguments"])
+        names = json.loads(attrs["feature_names_in"])
+        if names:
+            self.feature_names_in_ = np.asarray(names, dtype=object)
+        self._restore_attrs(attrs)
+        params = {str(n): v.to_numpy() for n, v in tree["params"].data_vars.items()}
+        n_rows = int(attrs["n_rows"])
+        inputs = _abstract_inputs(self.arguments_, n_rows)
+        with self._precision(inputs.rows[self.param_input].dtype):
+            traced, _ = trace_kernel(self.kernel_, inputs, self.param_input, self.param_output)
+        self.kernel_spec_ = traced.spec
+        self.posterior_ = draws_from(tree)
+        self.fit_result_ = FitResult("injected", self.posterior_, params, n_rows=n_rows)
+        return self
+
+    def _restore_attrs(self, attrs: Mapping[str, Any]) -> None:
+        pass
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self.kernel is not None and not _pickles_by_value():
+            try:
+                pickle.dumps(self.kernel)
+            except Exception as error:
+                raise pickle.PicklingError(
+                    f"The kernel {self.kernel!r} cannot be pickled because it is not importable by name: use cloudpickle, "
+                    "or define the kernel at the top level of a module."
+                ) from error
+        return super().__reduce_ex__(protocol)
+
+
+_SAVED_PARAMETERS = ("param_input", "param_output", "column_args", "dtype", "verbose")
+
+
+def _pickles_by_value() -> bool:
+    """Whether the pickling under way can take functions by value: cloudpickle, dill, or a copy in memory."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").rpartition(".")[2] in ("cloudpickle", "_dill", "copy"):
+            return True
+        frame = frame.f_back  # type: ignore[assignment]
+    return False
+
+
+def _describe_inputs(inputs: Inputs) -> dict[str, Any]:
+    """Describe a kernel's arguments in plain data, from which it can be traced again."""
+    rows = {name: [list(array.shape[1:]), array.dtype.name] for name, array in inputs.rows.items()}
+    whole = {name: [list(array.shape), array.dtype.name] for name, array in inputs.whole.items()}
+    return {"rows": rows, "whole": whole, "static": dict(inputs.static)}
+
+
+def _abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
+    def array(shape: Sequence[int], dtype: str) -> np.ndarray:
+        return np.broadcast_to(np.zeros((), dtype), shape)  # takes no memory
+
+    rows = {name: array((n_rows, *shape), dtype) for name, (shape, dtype) in described["rows"].items()}
+    whole = {name: array(shape, dtype) for name, (shape, dtype) in described["whole"].items()}
+    return Inputs(rows, whole, tuple(sorted(described["static"].items())))
+
+
+def _seed_of(random_state: Any) -> int:
+    """Reduce any source of randomness to one integer below 2**32."""
+    if isinstance(random_state, jax.Array):
+        is_key = jax.dtypes.issubdtype(random_state.dtype, jax.dtypes.prng_key)
+        words = np.asarray(jax.random.key_data(random_state) if is_key else random_state).ravel()
+        return int(np.random.SeedSequence(words.tolist()).generate_state(1)[0]) if words.any() else 0
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**32:
+            raise ValueError(f"`random_state` must lie between 0 and 2**32 - 1, got {random_state}.")
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))
+
+
+def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
+
+
+def _bracketed(shape: Sequence[Any]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _plain_dataset(arrays: Mapping[str, Any]) -> xr.Dataset:
+    shaped = {name: np.asarray(value) for name, value in arrays.items()}
+    return xr.Dataset({n: (tuple(f"{n}_dim_{i}" for i in range(a.ndim)), a) for n, a in shaped.items()})

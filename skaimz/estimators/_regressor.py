@@ -1,0 +1,209 @@
+"""The regressor."""
+
+import numbers
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.validation import validate_data
+
+from skaimz import sampling
+from skaimz.estimators._base import ImpactEstimator
+from skaimz.exceptions import OutputWarning, SpeedWarning
+from skaimz.kernels.default import LinearRegression
+
+__all__ = ["NumPyroImpactRegressor"]
+
+
+class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
+    """Bayesian regression with any NumPyro model.
+
+    Parameters
+    ----------
+    kernel : callable, optional
+        A NumPyro model ``kernel(X, y=None, *, ...)`` whose output site observes ``y`` through ``obs=``: a function, a
+        ``functools.partial``, a handler-wrapped function, or an object with ``__call__``, ``get_params`` and
+        ``set_params``, whose numbers can then be searched as ``kernel__<name>``. None stands for a weakly informative
+        linear regression.
+    param_input, param_output : str, default="X", "y"
+        Names of the kernel's parameters for the input and the outcome.
+    column_args : dict, optional
+        Columns of X, by name or position (or lists of them), that hold further arguments of the kernel. They do not
+        reach the kernel's X.
+    inference : str, SVI, MCMC or NumPyro object, default="svi"
+        ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
+        ``SVI`` or ``MCMC`` object, which is read as a recipe.
+    posterior : mapping, Dataset or DataTree, optional
+        Posterior draws made elsewhere, as in :meth:`set_posterior_sample`. Nothing is then inferred.
+    dtype : {"float32", "float64"}, optional
+        Precision of all arithmetic; that of X where None.
+    random_state : int, RandomState, JAX key or None, default=None
+        Source of the one seed that decides every random number.
+    verbose : int, default=0
+        Show a progress bar where positive.
+
+    Attributes
+    ----------
+    posterior_ : dict of str to array of shape (n_chains, n_draws, ...)
+        Posterior draws of the latent sites.
+    fit_result_ : FitResult
+        Parameters, losses, sampler statistics and diagnostics; plain arrays only.
+    kernel_ : callable
+        The kernel that was fitted.
+    kernel_spec_ : KernelSpec
+        Its sites, found by abstract tracing.
+    arguments_ : dict
+        Shapes and types of its arguments, and the values of static ones.
+    seed_ : int
+        The seed that ``random_state`` gave.
+    n_features_in_ : int
+        Number of columns of X.
+    feature_names_in_ : array of str
+        Names of the columns, where X had any.
+
+    See Also
+    --------
+    NumPyroImpactClassifier : The same for classes.
+
+    Notes
+    -----
+    ``predict`` is deterministic: it averages the conditional mean of the output site over posterior draws, rather than
+    random outcomes. Only a law without a closed mean is averaged over outcomes, and then every row sees the same
+    random numbers, so that its prediction does not depend on other rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> model.predict(X[:1]).shape
+    (1,)
+    >>> model.score(X, y) > 0.99
+    True
+    """
+
+    _default_kernel = LinearRegression
+
+    def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True, ensure_min_samples=1
+        )
+        X = self._cast(X)
+        return X, y.astype(X.dtype, copy=False)
+
+    def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:
+        """Return the posterior predictive mean.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        return_std : bool, default=False
+            Also return the posterior predictive standard deviation, which includes the outcome's noise: by the law of
+            total variance, the mean of conditional variances plus the variance of conditional means.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        mean : array of shape (n_rows,) or (n_rows, n_outputs)
+        std : array of the same shape
+            Only with ``return_std=True``.
+        """
+        X = self._check_rows(X)
+        with self._precision(X.dtype):
+            traced, posterior, inputs, seed = self._prepare(X, arrays)
+            _warn_of_mixing(traced.spec)
+            mean, variance = sampling.moments(traced, posterior, inputs, seed)
+        if not np.isfinite(mean).all():
+            warnings.warn(
+                f"{np.count_nonzero(~np.isfinite(mean))} predictions are not finite: the output has no finite mean "
+                "for some posterior draws. Use `predict_quantiles`.",
+                OutputWarning,
+                stacklevel=2,
+            )
+        return (mean, np.sqrt(variance)) if return_std else mean
+
+    def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Any) -> np.ndarray:
+        """Return quantiles of the posterior predictive, from one outcome for each posterior draw.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        quantiles : sequence of float, default=(0.05, 0.5, 0.95)
+            Probabilities between 0 and 1.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        array of shape (n_rows, n_quantiles) or (n_rows, n_outputs, n_quantiles)
+        """
+        levels = _check_probabilities("quantiles", quantiles, closed=True)
+        X = self._check_rows(X)
+        with self._precision(X.dtype):
+            traced, posterior, inputs, seed = self._prepare(X, arrays)
+            _warn_of_mixing(traced.spec)
+            return sampling.outcome_quantiles(traced, posterior, inputs, seed, levels)
+
+    def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:
+        """Return equal-tailed intervals of the posterior predictive.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        coverage : float or sequence of float, default=0.9
+            Probability that an interval holds the outcome.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        array of shape (n_rows, 2), or (n_rows, 2, n_levels) for a sequence
+            Lower and upper ends. Outputs with several values a row have their axis after the rows.
+        """
+        one = isinstance(coverage, numbers.Real)
+        levels = np.asarray(_check_probabilities("coverage", [coverage] if one else coverage, closed=False))
+        tails = (1 - levels) / 2
+        found = self.predict_quantiles(X, np.concatenate([tails, 1 - tails]).tolist(), **arrays)
+        intervals = found.reshape(*found.shape[:-1], 2, len(levels))
+        return intervals[..., 0] if one else intervals
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
+        """Return the coefficient of determination of :meth:`predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        sample_weight : array-like of shape (n_rows,), optional
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        float
+        """
+        return float(r2_score(y, self.predict(X, **arrays), sample_weight=sample_weight))
+
+
+def _warn_of_mixing(spec: Any) -> None:
+    if spec.rows_mix is not None:
+        warnings.warn(
+            f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
+            SpeedWarning,
+            stacklevel=3,
+        )
+
+
+def _check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
+    levels = np.atleast_1d(np.asarray(values, dtype=float))
+    inside = (levels >= 0) & (levels <= 1) if closed else (levels > 0) & (levels < 1)
+    if levels.ndim != 1 or len(levels) == 0 or not inside.all():
+        raise ValueError(f"`{name}` must be one or more probabilities between 0 and 1, got {values!r}.")
+    return levels.tolist()

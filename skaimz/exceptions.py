@@ -1,0 +1,60 @@
+"""Warnings of skaimz, one class a cause, so that each can be silenced alone.
+
+Errors are Python's and scikit-learn's own: ``ValueError``, ``TypeError`` and
+:class:`sklearn.exceptions.NotFittedError`.
+"""
+
+from sklearn.exceptions import ConvergenceWarning
+
+__all__ = [
+    "DivergenceWarning",
+    "EffectiveSampleSizeWarning",
+    "FitWarning",
+    "LocalGuideWarning",
+    "NonFiniteLossWarning",
+    "OutputWarning",
+    "PosteriorWarning",
+    "RHatWarning",
+    "SpeedWarning",
+    "UnsettledLossWarning",
+]
+
+
+class FitWarning(ConvergenceWarning):
+    """A fit ended, but its result should not be trusted as it is."""
+
+
+class NonFiniteLossWarning(FitWarning):
+    """The loss of a variational fit was infinite or not a number."""
+
+
+class UnsettledLossWarning(FitWarning):
+    """The loss of a variational fit was still falling at its last step."""
+
+
+class DivergenceWarning(FitWarning):
+    """Some Hamiltonian trajectories diverged."""
+
+
+class RHatWarning(FitWarning):
+    """Chains disagree: the split r-hat of some latent exceeds 1.01."""
+
+
+class EffectiveSampleSizeWarning(FitWarning):
+    """Draws are so correlated that few of them count."""
+
+
+class LocalGuideWarning(FitWarning):
+    """Minibatches are used with a guide that has parameters for each row."""
+
+
+class OutputWarning(UserWarning):
+    """What is returned is not quite what was asked for."""
+
+
+class PosteriorWarning(OutputWarning):
+    """Injected draws and the kernel's latent sites do not match."""
+
+
+class SpeedWarning(UserWarning):
+    """The answer is right, but a slower way had to be taken."""

@@ -1,0 +1,89 @@
+"""Training data as the compiled fits see them: rows padded to a bucket, and a weight for each."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpyro.primitives import Messenger
+
+from skaimz.kernels import KernelSpec, TracedKernel
+
+__all__ = ["Data", "bucket", "pad_rows", "weighted_model"]
+
+
+class Data(NamedTuple):
+    """Arrays of a fit.
+
+    Attributes
+    ----------
+    numbers : dict
+        The kernel's numeric hyperparameters.
+    rows : dict of str to array
+        Row-aligned arguments, the output among them.
+    whole : dict of str to array
+    weight : array of shape (n_rows,) or None
+        Factor on the log-likelihood of each row; None where every row counts once and none is padding.
+    """
+
+    numbers: dict[str, Any]
+    rows: dict[str, Any]
+    whole: dict[str, Any]
+    weight: Any
+
+
+def bucket(n_rows: int) -> int:
+    """Return the padded number of rows: few enough values that folds share one, near enough to cost little.
+
+    Powers of two up to 1024, and eight steps to each power of two beyond.
+    """
+    power = max(4, math.ceil(math.log2(n_rows)))
+    step = 2**power if power <= 10 else 2 ** (power - 4)
+    return -(-n_rows // step) * step
+
+
+def pad_rows(array: np.ndarray, n_rows: int) -> np.ndarray:
+    """Lengthen an array with copies of its first row, which is a valid one."""
+    missing = n_rows - len(array)
+    return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array
+
+
+class _Weighted(Messenger):
+    """Multiply the log density of row-aligned sites by a weight for each row."""
+
+    def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None):
+        super().__init__(fn)
+        self.spec = spec
+        self.by_kind = {"latent": latent, "output": observed, "observed": observed}
+        self.sites = {site.name: site for site in spec.sites if site.rows_are_batched}
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        site = self.sites.get(msg["name"]) if msg["type"] == "sample" else None
+        weight = None if site is None else self.by_kind.get(site.kind)
+        if site is None or weight is None:
+            return
+        after = len(site.shape) - site.event_dim - site.row_axis - 1
+        weight = weight.reshape(weight.shape + (1,) * after)
+        msg["scale"] = weight if msg["scale"] is None else msg["scale"] * weight
+
+
+def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., Any]:
+    """Return the kernel as a model of ``Data``'s fields, with its rows weighted.
+
+    ``present`` is the factor on row-aligned latent sites in a minibatch.
+    """
+
+    def model(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any) -> Any:
+        weighted = _Weighted(traced.model, traced.spec, weight, present)
+        return weighted(numbers, rows, whole)
+
+    return model
+
+
+def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -> Callable[..., Any]:
+    """Return a guide function, written for the kernel's arguments, as one of ``Data``'s fields."""
+
+    def wrapped(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any) -> Any:
+        return _Weighted(guide, traced.spec, None, present)(**rows, **whole, **dict(traced.static))
+
+    return wrapped

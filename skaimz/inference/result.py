@@ -1,0 +1,71 @@
+"""What a fit leaves behind: plain arrays only, so that it can be pickled, memory-mapped and sent anywhere."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+__all__ = ["FitResult", "pack_state", "unpack_state"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Result of an inference.
+
+    Attributes
+    ----------
+    method : {"svi", "mcmc"}
+    draws : dict of str to array of shape (n_chains, n_draws, ...)
+        Posterior draws of the latent sites.
+    params : dict of str to array
+        Values of the ``param`` sites of kernel and guide; empty for MCMC.
+    losses : array of shape (n_steps,) or None
+        Loss at every step; None for MCMC.
+    sample_stats : dict of str to array of shape (n_chains, n_draws)
+        Statistics of the sampler, by ArviZ's names; empty for SVI.
+    diagnostics : dict of str to number or dict
+        ``loss_final``, ``loss_is_finite`` and ``loss_is_settled`` for SVI; ``r_hat`` and ``ess`` by site (the worst of
+        its elements) and ``num_divergences`` for MCMC.
+    state : tuple of array
+        The inference state, from which ``sample_posterior`` goes on.
+    data : dict of str to dict of array, or array
+        What of the training data the state needs to go on.
+    n_rows : int
+        Number of training rows.
+    """
+
+    method: str
+    draws: dict[str, np.ndarray]
+    params: dict[str, np.ndarray] = field(default_factory=dict)
+    losses: np.ndarray | None = None
+    sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+    state: tuple[np.ndarray, ...] = ()
+    data: dict[str, Any] = field(default_factory=dict)
+    n_rows: int = 0
+
+
+def pack_state(state: Any) -> tuple[np.ndarray, ...]:
+    """Reduce a state of any structure to its arrays; keys become their data."""
+    return tuple(np.asarray(_raw(leaf)) for leaf in jax.tree.leaves(state))
+
+
+def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
+    """Rebuild a state from its arrays and an abstract state of its structure."""
+    leaves, structure = jax.tree.flatten(like)
+    restored = [
+        jax.random.wrap_key_data(array) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else array
+        for array, leaf in zip(arrays, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, restored)
+
+
+def to_numpy(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return writable copies of arrays on the host."""
+    return {name: np.array(array) for name, array in arrays.items()}
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf

@@ -1,0 +1,312 @@
+"""How posterior draws are to be made: plain settings, validated when a fit begins."""
+
+import copy
+import dataclasses
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpyro.infer
+import numpyro.optim
+from numpyro.infer import autoguide
+from numpyro.infer.elbo import ELBO
+
+__all__ = ["MCMC", "SVI", "resolve_inference"]
+
+GUIDES: dict[str, type[autoguide.AutoGuide]] = {
+    "auto_normal": autoguide.AutoNormal,
+    "auto_diagonal_normal": autoguide.AutoDiagonalNormal,
+    "auto_multivariate_normal": autoguide.AutoMultivariateNormal,
+    "auto_lowrank": autoguide.AutoLowRankMultivariateNormal,
+    "auto_laplace": autoguide.AutoLaplaceApproximation,
+    "auto_delta": autoguide.AutoDelta,
+    "auto_iaf": autoguide.AutoIAFNormal,
+    "auto_bnaf": autoguide.AutoBNAFNormal,
+}
+OPTIMISERS: dict[str, Callable] = {
+    "adam": numpyro.optim.Adam,
+    "clipped_adam": numpyro.optim.ClippedAdam,
+    "adagrad": numpyro.optim.Adagrad,
+    "rmsprop": numpyro.optim.RMSProp,
+    "sgd": numpyro.optim.SGD,
+}
+LOSSES: dict[str, type[ELBO]] = {
+    "trace_elbo": numpyro.infer.Trace_ELBO,
+    "trace_mean_field_elbo": numpyro.infer.TraceMeanField_ELBO,
+    "trace_graph_elbo": numpyro.infer.TraceGraph_ELBO,
+}
+SAMPLERS: dict[str, type[numpyro.infer.HMC]] = {"nuts": numpyro.infer.NUTS, "hmc": numpyro.infer.HMC}
+CHAIN_METHODS = ("vectorized", "parallel", "sequential")
+
+
+class _Parameters:
+    """scikit-learn's parameter protocol for a dataclass of settings."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the settings by name.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Taken for scikit-learn's sake; settings hold no settings.
+
+        Returns
+        -------
+        dict
+        """
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def set_params(self, **params: Any) -> Self:
+        """Replace settings by name.
+
+        Parameters
+        ----------
+        **params : object
+            New values.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If a name is not one of the settings.
+        """
+        for name, value in params.items():
+            if name not in self.get_params():
+                raise ValueError(
+                    f"Invalid parameter {name!r} for {type(self).__name__}. Valid parameters are: "
+                    f"{sorted(self.get_params())}."
+                )
+            setattr(self, name, value)
+        return self
+
+
+@dataclass
+class SVI(_Parameters):
+    """Stochastic variational inference.
+
+    Parameters
+    ----------
+    guide : str, type, AutoGuide or callable, default="auto_normal"
+        The variational family: a name (``"auto_normal"``, ``"auto_diagonal_normal"``, ``"auto_multivariate_normal"``,
+        ``"auto_lowrank"``, ``"auto_laplace"``, ``"auto_delta"``, ``"auto_iaf"``, ``"auto_bnaf"``), a NumPyro
+        autoguide class, an autoguide object, which is read as a recipe, or a guide function with the kernel's
+        arguments.
+    optim : str or optimiser, default="adam"
+        A name (``"adam"``, ``"clipped_adam"``, ``"adagrad"``, ``"rmsprop"``, ``"sgd"``), or a NumPyro or optax
+        optimiser, which then has its own learning rate.
+    learning_rate : float, default=0.05
+        Step size of an optimiser that is given by name. Over a fit it falls along half a cosine to a hundredth of
+        this value, so that the last steps settle. A change of it compiles nothing.
+    loss : str or ELBO, default="trace_elbo"
+        ``"trace_elbo"``, ``"trace_mean_field_elbo"``, ``"trace_graph_elbo"``, or a NumPyro loss.
+    num_steps : int, default=5000
+        Number of optimiser steps. A change of it compiles nothing.
+    batch_size : int, optional
+        Rows of a minibatch; all rows where None. Each epoch visits the rows in a new random order, and the
+        log-likelihood of a batch is scaled to all rows.
+    num_epochs : int, optional
+        Passes over the rows; takes the place of ``num_steps`` where given.
+    num_samples : int, default=1000
+        Posterior draws to take from the fitted guide.
+
+    Examples
+    --------
+    >>> from skaimz.inference import SVI
+    >>> SVI(guide="auto_multivariate_normal", num_steps=500).get_params()["num_steps"]
+    500
+    """
+
+    guide: Any = "auto_normal"
+    optim: Any = "adam"
+    learning_rate: float = 0.05
+    loss: Any = "trace_elbo"
+    num_steps: int = 5000
+    batch_size: int | None = None
+    num_epochs: int | None = None
+    num_samples: int = 1000
+
+    def checked(self) -> "SVI":
+        """Return these settings with names replaced by what they stand for.
+
+        Returns
+        -------
+        SVI
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is out of range or of the wrong kind.
+        """
+        _check_count(self, "num_steps", "num_samples")
+        _check_count(self, "batch_size", "num_epochs", optional=True)
+        rate = self.learning_rate
+        if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 < rate < float("inf"):
+            raise ValueError(f"SVI: `learning_rate` must be a positive finite number, got {rate!r}.")
+        guide = _named(self, "guide", GUIDES)
+        if not callable(guide):
+            raise TypeError(f"SVI: `guide` must be a name, an autoguide or a function, got {guide!r}.")
+        if isinstance(guide, autoguide.AutoGuide):
+            guide = _blank_guide(guide)
+        optim = _named(self, "optim", OPTIMISERS)
+        if optim is self.optim:
+            # NumPyro checks the optimiser and wraps optax's; the model and the guide are not looked at here.
+            optim = numpyro.infer.SVI(_nothing, _nothing, optim, numpyro.infer.Trace_ELBO()).optim
+        loss = _named(self, "loss", LOSSES)
+        loss = loss() if isinstance(loss, type) else loss
+        if not isinstance(loss, ELBO):
+            raise TypeError(f"SVI: `loss` must be a name or a NumPyro ELBO, got {loss!r}.")
+        return dataclasses.replace(self, guide=guide, optim=optim, loss=loss, learning_rate=float(rate))
+
+
+@dataclass
+class MCMC(_Parameters):
+    """Markov chain Monte Carlo.
+
+    Parameters
+    ----------
+    sampler : str or HMC, default="nuts"
+        ``"nuts"``, ``"hmc"``, or a NumPyro ``NUTS`` or ``HMC`` object, which is read as a recipe.
+    num_warmup : int, default=1000
+        Adaptation steps of each chain.
+    num_samples : int, default=1000
+        Steps of each chain after adaptation.
+    num_chains : int, default=4
+        Number of chains.
+    thinning : int, default=1
+        Keep one step in this many; ``num_samples // thinning`` draws remain a chain.
+    chain_method : {"vectorized", "parallel", "sequential"}, default="vectorized"
+        Run the chains in one program side by side, each on a device of its own, or one after the other.
+    sampler_options : dict, optional
+        Arguments of the sampler named by ``sampler``, as in ``{"target_accept_prob": 0.95, "dense_mass": True}``.
+
+    Examples
+    --------
+    >>> from skaimz.inference import MCMC
+    >>> MCMC(num_chains=2, sampler_options={"target_accept_prob": 0.95}).num_chains
+    2
+    """
+
+    sampler: Any = "nuts"
+    num_warmup: int = 1000
+    num_samples: int = 1000
+    num_chains: int = 4
+    thinning: int = 1
+    chain_method: str = "vectorized"
+    sampler_options: dict[str, Any] | None = None
+
+    def checked(self) -> "MCMC":
+        """Return these settings with the sampler made, on a model that does nothing.
+
+        Returns
+        -------
+        MCMC
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is out of range or of the wrong kind.
+        """
+        _check_count(self, "num_samples", "num_chains", "thinning")
+        _check_count(self, "num_warmup", least=0)
+        if self.chain_method not in CHAIN_METHODS:
+            raise ValueError(f"MCMC: `chain_method` must be one of {CHAIN_METHODS}, got {self.chain_method!r}.")
+        if self.thinning > self.num_samples:
+            raise ValueError(f"MCMC: `thinning`={self.thinning} leaves no draw of `num_samples`={self.num_samples}.")
+        sampler = _named(self, "sampler", SAMPLERS)
+        if isinstance(sampler, type):
+            try:
+                sampler = sampler(_nothing, **(self.sampler_options or {}))
+            except TypeError as error:
+                raise TypeError(f"MCMC: `sampler_options` does not fit {self.sampler!r}: {error}.") from error
+        elif not isinstance(sampler, numpyro.infer.HMC):
+            raise TypeError(f"MCMC: `sampler` must be 'nuts', 'hmc' or a NumPyro HMC or NUTS object, got {sampler!r}.")
+        elif self.sampler_options is not None:
+            raise ValueError("MCMC: give `sampler_options` with a sampler's name, not with a ready sampler.")
+        # A sampler that has run carries its compiled past, which is neither needed nor a setting.
+        return dataclasses.replace(self, sampler=sampler.wrap_model(lambda _: _nothing), sampler_options=None)
+
+
+def resolve_inference(inference: Any) -> SVI | MCMC:
+    """Turn the ``inference`` parameter of an estimator into checked settings.
+
+    Parameters
+    ----------
+    inference : {"svi", "mcmc"}, SVI, MCMC, numpyro.infer.SVI or numpyro.infer.MCMC
+        Ready NumPyro objects are read as recipes and left as they are.
+
+    Returns
+    -------
+    SVI or MCMC
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is none of these, or a setting in it is wrong.
+    """
+    if isinstance(inference, str) and inference in ("svi", "mcmc"):
+        inference = SVI() if inference == "svi" else MCMC()
+    elif isinstance(inference, numpyro.infer.SVI):
+        inference = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss)
+    elif isinstance(inference, numpyro.infer.MCMC):
+        names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
+        inference = MCMC(**{name: getattr(inference, name) for name in names})
+    if not isinstance(inference, SVI | MCMC):
+        raise ValueError(
+            "`inference` must be 'svi', 'mcmc', a skaimz.inference.SVI or MCMC, or a NumPyro SVI or MCMC object, "
+            f"got {inference!r}."
+        )
+    return inference.checked()
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """Stand in for a model where only settings are read."""
+
+
+def _blank_guide(guide: autoguide.AutoGuide) -> autoguide.AutoGuide:
+    """Copy an autoguide as it was before it met a model."""
+    if isinstance(guide, autoguide.AutoGuideList):
+        raise TypeError("SVI: an AutoGuideList holds its own models and is no recipe; write a guide function instead.")
+    blank = copy.copy(guide)
+    for name in vars(guide):
+        if name.startswith("_prototype") or name in _LEARNED_BY_GUIDES:
+            setattr(blank, name, {})
+    blank.model = blank.prototype_trace = None
+    return blank
+
+
+_LEARNED_BY_GUIDES = frozenset(
+    [
+        "_init_locs",
+        "_potential_fn_gen",
+        "_potential_fn",
+        "_postprocess_fn",
+        "_event_dims",
+        "_cond_indep_stacks",
+        "_unpack_latent",
+        "_init_latent",
+        "latent_dim",
+        "plates",
+    ]
+)
+
+
+def _named(settings: Any, name: str, table: dict[str, Any]) -> Any:
+    value = getattr(settings, name)
+    if not isinstance(value, str):
+        return value
+    if value not in table:
+        raise ValueError(f"{type(settings).__name__}: `{name}` must be one of {sorted(table)}, got {value!r}.")
+    return table[value]
+
+
+def _check_count(settings: Any, *names: str, least: int = 1, optional: bool = False) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if optional and value is None:
+            continue
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{type(settings).__name__}: `{name}` must be an integer >= {least}, got {value!r}.")

@@ -1,0 +1,262 @@
+"""Stochastic variational inference as three compiled programs that equal estimators share."""
+
+import copy
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.infer
+import numpyro.optim
+from numpyro import handlers
+from numpyro.infer import autoguide
+
+from skaimz.exceptions import LocalGuideWarning
+from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
+from skaimz.inference.data import Data, weighted_guide, weighted_model
+from skaimz.inference.diagnostics import check_losses
+from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
+from skaimz.inference.settings import SVI
+from skaimz.kernels import ByValue, TracedKernel, key_of
+
+__all__ = ["draw_from_guide", "fit_svi"]
+
+PROGRAMS_KEPT = 64
+# Purposes of random numbers, folded into the seed so that no two of them share a stream.
+INIT, ORDER, DRAW = 11, 12, 13
+# The learning rate ends at this share of its first value.
+FINAL_RATE = 0.01
+# These guides look at the data again when they are drawn from.
+GUIDES_WITH_DATA = (
+    autoguide.AutoLaplaceApproximation,
+    autoguide.AutoDAIS,
+    autoguide.AutoSemiDAIS,
+)
+
+
+class Programs(NamedTuple):
+    """Compiled steps of a fit, each a function of arrays only."""
+
+    init: Callable
+    advance: Callable
+    draw: Callable
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _programs(traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValue, batch_size: int | None) -> Programs:
+    def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
+        """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
+        model = weighted_model(traced, present)
+        fitted_guide = _make_guide(guide.value, model, traced, present)
+        optimiser = optim.value(_schedule(*pace)) if _takes_rate(optim.value) else optim.value
+        svi = numpyro.infer.SVI(model, fitted_guide, optimiser, loss.value)
+        return svi, fitted_guide, svi.init(key, *data)
+
+    def first_batch(data: Data, n_rows: Any) -> tuple[Data, Any]:
+        if batch_size is None:
+            return data, None
+        size = len(next(iter(data.rows.values())))
+        return _take(data, jnp.arange(size, dtype=jnp.int32), 0, batch_size, n_rows)
+
+    @jax.jit
+    def init(seed: Any, data: Data, n_rows: Any, pace: tuple) -> Any:
+        data, present = first_batch(data, n_rows)
+        return start(key_of(seed, INIT), data, pace, present)[2]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, count: Any) -> tuple[Any, Any]:
+        losses = jnp.zeros(CHUNK_STEPS, jnp.result_type(float))
+        # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
+        key = jax.random.key(0)
+        if batch_size is None:
+            svi, *_ = start(key, data, pace)
+
+            def step(i: Any, carry: tuple) -> tuple:
+                state, losses = carry
+                state, loss = svi.stable_update(state, *data)
+                return state, losses.at[i].set(loss)
+
+            return jax.lax.fori_loop(0, count, step, (state, losses))
+
+        size = len(next(iter(data.rows.values())))
+        per_epoch = -(-n_rows // batch_size)
+
+        def order_of(epoch: Any) -> Any:
+            marks = jax.random.uniform(key_of(seed, ORDER, epoch), (size,), jnp.float32)
+            return jnp.argsort(jnp.where(jnp.arange(size) < n_rows, marks, jnp.inf)).astype(jnp.int32)
+
+        def minibatch_step(i: Any, carry: tuple) -> tuple:
+            state, losses, order = carry
+            done = state.optim_state[0]
+            order = jax.lax.cond(done % per_epoch == 0, lambda: order_of(done // per_epoch), lambda: order)
+            batch, present = _take(data, order, done % per_epoch * batch_size, batch_size, n_rows)
+            svi, *_ = start(key, batch, pace, present)
+            state, loss = svi.stable_update(state, *batch)
+            return state, losses.at[i].set(loss), order
+
+        order = order_of(state.optim_state[0] // per_epoch)
+        return jax.lax.fori_loop(0, count, minibatch_step, (state, losses, order))[:2]
+
+    @functools.partial(jax.jit, static_argnames="num_samples")
+    def draw(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, num_samples: int) -> tuple[dict, dict]:
+        data, present = first_batch(data, n_rows)
+        key = key_of(seed, DRAW)
+        svi, fitted_guide, _ = start(key, data, pace, present)
+        params = svi.get_params(state)
+        draws = _draw(fitted_guide, params, data, key, num_samples)
+        return {site.name: draws[site.name] for site in traced.spec.latents}, params
+
+    return Programs(init, advance, draw)
+
+
+def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int, *, verbose: int = 0) -> FitResult:
+    """Fit a guide and draw from it.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+    data : Data
+        Padded arrays with weights.
+    n_rows : int
+        Number of rows before padding.
+    settings : SVI
+        Checked settings.
+    seed : int
+    verbose : int
+        Show a progress bar where positive.
+
+    Returns
+    -------
+    FitResult
+    """
+    programs = _programs_of(traced, settings)
+    batch_size = settings.batch_size
+    if batch_size is not None:
+        _check_minibatches(traced, settings, n_rows)
+    num_steps = settings.num_steps
+    if settings.num_epochs is not None:
+        num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
+    pace = _pace(settings, num_steps)
+    seed = np.uint32(seed)
+    state = programs.init(seed, data, n_rows, pace)
+    losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
+
+    def advance(start: int, count: int) -> str:
+        nonlocal state
+        state, chunk = programs.advance(state, data, n_rows, pace, seed, count)
+        losses[start : start + count] = np.asarray(chunk)[:count]
+        return f"loss {losses[start + count - 1]:.4g}"
+
+    run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
+    draws, params = programs.draw(state, data, n_rows, pace, seed, num_samples=settings.num_samples)
+    return FitResult(
+        method="svi",
+        draws={name: draw[None] for name, draw in to_numpy(draws).items()},
+        params=to_numpy(params),
+        losses=losses,
+        diagnostics=check_losses(losses),
+        state=pack_state(state),
+        data=data._asdict() if _needs_data(settings.guide) else _first_row(data),
+        n_rows=n_rows,
+    )
+
+
+def draw_from_guide(
+    traced: TracedKernel, data: Data, result: FitResult, settings: SVI, seed: int, num_samples: int
+) -> dict[str, np.ndarray]:
+    """Take fresh draws ``(1, num_samples, ...)`` from a fitted guide."""
+    programs = _programs_of(traced, settings)
+    pace = _pace(settings, settings.num_steps)
+    seed = np.uint32(seed)
+    like = jax.eval_shape(programs.init, seed, data, result.n_rows, pace)
+    state = unpack_state(result.state, like)
+    draws, _ = programs.draw(state, data, result.n_rows, pace, seed, num_samples=num_samples)
+    return {name: draw[None] for name, draw in to_numpy(draws).items()}
+
+
+def _programs_of(traced: TracedKernel, settings: SVI) -> Programs:
+    parts = (ByValue.of(part) for part in (settings.guide, settings.optim, settings.loss))
+    return _programs(traced, *parts, settings.batch_size)
+
+
+def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None:
+    if settings.batch_size > n_rows:  # type: ignore[operator]
+        raise ValueError(f"SVI: `batch_size`={settings.batch_size} exceeds the number of rows, {n_rows}.")
+    if traced.spec.fit_mixes is not None:
+        raise ValueError(
+            "SVI: `batch_size` needs a kernel whose log density is a sum over rows, but "
+            f"{traced.spec.fit_mixes}. Set `batch_size=None`."
+        )
+    local = [site.name for site in traced.spec.local_latents]
+    guide = settings.guide
+    if local and (isinstance(guide, autoguide.AutoGuide) or isinstance(guide, type)):
+        warnings.warn(
+            f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
+            "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
+            "computes them from the data, or set `batch_size=None`.",
+            LocalGuideWarning,
+            stacklevel=2,
+        )
+
+
+def _take(data: Data, order: Any, start: Any, batch_size: int, n_rows: Any) -> tuple[Data, Any]:
+    """Take a minibatch and the factor by which its rows stand for all rows."""
+    places = start + jnp.arange(batch_size, dtype=jnp.int32)
+    inside = places < n_rows
+    chosen = order[jnp.minimum(places, len(order) - 1)]
+    dtype = jnp.result_type(float)
+    present = inside.astype(dtype) * (n_rows / inside.sum()).astype(dtype)
+    rows = {name: array[chosen] for name, array in data.rows.items()}
+    weight = present if data.weight is None else data.weight[chosen] * present
+    return data._replace(rows=rows, weight=weight), present
+
+
+def _pace(settings: SVI, num_steps: int) -> tuple[float, float]:
+    return settings.learning_rate, float(num_steps)
+
+
+def _schedule(learning_rate: Any, num_steps: Any) -> Callable[[Any], Any]:
+    def rate(step: Any) -> Any:
+        fallen = (1 + jnp.cos(jnp.pi * jnp.minimum(step / num_steps, 1.0))) / 2
+        return learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * fallen)
+
+    return rate
+
+
+def _takes_rate(optim: Any) -> bool:
+    return isinstance(optim, type)
+
+
+def _make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
+    if isinstance(setting, type):
+        return setting(model)
+    if isinstance(setting, autoguide.AutoGuide):
+        guide = copy.deepcopy(setting)
+        guide.model = model
+        return guide
+    return weighted_guide(setting, traced, present)
+
+
+def _draw(guide: Callable, params: dict, data: Data, key: Any, num_samples: int) -> dict[str, Any]:
+    if isinstance(guide, autoguide.AutoGuide):
+        return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
+
+    def one(key: Any) -> dict[str, Any]:
+        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=params):
+            guide(*data)
+        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+
+    return jax.vmap(one)(jax.random.split(key, num_samples))
+
+
+def _needs_data(guide: Any) -> bool:
+    kind = guide if isinstance(guide, type) else type(guide)
+    return not issubclass(kind, autoguide.AutoGuide) or issubclass(kind, GUIDES_WITH_DATA)
+
+
+def _first_row(data: Data) -> dict[str, Any]:
+    first = {name: np.array(array[:1]) for name, array in data.rows.items()}
+    return data._replace(rows=first, weight=None if data.weight is None else np.array(data.weight[:1]))._asdict()

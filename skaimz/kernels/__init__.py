@@ -1,0 +1,32 @@
+"""What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
+
+from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
+from skaimz.kernels.keys import key_of
+from skaimz.kernels.spec import (
+    Inputs,
+    KernelSpec,
+    Site,
+    TracedKernel,
+    abstract_arrays,
+    check_signature,
+    kernel_parameters,
+    materialise,
+    trace_kernel,
+)
+
+__all__ = [
+    "ByValue",
+    "Inputs",
+    "Kernel",
+    "KernelSpec",
+    "Site",
+    "TracedKernel",
+    "abstract_arrays",
+    "check_signature",
+    "freeze",
+    "kernel_parameters",
+    "key_of",
+    "materialise",
+    "split_kernel",
+    "trace_kernel",
+]

@@ -1,0 +1,347 @@
+"""Proof, from two abstract traces, that the rows of a kernel do not depend on one another.
+
+The same function is traced at two row counts. An axis whose length differs between the two traces is a row axis, in
+every intermediate value, with no guessing. Walking back from an output, each operation on the way must keep the rows
+apart: elementwise arithmetic, products that contract other axes, gathers from a table, reductions over other axes. An
+operation that is not known to do so (a sum or a sort over rows, a ``scan`` along them, a row number) counts as mixing
+rows. The proof computes nothing, looks at no data, and errs only towards the slower way.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
+
+__all__ = ["RowProof"]
+
+ELEMENTWISE = frozenset(
+    [
+        "abs",
+        "acos",
+        "acosh",
+        "add",
+        "and",
+        "asin",
+        "asinh",
+        "atan",
+        "atan2",
+        "atanh",
+        "bessel_i0e",
+        "bessel_i1e",
+        "cbrt",
+        "ceil",
+        "clamp",
+        "clz",
+        "conj",
+        "convert_element_type",
+        "copy",
+        "copy_p",
+        "cos",
+        "cosh",
+        "digamma",
+        "div",
+        "eq",
+        "eq_to",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "igamma",
+        "igamma_grad_a",
+        "igammac",
+        "imag",
+        "integer_pow",
+        "is_finite",
+        "le",
+        "le_to",
+        "lgamma",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "lt_to",
+        "max",
+        "min",
+        "mul",
+        "ne",
+        "neg",
+        "nextafter",
+        "not",
+        "optimization_barrier",
+        "or",
+        "polygamma",
+        "population_count",
+        "pow",
+        "random_gamma_grad",
+        "real",
+        "reduce_precision",
+        "regularized_incomplete_beta",
+        "rem",
+        "round",
+        "rsqrt",
+        "select_n",
+        "shift_left",
+        "shift_right_arithmetic",
+        "shift_right_logical",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "stop_gradient",
+        "sub",
+        "tan",
+        "tanh",
+        "xor",
+        "zeta",
+        "mul_add",
+    ]
+)
+SAME_BLOCKS = frozenset({"reshape", "squeeze", "expand_dims"})
+REDUCTIONS = frozenset(
+    [
+        "reduce_sum",
+        "reduce_max",
+        "reduce_min",
+        "reduce_prod",
+        "reduce_and",
+        "reduce_or",
+        "reduce_xor",
+        "argmax",
+        "argmin",
+    ]
+)
+SCANS_AN_AXIS = frozenset(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"])
+CALLS = frozenset(
+    [
+        "jit",
+        "pjit",
+        "closed_call",
+        "core_call",
+        "custom_jvp_call",
+        "custom_vjp_call",
+        "remat2",
+        "checkpoint",
+        "cond",
+        "while",
+        "scan",
+    ]
+)
+MATRIX_FUNCTIONS = frozenset(
+    ["cholesky", "triangular_solve", "lu", "qr", "eigh", "eig", "svd", "lu_pivots_to_permutation"]
+)
+
+
+class MixedRows(Exception):
+    """Raised inside this module when an operation is not known to keep rows apart."""
+
+
+class RowProof:
+    """Two traces of a function, to be asked about its outputs one by one.
+
+    Parameters
+    ----------
+    traces : pair of ClosedJaxpr
+        The function at the two row counts.
+    n_rows : pair of int
+        The row counts.
+    """
+
+    def __init__(self, traces: tuple[ClosedJaxpr, ClosedJaxpr], n_rows: tuple[int, int]):
+        self.traces = traces
+        self.n_rows = n_rows
+
+    @classmethod
+    def of(cls, function: Callable, at: Callable[[int], tuple], n_rows: tuple[int, int]) -> "RowProof":
+        """Trace ``function`` with the abstract arguments that ``at`` gives for a row count."""
+        first, second = (jax.make_jaxpr(function)(*at(n)) for n in n_rows)
+        return cls((first, second), n_rows)
+
+    def mixing(self, output: int) -> str | None:
+        """Return why the rows of one output may depend on one another, or None where they provably do not."""
+        try:
+            self._walk(*self.traces, outputs=[output])
+        except MixedRows as reason:
+            return str(reason)
+        return None
+
+    @property
+    def width(self) -> int:
+        """Largest number of elements that any intermediate value holds for one row."""
+        widest = 1
+        for variable in _variables(self.traces[0].jaxpr):
+            size = math.prod(getattr(variable.aval, "shape", ()))
+            widest = max(widest, size // self.n_rows[0])
+        return widest
+
+    def _axis(self, first: Any, second: Any) -> int | None:
+        """Return the row axis of a value, None where it has none."""
+        shapes = getattr(first.aval, "shape", ()), getattr(second.aval, "shape", ())
+        if len(shapes[0]) != len(shapes[1]):
+            raise MixedRows("a value changes its rank with the number of rows")
+        changed = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if sizes[0] != sizes[1]]
+        if not changed:
+            return None
+        if len(changed) > 1:
+            raise MixedRows("an intermediate value has rows on two axes")
+        axis = changed[0]
+        if (shapes[0][axis], shapes[1][axis]) != self.n_rows:
+            raise MixedRows("an intermediate value has an axis that grows with the rows but is not the rows")
+        return axis
+
+    def _walk(self, first: ClosedJaxpr, second: ClosedJaxpr, outputs: Sequence[int] | None = None) -> None:
+        """Check every operation that the chosen outputs depend on."""
+        jaxprs = first.jaxpr, second.jaxpr
+        if len(jaxprs[0].eqns) != len(jaxprs[1].eqns):
+            raise MixedRows("the kernel does something else for another number of rows")
+        chosen = range(len(jaxprs[0].outvars)) if outputs is None else outputs
+        self._same_literals(*([jaxpr.outvars[i] for i in chosen] for jaxpr in jaxprs))
+        needed = {v for i in chosen for v in [jaxprs[0].outvars[i]] if isinstance(v, Var)}
+        for pair in zip(reversed(jaxprs[0].eqns), reversed(jaxprs[1].eqns), strict=True):
+            if needed.isdisjoint(pair[0].outvars):
+                continue
+            self._check(*pair)
+            needed.update(v for v in pair[0].invars if isinstance(v, Var))
+        for variable, *constants in zip(jaxprs[0].constvars, first.consts, second.consts, strict=True):
+            if variable in needed and constants[0] is not constants[1]:
+                if np.shape(constants[0]) != np.shape(constants[1]) or not _equal(*constants):
+                    raise MixedRows("a constant of the kernel depends on the rows' number or order")
+
+    def _same_literals(self, first: Sequence, second: Sequence) -> None:
+        for one, other in zip(first, second, strict=True):
+            if isinstance(one, Literal) and isinstance(other, Literal) and not _equal(one.val, other.val):
+                raise MixedRows("the kernel uses the number of rows as a value")
+
+    def _check(self, first: Any, second: Any) -> None:
+        name = first.primitive.name
+        if name != second.primitive.name:
+            raise MixedRows("the kernel does something else for another number of rows")
+        self._same_literals(first.invars, second.invars)
+        into = [self._axis(*pair) for pair in zip(first.invars, second.invars, strict=True)]
+        out = [self._axis(*pair) for pair in zip(first.outvars, second.outvars, strict=True)]
+        inner = list(zip(_closed_jaxprs(first.params), _closed_jaxprs(second.params), strict=True))
+        touched = any(axis is not None for axis in (*into, *out))
+        if inner and (touched or name in CALLS):
+            self._check_nested(name, first, into, out, inner)
+        elif touched and not _keeps_rows(name, first, into, out):
+            raise MixedRows(f"the operation '{name}' may mix rows")
+
+    def _check_nested(self, name: str, eqn: Any, into: list, out: list, inner: list) -> None:
+        if name not in CALLS:
+            raise MixedRows(f"the operation '{name}' may mix rows")
+        if name == "scan":
+            fixed = eqn.params["num_consts"] + eqn.params["num_carry"]
+            if 0 in into[fixed:] or 0 in out[eqn.params["num_carry"] :]:
+                raise MixedRows("a scan runs along the rows")
+        elif name == "cond" and into[0] is not None:
+            raise MixedRows("a branch depends on a row")
+        elif name.startswith("custom_"):
+            inner = inner[:1]  # the function itself; its derivative follows the same rows
+        for pair in inner:
+            self._walk(*pair)
+
+
+def _equal(first: Any, second: Any) -> bool:
+    return bool(np.all((np.asarray(first) == np.asarray(second)) | (first != first)))
+
+
+def _keeps_rows(name: str, eqn: Any, into: list[int | None], out: list[int | None]) -> bool:
+    """Whether an operation without inner programs leaves every row to itself."""
+    rows = next((axis for axis in into if axis is not None), None)
+    shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
+    result = eqn.outvars[0].aval.shape
+    params = eqn.params
+    match name:
+        case _ if name in ELEMENTWISE:
+            # Operands have the shape of the result or are scalars, so one row axis means the same rows.
+            return {axis for axis in into if axis is not None} == set(out) if rows is not None else False
+        case "broadcast_in_dim":
+            return rows is None or params["broadcast_dimensions"][rows] == out[0]
+        case _ if name in SAME_BLOCKS:
+            return out[0] is not None and math.prod(shapes[0][:rows]) == math.prod(result[: out[0]])
+        case "transpose":
+            return out[0] is not None and params["permutation"][out[0]] == rows
+        case "iota":
+            return params["dimension"] != out[0]
+        case _ if name in REDUCTIONS:
+            return rows not in params["axes"]
+        case _ if name in SCANS_AN_AXIS:
+            return params["axis"] != rows
+        case "sort" | "concatenate":
+            return params["dimension"] not in into and len({*into, *out} - {None}) == 1
+        case "stack":
+            return {*into} == {rows} and out[0] == rows + (params["axis"] <= rows)
+        case "split" | "top_k":
+            return params.get("axis", len(shapes[0]) - 1) not in (rows, (rows or 0) - len(shapes[0]))
+        case "rev":
+            return rows not in params["dimensions"]
+        case "pad":
+            return into[1] is None and params["padding_config"][rows] == (0, 0, 0)
+        case "slice":
+            strides = params["strides"] or (1,) * len(result)
+            return out[0] == rows and params["start_indices"][rows] == 0 and strides[rows] == 1
+        case "dynamic_slice":
+            return out[0] == rows and into[0] == rows and set(into[1:]) <= {None}
+        case "dynamic_update_slice":
+            return into[0] == into[1] == out[0] and set(into[2:]) <= {None}
+        case "dot_general":
+            return _product_keeps_rows(params["dimension_numbers"], into)
+        case "conv_general_dilated":
+            numbers = params["dimension_numbers"]
+            return into == [numbers.lhs_spec[0], None] and params["batch_group_count"] == 1
+        case "gather":
+            return _gather_keeps_rows(params, into, shapes)
+        case _ if name in MATRIX_FUNCTIONS:
+            return {*into, *out} == {rows} and all(rows < len(shape) - 2 for shape in shapes)
+    return False
+
+
+def _product_keeps_rows(dimension_numbers: Any, into: list[int | None]) -> bool:
+    contracted, batched = dimension_numbers
+    if any(axis is not None and axis in summed for axis, summed in zip(into, contracted, strict=True)):
+        return False
+    if None in into:
+        return all(axis is None or axis not in batch for axis, batch in zip(into, batched, strict=True))
+    return tuple(into) in set(zip(*batched, strict=True))
+
+
+def _gather_keeps_rows(params: Any, into: list[int | None], shapes: list[tuple]) -> bool:
+    numbers, (operand, indices) = params["dimension_numbers"], into
+    batched = set(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
+    if operand is None:
+        return indices != len(shapes[1]) - 1
+    if indices is not None:
+        return (operand, indices) in batched
+    return (
+        params["slice_sizes"][operand] == shapes[0][operand]
+        and operand not in numbers.collapsed_slice_dims
+        and operand not in numbers.operand_batching_dims
+    )
+
+
+def _closed_jaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
+    found = []
+    for value in params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, ClosedJaxpr):
+                found.append(item)
+            elif isinstance(item, Jaxpr):
+                found.append(ClosedJaxpr(item, ()))
+    return found
+
+
+def _variables(jaxpr: Jaxpr) -> list[Var]:
+    found = []
+    for eqn in jaxpr.eqns:
+        found.extend(eqn.outvars)
+        for inner in _closed_jaxprs(eqn.params):
+            found.extend(_variables(inner.jaxpr))
+    return found

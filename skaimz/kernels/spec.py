@@ -1,0 +1,446 @@
+"""What a kernel is: its sites, their rows and what may be done with them, from abstract traces alone."""
+
+import functools
+import inspect
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import constraints
+
+from skaimz.kernels.identity import Kernel, number_policies, split_kernel
+from skaimz.kernels.rows import RowProof
+
+__all__ = [
+    "Inputs",
+    "KernelSpec",
+    "Site",
+    "TracedKernel",
+    "abstract_arrays",
+    "check_signature",
+    "kernel_parameters",
+    "materialise",
+    "trace_kernel",
+]
+
+# Two row counts that are no other length in a model. Nothing is computed at these sizes.
+ROW_COUNTS = (1009, 1013)
+SPECS_KEPT = 256
+SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of a kernel, by what becomes of them.
+
+    Attributes
+    ----------
+    rows : dict of str to array
+        Arrays whose first axis is the rows; the input ``X`` is one of them, and while fitting the output is too.
+    whole : dict of str to array
+        Arrays that every row sees whole.
+    static : tuple of (str, hashable)
+        Everything else: part of the program, not of its arguments.
+    """
+
+    rows: dict[str, Any]
+    whole: dict[str, Any]
+    static: tuple[tuple[str, Hashable], ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """One site of a kernel.
+
+    Attributes
+    ----------
+    name : str
+    kind : {"latent", "output", "observed", "deterministic", "param"}
+    law : str or None
+        Name of the distribution's class.
+    shape : tuple of (int or None)
+        Shape of the value; None stands on the row axis.
+    dtype : str
+    row_axis : int or None
+    event_dim : int
+    dims : tuple of str
+        A name for every axis: its plate, its name in ``infer={"event_dims": ...}``, or ``<site>_dim_<axis>``.
+    support : str or None
+        Name of the constraint on its values, where that is one without parameters.
+    mixing : str or None
+        Why its rows may depend on one another; None where they provably do not.
+    """
+
+    name: str
+    kind: str
+    law: str | None
+    shape: tuple[int | None, ...]
+    dtype: str
+    row_axis: int | None
+    event_dim: int
+    dims: tuple[str, ...]
+    support: str | None = None
+    mixing: str | None = None
+
+    def shape_at(self, n_rows: int) -> tuple[int, ...]:
+        """Return the shape of the value for ``n_rows`` rows."""
+        return tuple(n_rows if size is None else size for size in self.shape)
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of the value without its row axis."""
+        return tuple(size for size in self.shape if size is not None)
+
+    @property
+    def rows_are_batched(self) -> bool:
+        """Whether the site's log density has an entry for each row."""
+        return self.row_axis is not None and self.row_axis < len(self.shape) - self.event_dim
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """The sites of a kernel and what follows from them.
+
+    Attributes
+    ----------
+    sites : tuple of Site
+        In the order in which the kernel visits them.
+    input, output : str
+        Names of the kernel's input parameter and of its output site.
+    output_parameter : str
+        Name of the kernel parameter that the output site observes.
+    subsamples : bool
+        Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
+    width : int
+        Largest number of elements that any intermediate value of the kernel holds for one row.
+    """
+
+    sites: tuple[Site, ...]
+    input: str
+    output: str
+    output_parameter: str
+    subsamples: bool
+    width: int
+
+    def __getitem__(self, name: str) -> Site:
+        for site in self.sites:
+            if site.name == name:
+                return site
+        raise KeyError(name)
+
+    def _of_kind(self, kind: str) -> tuple[Site, ...]:
+        return tuple(site for site in self.sites if site.kind == kind)
+
+    @property
+    def latents(self) -> tuple[Site, ...]:
+        """Sites that a posterior has draws of."""
+        return self._of_kind("latent")
+
+    @property
+    def local_latents(self) -> tuple[Site, ...]:
+        """Latent sites with an entry for each row."""
+        return tuple(site for site in self.latents if site.row_axis is not None)
+
+    @property
+    def return_sites(self) -> tuple[str, ...]:
+        """Sites that a posterior predictive holds unless told otherwise."""
+        return (self.output, *(site.name for site in self._of_kind("deterministic")))
+
+    @property
+    def rows_mix(self) -> str | None:
+        """Why the output of a row may depend on other rows, or None where it provably does not."""
+        wanted = (self[self.output], *self.local_latents)
+        return next((site.mixing for site in wanted if site.mixing), None)
+
+    @property
+    def fit_mixes(self) -> str | None:
+        """Why the log density is not a sum over rows plus terms without rows, or None where it provably is."""
+        if self.subsamples:
+            return "the kernel draws minibatches of its own"
+        for site in self.sites:
+            if site.kind == "deterministic":
+                continue
+            if site.mixing:
+                return f"site {site.name!r}: {site.mixing}"
+            if site.row_axis is not None and not site.rows_are_batched:
+                return f"site {site.name!r} has its rows on an event axis"
+        return None
+
+    @property
+    def can_be_padded(self) -> bool:
+        """Whether rows of weight zero leave the log density as it is."""
+        rowless = all(site.row_axis is None for site in self.sites if site.kind in ("latent", "param"))
+        return rowless and self.fit_mixes is None
+
+
+@dataclass(frozen=True)
+class TracedKernel:
+    """A kernel with its description: hashable, and therefore the static half of every compiled program."""
+
+    kernel: Kernel
+    static: tuple[tuple[str, Hashable], ...]
+    spec: KernelSpec
+
+    def model(self, numbers: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
+        """Run the kernel as a NumPyro model."""
+        return self.kernel.bind(numbers)(**rows, **whole, **dict(self.static))
+
+
+def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
+    """Return the parameters that a kernel can be called with, behind partials and handlers."""
+    unwrapped = kernel
+    while not inspect.isfunction(unwrapped) and hasattr(unwrapped, "fn") and not isinstance(unwrapped, type):
+        unwrapped = unwrapped.fn
+    return dict(inspect.signature(unwrapped).parameters)
+
+
+def check_signature(kernel: Callable, param_input: str, param_output: str, reserved: Iterable[str] = ()) -> None:
+    """Raise ValueError or TypeError where a kernel cannot be called as kernels are."""
+    if not callable(kernel) or isinstance(kernel, type):
+        raise TypeError(f"`kernel` must be a callable NumPyro model or None, got {kernel!r}.")
+    parameters = kernel_parameters(kernel)
+    if not {param_input, param_output} <= parameters.keys():
+        raise ValueError(
+            f"Kernel must accept {param_input!r} and {param_output!r} as argument(s). Modify the kernel signature or "
+            "set `param_input` and `param_output` accordingly."
+        )
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise ValueError(f"Kernel must not take `*{parameter.name}`: its arguments are passed by name.")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ValueError(f"Kernel argument {parameter.name!r} must not be positional-only: it is passed by name.")
+    if parameters[param_input].default is not inspect.Parameter.empty:
+        raise ValueError(f"Kernel argument {param_input!r} must not have a default: it is always given.")
+    if parameters[param_output].default is not None:
+        raise ValueError(
+            f"Kernel argument {param_output!r} must have the default None: without it the kernel is asked to predict."
+        )
+    taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output}))
+    if taken:
+        raise ValueError(f"Kernel argument {taken[0]!r} is a reserved name: rename this argument of the kernel.")
+
+
+def trace_kernel(
+    kernel: Callable, inputs: Inputs, param_input: str, param_output: str
+) -> tuple[TracedKernel, dict[str, Any]]:
+    """Describe a kernel by tracing it abstractly at two row counts.
+
+    Parameters
+    ----------
+    kernel : callable
+    inputs : Inputs
+        Arguments without the output. Only shapes and types are looked at.
+    param_input, param_output : str
+        Names of the kernel parameters that take the input and the output.
+
+    Returns
+    -------
+    traced : TracedKernel
+    numbers : dict of str to number or array
+        The kernel's numeric hyperparameters, to be passed to every program of ``traced``.
+    """
+    error: Exception | None = None
+    tried = None
+    for policy in number_policies():
+        key, numbers = split_kernel(kernel, policy)
+        if numbers.keys() == tried:
+            continue
+        tried = numbers.keys()
+        n_rows = len(inputs.rows[param_input])
+        spec, error = _trace(
+            key,
+            inputs.static,
+            abstract_arrays(numbers),
+            abstract_arrays(inputs.rows),
+            abstract_arrays(inputs.whole),
+            (param_input, param_output),
+            jax.config.jax_enable_x64,
+        )
+        if spec is None and not _needs_a_value(error):
+            spec, error = _trace_at(key, inputs, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
+        if spec is not None:
+            return TracedKernel(key, inputs.static, spec), numbers
+        if not _needs_a_value(error):
+            break
+    assert error is not None
+    raise error
+
+
+def _needs_a_value(error: Exception | None) -> bool:
+    return isinstance(error, jax.errors.ConcretizationTypeError) or "concrete values" in str(error)
+
+
+def abstract_arrays(arrays: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...] | None, Any], ...]:
+    """Describe arrays by shape and type; Python's numbers, which JAX types weakly, by their type alone."""
+    described = []
+    for name, value in arrays.items():
+        weak = isinstance(value, int | float) and not isinstance(value, np.generic)
+        described.append((name, None, type(value)) if weak else (name, np.shape(value), np.dtype(value.dtype)))
+    return tuple(described)
+
+
+def materialise(described: tuple, n_rows: int | None = None) -> dict[str, Any]:
+    """Return abstract arrays from their description, with another number of rows where given."""
+    return {
+        name: dtype(1)
+        if shape is None
+        else jax.ShapeDtypeStruct(shape if n_rows is None else (n_rows, *shape[1:]), dtype)
+        for name, shape, dtype in described
+    }
+
+
+@functools.lru_cache(maxsize=SPECS_KEPT)
+def _trace(
+    kernel: Kernel, static: tuple, numbers: tuple, rows: tuple, whole: tuple, names: tuple[str, str], x64: bool
+) -> tuple[KernelSpec | None, Exception | None]:
+    """Trace at row counts of our own choice; failures are remembered as well."""
+    try:
+        return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
+    except Exception as error:
+        return None, error
+
+
+def _trace_at(
+    kernel: Kernel, inputs: Inputs, numbers: dict, names: tuple[str, str], n_rows: tuple[int, int]
+) -> tuple[KernelSpec | None, Exception | None]:
+    """Trace at the given rows, for kernels that do not take any number of them."""
+    described = abstract_arrays(numbers), abstract_arrays(inputs.rows), abstract_arrays(inputs.whole)
+    try:
+        return _describe(kernel, inputs.static, *described, names, n_rows), None
+    except Exception as error:
+        error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
+        return None, error
+
+
+def _describe(
+    kernel: Kernel,
+    static: tuple,
+    numbers: tuple,
+    rows: tuple,
+    whole: tuple,
+    names: tuple[str, str],
+    n_rows: tuple[int, int],
+) -> KernelSpec:
+    param_input, param_output = names
+
+    def run(messages: dict, values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
+        model = kernel.bind(values)
+        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=latents):
+            model(**rows, **whole, **dict(static))
+        messages.update(trace)
+        return trace
+
+    def sample(values: dict, rows: dict, whole: dict, key: Any) -> dict:
+        messages: dict = {}
+        run(messages, values, {**rows, param_output: None}, whole, {}, key)
+        found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
+        plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
+        return {name: site["value"] for name, site in messages.items() if name in found}
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    fixed, tables = materialise(numbers), materialise(whole)
+    found: dict[str, _Message] = {}
+    plates: dict[str, Any] = {}
+    shapes = []
+    for n in n_rows:
+        found.clear()
+        values = jax.eval_shape(sample, fixed, materialise(rows, n), tables, key)
+        shapes.append({name: value.shape for name, value in values.items()})
+    templates = {name: _template(shapes[0][name], shapes[1].get(name, ()), n_rows) for name in shapes[0]}
+    _check_names(templates)
+
+    def value_at(name: str, n: int) -> jax.ShapeDtypeStruct:
+        shape = tuple(n if size is None else size for size in templates[name])
+        return jax.ShapeDtypeStruct(shape, values[name].dtype)
+
+    unobserved = [name for name, message in found.items() if message.kind == "latent"]
+    for output in _candidates(unobserved, templates, param_output):
+        latents = [name for name in unobserved if name != output]
+        observed: dict[str, Any] = {}
+
+        def densities(values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> list:
+            observed.clear()
+            trace = run(observed, values, rows, whole, latents, key)  # noqa: B023
+            return [_density(trace[name]) for name in found]
+
+        def at(n: int) -> tuple:
+            outcome = value_at(output, n)  # noqa: B023
+            rest = tuple(size for size in templates[output] if size is not None)  # noqa: B023
+            row_arrays = {**materialise(rows, n), param_output: jax.ShapeDtypeStruct((n, *rest), outcome.dtype)}
+            return fixed, row_arrays, tables, {name: value_at(name, n) for name in latents}, key  # noqa: B023
+
+        proof = RowProof.of(densities, at, n_rows)
+        if observed[output]["is_observed"]:
+            break
+    else:
+        raise ValueError(
+            f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
+            f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
+        )
+    sites = tuple(
+        found[name].site(name, templates[name], str(values[name].dtype), name == output, proof.mixing(i))
+        for i, name in enumerate(found)
+    )
+    subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
+    return KernelSpec(sites, param_input, output, param_output, subsamples, proof.width)
+
+
+class _Message:
+    """The parts of a NumPyro message that outlive its trace."""
+
+    def __init__(self, message: dict[str, Any]):
+        self.kind = message["type"]
+        self.law = self.support = None
+        self.event_dim = 0
+        self.plates = {frame.dim: frame.name for frame in message.get("cond_indep_stack", ())}
+        self.event_names = (message.get("infer") or {}).get("event_dims", ())
+        if message["type"] == "sample":
+            law = message["fn"]
+            self.kind = "observed" if message["is_observed"] else "latent"
+            self.event_dim = law.event_dim
+            self.support = next((name for name in SUPPORTS if law.support is getattr(constraints, name)), None)
+            while type(law).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
+                law = law.base_dist
+            self.law = type(law).__name__
+
+    def site(self, name: str, shape: tuple, dtype: str, is_output: bool, mixing: str | None) -> Site:
+        batch = len(shape) - self.event_dim
+        row_axis = shape.index(None) if None in shape else None
+        dims = []
+        for axis in range(len(shape)):
+            dim = self.plates.get(axis - batch) if axis < batch else None
+            if axis >= batch and axis - batch < len(self.event_names):
+                dim = self.event_names[axis - batch]
+            dims.append(dim or ("rows" if axis == row_axis else f"{name}_dim_{axis}"))
+        kind = "output" if is_output else self.kind
+        return Site(name, kind, self.law, shape, dtype, row_axis, self.event_dim, tuple(dims), self.support, mixing)
+
+
+def _density(message: dict[str, Any]) -> Any:
+    return message["fn"].log_prob(message["value"]) if message["type"] == "sample" else message["value"]
+
+
+def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:
+    if len(first) != len(second):
+        return first
+    return tuple(None if sizes == n_rows else sizes[0] for sizes in zip(first, second, strict=True))
+
+
+def _candidates(unobserved: list[str], templates: dict[str, tuple], param_output: str) -> list[str]:
+    """Return the sites that may be the output, the likeliest first."""
+    if param_output in unobserved:
+        return [param_output]
+    return [name for name in reversed(unobserved) if None in templates[name]]
+
+
+def _check_names(templates: Mapping[str, tuple]) -> None:
+    for name, shape in templates.items():
+        if "/" in name:
+            raise ValueError(f"Site name {name!r} contains '/', which separates groups of a DataTree: rename the site.")
+        if name in ("chain", "draw"):
+            raise ValueError(f"Site name {name!r} is the name of a dimension of draws: rename the site.")
+        if sum(size is None for size in shape) > 1:
+            raise ValueError(f"Site {name!r} has the rows on more than one axis.")

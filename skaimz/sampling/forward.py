@@ -1,0 +1,107 @@
+"""One pass of a kernel for one posterior draw: the law of the output, and what is asked of it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro import handlers
+
+from skaimz.kernels import TracedKernel
+
+__all__ = ["CLASS_LAWS", "class_probabilities", "conditional_moments", "output_law"]
+
+CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
+CLASS_LAWS = (*CATEGORICAL, dist.BernoulliProbs, dist.BernoulliLogits)
+# NumPyro gives NaN or infinity for the moments of these.
+WITHOUT_MOMENTS = (dist.Cauchy,)
+
+
+def output_law(
+    traced: TracedKernel,
+    numbers: Mapping[str, Any],
+    sites: Mapping[str, Any],
+    rows: Mapping[str, Any],
+    whole: Mapping[str, Any],
+    key: Any,
+) -> tuple[dist.Distribution, Any]:
+    """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled.
+
+    Returns
+    -------
+    law : Distribution
+        Conditional law of the output site, rows on its own row axis.
+    value : array
+        An outcome drawn from it.
+    """
+    with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=dict(sites)):
+        traced.model(numbers, {**rows, traced.spec.output_parameter: None}, whole)
+    site = trace[traced.spec.output]
+    return site["fn"], site["value"]
+
+
+def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> tuple:
+    """Return mean and variance of a law; an unbiased estimate from one outcome where no closed form is known.
+
+    ``on_sampling`` is called, while tracing, if random numbers are used.
+    """
+    mean, variance = _mean(law), _variance(law)
+    if mean is None or variance is None:
+        on_sampling()
+        outcome = law.sample(key)
+        if mean is None:
+            # The outcome carries all its variance into the spread of means over draws.
+            mean, variance = outcome, jnp.zeros_like(outcome)
+        elif variance is None:
+            variance = (outcome - mean) ** 2
+    dtype = jnp.result_type(float)
+    return mean.astype(dtype), variance.astype(dtype)
+
+
+def class_probabilities(law: dist.Distribution) -> Any:
+    """Return the probability of every class, classes on the last axis."""
+    base = _base(law)
+    if isinstance(base, CATEGORICAL):
+        probabilities = base.probs
+    elif isinstance(base, CLASS_LAWS):
+        probabilities = jnp.stack([1 - base.probs, base.probs], axis=-1)
+    else:
+        raise ValueError(
+            f"A classifier's output must have a Bernoulli, categorical or ordered law, got {type(base).__name__}."
+        )
+    shape = (*law.batch_shape, *law.event_shape, probabilities.shape[-1])
+    return jnp.broadcast_to(probabilities, shape)
+
+
+def _base(law: Any) -> Any:
+    while isinstance(law, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
+        law = law.base_dist
+    return law
+
+
+def _mean(law: dist.Distribution) -> Any:
+    base = _base(law)
+    if isinstance(base, WITHOUT_MOMENTS):
+        return None
+    if isinstance(base, CATEGORICAL):
+        codes = jnp.arange(base.probs.shape[-1])
+        return jnp.broadcast_to(base.probs @ codes, law.batch_shape + law.event_shape)
+    return _moment(law, "mean")
+
+
+def _variance(law: dist.Distribution) -> Any:
+    base = _base(law)
+    if isinstance(base, WITHOUT_MOMENTS):
+        return None
+    if isinstance(base, CATEGORICAL):
+        codes = jnp.arange(base.probs.shape[-1])
+        variance = base.probs @ codes**2 - (base.probs @ codes) ** 2
+        return jnp.broadcast_to(variance, law.batch_shape + law.event_shape)
+    return _moment(law, "variance")
+
+
+def _moment(law: dist.Distribution, name: str) -> Any:
+    try:
+        return jnp.broadcast_to(getattr(law, name), law.batch_shape + law.event_shape)
+    except (NotImplementedError, AttributeError):
+        return None

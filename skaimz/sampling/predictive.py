@@ -1,0 +1,171 @@
+"""Posterior predictive quantities, tile by tile: moments, class probabilities, outcomes and quantiles of outcomes."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from skaimz.kernels import Inputs, TracedKernel, abstract_arrays, key_of, materialise
+from skaimz.sampling.forward import class_probabilities, conditional_moments, output_law
+from skaimz.sampling.plan import make_plan
+
+__all__ = ["Posterior", "moments", "outcome_quantiles", "outcomes", "probabilities"]
+
+PROGRAMS_KEPT = 64
+# Purposes of random numbers, folded into the seed so that no two of them share a stream.
+MOMENTS, OUTCOMES = 1, 2
+
+
+class Posterior(NamedTuple):
+    """What a kernel is run with.
+
+    Attributes
+    ----------
+    numbers : dict
+        The kernel's numeric hyperparameters.
+    params : dict of str to array
+        Values of its ``param`` sites.
+    draws : dict of str to array of shape (n_draws, ...)
+        Draws of latent sites, chains flattened; sites that are absent are drawn from their conditional prior.
+    n_draws : int
+    """
+
+    numbers: dict[str, Any]
+    params: dict[str, Any]
+    draws: dict[str, Any]
+    n_draws: int
+
+
+def moments(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and variance of the posterior predictive, each of shape ``(n_rows, ...)``.
+
+    The mean is the average over draws of the conditional mean; the variance follows from the law of total variance.
+    """
+    mean, variance = _over_tiles("moments", traced, posterior, inputs, seed)
+    return mean, variance
+
+
+def probabilities(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> np.ndarray:
+    """Return posterior predictive class probabilities of shape ``(n_rows, ..., n_classes)``."""
+    (result,) = _over_tiles("probabilities", traced, posterior, inputs, seed)
+    return result
+
+
+def outcomes(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> np.ndarray:
+    """Return one outcome for each row and draw, of shape ``(n_rows, ..., n_draws)``."""
+    (result,) = _over_tiles("outcomes", traced, posterior, inputs, seed)
+    return result
+
+
+def outcome_quantiles(
+    traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int, quantiles: Sequence[float]
+) -> np.ndarray:
+    """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``; draws are held one tile at a time."""
+
+    def reduce(drawn: np.ndarray) -> np.ndarray:
+        dtype = np.result_type(drawn.dtype, np.float32)
+        found = np.quantile(drawn.astype(dtype, copy=False), np.asarray(quantiles, dtype), axis=-1)
+        return np.moveaxis(found, 0, -1)
+
+    (result,) = _over_tiles("outcomes", traced, posterior, inputs, seed, reduce)
+    return result
+
+
+class _Quantity(NamedTuple):
+    """What is computed for each draw from the output's law and an outcome of it, and how draws are put together."""
+
+    of_draw: Callable[[Any, Any, Any], tuple]
+    over_draws: Callable[..., tuple]
+
+
+QUANTITIES = {
+    "moments": _Quantity(
+        lambda law, outcome, key: conditional_moments(law, key),
+        lambda means, variances: (means.mean(axis=0), variances.mean(axis=0) + means.var(axis=0)),
+    ),
+    "probabilities": _Quantity(
+        lambda law, outcome, key: (class_probabilities(law),),
+        lambda probabilities: (probabilities.mean(axis=0),),
+    ),
+    "outcomes": _Quantity(
+        lambda law, outcome, key: (outcome,),
+        lambda outcomes: (jnp.moveaxis(outcomes, 0, -1),),
+    ),
+}
+
+
+def _over_tiles(
+    quantity: str,
+    traced: TracedKernel,
+    posterior: Posterior,
+    inputs: Inputs,
+    seed: int,
+    reduce: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> list[np.ndarray]:
+    """Compute a quantity on every tile and join the tiles, rows first."""
+    plan = make_plan(traced.spec, len(inputs.rows[traced.spec.input]), posterior.n_draws)
+    # Expectations of a row must not depend on its company, so where they need random numbers every row is run alone,
+    # with the same ones.
+    alone = quantity != "outcomes" and not plan.whole and _is_random(quantity, traced, posterior, inputs)
+    program = _program(quantity, traced, alone, plan.draws_at_once)
+    posterior, whole = jax.device_put((posterior, inputs.whole))
+    draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
+    pieces = []
+    for number, length, rows in plan.tiles(inputs.rows):
+        parts = program(*posterior[:3], draw_numbers, rows, whole, np.uint32(seed), np.uint32(number))
+        pieces.append([reduce(np.asarray(part)[:length]) for part in parts])
+    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _program(quantity: str, traced: TracedKernel, alone: bool, draws_at_once: int) -> Callable:
+    """Compile a quantity of one tile."""
+    of_draw, over_draws = QUANTITIES[quantity]
+    row_axis = traced.spec[traced.spec.output].row_axis
+
+    @jax.jit
+    def program(
+        numbers: dict, params: dict, draws: dict, draw_numbers: Any, rows: dict, whole: dict, seed: Any, tile: Any
+    ) -> tuple:
+        def run(rows: dict, sites: dict, draw: Any) -> tuple:
+            key = key_of(seed, OUTCOMES, tile, draw) if quantity == "outcomes" else key_of(seed, MOMENTS, draw)
+            run_key, law_key = jax.random.split(key)
+            law, outcome = output_law(traced, numbers, {**params, **sites}, rows, whole, run_key)
+            return jax.tree.map(lambda part: jnp.moveaxis(part, row_axis, 0), of_draw(law, outcome, law_key))
+
+        def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
+            one_row = lambda row: run(jax.tree.map(lambda a: a[None], row), sites, draw)  # noqa: E731
+            return jax.tree.map(lambda part: part[:, 0], jax.vmap(one_row)(rows))
+
+        each = run_alone if alone else run
+        return over_draws(*jax.lax.map(lambda item: each(rows, *item), (draws, draw_numbers), batch_size=draws_at_once))
+
+    return program
+
+
+def _is_random(quantity: str, traced: TracedKernel, posterior: Posterior, inputs: Inputs) -> bool:
+    """Whether an expectation needs random numbers: for latent sites without draws, or a law without closed moments."""
+    if any(site.name not in posterior.draws for site in traced.spec.latents):
+        return True
+    if quantity != "moments":
+        return False
+    one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
+    one_row = {name: array[:1] for name, array in inputs.rows.items()}
+    parts = (posterior.numbers, posterior.params | one_draw, one_row, inputs.whole)
+    return _moments_are_sampled(traced, *map(abstract_arrays, parts))
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _moments_are_sampled(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    sampled = []
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> tuple:
+        key = jax.random.key(0)
+        law, _ = output_law(traced, numbers, sites, rows, whole, key)
+        return conditional_moments(law, key, on_sampling=lambda: sampled.append(True))
+
+    jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    return bool(sampled)
