@@ -12,30 +12,11 @@ __all__ = ["RESERVED", "check_outcome", "column_positions", "kernel_inputs"]
 
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
-    [
-        "X",
-        "y",
-        "baseline",
-        "batch_size",
-        "condition",
-        "coverage",
-        "in_sample",
-        "intervention",
-        "n_samples",
-        "num_chains",
-        "num_samples",
-        "output_dir",
-        "progress",
-        "quantiles",
-        "random_state",
-        "return_datatree",
-        "return_sites",
-        "return_std",
-        "sample_weight",
-        "scenarios",
-        "shard_axis",
-        "store",
-    ]
+    """
+    X y baseline batch_size condition coverage in_sample intervention n_samples num_chains num_samples
+    output_dir progress quantiles random_state return_datatree return_sites return_std sample_weight scenarios
+    shard_axis store
+    """.split()
 )
 SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "positive": lambda y: y > 0,

@@ -93,7 +93,7 @@ class ImpactEstimator(BaseEstimator):
     def _fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any]) -> None:
         self._check_parameters()
         settings = inference.resolve_inference(self.inference)
-        X, y = self._check_X_y(X, y)
+        X, y = self._check_data(X, y)
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
@@ -143,7 +143,7 @@ class ImpactEstimator(BaseEstimator):
                 "elsewhere do not know."
             )
 
-    def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         raise NotImplementedError
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
@@ -477,8 +477,8 @@ class ImpactEstimator(BaseEstimator):
                 pickle.dumps(self.kernel)
             except Exception as error:
                 raise pickle.PicklingError(
-                    f"The kernel {self.kernel!r} cannot be pickled because it is not importable by name: use cloudpickle, "
-                    "or define the kernel at the top level of a module."
+                    f"The kernel {self.kernel!r} cannot be pickled because it is not importable by name: use "
+                    "cloudpickle, or define the kernel at the top level of a module."
                 ) from error
         return super().__reduce_ex__(protocol)
 

@@ -89,7 +89,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
     _default_kernel = LinearClassification
 
-    def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True)
         check_classification_targets(y)
         if y.ndim == 2 and y.shape[1] > 1:

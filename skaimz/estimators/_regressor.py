@@ -90,7 +90,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
 
     _default_kernel = LinearRegression
 
-    def _check_X_y(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
         X, y = validate_data(
             self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True, ensure_min_samples=1
         )

@@ -192,7 +192,7 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
         )
     local = [site.name for site in traced.spec.local_latents]
     guide = settings.guide
-    if local and (isinstance(guide, autoguide.AutoGuide) or isinstance(guide, type)):
+    if local and (isinstance(guide, autoguide.AutoGuide | type)):
         warnings.warn(
             f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
             "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "

@@ -55,6 +55,7 @@ class LinearRegression(_Standardised):
         return cls(*(np.asarray(m, y.dtype) for m in (*_moments(rows["X"], weight), *_moments(y, weight))))
 
     def __call__(self, X: Any, y: Any = None) -> None:
+        """Run the model."""
         alpha = numpyro.sample("alpha", dist.Normal(0.0, 1.0))
         beta = numpyro.sample("beta", dist.Normal(0.0, 2.5).expand([X.shape[1]]).to_event(1))
         tau = numpyro.sample("tau", dist.Exponential(1.0))
@@ -94,6 +95,7 @@ class LinearClassification(_Standardised):
         return cls(*(np.asarray(m, X.dtype) for m in _moments(X, weight)), n_classes)
 
     def __call__(self, X: Any, y: Any = None) -> None:
+        """Run the model."""
         Z = (X - self.x_mean) / self.x_scale
         outputs = () if self.n_classes == 2 else (self.n_classes,)
         alpha = numpyro.sample("alpha", dist.Normal(0.0, 2.5).expand(outputs).to_event(len(outputs)))

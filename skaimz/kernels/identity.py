@@ -111,6 +111,7 @@ class ByValue:
 
     @classmethod
     def of(cls, value: Any) -> "ByValue":
+        """Freeze any object."""
         return cls(freeze(value), value)
 
 

@@ -18,129 +18,39 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 __all__ = ["RowProof"]
 
 ELEMENTWISE = frozenset(
-    [
-        "abs",
-        "acos",
-        "acosh",
-        "add",
-        "and",
-        "asin",
-        "asinh",
-        "atan",
-        "atan2",
-        "atanh",
-        "bessel_i0e",
-        "bessel_i1e",
-        "cbrt",
-        "ceil",
-        "clamp",
-        "clz",
-        "conj",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "cos",
-        "cosh",
-        "digamma",
-        "div",
-        "eq",
-        "eq_to",
-        "erf",
-        "erf_inv",
-        "erfc",
-        "exp",
-        "exp2",
-        "expm1",
-        "floor",
-        "ge",
-        "gt",
-        "igamma",
-        "igamma_grad_a",
-        "igammac",
-        "imag",
-        "integer_pow",
-        "is_finite",
-        "le",
-        "le_to",
-        "lgamma",
-        "log",
-        "log1p",
-        "logistic",
-        "lt",
-        "lt_to",
-        "max",
-        "min",
-        "mul",
-        "ne",
-        "neg",
-        "nextafter",
-        "not",
-        "optimization_barrier",
-        "or",
-        "polygamma",
-        "population_count",
-        "pow",
-        "random_gamma_grad",
-        "real",
-        "reduce_precision",
-        "regularized_incomplete_beta",
-        "rem",
-        "round",
-        "rsqrt",
-        "select_n",
-        "shift_left",
-        "shift_right_arithmetic",
-        "shift_right_logical",
-        "sign",
-        "sin",
-        "sinh",
-        "sqrt",
-        "square",
-        "stop_gradient",
-        "sub",
-        "tan",
-        "tanh",
-        "xor",
-        "zeta",
-        "mul_add",
-    ]
+    """
+    abs acos acosh add and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz conj
+    convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt
+    igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min
+    mul ne neg nextafter not optimization_barrier or polygamma population_count pow random_gamma_grad real
+    reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta mul_add
+    """.split()
 )
 SAME_BLOCKS = frozenset({"reshape", "squeeze", "expand_dims"})
 REDUCTIONS = frozenset(
-    [
-        "reduce_sum",
-        "reduce_max",
-        "reduce_min",
-        "reduce_prod",
-        "reduce_and",
-        "reduce_or",
-        "reduce_xor",
-        "argmax",
-        "argmin",
-    ]
+    """
+    reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin
+    """.split()
 )
-SCANS_AN_AXIS = frozenset(["cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"])
+SCANS_AN_AXIS = frozenset(
+    """
+    cumsum cumprod cummax cummin cumlogsumexp
+    """.split()
+)
 CALLS = frozenset(
-    [
-        "jit",
-        "pjit",
-        "closed_call",
-        "core_call",
-        "custom_jvp_call",
-        "custom_vjp_call",
-        "remat2",
-        "checkpoint",
-        "cond",
-        "while",
-        "scan",
-    ]
+    """
+    jit pjit closed_call core_call custom_jvp_call custom_vjp_call remat2 checkpoint cond while scan
+    """.split()
 )
 MATRIX_FUNCTIONS = frozenset(
-    ["cholesky", "triangular_solve", "lu", "qr", "eigh", "eig", "svd", "lu_pivots_to_permutation"]
+    """
+    cholesky triangular_solve lu qr eigh eig svd lu_pivots_to_permutation
+    """.split()
 )
 
 
-class MixedRows(Exception):
+class MixedRowsError(Exception):
     """Raised inside this module when an operation is not known to keep rows apart."""
 
 
@@ -169,7 +79,7 @@ class RowProof:
         """Return why the rows of one output may depend on one another, or None where they provably do not."""
         try:
             self._walk(*self.traces, outputs=[output])
-        except MixedRows as reason:
+        except MixedRowsError as reason:
             return str(reason)
         return None
 
@@ -186,22 +96,22 @@ class RowProof:
         """Return the row axis of a value, None where it has none."""
         shapes = getattr(first.aval, "shape", ()), getattr(second.aval, "shape", ())
         if len(shapes[0]) != len(shapes[1]):
-            raise MixedRows("a value changes its rank with the number of rows")
+            raise MixedRowsError("a value changes its rank with the number of rows")
         changed = [axis for axis, sizes in enumerate(zip(*shapes, strict=True)) if sizes[0] != sizes[1]]
         if not changed:
             return None
         if len(changed) > 1:
-            raise MixedRows("an intermediate value has rows on two axes")
+            raise MixedRowsError("an intermediate value has rows on two axes")
         axis = changed[0]
         if (shapes[0][axis], shapes[1][axis]) != self.n_rows:
-            raise MixedRows("an intermediate value has an axis that grows with the rows but is not the rows")
+            raise MixedRowsError("an intermediate value has an axis that grows with the rows but is not the rows")
         return axis
 
     def _walk(self, first: ClosedJaxpr, second: ClosedJaxpr, outputs: Sequence[int] | None = None) -> None:
         """Check every operation that the chosen outputs depend on."""
         jaxprs = first.jaxpr, second.jaxpr
         if len(jaxprs[0].eqns) != len(jaxprs[1].eqns):
-            raise MixedRows("the kernel does something else for another number of rows")
+            raise MixedRowsError("the kernel does something else for another number of rows")
         chosen = range(len(jaxprs[0].outvars)) if outputs is None else outputs
         self._same_literals(*([jaxpr.outvars[i] for i in chosen] for jaxpr in jaxprs))
         needed = {v for i in chosen for v in [jaxprs[0].outvars[i]] if isinstance(v, Var)}
@@ -211,19 +121,21 @@ class RowProof:
             self._check(*pair)
             needed.update(v for v in pair[0].invars if isinstance(v, Var))
         for variable, *constants in zip(jaxprs[0].constvars, first.consts, second.consts, strict=True):
-            if variable in needed and constants[0] is not constants[1]:
-                if np.shape(constants[0]) != np.shape(constants[1]) or not _equal(*constants):
-                    raise MixedRows("a constant of the kernel depends on the rows' number or order")
+            same = constants[0] is constants[1] or (
+                np.shape(constants[0]) == np.shape(constants[1]) and _equal(*constants)
+            )
+            if variable in needed and not same:
+                raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
 
     def _same_literals(self, first: Sequence, second: Sequence) -> None:
         for one, other in zip(first, second, strict=True):
             if isinstance(one, Literal) and isinstance(other, Literal) and not _equal(one.val, other.val):
-                raise MixedRows("the kernel uses the number of rows as a value")
+                raise MixedRowsError("the kernel uses the number of rows as a value")
 
     def _check(self, first: Any, second: Any) -> None:
         name = first.primitive.name
         if name != second.primitive.name:
-            raise MixedRows("the kernel does something else for another number of rows")
+            raise MixedRowsError("the kernel does something else for another number of rows")
         self._same_literals(first.invars, second.invars)
         into = [self._axis(*pair) for pair in zip(first.invars, second.invars, strict=True)]
         out = [self._axis(*pair) for pair in zip(first.outvars, second.outvars, strict=True)]
@@ -232,17 +144,17 @@ class RowProof:
         if inner and (touched or name in CALLS):
             self._check_nested(name, first, into, out, inner)
         elif touched and not _keeps_rows(name, first, into, out):
-            raise MixedRows(f"the operation '{name}' may mix rows")
+            raise MixedRowsError(f"the operation '{name}' may mix rows")
 
     def _check_nested(self, name: str, eqn: Any, into: list, out: list, inner: list) -> None:
         if name not in CALLS:
-            raise MixedRows(f"the operation '{name}' may mix rows")
+            raise MixedRowsError(f"the operation '{name}' may mix rows")
         if name == "scan":
             fixed = eqn.params["num_consts"] + eqn.params["num_carry"]
             if 0 in into[fixed:] or 0 in out[eqn.params["num_carry"] :]:
-                raise MixedRows("a scan runs along the rows")
+                raise MixedRowsError("a scan runs along the rows")
         elif name == "cond" and into[0] is not None:
-            raise MixedRows("a branch depends on a row")
+            raise MixedRowsError("a branch depends on a row")
         elif name.startswith("custom_"):
             inner = inner[:1]  # the function itself; its derivative follows the same rows
         for pair in inner:

@@ -92,7 +92,7 @@ class Site:
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of the value without its row axis."""
-        return tuple(size for size in self.shape if size is not None)
+        return _without_rows(self.shape)
 
     @property
     def rows_are_batched(self) -> bool:
@@ -357,23 +357,27 @@ def _describe(
         return jax.ShapeDtypeStruct(shape, values[name].dtype)
 
     unobserved = [name for name, message in found.items() if message.kind == "latent"]
-    for output in _candidates(unobserved, templates, param_output):
+
+    def prove(output: str) -> tuple[RowProof, bool]:
+        """Observe one site, and trace the log density of every site given all others."""
         latents = [name for name in unobserved if name != output]
-        observed: dict[str, Any] = {}
+        messages: dict[str, Any] = {}
 
         def densities(values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> list:
-            observed.clear()
-            trace = run(observed, values, rows, whole, latents, key)  # noqa: B023
+            messages.clear()
+            trace = run(messages, values, rows, whole, latents, key)
             return [_density(trace[name]) for name in found]
 
         def at(n: int) -> tuple:
-            outcome = value_at(output, n)  # noqa: B023
-            rest = tuple(size for size in templates[output] if size is not None)  # noqa: B023
-            row_arrays = {**materialise(rows, n), param_output: jax.ShapeDtypeStruct((n, *rest), outcome.dtype)}
-            return fixed, row_arrays, tables, {name: value_at(name, n) for name in latents}, key  # noqa: B023
+            outcome = jax.ShapeDtypeStruct((n, *_without_rows(templates[output])), values[output].dtype)
+            observed = {**materialise(rows, n), param_output: outcome}
+            return fixed, observed, tables, {name: value_at(name, n) for name in latents}, key
 
-        proof = RowProof.of(densities, at, n_rows)
-        if observed[output]["is_observed"]:
+        return RowProof.of(densities, at, n_rows), messages[output]["is_observed"]
+
+    for output in _candidates(unobserved, templates, param_output):
+        proof, is_observed = prove(output)
+        if is_observed:
             break
     else:
         raise ValueError(
@@ -427,6 +431,10 @@ def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int
     if len(first) != len(second):
         return first
     return tuple(None if sizes == n_rows else sizes[0] for sizes in zip(first, second, strict=True))
+
+
+def _without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:
+    return tuple(size for size in template if size is not None)
 
 
 def _candidates(unobserved: list[str], templates: dict[str, tuple], param_output: str) -> list[str]:
