@@ -63,7 +63,7 @@ class LinearRegression(_Standardised):
         numpyro.deterministic("intercept", self.y_mean + self.y_scale * alpha - self.x_mean @ coef)
         sigma = numpyro.deterministic("sigma", self.y_scale * tau)
         # Centred columns, not the intercept above: a mean far from zero would cost digits.
-        mu = self.y_mean + self.y_scale * alpha + (X - self.x_mean) @ coef
+        mu = self.y_mean + self.y_scale * alpha + (X - self.x_mean[None, :]) @ coef
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
@@ -96,7 +96,7 @@ class LinearClassification(_Standardised):
 
     def __call__(self, X: Any, y: Any = None) -> None:
         """Run the model."""
-        Z = (X - self.x_mean) / self.x_scale
+        Z = (X - self.x_mean[None, :]) / self.x_scale[None, :]
         outputs = () if self.n_classes == 2 else (self.n_classes,)
         alpha = numpyro.sample("alpha", dist.Normal(0.0, 2.5).expand(outputs).to_event(len(outputs)))
         shape = (X.shape[1], *outputs)

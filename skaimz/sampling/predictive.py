@@ -111,11 +111,11 @@ def _over_tiles(
     # with the same ones.
     alone = quantity != "outcomes" and not plan.whole and _is_random(quantity, traced, posterior, inputs)
     program = _program(quantity, traced, alone, plan.draws_at_once)
-    posterior, whole = jax.device_put((posterior, inputs.whole))
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
+    *fixed, draw_numbers, whole = jax.device_put((*posterior[:3], draw_numbers, inputs.whole))
     pieces = []
     for number, length, rows in plan.tiles(inputs.rows):
-        parts = program(*posterior[:3], draw_numbers, rows, whole, np.uint32(seed), np.uint32(number))
+        parts = program(*fixed, draw_numbers, rows, whole, np.uint32(seed), np.uint32(number))
         pieces.append([reduce(np.asarray(part)[:length]) for part in parts])
     return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
 
@@ -141,9 +141,21 @@ def _program(quantity: str, traced: TracedKernel, alone: bool, draws_at_once: in
             return jax.tree.map(lambda part: part[:, 0], jax.vmap(one_row)(rows))
 
         each = run_alone if alone else run
-        return over_draws(*jax.lax.map(lambda item: each(rows, *item), (draws, draw_numbers), batch_size=draws_at_once))
+        return over_draws(*_map_draws(functools.partial(each, rows), draws, draw_numbers, draws_at_once))
 
     return program
+
+
+def _map_draws(function: Callable, draws: dict, draw_numbers: Any, at_once: int) -> tuple:
+    """Call a function for every draw, as many side by side as fit."""
+    side_by_side = jax.vmap(function)
+    n_draws = len(draw_numbers)
+    if at_once >= n_draws:
+        return side_by_side(draws, draw_numbers)
+    n_parts = -(-n_draws // at_once)
+    places = jnp.minimum(jnp.arange(n_parts * at_once), n_draws - 1).reshape(n_parts, at_once)
+    parts = jax.lax.map(lambda p: side_by_side(jax.tree.map(lambda a: a[p], draws), draw_numbers[p]), places)
+    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:n_draws], parts)
 
 
 def _is_random(quantity: str, traced: TracedKernel, posterior: Posterior, inputs: Inputs) -> bool:

@@ -1,0 +1,52 @@
+# Every target makes its own virtual environment, so that it works on a machine with nothing but Python and make.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+PYTEST_ARGS ?=
+
+.PHONY: bench clean demo docs lint test test-floors test-other
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+
+$(VENV)/.%: $(VENV)/bin/python pyproject.toml
+	$(RUN) -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+demo: $(VENV)/.demo
+	$(RUN) examples/demo.py
+
+lint: $(VENV)/.lint $(VENV)/.test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy skaimz
+
+# Two processes: compilation dominates and does not share a core well with more.
+test: $(VENV)/.test $(VENV)/.demo
+	$(RUN) -m pytest -n 2 --dist worksteal --cov=skaimz --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
+
+# A short selection on another Python, where that is found.
+test-other:
+	@if command -v python3.13 >/dev/null && python3.13 -c '' 2>/dev/null; then \
+	  $(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-short; \
+	else echo "python3.13 not found: skipped"; fi
+
+test-short: $(VENV)/.test
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow" tests/kernels tests/estimators/test_regressor.py
+
+# The whole suite on the oldest versions that pyproject.toml admits.
+test-floors:
+	$(PYTHON) -m venv .venv-floors
+	.venv-floors/bin/python -m pip install --quiet --upgrade pip
+	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable '.[test,demo]'
+	.venv-floors/bin/python -m pytest -n 2 --dist worksteal
+
+bench: $(VENV)/.test
+	$(RUN) benchmarks/fit.py
+
+docs: $(VENV)/.docs
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) .venv-3.13 .venv-floors docs/_build

@@ -1,0 +1,33 @@
+import jax
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def strict_jax():
+    """Let no arrays of different rank meet by accident, and no NaN arise. NumPyro's guides themselves do both."""
+    with jax.numpy_rank_promotion("raise"), jax.debug_nans(True):
+        yield
+
+
+@pytest.fixture
+def compilations():
+    """Count programs that JAX compiles: a list that grows by a name for each."""
+    names: list[str] = []
+    listening = [True]
+
+    def listen(event, _duration, **details):
+        if listening[0] and event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    listening[0] = False
+
+
+@pytest.fixture(scope="session")
+def linear_data():
+    """60 rows of a linear relation with known noise, in float64."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 2))
+    return X, 1.0 + X @ [2.0, -1.0] + rng.normal(scale=0.5, size=60)
