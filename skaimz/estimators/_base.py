@@ -1,9 +1,6 @@
 """What both estimators share: fitting, posterior draws, persistence and description."""
 
 import contextlib
-import json
-import pickle
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -18,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import RESERVED, check_outcome, column_positions, kernel_inputs
+from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import match_draws
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
@@ -27,7 +25,7 @@ __all__ = ["ImpactEstimator"]
 FLOATS = {"float32": np.float32, "float64": np.float64}
 
 
-class ImpactEstimator(BaseEstimator):
+class ImpactEstimator(PersistenceMixin, BaseEstimator):
     """Base of the estimators over NumPyro kernels."""
 
     _default_kernel: Any
@@ -97,15 +95,13 @@ class ImpactEstimator(BaseEstimator):
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-            if not weight.any():
-                raise ValueError("`sample_weight` is zero for every row: nothing is left to fit.")
         self.seed_ = _seed_of(self.random_state)
         with self._precision(X.dtype):
             X, arrays = self._split_columns(X, arrays)
             self.kernel_ = self._make_kernel(X, y, weight)
             traced, numbers, inputs = self._trace(X, arrays, row_arguments=())
             self.kernel_spec_ = traced.spec
-            self.arguments_ = _describe_inputs(inputs)
+            self.arguments_ = describe_inputs(inputs)
             if self.posterior is None:
                 y = self._check_outcome(y, traced.spec)
                 inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
@@ -359,12 +355,12 @@ class ImpactEstimator(BaseEstimator):
         spec = self.kernel_spec_
         seed = self.seed_ if random_state is None else _seed_of(random_state)
         with self._precision(result.data["rows"][spec.input].dtype):
-            inputs = _abstract_inputs(self.arguments_, result.n_rows)
+            inputs = abstract_inputs(self.arguments_, result.n_rows)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, settings, seed, int(num_samples), verbose=self.verbose)
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
 
-    # Description and persistence
+    # Description
 
     def describe(self) -> pd.DataFrame:
         """Tell what the kernel consists of.
@@ -392,125 +388,6 @@ class ImpactEstimator(BaseEstimator):
         columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
         return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
 
-    def to_datatree(self) -> xr.DataTree:
-        """Return posterior draws and all else that prediction needs, as data without code.
-
-        Returns
-        -------
-        xarray.DataTree
-            With the groups ``posterior``, ``sample_stats`` (where there are any), ``params`` and ``numbers``. It can
-            be written with ``to_netcdf`` or ``to_zarr`` and be read back by :meth:`from_datatree`.
-        """
-        check_is_fitted(self, "kernel_spec_")
-        spec, result = self.kernel_spec_, self.fit_result_
-        groups = {"posterior": draws_to_dataset(self.posterior_, spec)}
-        if result.sample_stats:
-            groups["sample_stats"] = draws_to_dataset(result.sample_stats)
-        elif result.losses is not None:
-            groups["sample_stats"] = xr.Dataset({"loss": ("step", result.losses)})
-        params = {site.name: result.params[site.name] for site in spec.sites if site.kind == "param"}
-        groups["params"] = _plain_dataset(params)
-        groups["numbers"] = _plain_dataset(self.kernel_.get_params() if self.kernel is None else {})
-        attrs = {
-            "estimator": type(self).__name__,
-            "default_kernel": int(self.kernel is None),
-            "seed": self.seed_,
-            "n_rows": result.n_rows,
-            "n_features_in": self.n_features_in_,
-            "arguments": json.dumps(self.arguments_),
-            "parameters": json.dumps({name: getattr(self, name) for name in _SAVED_PARAMETERS}),
-            "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
-        }
-        return to_tree(groups, attrs | self._saved_attrs())
-
-    def _saved_attrs(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def from_datatree(cls, kernel: Callable | None, tree: xr.DataTree) -> Self:
-        """Rebuild a fitted estimator from its data and its kernel.
-
-        Parameters
-        ----------
-        kernel : callable or None
-            The kernel that the draws belong to; None for the default one.
-        tree : xarray.DataTree
-            What :meth:`to_datatree` returned, possibly written to netCDF or Zarr and opened again.
-
-        Returns
-        -------
-        estimator
-            Predicts as the original does, to the bit. It has no inference state, so ``sample_posterior`` is refused.
-        """
-        attrs = tree.attrs
-        if attrs.get("estimator") != cls.__name__:
-            raise ValueError(f"The tree holds a {attrs.get('estimator')!r}, not a {cls.__name__!r}.")
-        if bool(attrs["default_kernel"]) != (kernel is None):
-            raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
-        self = cls(kernel, **json.loads(attrs["parameters"]))
-        self._check_parameters()
-        numbers = {str(n): v.to_numpy() for n, v in tree["numbers"].data_vars.items()}
-        self.kernel_ = clone(kernel, safe=False) if kernel is not None else cls._default_kernel(**numbers)
-        self.seed_ = int(attrs["seed"])
-        self.n_features_in_ = int(attrs["n_features_in"])
-        self.arguments_ = json.loads(attrs["arguments"])
-        names = json.loads(attrs["feature_names_in"])
-        if names:
-            self.feature_names_in_ = np.asarray(names, dtype=object)
-        self._restore_attrs(attrs)
-        params = {str(n): v.to_numpy() for n, v in tree["params"].data_vars.items()}
-        n_rows = int(attrs["n_rows"])
-        inputs = _abstract_inputs(self.arguments_, n_rows)
-        with self._precision(inputs.rows[self.param_input].dtype):
-            traced, _ = trace_kernel(self.kernel_, inputs, self.param_input, self.param_output)
-        self.kernel_spec_ = traced.spec
-        self.posterior_ = draws_from(tree)
-        self.fit_result_ = FitResult("injected", self.posterior_, params, n_rows=n_rows)
-        return self
-
-    def _restore_attrs(self, attrs: Mapping[str, Any]) -> None:
-        pass
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if self.kernel is not None and not _pickles_by_value():
-            try:
-                pickle.dumps(self.kernel)
-            except Exception as error:
-                raise pickle.PicklingError(
-                    f"The kernel {self.kernel!r} cannot be pickled because it is not importable by name: use "
-                    "cloudpickle, or define the kernel at the top level of a module."
-                ) from error
-        return super().__reduce_ex__(protocol)
-
-
-_SAVED_PARAMETERS = ("param_input", "param_output", "column_args", "dtype", "verbose")
-
-
-def _pickles_by_value() -> bool:
-    """Whether the pickling under way can take functions by value: cloudpickle, dill, or a copy in memory."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").rpartition(".")[2] in ("cloudpickle", "_dill", "copy"):
-            return True
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
-
-
-def _describe_inputs(inputs: Inputs) -> dict[str, Any]:
-    """Describe a kernel's arguments in plain data, from which it can be traced again."""
-    rows = {name: [list(array.shape[1:]), array.dtype.name] for name, array in inputs.rows.items()}
-    whole = {name: [list(array.shape), array.dtype.name] for name, array in inputs.whole.items()}
-    return {"rows": rows, "whole": whole, "static": dict(inputs.static)}
-
-
-def _abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
-    def array(shape: Sequence[int], dtype: str) -> np.ndarray:
-        return np.broadcast_to(np.zeros((), dtype), shape)  # takes no memory
-
-    rows = {name: array((n_rows, *shape), dtype) for name, (shape, dtype) in described["rows"].items()}
-    whole = {name: array(shape, dtype) for name, (shape, dtype) in described["whole"].items()}
-    return Inputs(rows, whole, tuple(sorted(described["static"].items())))
-
 
 def _seed_of(random_state: Any) -> int:
     """Reduce any source of randomness to one integer below 2**32."""
@@ -531,8 +408,3 @@ def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _bracketed(shape: Sequence[Any]) -> str:
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
-
-
-def _plain_dataset(arrays: Mapping[str, Any]) -> xr.Dataset:
-    shaped = {name: np.asarray(value) for name, value in arrays.items()}
-    return xr.Dataset({n: (tuple(f"{n}_dim_{i}" for i in range(a.ndim)), a) for n, a in shaped.items()})

@@ -24,7 +24,7 @@ def run_in_chunks(step: Callable[[int, int], Any], total: int, *, label: str, ve
             count = min(count, total - done)
             start = time.perf_counter()
             shown = step(done, count)
-            elapsed = time.perf_counter() - start
+            elapsed = max(time.perf_counter() - start, 1e-9)
             done += count
             bar.update(count)
             if shown is not None:

@@ -20,7 +20,7 @@ class FitResult:
     draws : dict of str to array of shape (n_chains, n_draws, ...)
         Posterior draws of the latent sites.
     params : dict of str to array
-        Values of the ``param`` sites of kernel and guide; empty for MCMC.
+        Values of the ``param`` sites of kernel and guide (nested for guides that are networks); empty for MCMC.
     losses : array of shape (n_steps,) or None
         Loss at every step; None for MCMC.
     sample_stats : dict of str to array of shape (n_chains, n_draws)
@@ -38,7 +38,7 @@ class FitResult:
 
     method: str
     draws: dict[str, np.ndarray]
-    params: dict[str, np.ndarray] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
     losses: np.ndarray | None = None
     sample_stats: dict[str, np.ndarray] = field(default_factory=dict)
     diagnostics: dict[str, Any] = field(default_factory=dict)
@@ -62,9 +62,9 @@ def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
     return jax.tree.unflatten(structure, restored)
 
 
-def to_numpy(arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Return writable copies of arrays on the host."""
-    return {name: np.array(array) for name, array in arrays.items()}
+def to_numpy(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return writable copies of arrays on the host, in whatever they are nested."""
+    return jax.tree.map(np.array, dict(arrays))
 
 
 def _raw(leaf: Any) -> Any:

@@ -280,7 +280,7 @@ def _blank_guide(guide: autoguide.AutoGuide) -> autoguide.AutoGuide:
 
 _LEARNED_BY_GUIDES = frozenset(
     """
-    _init_locs _potential_fn_gen _potential_fn _postprocess_fn _event_dims _cond_indep_stacks _unpack_latent
+    _init_locs _loss_fn _potential_fn_gen _potential_fn _postprocess_fn _event_dims _cond_indep_stacks _unpack_latent
     _init_latent latent_dim plates
     """.split()
 )

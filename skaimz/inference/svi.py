@@ -102,7 +102,8 @@ def _programs(traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValu
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     def draw(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, num_samples: int) -> tuple[dict, dict]:
-        data, present = first_batch(data, n_rows)
+        # An autoguide has the shapes of a batch; a guide function computes the latent sites of all rows.
+        data, present = first_batch(data, n_rows) if _is_autoguide(guide.value) else (data, None)
         key = key_of(seed, DRAW)
         svi, fitted_guide, _ = start(key, data, pace, present)
         params = svi.get_params(state)
@@ -185,14 +186,13 @@ def _programs_of(traced: TracedKernel, settings: SVI) -> Programs:
 def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None:
     if settings.batch_size > n_rows:  # type: ignore[operator]
         raise ValueError(f"SVI: `batch_size`={settings.batch_size} exceeds the number of rows, {n_rows}.")
-    if traced.spec.fit_mixes is not None:
+    if traced.spec.fit_mixing is not None:
         raise ValueError(
             "SVI: `batch_size` needs a kernel whose log density is a sum over rows, but "
-            f"{traced.spec.fit_mixes}. Set `batch_size=None`."
+            f"{traced.spec.fit_mixing}. Set `batch_size=None`."
         )
     local = [site.name for site in traced.spec.local_latents]
-    guide = settings.guide
-    if local and (isinstance(guide, autoguide.AutoGuide | type)):
+    if local and _is_autoguide(settings.guide):
         warnings.warn(
             f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
             "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
@@ -231,6 +231,8 @@ def _takes_rate(optim: Any) -> bool:
 
 
 def _make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
+    if not traced.spec.latents:
+        return _nothing_latent
     if isinstance(setting, type):
         return setting(model)
     if isinstance(setting, autoguide.AutoGuide):
@@ -252,9 +254,20 @@ def _draw(guide: Callable, params: dict, data: Data, key: Any, num_samples: int)
     return jax.vmap(one)(jax.random.split(key, num_samples))
 
 
+def _nothing_latent(*data: Any) -> None:
+    """Guide a kernel that has parameters alone."""
+
+
+def _kind(guide: Any) -> type:
+    return guide if isinstance(guide, type) else type(guide)
+
+
+def _is_autoguide(guide: Any) -> bool:
+    return issubclass(_kind(guide), autoguide.AutoGuide)
+
+
 def _needs_data(guide: Any) -> bool:
-    kind = guide if isinstance(guide, type) else type(guide)
-    return not issubclass(kind, autoguide.AutoGuide) or issubclass(kind, GUIDES_WITH_DATA)
+    return not _is_autoguide(guide) or issubclass(_kind(guide), GUIDES_WITH_DATA)
 
 
 def _first_row(data: Data) -> dict[str, Any]:

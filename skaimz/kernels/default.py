@@ -12,6 +12,7 @@ __all__ = ["LinearClassification", "LinearRegression"]
 
 def _moments(values: np.ndarray, weight: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Return weighted means and standard deviations of columns; a constant column has scale 1."""
+    values = values.astype(np.float64)
     mean = np.average(values, axis=0, weights=weight)
     scale = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weight))
     return mean, np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)

@@ -9,7 +9,9 @@ the program as arguments rather than as constants.
 import copy
 import functools
 import hashlib
+import pickle
 import types
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +20,6 @@ import jax
 import numpy as np
 
 __all__ = ["ByValue", "Kernel", "freeze", "split_kernel"]
-
-Number = bool | int | float | complex
 
 
 def _is_array(value: object) -> bool:
@@ -62,14 +62,17 @@ def freeze(value: Any, _path: tuple[int, ...] = ()) -> Hashable:
     Functions that can be imported by name stand for themselves. Other functions (in ``__main__``, in a notebook,
     lambdas, closures) are described by their code, defaults, closure and the globals that they read.
     """
-    if value is None or isinstance(value, str | bytes | Number | type | np.dtype | types.ModuleType | types.CodeType):
+    if isinstance(value, float | complex):
+        return type(value).__name__, repr(value)  # tells apart what compares equal: 0.0 and -0.0
+    if value is None or isinstance(value, str | bytes | bool | int | np.dtype | types.ModuleType | types.CodeType):
         return type(value).__name__, value
     if id(value) in _path:
         return "cycle", _path.index(id(value))
     inner = functools.partial(freeze, _path=(*_path, id(value)))
+    if isinstance(value, type):
+        return _freeze_class(value, inner)
     if _is_array(value):
-        array = np.asarray(value)
-        return "array", array.shape, array.dtype.str, hashlib.sha256(np.ascontiguousarray(array).data).digest()
+        return _freeze_array(value, inner)
     if isinstance(value, tuple | list):
         return type(value).__name__, tuple(map(inner, value))
     if isinstance(value, set | frozenset):
@@ -77,24 +80,73 @@ def freeze(value: Any, _path: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, Mapping):
         return type(value).__name__, tuple((inner(k), inner(v)) for k, v in value.items())
     if isinstance(value, types.FunctionType):
-        if _importable(value):
-            return "function", value
-        code = value.__code__
-        names = sorted(_global_names(code) & value.__globals__.keys())
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        read = {name: value.__globals__[name] for name in names}
-        return "code", code, inner(value.__defaults__), inner(value.__kwdefaults__ or {}), inner(cells), inner(read)
+        return _freeze_function(value, inner)
     if isinstance(value, types.MethodType):
-        return "method", value.__func__, inner(value.__self__)
+        return "method", inner(value.__func__), inner(value.__self__)
     if isinstance(value, functools.partial):
         return "partial", inner(value.func), inner(value.args), inner(value.keywords)
     if has_parameters(value):
         return "object", inner(type(value)), inner(value.get_params(deep=False))
-    if type(value).__hash__ not in (None, object.__hash__):
+    return _freeze_object(value, inner)
+
+
+def _freeze_class(value: type, inner: Callable) -> Hashable:
+    if _importable(value):
+        return "class", value
+    # Whatever its methods do, by what they read; names that Python itself sets say nothing about that.
+    body = {name: part for name, part in vars(value).items() if not name.startswith("__") or callable(part)}
+    return "class", value.__qualname__, inner(value.__bases__), inner(body)
+
+
+def _freeze_array(value: Any, inner: Callable) -> Hashable:
+    if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return "key", str(value.dtype), inner(jax.random.key_data(value))
+    array = np.asarray(value)
+    if array.dtype.hasobject:
+        return "array", array.shape, inner(array.ravel().tolist())
+    return "array", array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest()
+
+
+def _freeze_function(value: types.FunctionType, inner: Callable) -> Hashable:
+    if _importable(value):
+        return "function", value, inner(vars(value))
+    code = value.__code__
+    names = sorted(_global_names(code) & value.__globals__.keys())
+    read = {name: value.__globals__[name] for name in names}
+    cells = [_contents(cell) for cell in value.__closure__ or ()]
+    return "code", code, *map(inner, (value.__defaults__, value.__kwdefaults__ or {}, cells, read, vars(value)))
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return "a name that is not bound yet"
+
+
+def _freeze_object(value: Any, inner: Callable) -> Hashable:
+    leaves, structure = jax.tree.flatten(value)
+    if not (len(leaves) == 1 and leaves[0] is value) and _is_hashable(structure):
+        return "pytree", inner(type(value)), structure, inner(leaves)
+    if isinstance(value, weakref.ref):
+        return ("weak reference",)
+    if hasattr(value, "__array__"):  # a data frame, or the like
+        return "frame", type(value), hashlib.sha256(pickle.dumps(value)).digest()
+    if type(value).__hash__ is not object.__hash__ and _is_hashable(value):
         return "hashable", value
-    if hasattr(value, "__dict__") and type(value).__module__ != "builtins":
-        return "object", type(value), inner(vars(value))
+    slots = {name for base in type(value).__mro__ for name in np.atleast_1d(vars(base).get("__slots__", ())).tolist()}
+    state = {name: getattr(value, name) for name in sorted(slots - {"__dict__", "__weakref__"}) if hasattr(value, name)}
+    if (state or hasattr(value, "__dict__")) and type(value).__module__ != "builtins":
+        return "object", inner(type(value)), inner(state | getattr(value, "__dict__", {}))
     return _Same(value)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _global_names(code: types.CodeType) -> set[str]:
@@ -166,9 +218,10 @@ def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number)
     else:
         return Kernel(freeze(function), function, ()), {}
     numbers = {name: value for name, value in sorted(parameters.items()) if traced(value)}
-    # A parameter that has parameters of its own is described by those: its numbers must not enter the key.
+    # An object whose own parameters are listed too is described by those: its numbers must not enter the key.
+    listed = {name.partition("__")[0] for name in parameters if "__" in name}
     static = {
-        name: type(value) if has_parameters(value) else value
+        name: type(value) if name in listed else value
         for name, value in sorted(parameters.items())
         if name not in numbers
     }

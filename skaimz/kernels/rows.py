@@ -7,6 +7,7 @@ operation that is not known to do so (a sum or a sort over rows, a ``scan`` alon
 rows. The proof computes nothing, looks at no data, and errs only towards the slower way.
 """
 
+import enum
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ __all__ = ["RowProof"]
 
 ELEMENTWISE = frozenset(
     """
-    abs acos acosh add and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz conj
+    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz conj
     convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt
     igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min
     mul ne neg nextafter not optimization_barrier or polygamma population_count pow random_gamma_grad real
@@ -38,6 +39,8 @@ SCANS_AN_AXIS = frozenset(
     cumsum cumprod cummax cummin cumlogsumexp
     """.split()
 )
+# Static parameters that hold the length of a row axis.
+LENGTHS = frozenset({"shape", "new_sizes", "slice_sizes", "limit_indices", "sizes"})
 CALLS = frozenset(
     """
     jit pjit closed_call core_call custom_jvp_call custom_vjp_call remat2 checkpoint cond while scan
@@ -109,60 +112,88 @@ class RowProof:
 
     def _walk(self, first: ClosedJaxpr, second: ClosedJaxpr, outputs: Sequence[int] | None = None) -> None:
         """Check every operation that the chosen outputs depend on."""
-        jaxprs = first.jaxpr, second.jaxpr
-        if len(jaxprs[0].eqns) != len(jaxprs[1].eqns):
+        one, other = first.jaxpr, second.jaxpr
+        if len(one.eqns) != len(other.eqns):
             raise MixedRowsError("the kernel does something else for another number of rows")
-        chosen = range(len(jaxprs[0].outvars)) if outputs is None else outputs
-        self._same_literals(*([jaxpr.outvars[i] for i in chosen] for jaxpr in jaxprs))
-        needed = {v for i in chosen for v in [jaxprs[0].outvars[i]] if isinstance(v, Var)}
-        for pair in zip(reversed(jaxprs[0].eqns), reversed(jaxprs[1].eqns), strict=True):
-            if needed.isdisjoint(pair[0].outvars):
-                continue
-            self._check(*pair)
-            needed.update(v for v in pair[0].invars if isinstance(v, Var))
-        for variable, *constants in zip(jaxprs[0].constvars, first.consts, second.consts, strict=True):
-            same = constants[0] is constants[1] or (
-                np.shape(constants[0]) == np.shape(constants[1]) and _equal(*constants)
-            )
-            if variable in needed and not same:
+        twins = dict(zip((*one.invars, *one.constvars), (*other.invars, *other.constvars), strict=True))
+        for pair in zip(one.eqns, other.eqns, strict=True):
+            twins.update(zip(pair[0].outvars, pair[1].outvars, strict=True))
+        chosen = range(len(one.outvars)) if outputs is None else outputs
+        needed = self._needed(twins, [one.outvars[i] for i in chosen], [other.outvars[i] for i in chosen])
+        for pair in zip(reversed(one.eqns), reversed(other.eqns), strict=True):
+            if not needed.isdisjoint(pair[0].outvars):
+                needed |= self._needed(twins, pair[0].invars, pair[1].invars)
+                self._check(*pair)
+        for variable, *constants in zip(one.constvars, first.consts, second.consts, strict=True):
+            if variable in needed and not _same(*constants):
                 raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
 
-    def _same_literals(self, first: Sequence, second: Sequence) -> None:
+    def _needed(self, twins: dict[Var, Var], first: Sequence, second: Sequence) -> set[Var]:
+        """Return the variables among operands, which must be the same ones in both traces."""
         for one, other in zip(first, second, strict=True):
-            if isinstance(one, Literal) and isinstance(other, Literal) and not _equal(one.val, other.val):
-                raise MixedRowsError("the kernel uses the number of rows as a value")
+            if isinstance(one, Literal) != isinstance(other, Literal):
+                raise MixedRowsError("the kernel does something else for another number of rows")
+            if isinstance(one, Literal):
+                if not _same(one.val, other.val):
+                    raise MixedRowsError("the kernel uses the number of rows as a value")
+            elif twins[one] is not other:
+                raise MixedRowsError("the kernel does something else for another number of rows")
+        return {one for one in first if isinstance(one, Var)}
 
     def _check(self, first: Any, second: Any) -> None:
         name = first.primitive.name
-        if name != second.primitive.name:
+        if name != second.primitive.name or first.params.keys() != second.params.keys():
             raise MixedRowsError("the kernel does something else for another number of rows")
-        self._same_literals(first.invars, second.invars)
         into = [self._axis(*pair) for pair in zip(first.invars, second.invars, strict=True)]
         out = [self._axis(*pair) for pair in zip(first.outvars, second.outvars, strict=True)]
-        inner = list(zip(_closed_jaxprs(first.params), _closed_jaxprs(second.params), strict=True))
+        inner = _closed_jaxprs(first.params), _closed_jaxprs(second.params)
+        if len(inner[0]) != len(inner[1]):
+            raise MixedRowsError("the kernel does something else for another number of rows")
         touched = any(axis is not None for axis in (*into, *out))
-        if inner and (touched or name in CALLS):
-            self._check_nested(name, first, into, out, inner)
-        elif touched and not _keeps_rows(name, first, into, out):
+        if touched and name in CALLS:
+            self._check_call(name, first, into, out)
+        for key, value in first.params.items():
+            self._check_parameter(name, key, value, second.params[key])
+        if touched and name not in CALLS and not _keeps_rows(name, first, into, out):
             raise MixedRowsError(f"the operation '{name}' may mix rows")
+        # Of a function with a derivative of its own only the function counts.
+        for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
+            self._walk(*pair)
 
-    def _check_nested(self, name: str, eqn: Any, into: list, out: list, inner: list) -> None:
-        if name not in CALLS:
-            raise MixedRowsError(f"the operation '{name}' may mix rows")
+    def _check_parameter(self, name: str, key: str, first: Any, second: Any) -> None:
+        """Let static parameters differ in nothing but the lengths of row axes."""
+        if _is_plain(first):
+            if key in LENGTHS and isinstance(first, tuple) and isinstance(second, tuple):
+                first = tuple(self.n_rows[1] if size == self.n_rows[0] else size for size in first)
+            if not _same(first, second):
+                raise MixedRowsError(f"the operation '{name}' depends on the number of rows")
+        elif name not in CALLS and not isinstance(first, ClosedJaxpr | Jaxpr) and first != second:
+            raise MixedRowsError(f"the operation '{name}' may depend on the number of rows")
+
+    def _check_call(self, name: str, eqn: Any, into: list, out: list) -> None:
+        """Check how rows enter and leave an operation that runs inner programs."""
         if name == "scan":
             fixed = eqn.params["num_consts"] + eqn.params["num_carry"]
             if 0 in into[fixed:] or 0 in out[eqn.params["num_carry"] :]:
                 raise MixedRowsError("a scan runs along the rows")
         elif name == "cond" and into[0] is not None:
             raise MixedRowsError("a branch depends on a row")
-        elif name.startswith("custom_"):
-            inner = inner[:1]  # the function itself; its derivative follows the same rows
-        for pair in inner:
-            self._walk(*pair)
 
 
-def _equal(first: Any, second: Any) -> bool:
-    return bool(np.all((np.asarray(first) == np.asarray(second)) | (first != first)))
+def _is_plain(value: Any) -> bool:
+    """Whether a static parameter is data that can be compared."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | complex | str | np.dtype | np.ndarray | enum.Enum)
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two values are the same, NaN being the same as NaN."""
+    if isinstance(first, tuple | list):
+        return type(first) is type(second) and len(first) == len(second) and all(map(_same, first, second))
+    if first is second or np.shape(first) != np.shape(second):
+        return first is second
+    return bool(np.all((first == second) | ((first != first) & (second != second))))
 
 
 def _keeps_rows(name: str, eqn: Any, into: list[int | None], out: list[int | None]) -> bool:
@@ -174,15 +205,20 @@ def _keeps_rows(name: str, eqn: Any, into: list[int | None], out: list[int | Non
     match name:
         case _ if name in ELEMENTWISE:
             # Operands have the shape of the result or are scalars, so one row axis means the same rows.
-            return {axis for axis in into if axis is not None} == set(out) if rows is not None else False
+            return rows is not None and {axis for axis in into if axis is not None} == set(out)
         case "broadcast_in_dim":
             return rows is None or params["broadcast_dimensions"][rows] == out[0]
-        case _ if name in SAME_BLOCKS:
-            return out[0] is not None and math.prod(shapes[0][:rows]) == math.prod(result[: out[0]])
-        case "transpose":
-            return out[0] is not None and params["permutation"][out[0]] == rows
         case "iota":
             return params["dimension"] != out[0]
+        case "gather":
+            return _gather_keeps_rows(params, into, shapes)
+        case _ if rows is None:
+            return False  # the number of rows came out of something else
+        case _ if name in SAME_BLOCKS:
+            in_order = name != "reshape" or params["dimensions"] is None
+            return in_order and out[0] is not None and math.prod(shapes[0][:rows]) == math.prod(result[: out[0]])
+        case "transpose":
+            return out[0] is not None and params["permutation"][out[0]] == rows
         case _ if name in REDUCTIONS:
             return rows not in params["axes"]
         case _ if name in SCANS_AN_AXIS:
@@ -209,8 +245,9 @@ def _keeps_rows(name: str, eqn: Any, into: list[int | None], out: list[int | Non
         case "conv_general_dilated":
             numbers = params["dimension_numbers"]
             return into == [numbers.lhs_spec[0], None] and params["batch_group_count"] == 1
-        case "gather":
-            return _gather_keeps_rows(params, into, shapes)
+        case "triangular_solve" if into[0] is None:
+            # Right-hand sides side by side do not meet; with the unknown on the left they stand on the other axis.
+            return rows < len(result) - 2 or rows == len(result) - (1 if params["left_side"] else 2)
         case _ if name in MATRIX_FUNCTIONS:
             return {*into, *out} == {rows} and all(rows < len(shape) - 2 for shape in shapes)
     return False
@@ -229,7 +266,7 @@ def _gather_keeps_rows(params: Any, into: list[int | None], shapes: list[tuple])
     numbers, (operand, indices) = params["dimension_numbers"], into
     batched = set(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
     if operand is None:
-        return indices != len(shapes[1]) - 1
+        return indices is not None and indices != len(shapes[1]) - 1
     if indices is not None:
         return (operand, indices) in batched
     return (

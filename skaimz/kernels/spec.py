@@ -26,8 +26,8 @@ __all__ = [
     "trace_kernel",
 ]
 
-# Two row counts that are no other length in a model. Nothing is computed at these sizes.
-ROW_COUNTS = (1009, 1013)
+# Two row counts, one odd and one even, that are no other length in a model. Nothing is computed at these sizes.
+ROW_COUNTS = (1009, 1014)
 SPECS_KEPT = 256
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
@@ -112,6 +112,8 @@ class KernelSpec:
         Names of the kernel's input parameter and of its output site.
     output_parameter : str
         Name of the kernel parameter that the output site observes.
+    fit_mixing : str or None
+        Why the log density is not a sum over rows plus terms without rows; None where it provably is.
     subsamples : bool
         Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
     width : int
@@ -122,6 +124,7 @@ class KernelSpec:
     input: str
     output: str
     output_parameter: str
+    fit_mixing: str | None
     subsamples: bool
     width: int
 
@@ -156,24 +159,10 @@ class KernelSpec:
         return next((site.mixing for site in wanted if site.mixing), None)
 
     @property
-    def fit_mixes(self) -> str | None:
-        """Why the log density is not a sum over rows plus terms without rows, or None where it provably is."""
-        if self.subsamples:
-            return "the kernel draws minibatches of its own"
-        for site in self.sites:
-            if site.kind == "deterministic":
-                continue
-            if site.mixing:
-                return f"site {site.name!r}: {site.mixing}"
-            if site.row_axis is not None and not site.rows_are_batched:
-                return f"site {site.name!r} has its rows on an event axis"
-        return None
-
-    @property
     def can_be_padded(self) -> bool:
         """Whether rows of weight zero leave the log density as it is."""
         rowless = all(site.row_axis is None for site in self.sites if site.kind in ("latent", "param"))
-        return rowless and self.fit_mixes is None
+        return rowless and self.fit_mixing is None
 
 
 @dataclass(frozen=True)
@@ -254,7 +243,7 @@ def trace_kernel(
             key,
             inputs.static,
             abstract_arrays(numbers),
-            abstract_arrays(inputs.rows),
+            abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
             abstract_arrays(inputs.whole),
             (param_input, param_output),
             jax.config.jax_enable_x64,
@@ -358,38 +347,56 @@ def _describe(
 
     unobserved = [name for name, message in found.items() if message.kind == "latent"]
 
-    def prove(output: str) -> tuple[RowProof, bool]:
-        """Observe one site, and trace the log density of every site given all others."""
-        latents = [name for name in unobserved if name != output]
+    def prove(given: list[str], outcome: str | None) -> tuple[RowProof, dict[str, Any]]:
+        """Trace every site's log density with the values of others given, and ``outcome`` observed."""
         messages: dict[str, Any] = {}
 
-        def densities(values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> list:
+        def densities(values: dict, rows: dict, whole: dict, sites: dict, key: Any) -> list:
             messages.clear()
-            trace = run(messages, values, rows, whole, latents, key)
+            trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
             return [_density(trace[name]) for name in found]
 
         def at(n: int) -> tuple:
-            outcome = jax.ShapeDtypeStruct((n, *_without_rows(templates[output])), values[output].dtype)
-            observed = {**materialise(rows, n), param_output: outcome}
-            return fixed, observed, tables, {name: value_at(name, n) for name in latents}, key
+            arrays = materialise(rows, n)
+            if outcome is not None:
+                shape = (n, *_without_rows(templates[outcome]))
+                arrays[param_output] = jax.ShapeDtypeStruct(shape, values[outcome].dtype)
+            return fixed, arrays, tables, {name: value_at(name, n) for name in given}, key
 
-        return RowProof.of(densities, at, n_rows), messages[output]["is_observed"]
+        return RowProof.of(densities, at, n_rows), messages
 
     for output in _candidates(unobserved, templates, param_output):
-        proof, is_observed = prove(output)
-        if is_observed:
+        fitting, messages = prove([name for name in unobserved if name != output], output)
+        if messages[output]["is_observed"]:
             break
     else:
         raise ValueError(
             f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
             f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
         )
+    # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
+    predicting, _ = prove(unobserved, None)
     sites = tuple(
-        found[name].site(name, templates[name], str(values[name].dtype), name == output, proof.mixing(i))
+        found[name].site(
+            name, templates[name], shapes[-1][name], str(values[name].dtype), name == output, predicting.mixing(i)
+        )
         for i, name in enumerate(found)
     )
     subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
-    return KernelSpec(sites, param_input, output, param_output, subsamples, proof.width)
+    fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting)
+    return KernelSpec(sites, param_input, output, param_output, fit_mixing, subsamples, predicting.width)
+
+
+def _fit_mixing(sites: tuple[Site, ...], proof: RowProof) -> str | None:
+    for i, site in enumerate(sites):
+        if site.kind == "deterministic":
+            continue
+        reason = proof.mixing(i)
+        if reason is not None:
+            return f"site {site.name!r}: {reason}"
+        if site.row_axis is not None and not site.rows_are_batched:
+            return f"site {site.name!r} has its rows on an event axis"
+    return None
 
 
 class _Message:
@@ -399,7 +406,7 @@ class _Message:
         self.kind = message["type"]
         self.law = self.support = None
         self.event_dim = 0
-        self.plates = {frame.dim: frame.name for frame in message.get("cond_indep_stack", ())}
+        self.plates = tuple(message.get("cond_indep_stack", ()))
         self.event_names = (message.get("infer") or {}).get("event_dims", ())
         if message["type"] == "sample":
             law = message["fn"]
@@ -410,21 +417,30 @@ class _Message:
                 law = law.base_dist
             self.law = type(law).__name__
 
-    def site(self, name: str, shape: tuple, dtype: str, is_output: bool, mixing: str | None) -> Site:
-        batch = len(shape) - self.event_dim
+    def site(self, name: str, shape: tuple, sizes: tuple, dtype: str, is_output: bool, mixing: str | None) -> Site:
+        """Describe the site; ``sizes`` is its shape in the trace that the message is of."""
         row_axis = shape.index(None) if None in shape else None
-        dims = []
-        for axis in range(len(shape)):
-            dim = self.plates.get(axis - batch) if axis < batch else None
-            if axis >= batch and axis - batch < len(self.event_names):
-                dim = self.event_names[axis - batch]
-            dims.append(dim or ("rows" if axis == row_axis else f"{name}_dim_{axis}"))
+        dims = tuple(self._dim(name, axis, sizes, row_axis) for axis in range(len(shape)))
         kind = "output" if is_output else self.kind
-        return Site(name, kind, self.law, shape, dtype, row_axis, self.event_dim, tuple(dims), self.support, mixing)
+        return Site(name, kind, self.law, shape, dtype, row_axis, self.event_dim, dims, self.support, mixing)
+
+    def _dim(self, name: str, axis: int, sizes: tuple, row_axis: int | None) -> str:
+        batch = len(sizes) - self.event_dim
+        if batch <= axis < batch + len(self.event_names):
+            return self.event_names[axis - batch]
+        fitting = [plate for plate in self.plates if plate.size == sizes[axis]]
+        for plate in fitting:
+            # The event dimensions of a deterministic site are unknown: its rows are where the length says.
+            if plate.dim == axis - batch or (axis == row_axis and self.law is None):
+                return plate.name
+        return "rows" if axis == row_axis else f"{name}_dim_{axis}"
 
 
 def _density(message: dict[str, Any]) -> Any:
-    return message["fn"].log_prob(message["value"]) if message["type"] == "sample" else message["value"]
+    if message["type"] != "sample":
+        return message["value"]
+    density = message["fn"].log_prob(message["value"])
+    return density if message["scale"] is None else message["scale"] * density
 
 
 def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:

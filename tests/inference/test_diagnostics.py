@@ -26,13 +26,13 @@ def verdict(check, *args):
     return found, {warning.category: str(warning.message) for warning in caught}
 
 
-def falling_losses(*, fall, start=0.0, noise=0.0, size=1000):
-    """Return losses whose means over the last two tenths differ by ``fall``, and whose last mean is zero."""
+def falling_losses(*, fall, start=None, noise=0.0, size=1000):
+    """Return losses whose last tenth has mean zero, whose first tenth has ``start``, and all between ``fall``."""
     losses = np.full(size, float(fall))
+    losses[: size // 10] = fall if start is None else start
     losses[-size // 10 :] = 0.0
     losses[::2] += noise
     losses[1::2] -= noise
-    losses[0] = start
     return losses
 
 
@@ -58,9 +58,9 @@ def calm(draws):
         ({"fall": -50.0}, True),
         ({"fall": 0.99}, True),
         ({"fall": 1.01}, False),
-        # Two nats are more than half a percent of 399 but not of 401.
-        ({"fall": 2.0, "start": 399.0}, False),
-        ({"fall": 2.0, "start": 401.0}, True),
+        # Two nats are more than one percent of 199 but not of 201.
+        ({"fall": 2.0, "start": 199.0}, False),
+        ({"fall": 2.0, "start": 201.0}, True),
         # The standard error of the difference is noise * sqrt(2 / 100).
         ({"fall": 2.0, "noise": 4.6}, False),
         ({"fall": 2.0, "noise": 4.8}, True),
@@ -77,7 +77,7 @@ def test_losses_are_settled_by_nats_by_descent_and_by_noise(settings, settled):
 
 
 def test_unsettled_losses_are_told_with_the_fall_and_a_remedy():
-    with pytest.warns(UnsettledLossWarning, match=r"still fell by 12\.5 over the last tenth of 1000.*`num_steps`"):
+    with pytest.warns(UnsettledLossWarning, match=r"still fell by 12\.5 in the second half of 1000 steps.*`num_steps`"):
         check_losses(falling_losses(fall=12.5))
 
 
@@ -107,17 +107,31 @@ def test_independent_draws_are_no_reason_to_warn():
     assert found["ess"]["a"] == pytest.approx(2000, rel=0.25)
 
 
-@pytest.mark.parametrize("chains", [1, 2, 4])
 @pytest.mark.parametrize("correlation", [0.0, 0.5, 0.95])
-def test_numbers_agree_with_arviz(chains, correlation):
-    draws = autoregressive(correlation, (chains, 3000), seed=chains)
-    found, _ = verdict(check_chains, {"a": draws}, calm(draws))
-    # ArviZ splits chains for the effective size as well, which costs it a little of each.
+@pytest.mark.parametrize("chains", [1, 2, 4])
+def test_effective_sizes_agree_with_arviz(chains, correlation):
+    draws = autoregressive(correlation, (chains, 2000), seed=chains)
+    # ArviZ always halves chains for this, and NumPyro never does.
+    halves = draws.reshape(2 * chains, 1000)
+    found, _ = verdict(check_chains, {"a": halves}, calm(halves))
     ess = array_stats.ess(draws, chain_axis=0, draw_axis=1, method="mean")
-    assert found["ess"]["a"] == pytest.approx(float(ess), rel=0.15)
-    if chains > 1:  # ArviZ has no r-hat of one chain
-        r_hat = array_stats.rhat(draws, chain_axis=0, draw_axis=1, method="split")
-        assert found["r_hat"]["a"] == pytest.approx(float(r_hat), rel=1e-6)
+    assert found["ess"]["a"] == pytest.approx(float(ess), rel=0.05)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("chains", [2, 4])
+def test_r_hats_agree_with_arviz(chains, correlation):
+    draws = autoregressive(correlation, (chains, 600), seed=chains)
+    found, _ = verdict(check_chains, {"a": draws}, calm(draws))
+    r_hat = array_stats.rhat(draws, chain_axis=0, draw_axis=1, method="split")
+    assert found["r_hat"]["a"] == pytest.approx(float(r_hat), rel=1e-6)
+
+
+def test_halves_of_one_chain_that_drifts_disagree():
+    draws = autoregressive(0.0, (1, 600)) + np.linspace(0, 2, 600)
+    found, warned = verdict(check_chains, {"a": draws}, calm(draws))
+    assert found["r_hat"]["a"] > 1.1
+    assert RHatWarning in warned
 
 
 def test_a_site_is_as_bad_as_its_worst_element():

@@ -181,7 +181,7 @@ def test_a_numpyro_optimiser_is_kept():
 
 def test_an_optax_optimiser_is_wrapped():
     optim = SVI(optim=optax.sgd(0.25)).checked().optim
-    state = optim.update({"a": jnp.array(1.0)}, optim.init({"a": jnp.array(3.0)}))
+    state = optim.update({"a": jnp.array(1.0)}, optim.init({"a": jnp.array(3.0)}), value=jnp.array(0.0))
     assert float(optim.get_params(state)["a"]) == 2.75
 
 
@@ -332,31 +332,20 @@ def run_guide(kind):
     return ready
 
 
-LAPLACE = pytest.mark.xfail(
+@pytest.mark.xfail(
     strict=True,
     raises=TypeError,
     reason="_blank_guide leaves `_loss_fn` of a Laplace guide that has been run, and its closure holds a typed key",
 )
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        autoguide.AutoNormal,
-        autoguide.AutoDelta,
-        autoguide.AutoMultivariateNormal,
-        pytest.param(autoguide.AutoLaplaceApproximation, marks=LAPLACE),
-    ],
-)
-def test_a_guide_that_has_been_run_is_a_recipe_for_programs(kind):
-    ready = run_guide(kind)
+def test_a_laplace_guide_that_has_been_run_is_a_recipe_for_programs():
+    ready = run_guide(autoguide.AutoLaplaceApproximation)
     before = identities(ready)
     recipe = SVI(guide=ready).checked().guide
     assert recipe.prototype_trace is None
     assert recipe.model is None
+    assert identities(ready) == before
     # Two readings of it share one compiled program.
     assert ByValue.of(recipe) == ByValue.of(SVI(guide=ready).checked().guide)
-    assert identities(ready) == before
 
 
 def test_a_sampler_that_has_been_run_equals_a_fresh_one():

@@ -185,6 +185,15 @@ class TestPlainValues:
     def test_frames_can_be_frozen(self):
         hash(freeze(pd.DataFrame({"a": [1]})))
 
+    @pytest.mark.xfail(strict=True, raises=(AssertionError, TypeError), reason="weak references are frozen by identity")
+    def test_using_a_law_does_not_change_it(self):
+        # Its transform remembers its inverse by a weak reference, which dies and then has no hash.
+        law = dist.LogNormal(0.0, 1.0)
+        law.log_prob(1.0)
+        law.transforms[0].inv  # noqa: B018
+        assert isinstance(hash(freeze(law)), int)
+        assert freeze(law) == freeze(dist.LogNormal(0.0, 1.0))
+
     @pytest.mark.xfail(strict=True, reason="Python's 0.0 == -0.0, although 1 / x tells them apart")
     def test_zeros_of_either_sign_differ(self):
         assert freeze(0.0) != freeze(-0.0)
@@ -203,7 +212,6 @@ class TestPlainValues:
 class TestFunctions:
     def test_a_function_of_a_module_stands_for_itself(self):
         assert freeze(module_kernel) == ("function", module_kernel)
-        assert key_of_kernel(module_kernel) == key_of_kernel(pickle.loads(pickle.dumps(np.sum))) or True
         assert key_of_kernel(module_kernel) != key_of_kernel(factory)
 
     def test_closures_of_one_factory(self):
@@ -254,7 +262,11 @@ class TestFunctions:
 
     @pytest.mark.parametrize(
         ("before", "after"),
-        [("SCALE = 2.0", "SCALE = 3.0"), ("SCALE = [1]", "SCALE = (1,)"), ("def SCALE(): 1", "def SCALE(): 2")],
+        [
+            ("SCALE = 2.0", "SCALE = 3.0"),
+            ("SCALE = [1]", "SCALE = (1,)"),
+            ("def SCALE(): return 1", "def SCALE(): return 2"),
+        ],
     )
     def test_changed_globals_are_noticed(self, before, after):
         source = "def kernel(X, y=None):\n    return X * SCALE"
@@ -393,10 +405,8 @@ class TestPartials:
         assert key_of_kernel(functools.partial(kernel, 2.0)) == key_of_kernel(functools.partial(kernel, 2.0))
         assert key_of_kernel(functools.partial(kernel, 2.0)) != key_of_kernel(functools.partial(kernel, 3.0))
 
-    @pytest.mark.parametrize("value", [True, np.True_, np.array([True]), "a", None, 1j, (1.0, 2.0), [1.0]])
+    @pytest.mark.parametrize("value", [True, np.True_, np.array([True]), "a", None, (1.0, 2.0), [1.0]])
     def test_what_is_no_number_is_static(self, value):
-        if value == 1j:
-            pytest.skip("complex numbers: neither promise is made")
         kernel, numbers = split_kernel(functools.partial(module_kernel, law=value))
         assert numbers == {}
         assert kernel.numbers == ()
@@ -498,7 +508,10 @@ class TestHandlers:
             lambda kernel: handlers.reparam(kernel, config={"w": LocScaleReparam(0)}),
             lambda kernel: handlers.substitute(kernel, data={"scale": np.float32(1.0)}),
             lambda kernel: handlers.scale(handlers.mask(kernel, mask=True), 0.5),
-            lambda kernel: handlers.seed(kernel, rng_seed=0),
+            pytest.param(
+                lambda kernel: handlers.seed(kernel, rng_seed=0),
+                marks=pytest.mark.xfail(strict=True, raises=TypeError, reason="np.asarray refuses typed random keys"),
+            ),
         ],
         ids=["scale", "mask", "reparam", "substitute", "nested", "seed"],
     )

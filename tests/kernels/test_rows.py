@@ -109,7 +109,7 @@ APART = {
     "scan over a table": lambda X, g, t: lax.scan(lambda c, w: (jnp.tanh(c + X @ w), None), X[:, 0], t)[0],
     "fori_loop": lambda X, g, t: lax.fori_loop(0, 4, lambda i, x: jnp.sin(x) + t[i], X),
     "branch on a table": lambda X, g, t: lax.cond(t[0, 0] > 0, jnp.sin, jnp.cos, X),
-    "derivative": lambda X, g, t: jax.grad(lambda x: (jnp.tanh(x) ** 3).sum())(X),
+    "derivative": lambda X, g, t: jax.grad(lambda x: (jnp.sin(x) ** 3).sum())(X),
     "batched cholesky": lambda X, g, t: jax.vmap(lambda x: jnp.linalg.cholesky(jnp.outer(x, x) + jnp.eye(3)))(X),
     "setting a slice of features": lambda X, g, t: lax.dynamic_update_slice(X, 2 * X[:, :1], (0, 1)),
     "ravel of one column": lambda X, g, t: X[:, :1].ravel(),
@@ -124,7 +124,7 @@ TOGETHER = {
     "argmax": (lambda X, g, t: X + X.argmax(0), "argmax"),
     "standard deviation": (lambda X, g, t: X / X.std(0), ""),
     "median": (lambda X, g, t: X - jnp.median(X, axis=0), "may mix rows"),
-    "softmax over rows": (lambda X, g, t: jax.nn.softmax(X, axis=0), "reduce_max"),
+    "softmax over rows": (lambda X, g, t: jax.nn.softmax(X, axis=0), "reduce_sum"),
     "centring inside jit": (lambda X, g, t: jax.jit(lambda x: x - x.sum(0))(X), "reduce_sum"),
     "centring inside a checkpoint": (lambda X, g, t: jax.checkpoint(lambda x: x - x.sum(0))(X), "reduce_sum"),
     "centring inside a loop": (lambda X, g, t: lax.fori_loop(0, 2, lambda i, x: x - x.sum(0), X), "reduce_sum"),
@@ -171,8 +171,8 @@ TOGETHER = {
     "setting one row": (lambda X, g, t: X.at[0].set(0.0), "scatter"),
     "branch on a row": (lambda X, g, t: lax.cond(X[0, 0] > 0, lambda x: x, lambda x: -x, X), ""),
     "loop until all are done": (
-        lambda X, g, t: lax.while_loop(lambda x: jnp.any(x > 0.1), lambda x: x / 2, X),
-        "reduce_or",
+        lambda X, g, t: lax.while_loop(lambda x: jnp.abs(x).sum() > 1, lambda x: x / 2, X),
+        "reduce_sum",
     ),
     "repeated rows": (lambda X, g, t: jnp.repeat(X, 2, axis=0)[: X.shape[0]], "grows with the rows"),
     "doubled rows": (lambda X, g, t: jnp.flip(jnp.concatenate([X, X]), 0)[: X.shape[0]], "grows with the rows"),
@@ -207,8 +207,8 @@ WRONGLY_ACCEPTED = {
     "the count choosing a column": lambda X, g, t: X[:, X.shape[0] % 3],
     "the count choosing a row of a table": lambda X, g, t: X @ t[X.shape[0] % 3],
     "the count choosing a value": lambda X, g, t: X @ [2 * t[0], 2 * t[1], 2 * t[2]][X.shape[0] % 3],
-    "the count inside a custom reduction": lambda X, g, t: X * lax.reduce(
-        t, np.float32(0), lambda a, b: a + b * X.shape[0], (0, 1)
+    "the count inside a custom reduction": lambda X, g, t: (
+        X * lax.reduce(t, np.float32(0), lambda a, b: a + b * X.shape[0], (0, 1))
     ),
     "the count inside a linear solver": lambda X, g, t: (
         X @ jax.scipy.sparse.linalg.cg(lambda v: v * (2.0 + X.shape[0]), jnp.ones(3))[0]
@@ -238,6 +238,14 @@ def test_rows_that_mix_are_refused(name):
 @pytest.mark.parametrize("name", sorted(TOGETHER.keys() - {"a literal output"}))
 def test_what_is_refused_really_mixes(name):
     assert not keeps_rows_in_numbers(TOGETHER[name][0])
+
+
+@pytest.mark.xfail(strict=True, reason="'add_any', which derivatives add up with, is not among the elementwise ones")
+def test_derivatives_that_add_up_keep_rows_apart():
+    def function(X, g, t):
+        return jax.grad(lambda x: (jnp.sin(x) * jnp.tanh(x)).sum())(X)
+
+    assert prove(function).mixing(0) is None
 
 
 @pytest.mark.parametrize("name", GIVEN_UP)
@@ -281,7 +289,7 @@ def test_what_feeds_a_mixing_value_is_not_blamed_for_it():
 
     proof = prove(both)
     assert proof.mixing(0) is None
-    assert "reduce_max" in proof.mixing(1)
+    assert "reduce_sum" in proof.mixing(1)
 
 
 def test_another_rank_at_another_count_is_refused():

@@ -1,0 +1,213 @@
+"""Every refusal names the argument, what was given and what to do."""
+
+import functools
+
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+import zoo
+from sklearn.exceptions import NotFittedError
+
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+
+X = np.random.default_rng(0).normal(size=(20, 2))
+y = X[:, 0]
+
+
+def normal(X, y, name="y"):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    numpyro.sample(name, dist.Normal(X[:, 0] * coef, 1.0), obs=y)
+
+
+def no_y(X):
+    pass
+
+
+def no_default(X, y):
+    normal(X, y)
+
+
+def default_input(X=None, y=None):
+    normal(X, y)
+
+
+def positional(X, /, y=None):
+    normal(X, y)
+
+
+def starred(X, *more, y=None):
+    normal(X, y)
+
+
+def reserved(X, y=None, *, quantiles=None):
+    normal(X, y)
+
+
+def never_observed(X, y=None):
+    normal(X, None)
+
+
+def slash(X, y=None):
+    numpyro.deterministic("a/b", X[:, 0])
+    normal(X, y)
+
+
+def chain(X, y=None):
+    numpyro.deterministic("chain", X[:, 0])
+    normal(X, y)
+
+
+def no_rows(X, y=None):
+    numpyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+
+
+def positive(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Exponential(numpyro.deterministic("rate", 1.0 + 0.0 * coef * X[:, 0])), obs=y)
+
+
+def grouped(X, y=None, *, group, table):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(X[:, 0] * coef + table[group], 1.0), obs=y)
+
+
+KERNELS = [
+    (no_y, ValueError, r"Kernel must accept 'X' and 'y' as argument\(s\)\. Modify the kernel signature or set "
+     r"`param_input` and `param_output` accordingly\."),
+    (no_default, ValueError, "'y' must have the default None"),
+    (default_input, ValueError, "'X' must not have a default"),
+    (positional, ValueError, "'X' must not be positional-only"),
+    (starred, ValueError, r"must not take `\*more`"),
+    (reserved, ValueError, "'quantiles' is a reserved name"),
+    (never_observed, ValueError, r"never observes its output.*numpyro.sample\('y', ..., obs=y\)"),
+    (slash, ValueError, "'a/b' contains '/'"),
+    (chain, ValueError, "'chain' is the name of a dimension"),
+    (no_rows, ValueError, "'y' has no value for each row|never observes"),
+    ("linear", TypeError, "`kernel` must be a callable NumPyro model or None, got 'linear'"),
+    (dict, TypeError, "`kernel` must be a callable"),
+    (positive, ValueError, "outside the support of the kernel's output 'y', a Exponential law: they must be nonneg"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "error", "message"), KERNELS)
+def test_kernels(kernel, error, message, quick):
+    with pytest.raises(error, match=message):
+        NumPyroImpactRegressor(kernel, inference=quick).fit(X, y)
+
+
+PARAMETERS = [
+    ({"inference": "vi"}, ValueError, "`inference` must be 'svi', 'mcmc'.* got 'vi'"),
+    ({"dtype": "float16"}, ValueError, "`dtype` must be None, 'float32' or 'float64', got 'float16'"),
+    ({"verbose": -1}, ValueError, "`verbose` must be a non-negative integer, got -1"),
+    ({"param_input": 3}, TypeError, "`param_input` must be a string, got 3"),
+    ({"random_state": -1}, ValueError, "`random_state` must lie between"),
+    ({"random_state": "a"}, ValueError, "'a' cannot be used to seed"),
+    ({"column_args": {"z": 0}}, TypeError, "Unknown argument 'z'"),
+    ({"column_args": {"z": "a"}}, ValueError, "X has no column names"),
+    ({"column_args": {"z": 2}}, ValueError, "gives column 2, but X has 2 columns"),
+    ({"column_args": ["a"]}, TypeError, "`column_args` must map"),
+    ({"column_args": {"z": 0.5}}, TypeError, "by name or position, got 0.5"),
+    ({"column_args": {"z": [0, 1]}}, ValueError, "takes every column of X"),
+    ({"posterior": {"coef": np.ones(3)}, "kernel": None}, ValueError, "`posterior` needs a `kernel`"),
+    ({"kernel": None, "param_input": "Z"}, ValueError, "the default has X and y"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "error", "message"), PARAMETERS)
+def test_parameters(parameters, error, message, quick):
+    with pytest.raises(error, match=message):
+        NumPyroImpactRegressor(**{"kernel": zoo.conjugate, "inference": quick, **parameters}).fit(X, y)
+
+
+DATA = [
+    (X[:, 0], y, {}, "Expected 2D array, got 1D array"),
+    (np.where(X > 1, np.nan, X), y, {}, "Input X contains NaN"),
+    (X, np.where(y > 0, np.inf, y), {}, "Input y contains infinity"),
+    (X[:0], y[:0], {}, "0 sample"),
+    (X, y[:-1], {}, r"inconsistent numbers of samples: \[20, 19\]"),
+    (X, np.stack([y, y], axis=1), {}, r"y should be a 1d array, got an array of shape \(20, 2\)"),
+    (X, None, {}, "requires y to be passed"),
+    (X, y, {"sample_weight": -np.ones(20)}, "Negative values"),
+    (X, y, {"sample_weight": np.zeros(20)}, "zero for every row"),
+    (X, y, {"sample_weight": np.ones(3)}, "sample_weight.shape"),
+]
+
+
+@pytest.mark.parametrize(("X", "y", "arguments", "message"), DATA)
+def test_data(X, y, arguments, message, quick):
+    with pytest.raises(ValueError, match=message):
+        NumPyroImpactRegressor(zoo.conjugate, inference=quick).fit(X, y, **arguments)
+
+
+ARGUMENTS = [
+    ({"group": np.zeros(20, int)}, TypeError, "Missing argument 'table'"),
+    ({"group": None, "table": np.ones(3)}, TypeError, "Missing argument 'group'"),
+    ({"group": np.zeros(20, int), "table": [[1, 2], [3]]}, ValueError, "'table' is not an array.*unequal"),
+    ({"group": np.zeros(20, int), "table": np.array(["a"])}, ValueError, "'table' must be numeric.*Encode"),
+    ({"group": np.zeros(20, int), "table": [1.0, np.nan]}, ValueError, "'table' contains NaN or infinity"),
+    ({"group": np.zeros(20, int), "table": np.ones(3), "other": 1}, TypeError, "Unknown argument 'other'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), ARGUMENTS)
+def test_arguments(arguments, error, message, quick):
+    with pytest.raises(error, match=message):
+        NumPyroImpactRegressor(grouped, inference=quick).fit(X, y, **arguments)
+
+
+def test_arguments_of_unequal_length_are_named(quick):
+    with pytest.raises(TypeError) as caught:
+        NumPyroImpactRegressor(grouped, inference=quick).fit(X, y, group=np.zeros(19, int), table=np.ones(3))
+    assert any("X has 20 rows" in note and "'group': 19" in note for note in caught.value.__notes__)
+    model = NumPyroImpactRegressor(grouped, inference=quick)
+    model.fit(X, y, group=np.zeros(20, int), table=np.ones(3))
+    with pytest.raises(ValueError, match="Argument 'group' has 19 rows, but X has 20"):
+        model.predict(X, group=np.zeros(19, int), table=np.ones(3))
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_quantiles", "predict_interval", "sample_y"])
+def test_unfitted(method):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(NumPyroImpactRegressor(), method)(X)
+
+
+@pytest.mark.parametrize("method", ["describe", "to_datatree", "sample_posterior"])
+def test_unfitted_without_data(method):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(NumPyroImpactRegressor(), method)()
+
+
+@pytest.mark.parametrize(("method", "arguments", "message"), [
+    ("predict_quantiles", {"quantiles": [0.5, 1.5]}, "`quantiles` must be one or more probabilities"),
+    ("predict_quantiles", {"quantiles": []}, "`quantiles` must be one or more"),
+    ("predict_interval", {"coverage": 1.0}, "`coverage` must be one or more"),
+    ("sample_y", {"n_samples": 0}, "`n_samples` must be a positive integer, got 0"),
+    ("sample_y", {"n_samples": 1.5}, "`n_samples` must be a positive integer"),
+])  # fmt: skip
+def test_prediction_arguments(fitted, method, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(fitted, method)(X, **arguments)
+
+
+def test_features(fitted):
+    with pytest.raises(ValueError, match="X has 3 features, but NumPyroImpactRegressor is expecting 2"):
+        fitted.predict(np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(("kernel", "y", "message"), [
+    (zoo.conjugate, np.arange(20) % 2, "must have a Bernoulli, categorical or ordered law, but site 'y' has Normal"),
+    (zoo.logistic, np.arange(20) % 3, "A Bernoulli output has 2 classes, but y has 3"),
+    (zoo.logistic, np.zeros(20), "at least 2 classes, got 1 class"),
+    (zoo.logistic, X[:, 0], "Unknown label type"),
+])  # fmt: skip
+def test_classes(kernel, y, message, quick):
+    with pytest.raises(ValueError, match=message):
+        NumPyroImpactClassifier(kernel, inference=quick).fit(X, y)
+
+
+def test_kernels_behind_partials_are_seen(quick):
+    with pytest.raises(ValueError, match="'y' must have the default None"):
+        NumPyroImpactRegressor(functools.partial(no_default), inference=quick).fit(X, y)
+    with pytest.raises(ValueError, match="'y' must have the default None"):
+        NumPyroImpactRegressor(numpyro.handlers.scale(no_default, scale=2.0), inference=quick).fit(X, y)

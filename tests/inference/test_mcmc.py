@@ -1,0 +1,388 @@
+"""Markov chains against posteriors that are known, and what their draws may not depend on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import numpyro.infer
+import pytest
+
+from skaimz.exceptions import DivergenceWarning, SpeedWarning
+from skaimz.inference import MCMC, chunks, fit, mcmc, resolve_inference, resume
+from skaimz.kernels import Inputs, trace_kernel
+
+# Short chains have few effective draws; where a warning is meant, a test waits for it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.EffectiveSampleSizeWarning"),
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.RHatWarning"),
+]
+
+PRIOR, NOISE = 2.0, 0.5
+N_ROWS = 20
+STATISTICS = {"diverging", "energy", "lp", "n_steps", "acceptance_rate", "step_size"}
+
+EFFECTS = np.array([28, 8, -3, 7, -1, 1, 18, 12], np.float32)
+ERRORS = np.array([15, 10, 16, 11, 9, 11, 10, 18], np.float32)
+# Posterior means and their standard errors, from ten chains of ten thousand draws (posteriordb).
+REFERENCE = {"mu": (4.4105, 0.033), "tau": (3.6021, 0.032), "theta_1": (6.1505, 0.056)}
+
+
+def make_kernel():
+    """Return one of many equal kernels: no two are the same object."""
+
+    def kernel(X, y=None):
+        theta = numpyro.sample("theta", dist.Normal(0, PRIOR).expand([2]).to_event(1))
+        numpyro.sample("y", dist.Normal(X @ theta, NOISE), obs=y)
+
+    return kernel
+
+
+def eight_schools(X, y=None, *, sigma):
+    mu = numpyro.sample("mu", dist.Normal(0, 5))
+    tau = numpyro.sample("tau", dist.HalfCauchy(5))
+    with numpyro.plate("schools", X.shape[0]):
+        theta_trans = numpyro.sample("theta_trans", dist.Normal(0, 1))
+        theta = numpyro.deterministic("theta", mu + tau * theta_trans)
+        numpyro.sample("y", dist.Normal(theta, sigma), obs=y)
+
+
+def made_rows(n_rows=N_ROWS, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_rows, 2)) @ np.array([[1.0, 0.6], [0.0, 0.8]])
+    y = X @ [1.0, -1.0] + NOISE * rng.normal(size=n_rows)
+    return {"X": X.astype(np.float32), "y": y.astype(np.float32)}
+
+
+def run(kernel, rows, settings, seed=0, weight=None):
+    """Fit a kernel, and return it with what came of it."""
+    inputs = {name: array for name, array in rows.items() if name != "y"}
+    traced, numbers = trace_kernel(kernel, Inputs(inputs, {}), "X", "y")
+    settings = resolve_inference(settings)
+    return traced, settings, fit(traced, numbers, Inputs(rows, {}), weight, settings, seed)
+
+
+def assert_conjugate(draws, rows, weight=None):
+    """Compare draws ``(n_chains, n_draws, 2)`` with the posterior in closed form, within four standard errors."""
+    X, y = rows["X"].astype(float), rows["y"].astype(float)
+    weighted = X if weight is None else X * weight[:, None]
+    covariance = np.linalg.inv(weighted.T @ X / NOISE**2 + np.eye(2) / PRIOR**2)
+    mean, sd = covariance @ weighted.T @ y / NOISE**2, np.sqrt(np.diag(covariance))
+    effective = numpyro.diagnostics.effective_sample_size(draws.astype(float))
+    assert effective.min() > 80
+    flat = draws.reshape(-1, 2)
+    assert (np.abs(flat.mean(0) - mean) < 4 * sd / np.sqrt(effective)).all()
+    # The standard error of a standard deviation is that of a mean over sqrt(2); squares mix worse than means.
+    assert (np.abs(flat.std(0) - sd) < 6 * sd / np.sqrt(2 * effective)).all()
+    expected = covariance[0, 1] / np.prod(sd)
+    assert np.corrcoef(flat.T)[0, 1] == pytest.approx(expected, abs=0.1)
+
+
+def same_bits(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)
+
+
+def identities(thing):
+    """Return what an object holds, by identity, and what its dictionaries hold."""
+    return {
+        name: (id(value), {k: id(v) for k, v in value.items()} if isinstance(value, dict) else None)
+        for name, value in vars(thing).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return made_rows()
+
+
+SETTINGS = {"num_warmup": 300, "num_samples": 1200}
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    return run(make_kernel(), rows, MCMC(**SETTINGS))
+
+
+COMPILED: list[str] = []
+
+
+def _listen(event, duration, **kwargs):
+    if event == "/jax/core/compile/backend_compile_duration":
+        COMPILED.append(event)
+
+
+@pytest.fixture
+def compiled():
+    """Return a list that grows by one with every program that is compiled."""
+    COMPILED.clear()
+    jax.monitoring.register_event_duration_secs_listener(_listen)
+    yield COMPILED
+    jax.monitoring.unregister_event_duration_listener(_listen)
+
+
+# Posteriors
+
+
+def test_vectorized_chains_reach_the_posterior(rows, fitted):
+    draws = fitted[2].draws["theta"]
+    assert draws.shape == (4, 1200, 2)
+    assert draws.dtype == np.float32
+    assert_conjugate(draws, rows)
+    for chain in draws:
+        assert_conjugate(chain[None], rows)
+
+
+def test_chains_are_apart(fitted):
+    draws = fitted[2].draws["theta"]
+    assert len({chain.tobytes() for chain in draws}) == 4
+    starts = draws[:, 0]
+    assert len(np.unique(starts, axis=0)) == 4
+
+
+@pytest.fixture(scope="module")
+def schools():
+    rows = {"X": np.ones((8, 1), np.float32), "y": EFFECTS, "sigma": ERRORS}
+    settings = MCMC(num_warmup=700, num_samples=1500, sampler_options={"target_accept_prob": 0.9})
+    return run(eight_schools, rows, settings, seed=1)
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_eight_schools(schools, name):
+    draws = dict(schools[2].draws)
+    draws["theta_1"] = draws["mu"] + draws["tau"] * draws["theta_trans"][:, :, 0]
+    draw = draws[name].astype(float)
+    mean, error = REFERENCE[name]
+    own_error = draw.std() / np.sqrt(numpyro.diagnostics.effective_sample_size(draw))
+    assert own_error < 0.15
+    assert abs(draw.mean() - mean) < 4 * np.hypot(error, own_error)
+
+
+def test_eight_schools_keeps_latents_only(schools):
+    draws = schools[2].draws
+    assert {name: draw.shape for name, draw in draws.items()} == {
+        "mu": (4, 1500),
+        "tau": (4, 1500),
+        "theta_trans": (4, 1500, 8),
+    }
+    assert (draws["tau"] > 0).all()  # on the scale of the kernel, not the sampler's
+    found = schools[2].diagnostics
+    assert found["r_hat"].keys() == found["ess"].keys() == draws.keys()
+    assert max(found["r_hat"].values()) < 1.01
+    assert found["num_divergences"] == schools[2].sample_stats["diverging"].sum()
+
+
+# Weights
+
+
+def test_weights_give_the_posterior_of_repeated_rows(rows, fitted):
+    weight = (np.arange(N_ROWS) % 4).astype(np.float32)
+    *_, result = run(make_kernel(), rows, MCMC(**SETTINGS), weight=weight)
+    assert_conjugate(result.draws["theta"], rows, weight)
+    repeated = {name: np.repeat(array, weight.astype(int), axis=0) for name, array in rows.items()}
+    assert_conjugate(result.draws["theta"], repeated)
+
+
+# Samplers
+
+
+def test_hmc_without_adaptation(rows):
+    options = {"step_size": 0.05, "num_steps": 8, "trajectory_length": None}
+    settings = MCMC("hmc", num_warmup=0, num_samples=2500, num_chains=2, sampler_options=options)
+    *_, result = run(make_kernel(), rows, settings)
+    assert result.draws["theta"].shape == (2, 2500, 2)
+    assert_conjugate(result.draws["theta"][:, 100:], rows)
+    # Without warm-up nothing is adapted.
+    assert (result.sample_stats["step_size"] == np.float32(0.05)).all()
+    assert (result.sample_stats["n_steps"] == 8).all()
+
+
+@pytest.fixture(scope="module")
+def recipe(rows):
+    def other(a=None):
+        numpyro.sample("u", dist.Normal(0, 1).expand([3]).to_event(1))
+
+    sampler = numpyro.infer.NUTS(other, target_accept_prob=0.9, dense_mass=True, max_tree_depth=3)
+    counts = {"num_warmup": 300, "num_samples": 901, "num_chains": 2, "thinning": 3}
+    ready = numpyro.infer.MCMC(sampler, **counts, chain_method="sequential", progress_bar=False)
+    ready.run(jax.random.key(0))
+    before = identities(sampler), identities(ready)
+    fitted = run(make_kernel(), rows, ready)
+    return fitted, before, (identities(sampler), identities(ready)), ready
+
+
+def test_a_numpyro_mcmc_that_has_been_run_is_a_recipe(rows, recipe):
+    (_, settings, result), before, after, ready = recipe
+    assert before == after
+    assert settings.chain_method == "sequential"
+    assert ready.get_samples().keys() == {"u"}
+    assert result.draws.keys() == {"theta"}
+    assert_conjugate(result.draws["theta"], rows)
+    assert result.sample_stats["n_steps"].max() <= 2**3 - 1  # the sampler's own depth
+
+
+def test_sequential_chains_reach_the_posterior_of_vectorized_ones(rows, fitted, recipe):
+    draws = recipe[0][2].draws["theta"]
+    assert_conjugate(draws, rows)
+    assert_conjugate(fitted[2].draws["theta"][:2], rows)
+    assert not np.array_equal(draws[0], draws[1])
+
+
+@pytest.mark.skipif(jax.device_count() > 1, reason="needs a single device")
+def test_parallel_chains_fall_back_where_devices_are_few(rows, recipe):
+    counts = {"num_warmup": 300, "num_samples": 901, "num_chains": 2, "thinning": 3}
+    settings = MCMC(recipe[3].sampler, **counts, chain_method="parallel")
+    message = r"2 chains cannot run in parallel on 1 JAX device\(s\).*`chain_method='vectorized'`"
+    with pytest.warns(SpeedWarning, match=message):
+        *_, result = run(make_kernel(), rows, settings)
+    assert same_bits(result.draws, recipe[0][2].draws)
+
+
+def test_thinning_keeps_one_step_in_so_many(recipe):
+    _, _, result = recipe[0]
+    assert result.draws["theta"].shape == (2, 300, 2)
+    assert result.sample_stats["diverging"].shape == (2, 300)
+
+
+def test_thinned_draws_are_every_so_many_of_all(rows, recipe):
+    sampler = recipe[3].sampler
+    settings = MCMC(sampler, num_warmup=300, num_samples=60, num_chains=2, chain_method="sequential")
+    *_, every = run(make_kernel(), rows, settings)
+    assert every.draws["theta"].shape == (2, 60, 2)
+    np.testing.assert_array_equal(recipe[0][2].draws["theta"][:, :20], every.draws["theta"][:, 2::3])
+
+
+# What is kept
+
+
+def test_statistics_have_arviz_names_and_a_value_for_each_draw(rows, fitted):
+    result = fitted[2]
+    assert result.sample_stats.keys() == STATISTICS
+    assert all(array.shape == (4, 1200) for array in result.sample_stats.values())
+    assert result.sample_stats["diverging"].dtype == bool
+    rate = result.sample_stats["acceptance_rate"]
+    assert (rate >= 0).all()
+    assert (rate <= 1).all()
+    assert rate.mean() == pytest.approx(0.8, abs=0.15)  # the sampler's target
+    step_size = result.sample_stats["step_size"]
+    assert (step_size == step_size[:, :1]).all()
+    assert (result.sample_stats["energy"] >= -result.sample_stats["lp"]).all()
+    assert result.method == "mcmc"
+    assert result.losses is None
+    assert result.params == {}
+
+
+def test_lp_is_the_log_density_of_the_draws(rows, fitted):
+    result = fitted[2]
+    theta = result.draws["theta"][:, ::100].astype(float)
+    off = rows["y"] - theta @ rows["X"].T
+    normal = -0.5 * np.log(2 * np.pi)
+    expected = (-0.5 * (off / NOISE) ** 2 - np.log(NOISE) + normal).sum(-1)
+    expected += (-0.5 * (theta / PRIOR) ** 2 - np.log(PRIOR) + normal).sum(-1)
+    np.testing.assert_allclose(result.sample_stats["lp"][:, ::100], expected, rtol=1e-4)
+
+
+def test_diagnostics_are_those_of_the_draws(fitted):
+    result = fitted[2]
+    draws = result.draws["theta"].astype(float)
+    r_hat = numpyro.diagnostics.split_gelman_rubin(draws).max()
+    ess = numpyro.diagnostics.effective_sample_size(draws).min()
+    assert result.diagnostics == {
+        "r_hat": {"theta": pytest.approx(r_hat)},
+        "ess": {"theta": pytest.approx(ess)},
+        "num_divergences": int(result.sample_stats["diverging"].sum()),
+    }
+
+
+def test_divergences_are_warned_of(rows):
+    # The program of `test_hmc_without_adaptation`, whose step is far too long for these data.
+    far = {"X": 1000 * rows["X"], "y": rows["y"]}
+    options = {"step_size": 0.05, "num_steps": 8, "trajectory_length": None}
+    settings = MCMC("hmc", num_warmup=0, num_samples=50, num_chains=2, sampler_options=options)
+    with pytest.warns(DivergenceWarning, match="100 of 100 steps diverged"):
+        *_, result = run(make_kernel(), far, settings)
+    assert result.sample_stats["diverging"].all()
+
+
+# Going on
+
+
+def test_chains_go_on_from_where_they_ended(rows, fitted):
+    traced, settings, result = fitted
+    more = resume(traced, result, settings, 0, 1200)
+    assert more["theta"].shape == (4, 1200, 2)
+    assert np.isin(more["theta"], result.draws["theta"]).mean() < 0.01
+    assert_conjugate(more["theta"], rows)
+
+
+def test_a_fit_and_its_continuation_are_one_longer_fit(rows, fitted):
+    traced, settings, _ = fitted
+    *_, short = run(make_kernel(), rows, MCMC(**{**SETTINGS, "num_samples": 40}))
+    *_, long = run(make_kernel(), rows, MCMC(**{**SETTINGS, "num_samples": 100}))
+    more = resume(traced, short, settings, 0, 60)
+    np.testing.assert_array_equal(long.draws["theta"][:, :40], short.draws["theta"])
+    np.testing.assert_array_equal(long.draws["theta"][:, 40:], more["theta"])
+
+
+def test_a_continuation_is_thinned_as_the_fit_was(recipe):
+    traced, settings, result = recipe[0]
+    assert resume(traced, result, settings, 0, 50)["theta"].shape == (2, 50, 2)
+
+
+# What draws depend on, and what not
+
+
+def test_one_seed_gives_the_same_bits(rows, fitted):
+    *_, again = run(make_kernel(), rows, MCMC(**SETTINGS))
+    assert same_bits(again.draws, fitted[2].draws)
+    assert same_bits(again.sample_stats, fitted[2].sample_stats)
+    *_, other = run(make_kernel(), rows, MCMC(**SETTINGS), seed=2**32 - 1)
+    assert np.isin(other.draws["theta"], fitted[2].draws["theta"]).mean() < 0.01
+
+
+@pytest.mark.parametrize(("first", "seconds"), [(3, 0.0), (37, 1e9)])
+def test_draws_do_not_depend_on_chunks(rows, fitted, monkeypatch, first, seconds):
+    settings = MCMC(num_warmup=300, num_samples=50)
+    pieces = []
+
+    def in_pieces(step, total, **options):
+        def counted(start, count):
+            pieces.append(count)
+            return step(start, count)
+
+        chunks.run_in_chunks(counted, total, **{**options, "first": first})
+
+    monkeypatch.setattr(chunks, "CHUNK_SECONDS", seconds)
+    monkeypatch.setattr(mcmc, "run_in_chunks", in_pieces)
+    *_, result = run(make_kernel(), rows, settings)
+    assert pieces == ([3] + [1] * 297 + [3] + [1] * 47 if first == 3 else [37, 263, 37, 13])
+    assert same_bits(result.draws, {"theta": fitted[2].draws["theta"][:, :50]})
+
+
+@pytest.mark.parametrize("change", [{}, {"num_samples": 30}, {"thinning": 5}])
+@pytest.mark.parametrize("n_rows", [17, 32])
+@pytest.mark.usefixtures("fitted")
+def test_equal_kernels_share_programs_whatever_the_numbers(compiled, change, n_rows):
+    settings = MCMC(**{"num_warmup": 300, "num_samples": 50} | change)
+    run(make_kernel(), made_rows(n_rows), settings)
+    assert compiled == []
+
+
+def test_compilations_are_counted(compiled):
+    # Otherwise the test above would pass with a listener that hears nothing.
+    jax.jit(lambda x: x * 5 + 1)(jnp.arange(13))
+    assert compiled
+
+
+def test_caches_are_bounded():
+    assert mcmc._programs.cache_info().maxsize is not None
+
+
+# Refusals
+
+
+def test_a_kernel_without_latents_is_refused(rows):
+    def kernel(X, y=None):
+        numpyro.sample("y", dist.Normal(X[:, 0], numpyro.param("scale", 1.0)), obs=y)
+
+    with pytest.raises(ValueError, match="MCMC needs a kernel with at least one latent site"):
+        run(kernel, rows, MCMC())

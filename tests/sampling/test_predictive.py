@@ -1,0 +1,128 @@
+"""The sampling core against closed forms and NumPyro's own Predictive."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import zoo
+from numpyro.infer import Predictive
+
+from skaimz import sampling
+from skaimz.kernels import Inputs, trace_kernel
+from skaimz.sampling import plan
+
+pytestmark = pytest.mark.usefixtures("strict_jax")
+
+
+@pytest.fixture(scope="module")
+def draws():
+    rng = np.random.default_rng(1)
+    return {"coef": rng.normal([1.0, -0.5], 0.2, size=(400, 2)).astype(np.float32)}
+
+
+@pytest.fixture(scope="module")
+def X():
+    return np.random.default_rng(2).normal(size=(50, 2)).astype(np.float32)
+
+
+def run(quantity, kernel, draws, X, *args, seed=0, **arrays):
+    inputs = Inputs({"X": X, **arrays}, {})
+    traced, numbers = trace_kernel(kernel, inputs, "X", "y")
+    posterior = sampling.Posterior(numbers, {}, draws, len(next(iter(draws.values()))))
+    return getattr(sampling, quantity)(traced, posterior, inputs, seed, *args)
+
+
+def test_moments_follow_the_law_of_total_variance(draws, X):
+    mean, variance = run("moments", zoo.conjugate, draws, X)
+    mu = X @ draws["coef"].T
+    np.testing.assert_allclose(mean, mu.mean(axis=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(variance, mu.var(axis=1) + 0.25, rtol=1e-4)
+
+
+def test_moments_of_a_poisson_outcome(draws, X):
+    exposure = np.linspace(1, 2, len(X), dtype=np.float32)
+    mean, variance = run("moments", zoo.poisson, draws, X, exposure=exposure)
+    rate = exposure[:, None] * np.exp(X @ draws["coef"].T)
+    np.testing.assert_allclose(mean, rate.mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(variance, rate.var(axis=1) + rate.mean(axis=1), rtol=1e-3)
+
+
+def test_outcomes_are_distributed_as_those_of_predictive(draws, X):
+    ours = run("outcomes", zoo.conjugate, draws, X)
+    theirs = Predictive(zoo.conjugate, draws)(jax.random.key(3), X)["y"].T
+    assert ours.shape == (50, 400)
+    mu = X @ draws["coef"].T
+    for drawn in (ours, np.asarray(theirs)):
+        noise = (drawn - mu) / 0.5
+        assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
+        assert abs(noise.var() - 1) < 4 * np.sqrt(2 / noise.size)
+    # Neither rows nor draws share random numbers.
+    noise = (ours - mu) / 0.5
+    between_rows = np.corrcoef(noise)[np.triu_indices(50, 1)]
+    assert abs(between_rows).max() < 6 / np.sqrt(400)
+
+
+def test_quantiles_are_those_of_the_outcomes(draws, X):
+    outcomes = run("outcomes", zoo.conjugate, draws, X, seed=5)
+    found = run("outcome_quantiles", zoo.conjugate, draws, X, [0.1, 0.5], seed=5)
+    np.testing.assert_allclose(found, np.quantile(outcomes, [0.1, 0.5], axis=1).T, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_rows", [1, 7, 8, 9, 1023, 1024, 1025, 2049])
+def test_row_counts_around_tile_borders(draws, n_rows):
+    X = np.random.default_rng(n_rows).normal(size=(n_rows, 2)).astype(np.float32)
+    mean, _ = run("moments", zoo.conjugate, draws, X)
+    np.testing.assert_allclose(mean, (X @ draws["coef"].T).mean(axis=1), rtol=1e-4, atol=1e-5)
+    assert run("outcomes", zoo.conjugate, draws, X).shape == (n_rows, 400)
+
+
+@pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.truncated, zoo.random_effects, zoo.cauchy])
+def test_expectations_do_not_depend_on_company(draws, X, kernel):
+    order = np.random.default_rng(0).permutation(len(X))[:20]
+    with jax.numpy_rank_promotion("allow"):  # NumPyro's truncated law promotes
+        mean, variance = run("moments", kernel, draws, X)
+        some = run("moments", kernel, draws, X[order])
+    np.testing.assert_array_equal(some[0], mean[order])
+    np.testing.assert_array_equal(some[1], variance[order])
+
+
+def test_moments_without_closed_form_are_estimated(draws, X):
+    """A truncated normal law has no formula here: compare with scipy's."""
+    from scipy.stats import truncnorm
+
+    with jax.numpy_rank_promotion("allow"):
+        mean, variance = run("moments", zoo.truncated, draws, X)
+    mu = (X @ draws["coef"].T).astype(float)
+    law = truncnorm(-1.0 - mu, 3.0 - mu, loc=mu)
+    expected = law.mean().mean(axis=1)
+    total = law.var().mean(axis=1) + law.mean().var(axis=1)
+    # Every row sees the same 400 random numbers, so that errors are shared: five standard errors.
+    np.testing.assert_allclose(mean, expected, atol=5 * np.sqrt(total.max() / 400))
+    np.testing.assert_allclose(variance, total, rtol=0.5)
+
+
+def test_rows_that_mix_are_run_together(draws, X):
+    mean, _ = run("moments", zoo.centring, draws, X)
+    expected = ((X - X.mean(axis=0)) @ draws["coef"].T).mean(axis=1)
+    np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_draws_in_parts_equal_draws_at_once(draws, X, monkeypatch):
+    spec = trace_kernel(zoo.conjugate, Inputs({"X": X}, {}), "X", "y")[0].spec
+    monkeypatch.setattr(plan, "TILE_ELEMENTS", 8 * 400)
+    schedule = plan.make_plan(spec, 50, 400)
+    assert (schedule.tile_rows, schedule.draws_at_once) == (8, 400)
+    at_once = run("outcomes", zoo.conjugate, draws, X)
+    # The same tiles with 150 draws side by side, a number that does not divide 400.
+    monkeypatch.setattr(sampling.predictive, "make_plan", lambda *_: dataclasses.replace(schedule, draws_at_once=150))
+    parts = run("outcomes", zoo.conjugate, draws, X)
+    np.testing.assert_allclose(parts, at_once, rtol=1e-5, atol=1e-6)
+
+
+def test_probabilities_are_averaged_over_draws(X):
+    rng = np.random.default_rng(0)
+    coef = rng.normal(size=(30, 2)).astype(np.float32)
+    found = run("probabilities", zoo.logistic, {"coef": coef}, X)
+    expected = (1 / (1 + np.exp(-X @ coef.T))).mean(axis=1)
+    np.testing.assert_allclose(found, np.stack([1 - expected, expected], axis=1), rtol=1e-5)

@@ -1,0 +1,44 @@
+"""The rooms of the package, and which of them may import which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import skaimz
+
+PACKAGE = Path(skaimz.__file__).parent
+# Each room with those below it that it may import.
+ROOMS = {
+    "exceptions": set(),
+    "kernels": {"exceptions"},
+    "inference": {"exceptions", "kernels"},
+    "sampling": {"exceptions", "kernels"},
+    "datatree": {"kernels"},
+    "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree"},
+    "__init__": {"estimators"},
+}
+FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ([node.module] if node.module != "skaimz" else (f"skaimz.{alias.name}" for alias in node.names))
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_rooms(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for name in imports(path):
+        top, *rest = name.split(".")
+        if top == "skaimz" and rest:
+            assert rest[0] in ROOMS[room] | {room}, f"{path} imports {name}"
+        assert top not in FOREIGN.get(room, set()), f"{path} imports {name}"
+
+
+def test_modules_stay_small():
+    for path in PACKAGE.rglob("*.py"):
+        assert len(path.read_text().splitlines()) <= 500, path
