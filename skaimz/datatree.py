@@ -85,7 +85,8 @@ def draws_to_dataset(
 ) -> xr.Dataset:
     """Build a dataset of arrays ``(n_chains, n_draws, ...)``, with the dimension names of a kernel's sites."""
     named = {site.name: site.dims for site in spec.sites} if spec else {}
-    variables, sizes = {}, {}
+    variables: dict[str, Any] = {}
+    sizes: dict[str, int] = {}
     for name, array in arrays.items():
         dims = (*CHAIN_AND_DRAW, *named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2))))
         variables[name] = (dims, array)

@@ -115,12 +115,11 @@ class ImpactEstimator(PersistenceMixin, BaseEstimator):
 
     @contextlib.contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
-        before = dict(vars(self))
+        before = dict(self.__dict__)
         try:
             yield
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
 
     def _check_parameters(self) -> None:
@@ -184,7 +183,7 @@ class ImpactEstimator(PersistenceMixin, BaseEstimator):
         self, X: np.ndarray, arrays: Mapping[str, Any], row_arguments: Sequence[str] = ()
     ) -> tuple[TracedKernel, dict[str, Any], Inputs]:
         """Sort and check the kernel's arguments, and trace it on them."""
-        kernel = getattr(self, "kernel_", self.kernel)
+        kernel: Any = getattr(self, "kernel_", self.kernel)
         inputs = kernel_inputs(
             kernel,
             X,
@@ -373,7 +372,7 @@ class ImpactEstimator(PersistenceMixin, BaseEstimator):
         """
         check_is_fitted(self, "kernel_spec_")
         spec = self.kernel_spec_
-        records = []
+        records: list[dict[str, Any]] = []
         for name in kernel_parameters(self.kernel_):
             role = {spec.input: "input", spec.output_parameter: "outcome"}.get(name, "argument")
             by_row = name in self.arguments_["rows"] or name == spec.output_parameter

@@ -187,5 +187,5 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     def _saved_attrs(self) -> dict[str, Any]:
         return {"classes": json.dumps(self.classes_.tolist()), "classes_dtype": self.classes_.dtype.str}
 
-    def _restore_attrs(self, attrs: Mapping[str, Any]) -> None:
+    def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:
         self.classes_ = np.asarray(json.loads(attrs["classes"]), dtype=np.dtype(attrs["classes_dtype"]))

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
-from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, trace_kernel
+from skaimz.inference import FitResult, picklable
+from skaimz.kernels import Inputs, KernelSpec, trace_kernel
 
 __all__ = ["PersistenceMixin", "abstract_inputs", "describe_inputs"]
 
@@ -22,6 +22,21 @@ SAVED_PARAMETERS = ("param_input", "param_output", "column_args", "dtype", "verb
 
 class PersistenceMixin:
     """Conversion to and from data, and refusal to pickle what plain pickle would lose."""
+
+    kernel: Any
+    param_input: str
+    param_output: str
+    kernel_: Any
+    kernel_spec_: KernelSpec
+    arguments_: dict[str, Any]
+    posterior_: dict[str, np.ndarray]
+    fit_result_: FitResult
+    seed_: int
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    _default_kernel: Any
+    _check_parameters: Callable[[], None]
+    _precision: Callable[[Any], Any]
 
     def to_datatree(self) -> xr.DataTree:
         """Return posterior draws and all else that prediction needs, as data without code.
@@ -78,7 +93,8 @@ class PersistenceMixin:
             raise ValueError(f"The tree holds a {attrs.get('estimator')!r}, not a {cls.__name__!r}.")
         if bool(attrs["default_kernel"]) != (kernel is None):
             raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
-        self = cls(kernel, **json.loads(attrs["parameters"]))
+        make: Any = cls
+        self = make(kernel, **json.loads(attrs["parameters"]))
         self._check_parameters()
         numbers = {str(n): v.to_numpy() for n, v in tree["numbers"].data_vars.items()}
         self.kernel_ = clone(kernel, safe=False) if kernel is not None else cls._default_kernel(**numbers)
@@ -99,8 +115,12 @@ class PersistenceMixin:
         self.fit_result_ = FitResult("injected", self.posterior_, params, n_rows=n_rows)
         return self
 
-    def _restore_attrs(self, attrs: Mapping[str, Any]) -> None:
+    def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:
         pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        return {**state, "inference": picklable(state["inference"])}  # type: ignore[index]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self.kernel is not None and not _pickles_by_value():

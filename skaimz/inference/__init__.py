@@ -1,8 +1,8 @@
 """How posterior draws come to be: settings, and the compiled fits behind them."""
 
 from skaimz.inference.data import Data, bucket, pad_rows
-from skaimz.inference.fit import fit, resume
 from skaimz.inference.result import FitResult
-from skaimz.inference.settings import MCMC, SVI, resolve_inference
+from skaimz.inference.run import fit, resume
+from skaimz.inference.settings import MCMC, SVI, picklable, resolve_inference
 
-__all__ = ["MCMC", "SVI", "Data", "FitResult", "bucket", "fit", "pad_rows", "resolve_inference", "resume"]
+__all__ = ["MCMC", "SVI", "Data", "FitResult", "bucket", "fit", "pad_rows", "picklable", "resolve_inference", "resume"]

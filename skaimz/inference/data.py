@@ -60,7 +60,7 @@ class _Weighted(Messenger):
     def process_message(self, msg: dict[str, Any]) -> None:
         site = self.sites.get(msg["name"]) if msg["type"] == "sample" else None
         weight = None if site is None else self.by_kind.get(site.kind)
-        if site is None or weight is None:
+        if site is None or weight is None or site.row_axis is None:
             return
         after = len(site.shape) - site.event_dim - site.row_axis - 1
         weight = weight.reshape(weight.shape + (1,) * after)

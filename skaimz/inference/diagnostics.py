@@ -74,7 +74,7 @@ def check_chains(draws: Mapping[str, np.ndarray], diverging: np.ndarray) -> dict
     divergences = int(diverging.sum())
     apart = [name for name, value in r_hat.items() if value is not None and value > WORST_R_HAT]
     if apart:
-        worst = max(apart, key=lambda name: r_hat[name])
+        worst = max(apart, key=lambda name: r_hat[name] or 0.0)
         warnings.warn(
             f"Chains disagree: split r-hat exceeds {WORST_R_HAT} for {apart}, worst {r_hat[worst]:.3f} for {worst!r}. "
             "Raise `num_warmup` and `num_samples`, or reparameterise the kernel.",
@@ -84,7 +84,7 @@ def check_chains(draws: Mapping[str, np.ndarray], diverging: np.ndarray) -> dict
     least = LEAST_ESS_PER_CHAIN * num_chains
     few = [name for name, value in ess.items() if value is not None and value < least]
     if few:
-        worst = min(few, key=lambda name: ess[name])
+        worst = min(few, key=lambda name: ess[name] or 0.0)
         warnings.warn(
             f"Fewer than {least} effective draws for {few}, least {ess[worst]:.0f} for {worst!r}. Raise `num_samples`.",
             EffectiveSampleSizeWarning,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 __all__ = ["FitResult", "pack_state", "unpack_state"]
@@ -56,7 +57,9 @@ def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
     """Rebuild a state from its arrays and an abstract state of its structure."""
     leaves, structure = jax.tree.flatten(like)
     restored = [
-        jax.random.wrap_key_data(array) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else array
+        jax.random.wrap_key_data(jnp.asarray(array))
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        else array
         for array, leaf in zip(arrays, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, restored)

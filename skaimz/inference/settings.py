@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 import numbers
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+import joblib
 import numpyro.infer
 import numpyro.optim
 from numpyro.infer import autoguide
@@ -40,8 +42,20 @@ SAMPLERS: dict[str, type[numpyro.infer.HMC]] = {"nuts": numpyro.infer.NUTS, "hmc
 CHAIN_METHODS = ("vectorized", "parallel", "sequential")
 
 
+def picklable(value: Any) -> Any:
+    """Return a value, or what unpickles as it where plain pickle refuses it: optimisers, for one, are closures."""
+    try:
+        pickle.dumps(value)
+    except Exception:
+        return joblib.wrap_non_picklable_objects(value, keep_wrapper=False)
+    return value
+
+
 class _Parameters:
     """scikit-learn's parameter protocol for a dataclass of settings."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: picklable(value) for name, value in self.get_params().items()}
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.

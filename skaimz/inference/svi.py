@@ -141,18 +141,18 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     if settings.num_epochs is not None:
         num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
     pace = _pace(settings, num_steps)
-    seed = np.uint32(seed)
-    state = programs.init(seed, data, n_rows, pace)
+    seed_word = np.uint32(seed)
+    state = programs.init(seed_word, data, n_rows, pace)
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
 
     def advance(start: int, count: int) -> str:
         nonlocal state
-        state, chunk = programs.advance(state, data, n_rows, pace, seed, count)
+        state, chunk = programs.advance(state, data, n_rows, pace, seed_word, count)
         losses[start : start + count] = np.asarray(chunk)[:count]
         return f"loss {losses[start + count - 1]:.4g}"
 
     run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
-    draws, params = programs.draw(state, data, n_rows, pace, seed, num_samples=settings.num_samples)
+    draws, params = programs.draw(state, data, n_rows, pace, seed_word, num_samples=settings.num_samples)
     return FitResult(
         method="svi",
         draws={name: draw[None] for name, draw in to_numpy(draws).items()},
@@ -171,10 +171,10 @@ def draw_from_guide(
     """Take fresh draws ``(1, num_samples, ...)`` from a fitted guide."""
     programs = _programs_of(traced, settings)
     pace = _pace(settings, settings.num_steps)
-    seed = np.uint32(seed)
-    like = jax.eval_shape(programs.init, seed, data, result.n_rows, pace)
+    seed_word = np.uint32(seed)
+    like = jax.eval_shape(programs.init, seed_word, data, result.n_rows, pace)
     state = unpack_state(result.state, like)
-    draws, _ = programs.draw(state, data, result.n_rows, pace, seed, num_samples=num_samples)
+    draws, _ = programs.draw(state, data, result.n_rows, pace, seed_word, num_samples=num_samples)
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
 
 
@@ -195,7 +195,7 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
     if local and _is_autoguide(settings.guide):
         warnings.warn(
             f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
-            "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
+            "`batch_size` they are fitted to whatever rows share a seed_word in the batch. Write a guide function that "
             "computes them from the data, or set `batch_size=None`.",
             LocalGuideWarning,
             stacklevel=2,

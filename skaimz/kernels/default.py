@@ -93,7 +93,8 @@ class LinearClassification(_Standardised):
         """Choose the scales from training data; every row counts with its weight."""
         assert n_classes is not None
         X = rows["X"]
-        return cls(*(np.asarray(m, X.dtype) for m in _moments(X, weight)), n_classes)
+        mean, scale = (np.asarray(moment, X.dtype) for moment in _moments(X, weight))
+        return cls(mean, scale, n_classes)
 
     def __call__(self, X: Any, y: Any = None) -> None:
         """Run the model."""

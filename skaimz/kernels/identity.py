@@ -192,7 +192,8 @@ class Kernel:
         if isinstance(self.function, functools.partial):
             inner = self.function
             return functools.partial(inner.func, *inner.args, **{**inner.keywords, **numbers})
-        return copy.deepcopy(self.function).set_params(**numbers)
+        bound: Any = copy.deepcopy(self.function)
+        return bound.set_params(**numbers)
 
 
 def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number) -> tuple[Kernel, dict[str, Any]]:
@@ -211,10 +212,12 @@ def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number)
     kernel : Kernel
     numbers : dict of str to number or array
     """
+    whole: Any = function
+    rest: Hashable
     if isinstance(function, functools.partial):
         parameters, rest = function.keywords, ("partial", freeze(function.func), freeze(function.args))
     elif has_parameters(function):
-        parameters, rest = function.get_params(deep=True), ("object", freeze(type(function)))
+        parameters, rest = whole.get_params(deep=True), ("object", freeze(type(function)))
     else:
         return Kernel(freeze(function), function, ()), {}
     numbers = {name: value for name, value in sorted(parameters.items()) if traced(value)}

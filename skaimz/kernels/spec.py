@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 from numpyro.distributions import constraints
@@ -246,7 +247,7 @@ def trace_kernel(
             abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
             abstract_arrays(inputs.whole),
             (param_input, param_output),
-            jax.config.jax_enable_x64,
+            jnp.result_type(float) == np.float64,
         )
         if spec is None and not _needs_a_value(error):
             spec, error = _trace_at(key, inputs, numbers, (param_input, param_output), (n_rows, 2 * n_rows))

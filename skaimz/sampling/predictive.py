@@ -124,7 +124,7 @@ def _over_tiles(
 def _program(quantity: str, traced: TracedKernel, alone: bool, draws_at_once: int) -> Callable:
     """Compile a quantity of one tile."""
     of_draw, over_draws = QUANTITIES[quantity]
-    row_axis = traced.spec[traced.spec.output].row_axis
+    row_axis = traced.spec[traced.spec.output].row_axis or 0
 
     @jax.jit
     def program(

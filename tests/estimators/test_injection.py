@@ -14,6 +14,8 @@ from sklearn.preprocessing import FunctionTransformer
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.exceptions import PosteriorWarning
 
+pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+
 DRAWS = {"coef": np.random.default_rng(0).normal(size=(12, 2))}
 X = np.random.default_rng(1).normal(size=(15, 2))
 MEAN = X @ DRAWS["coef"].mean(axis=0)
@@ -48,7 +50,11 @@ def test_every_form_predicts_the_same(draws):
 def test_chains_are_kept():
     model = NumPyroImpactRegressor(zoo.conjugate).set_posterior_sample(DRAWS, num_chains=4)
     assert model.posterior_["coef"].shape == (4, 3, 2)
-    assert NumPyroImpactRegressor(zoo.conjugate).set_posterior_sample(as_dataset()).posterior_["coef"].shape == (3, 4, 2)
+    assert NumPyroImpactRegressor(zoo.conjugate).set_posterior_sample(as_dataset()).posterior_["coef"].shape == (
+        3,
+        4,
+        2,
+    )
 
 
 def test_a_posterior_survives_clone_cross_validation_and_pipelines():

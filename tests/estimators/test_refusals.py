@@ -86,7 +86,7 @@ KERNELS = [
     (no_rows, ValueError, "'y' has no value for each row|never observes"),
     ("linear", TypeError, "`kernel` must be a callable NumPyro model or None, got 'linear'"),
     (dict, TypeError, "`kernel` must be a callable"),
-    (positive, ValueError, "outside the support of the kernel's output 'y', a Exponential law: they must be nonneg"),
+    (positive, ValueError, "outside the support of the kernel's output 'y', a Exponential law: they must be positive"),
 ]  # fmt: skip
 
 
@@ -129,7 +129,7 @@ DATA = [
     (X, np.stack([y, y], axis=1), {}, r"y should be a 1d array, got an array of shape \(20, 2\)"),
     (X, None, {}, "requires y to be passed"),
     (X, y, {"sample_weight": -np.ones(20)}, "Negative values"),
-    (X, y, {"sample_weight": np.zeros(20)}, "zero for every row"),
+    (X, y, {"sample_weight": np.zeros(20)}, "at least one non-zero"),
     (X, y, {"sample_weight": np.ones(3)}, "sample_weight.shape"),
 ]
 

@@ -1,7 +1,7 @@
 """scikit-learn's own checks, all of them, over both estimators, both kinds of inference and two kernels each."""
 
 import pytest
-from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, parametrize_with_checks
+from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, estimator_checks_generator
 from zoo import linear, softmax
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
@@ -18,16 +18,16 @@ INFERENCES = {
     "svi": SVI(num_steps=500, num_samples=100),
     "mcmc": MCMC(num_warmup=100, num_samples=100, num_chains=1, sampler_options={"max_tree_depth": 6}),
 }
-ESTIMATORS = [
-    estimator(kernel, inference=settings, random_state=0)
-    for settings in INFERENCES.values()
-    for estimator, kernel in (
-        (NumPyroImpactRegressor, None),
-        (NumPyroImpactRegressor, linear),
-        (NumPyroImpactClassifier, None),
-        (NumPyroImpactClassifier, softmax),
+ESTIMATORS = {
+    f"{kind}-{name}": estimator(kernel, inference=settings, random_state=0)
+    for name, settings in INFERENCES.items()
+    for kind, estimator, kernel in (
+        ("regressor", NumPyroImpactRegressor, None),
+        ("regressor-own-kernel", NumPyroImpactRegressor, linear),
+        ("classifier", NumPyroImpactClassifier, None),
+        ("classifier-own-kernel", NumPyroImpactClassifier, softmax),
     )
-]
+}
 
 
 def excused(estimator):
@@ -37,17 +37,30 @@ def excused(estimator):
     return {}
 
 
-@parametrize_with_checks(ESTIMATORS, expected_failed_checks=excused)
+def checks():
+    for name, estimator in ESTIMATORS.items():
+        generated = estimator_checks_generator(
+            estimator, expected_failed_checks=excused(estimator), mark="xfail", legacy=True
+        )
+        for number, case in enumerate(generated):
+            values = getattr(case, "values", case)
+            identity = f"{name}-{number}-{values[1].func.__name__}"
+            yield pytest.param(*values, marks=getattr(case, "marks", ()), id=identity)
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_sklearn_check(estimator, check):
     check(estimator)
 
 
-@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+@pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
 def test_column_names(estimator):
     check_dataframe_column_names_consistency(type(estimator).__name__, estimator)
 
 
-@pytest.mark.parametrize("estimator", [NumPyroImpactRegressor(), NumPyroImpactClassifier()], ids=repr)
+@pytest.mark.parametrize(
+    "estimator", [NumPyroImpactRegressor(), NumPyroImpactClassifier()], ids=["regressor", "classifier"]
+)
 def test_no_tag_excuses(estimator):
     tags = estimator.__sklearn_tags__()
     assert not tags.non_deterministic
