@@ -120,7 +120,7 @@ class PersistenceMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        return {**state, "inference": picklable(state["inference"])}  # type: ignore[index]
+        return {**state, "inference": picklable(state["inference"])}  # type: ignore[dict-item, index]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         if self.kernel is not None and not _pickles_by_value():

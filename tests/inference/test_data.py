@@ -12,7 +12,7 @@ from numpyro.infer.util import log_density
 
 from skaimz.inference import Data, bucket, pad_rows
 from skaimz.inference.data import weighted_model
-from skaimz.inference.fit import _padded
+from skaimz.inference.run import _padded
 from skaimz.kernels import Inputs, trace_kernel
 
 N_ROWS = 20

@@ -332,11 +332,6 @@ def run_guide(kind):
     return ready
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=TypeError,
-    reason="_blank_guide leaves `_loss_fn` of a Laplace guide that has been run, and its closure holds a typed key",
-)
 def test_a_laplace_guide_that_has_been_run_is_a_recipe_for_programs():
     ready = run_guide(autoguide.AutoLaplaceApproximation)
     before = identities(ready)

@@ -168,7 +168,6 @@ class TestSites:
 
         assert describe(kernel)["outside"].dims == ("rows", "outside_dim_1")
 
-    @pytest.mark.xfail(strict=True, reason="a plate's name goes to the last axis, whatever that axis is")
     @pytest.mark.parametrize("name", ["inside", "weights"])
     def test_nor_those_of_one_inside_a_plate(self, name):
         def kernel(X, y=None):
@@ -316,16 +315,18 @@ class TestRows:
         assert spec.fit_mixing is None
         assert spec.can_be_padded
 
-    @pytest.mark.xfail(strict=True, reason="rows_mix leaves out deterministic sites, which predictions return")
     @pytest.mark.parametrize("value", [lambda X: X - X.sum(0), lambda X: X.sum(0)], ids=["rows", "no rows"])
-    def test_a_deterministic_site_that_mixes_mixes_the_prediction(self, value):
+    def test_a_deterministic_site_that_mixes_says_so_itself(self, value):
         def kernel(X, y=None):
             numpyro.deterministic("centred", value(X))
             linear(X, y)
 
-        assert describe(kernel).rows_mix is not None
+        spec = describe(kernel)
+        assert "reduce_sum" in spec["centred"].mixing
+        assert spec["y"].mixing is None
+        assert spec.rows_mix is None
+        assert spec.fit_mixing is None
 
-    @pytest.mark.xfail(strict=True, reason="the scale of a site is not among the densities that are proved")
     @pytest.mark.parametrize(
         "scale",
         [lambda X: 1 / X.shape[0], lambda X: jnp.exp(X[:, 0]) / jnp.exp(X[:, 0]).sum()],
@@ -341,7 +342,77 @@ class TestRows:
         assert spec.fit_mixing is not None
         assert not spec.can_be_padded
 
-    @pytest.mark.xfail(strict=True, reason="only the kernel that is given y is proved, not the one that predicts")
+    @pytest.mark.parametrize("of", ["covariance_matrix", "precision_matrix", "scale_tril"])
+    @pytest.mark.parametrize("known", [True, False], ids=["known", "learned"])
+    def test_rows_of_a_multivariate_output_stand_alone(self, of, known):
+        def kernel(X, y=None):
+            b = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([3, 2]).to_event(2))
+            triangle = jnp.eye(2) if known else numpyro.sample("triangle", dist.LKJCholesky(2))
+            matrix = triangle if of == "scale_tril" else triangle @ triangle.T
+            with numpyro.plate("rows", X.shape[0]):
+                numpyro.sample("y", dist.MultivariateNormal(X @ b, **{of: matrix}), obs=y)
+
+        spec = describe(kernel)
+        assert (spec["y"].shape, spec["y"].event_dim, spec["y"].rows_are_batched) == ((None, 2), 1, True)
+        assert spec.rows_mix is None
+        assert spec.fit_mixing is None
+        assert spec.can_be_padded
+
+    def test_a_covariance_of_its_own_for_each_row(self):
+        def kernel(X, y=None):
+            covariance = jnp.exp(X[:, 0])[:, None, None] * jnp.eye(2)
+            numpyro.sample("y", dist.MultivariateNormal(X[:, :2], covariance), obs=y)
+
+        assert describe(kernel).can_be_padded
+
+    def test_a_covariance_from_all_rows_mixes(self):
+        def kernel(X, y=None):
+            numpyro.sample("y", dist.MultivariateNormal(X, X.T @ X + jnp.eye(3)), obs=y)
+
+        spec = describe(kernel)
+        assert "dot_general" in spec.rows_mix
+        assert "dot_general" in spec.fit_mixing
+
+    @pytest.mark.xfail(strict=True, reason="only sites of the predicting trace are proved while fitting")
+    def test_a_factor_with_an_outcome_alone_mixes_the_fit(self):
+        def kernel(X, y=None):
+            mu = X @ coefficients()
+            numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+            if y is not None:
+                numpyro.factor("penalty", -(mu.sum() ** 2))
+
+        assert describe(kernel).fit_mixing is not None
+
+    @pytest.mark.xfail(strict=True, raises=KeyError, reason="sites of the predicting trace are looked up in the other")
+    def test_a_site_may_be_there_for_predictions_alone(self):
+        def kernel(X, y=None):
+            mu = X @ coefficients()
+            numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+            if y is None:
+                numpyro.deterministic("mu", mu)
+
+        assert describe(kernel)["mu"].mixing is None
+
+    @pytest.mark.xfail(strict=True, reason="the weights of padding go to values with rows, not to densities with rows")
+    def test_a_scalar_observed_for_every_row_forbids_padding(self):
+        def kernel(X, y=None):
+            mu = X @ coefficients()
+            numpyro.sample("pseudo", dist.Normal(mu, 1.0), obs=0.0)
+            numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+        assert not describe(kernel).can_be_padded
+
+    @pytest.mark.xfail(strict=True, reason="the density of a masked law is zero, but its draws are not")
+    @pytest.mark.parametrize("name", ["z", "y"])
+    def test_a_mask_hides_no_mixing_of_draws(self, name):
+        def kernel(X, y=None):
+            x = X[:, 0]
+            z = numpyro.sample("z", dist.Normal(x - x.sum(), 1.0).mask(False) if name == "z" else dist.Normal())
+            law = dist.Normal(z - x.sum(), 1.0).mask(False) if name == "y" else dist.Normal(z, 1.0)
+            numpyro.sample("y", law, obs=y)
+
+        assert describe(kernel).rows_mix is not None
+
     def test_mixing_where_nothing_is_observed_mixes_the_prediction(self):
         def kernel(X, y=None):
             mu = X @ coefficients()
@@ -349,7 +420,7 @@ class TestRows:
 
         assert describe(kernel).rows_mix is not None
 
-    @pytest.mark.xfail(strict=True, reason="both traces are of more than a thousand rows")
+    @pytest.mark.xfail(strict=True, reason="a documented limit: both traces are of more than a thousand rows")
     def test_mixing_of_few_rows_alone_is_seen(self):
         def kernel(X, y=None):
             mu = X @ coefficients()
@@ -512,7 +583,6 @@ class TestTracing:
         assert describe(counting) is first
         assert len(CALLS) == calls
 
-    @pytest.mark.xfail(strict=True, reason="the number of rows is part of the cache's key")
     @pytest.mark.parametrize("n_rows", [1, 2, 500, 5000])
     def test_another_number_of_rows_is_the_same_trace(self, n_rows):
         first = describe(counting)
