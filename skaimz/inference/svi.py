@@ -195,7 +195,7 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
     if local and _is_autoguide(settings.guide):
         warnings.warn(
             f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
-            "`batch_size` they are fitted to whatever rows share a seed_word in the batch. Write a guide function that "
+            "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
             "computes them from the data, or set `batch_size=None`.",
             LocalGuideWarning,
             stacklevel=2,

@@ -10,6 +10,7 @@ import copy
 import functools
 import hashlib
 import pickle
+import sys
 import types
 import weakref
 from collections.abc import Callable, Hashable, Mapping
@@ -23,7 +24,9 @@ __all__ = ["ByValue", "Kernel", "freeze", "split_kernel"]
 
 
 def _is_array(value: object) -> bool:
-    return isinstance(value, np.ndarray | np.generic | jax.Array) and not isinstance(value, np.str_ | np.bytes_)
+    # Subclasses of NumPy's array know more than their numbers.
+    plain = type(value) is np.ndarray or isinstance(value, np.generic | jax.Array)
+    return plain and not isinstance(value, np.str_ | np.bytes_)
 
 
 def _is_number(value: object) -> bool:
@@ -37,10 +40,12 @@ def has_parameters(value: object) -> bool:
     return hasattr(value, "get_params") and hasattr(value, "set_params") and not isinstance(value, type)
 
 
-def _importable(function: Any) -> bool:
-    """Whether a function is the one that its module and name lead to, and so is its own identity."""
-    module = getattr(function, "__module__", None)
-    return module not in (None, "__main__") and "<" not in function.__qualname__
+def _importable(value: Any) -> bool:
+    """Whether a function or class is what its module and name lead to, and so is its own identity."""
+    found = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
+    for name in value.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is value
 
 
 @dataclass(frozen=True)
@@ -74,11 +79,15 @@ def freeze(value: Any, _path: tuple[int, ...] = ()) -> Hashable:
     if _is_array(value):
         return _freeze_array(value, inner)
     if isinstance(value, tuple | list):
-        return type(value).__name__, tuple(map(inner, value))
+        return inner(type(value)), tuple(map(inner, value))
     if isinstance(value, set | frozenset):
-        return type(value).__name__, frozenset(map(inner, value))
+        return inner(type(value)), frozenset(map(inner, value))
     if isinstance(value, Mapping):
-        return type(value).__name__, tuple((inner(k), inner(v)) for k, v in value.items())
+        return inner(type(value)), tuple((inner(k), inner(v)) for k, v in value.items())
+    if isinstance(value, property):
+        return "property", inner(value.fget)
+    if isinstance(value, staticmethod | classmethod):
+        return type(value).__name__, inner(value.__func__)
     if isinstance(value, types.FunctionType):
         return _freeze_function(value, inner)
     if isinstance(value, types.MethodType):
@@ -104,7 +113,13 @@ def _freeze_array(value: Any, inner: Callable) -> Hashable:
     array = np.asarray(value)
     if array.dtype.hasobject:
         return "array", array.shape, inner(array.ravel().tolist())
-    return "array", array.shape, str(array.dtype), hashlib.sha256(array.tobytes()).digest()
+    return (
+        type(value),
+        getattr(value, "weak_type", False),
+        array.shape,
+        str(array.dtype),
+        hashlib.sha256(array.tobytes()).digest(),
+    )
 
 
 def _freeze_function(value: types.FunctionType, inner: Callable) -> Hashable:
@@ -133,7 +148,7 @@ def _freeze_object(value: Any, inner: Callable) -> Hashable:
     if hasattr(value, "__array__"):  # a data frame, or the like
         return "frame", type(value), hashlib.sha256(pickle.dumps(value)).digest()
     if type(value).__hash__ is not object.__hash__ and _is_hashable(value):
-        return "hashable", value
+        return "hashable", inner(type(value)), value
     slots = {name for base in type(value).__mro__ for name in np.atleast_1d(vars(base).get("__slots__", ())).tolist()}
     state = {name: getattr(value, name) for name in sorted(slots - {"__dict__", "__weakref__"}) if hasattr(value, name)}
     if (state or hasattr(value, "__dict__")) and type(value).__module__ != "builtins":
@@ -214,17 +229,18 @@ def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number)
     """
     whole: Any = function
     rest: Hashable
+    listed: set[str] = set()
     if isinstance(function, functools.partial):
         parameters, rest = function.keywords, ("partial", freeze(function.func), freeze(function.args))
     elif has_parameters(function):
         parameters, rest = whole.get_params(deep=True), ("object", freeze(type(function)))
+        # An object whose own parameters are listed too is described by those: its numbers must not enter the key.
+        listed = {name.partition("__")[0] for name in parameters if "__" in name}
     else:
         return Kernel(freeze(function), function, ()), {}
     numbers = {name: value for name, value in sorted(parameters.items()) if traced(value)}
-    # An object whose own parameters are listed too is described by those: its numbers must not enter the key.
-    listed = {name.partition("__")[0] for name in parameters if "__" in name}
     static = {
-        name: type(value) if name in listed else value
+        name: type(value) if name in listed and has_parameters(value) else value
         for name, value in sorted(parameters.items())
         if name not in numbers
     }

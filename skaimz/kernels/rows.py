@@ -86,6 +86,10 @@ class RowProof:
             return str(reason)
         return None
 
+    def row_axis(self, output: int) -> int | None:
+        """Return the row axis of an output that does not mix rows."""
+        return self._axis(*(trace.jaxpr.outvars[output] for trace in self.traces))
+
     @property
     def width(self) -> int:
         """Largest number of elements that any intermediate value holds for one row."""
@@ -113,6 +117,8 @@ class RowProof:
     def _walk(self, first: ClosedJaxpr, second: ClosedJaxpr, outputs: Sequence[int] | None = None) -> None:
         """Check every operation that the chosen outputs depend on."""
         one, other = first.jaxpr, second.jaxpr
+        if any("Debug" not in type(effect).__name__ for eqn in one.eqns for effect in eqn.effects):
+            raise MixedRowsError("the kernel has side effects")
         if len(one.eqns) != len(other.eqns):
             raise MixedRowsError("the kernel does something else for another number of rows")
         twins = dict(zip((*one.invars, *one.constvars), (*other.invars, *other.constvars), strict=True))

@@ -4,13 +4,13 @@ import functools
 import inspect
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import constraints
+from numpyro.distributions import MaskedDistribution, constraints
 
 from skaimz.kernels.identity import Kernel, number_policies, split_kernel
 from skaimz.kernels.rows import RowProof
@@ -27,8 +27,8 @@ __all__ = [
     "trace_kernel",
 ]
 
-# Two row counts, one odd and one even, that are no other length in a model. Nothing is computed at these sizes.
-ROW_COUNTS = (1009, 1014)
+# Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
+ROW_COUNTS = (1009, 2022)
 SPECS_KEPT = 256
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
@@ -348,14 +348,18 @@ def _describe(
 
     unobserved = [name for name, message in found.items() if message.kind == "latent"]
 
-    def prove(given: list[str], outcome: str | None) -> tuple[RowProof, dict[str, Any]]:
-        """Trace every site's log density with the values of others given, and ``outcome`` observed."""
+    def prove(given: list[str], outcome: str | None) -> tuple[_SiteProofs, dict[str, Any]]:
+        """Trace every site's density with the values of others given, and ``outcome`` observed."""
         messages: dict[str, Any] = {}
+        owners: list[str] = []
 
         def densities(values: dict, rows: dict, whole: dict, sites: dict, key: Any) -> list:
             messages.clear()
+            owners.clear()
             trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
-            return [_density(trace[name]) for name in found]
+            parts = [(name, part) for name, message in trace.items() for part in _density(message)]
+            owners.extend(name for name, _ in parts)
+            return [part for _, part in parts]
 
         def at(n: int) -> tuple:
             arrays = materialise(rows, n)
@@ -364,11 +368,12 @@ def _describe(
                 arrays[param_output] = jax.ShapeDtypeStruct(shape, values[outcome].dtype)
             return fixed, arrays, tables, {name: value_at(name, n) for name in given}, key
 
-        return RowProof.of(densities, at, n_rows), messages
+        proof = RowProof.of(densities, at, n_rows)
+        return _SiteProofs(proof, owners), messages
 
     for output in _candidates(unobserved, templates, param_output):
         fitting, messages = prove([name for name in unobserved if name != output], output)
-        if messages[output]["is_observed"]:
+        if output in messages and messages[output]["is_observed"]:
             break
     else:
         raise ValueError(
@@ -379,23 +384,41 @@ def _describe(
     predicting, _ = prove(unobserved, None)
     sites = tuple(
         found[name].site(
-            name, templates[name], shapes[-1][name], str(values[name].dtype), name == output, predicting.mixing(i)
+            name, templates[name], shapes[-1][name], str(values[name].dtype), name == output, predicting.mixing(name)
         )
-        for i, name in enumerate(found)
+        for name in found
     )
     subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
-    fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting)
-    return KernelSpec(sites, param_input, output, param_output, fit_mixing, subsamples, predicting.width)
+    fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
+    return KernelSpec(sites, param_input, output, param_output, fit_mixing, subsamples, predicting.proof.width)
 
 
-def _fit_mixing(sites: tuple[Site, ...], proof: RowProof) -> str | None:
-    for i, site in enumerate(sites):
-        if site.kind == "deterministic":
+class _SiteProofs(NamedTuple):
+    """A proof whose outputs belong to sites."""
+
+    proof: RowProof
+    owners: list[str]
+
+    def mixing(self, name: str) -> str | None:
+        reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def has_rows(self, name: str) -> bool:
+        return any(self.proof.row_axis(i) is not None for i, owner in enumerate(self.owners) if owner == name)
+
+
+def _fit_mixing(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
+    batched = {site.name for site in sites if site.rows_are_batched}
+    for name in dict.fromkeys(proofs.owners):
+        if messages[name]["type"] == "deterministic":
             continue
-        reason = proof.mixing(i)
+        reason = proofs.mixing(name)
         if reason is not None:
-            return f"site {site.name!r}: {reason}"
-        if site.row_axis is not None and not site.rows_are_batched:
+            return f"site {name!r}: {reason}"
+        if proofs.has_rows(name) and name not in batched:
+            return f"site {name!r} has a density for each row, but no value for each"
+    for site in sites:
+        if site.kind != "deterministic" and site.row_axis is not None and not site.rows_are_batched:
             return f"site {site.name!r} has its rows on an event axis"
     return None
 
@@ -437,11 +460,20 @@ class _Message:
         return "rows" if axis == row_axis else f"{name}_dim_{axis}"
 
 
-def _density(message: dict[str, Any]) -> Any:
+def _density(message: dict[str, Any]) -> list[Any]:
+    """Return all that decides on a site: the parts of its log density, or its value where it has none."""
+    if message["type"] == "plate":
+        return []
     if message["type"] != "sample":
-        return message["value"]
-    density = message["fn"].log_prob(message["value"])
-    return density if message["scale"] is None else message["scale"] * density
+        return [message["value"]]
+    law, parts = message["fn"], []
+    while isinstance(law, MaskedDistribution):
+        # A mask hides the density from a proof, but not the values that are drawn.
+        parts.append(jnp.asarray(law._mask))
+        law = law.base_dist
+    if message["scale"] is not None:
+        parts.append(jnp.asarray(message["scale"]))
+    return [law.log_prob(message["value"]), *parts]
 
 
 def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:
