@@ -25,11 +25,11 @@ def verdict(check, *args):
     return found, {warning.category: str(warning.message) for warning in caught}
 
 
-def falling_losses(*, fall, start=None, noise=0.0, size=1000):
-    """Return losses whose last tenth has mean zero, whose first tenth has ``start``, and all between ``fall``."""
-    losses = np.full(size, float(fall))
-    losses[: size // 10] = fall if start is None else start
-    losses[-size // 10 :] = 0.0
+def falling_losses(*, fall, start=0.0, level=0.0, noise=0.0, size=1000):
+    """Return losses whose last tenth has mean ``level``; the first is ``start`` above, and all between ``fall``."""
+    losses = np.full(size, level + fall)
+    losses[: size // 10] = level + start
+    losses[-size // 10 :] = level
     losses[::2] += noise
     losses[1::2] -= noise
     return losses
@@ -57,9 +57,14 @@ def calm(draws):
         ({"fall": -50.0}, True),
         ({"fall": 0.99}, True),
         ({"fall": 1.01}, False),
-        # Two nats are more than one percent of 199 but not of 201.
-        ({"fall": 2.0, "start": 199.0}, False),
-        ({"fall": 2.0, "start": 201.0}, True),
+        # Two nats are more than 0.4 percent of 499 but not of 501.
+        ({"fall": 2.0, "level": 499.0}, False),
+        ({"fall": 2.0, "level": 501.0}, True),
+        ({"fall": 2.0, "level": -499.0}, False),
+        ({"fall": 2.0, "level": -501.0}, True),
+        # How far the loss has come before the middle says nothing.
+        ({"fall": 0.99, "start": 1e6}, True),
+        ({"fall": 1.01, "start": 1e6}, False),
         # The standard error of the difference is noise * sqrt(2 / 100).
         ({"fall": 2.0, "noise": 4.6}, False),
         ({"fall": 2.0, "noise": 4.8}, True),
@@ -68,7 +73,7 @@ def calm(draws):
         ({"fall": 50.0, "size": 100}, False),
     ],
 )
-def test_losses_are_settled_by_nats_by_descent_and_by_noise(settings, settled):
+def test_losses_are_settled_by_nats_by_share_and_by_noise(settings, settled):
     found, warned = verdict(check_losses, falling_losses(**settings))
     assert found["loss_is_settled"] is settled
     assert found["loss_is_finite"] is True

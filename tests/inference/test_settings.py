@@ -14,6 +14,7 @@ from numpyro.infer import autoguide
 from sklearn.base import clone
 
 from skaimz.inference import MCMC, SVI, resolve_inference
+from skaimz.inference.settings import _Adam
 from skaimz.kernels import ByValue
 
 
@@ -36,7 +37,7 @@ GUIDES = {
     "auto_bnaf": autoguide.AutoBNAFNormal,
 }
 OPTIMISERS = {
-    "adam": numpyro.optim.Adam,
+    "adam": _Adam,
     "clipped_adam": numpyro.optim.ClippedAdam,
     "adagrad": numpyro.optim.Adagrad,
     "rmsprop": numpyro.optim.RMSProp,
@@ -174,6 +175,19 @@ def test_losses_by_name_class_and_object(name):
     assert SVI(loss=ready).checked().loss is ready
 
 
+def test_adam_by_name_forgets_steep_steps_sooner():
+    def path(optim):
+        state, points = optim.init({"a": jnp.array(3.0)}), []
+        for gradient in (1e6, 1.0, -2.0, 1.0):
+            state = optim.update({"a": jnp.array(gradient)}, state, value=jnp.array(0.0))
+            points.append(float(optim.get_params(state)["a"]))
+        return points
+
+    found = path(SVI(optim="adam").checked().optim(0.05))
+    assert found == path(numpyro.optim.Adam(0.05, b2=0.95))
+    assert found != path(numpyro.optim.Adam(0.05))
+
+
 def test_a_numpyro_optimiser_is_kept():
     optim = numpyro.optim.Adam(0.03)
     assert SVI(optim=optim).checked().optim is optim
@@ -232,9 +246,9 @@ def test_checking_leaves_the_settings_as_they_are():
 
 def test_names_are_default_settings():
     resolved = resolve_inference("svi")
-    assert (resolved.guide, resolved.optim) == (autoguide.AutoNormal, numpyro.optim.Adam)
+    assert (resolved.guide, resolved.optim) == (autoguide.AutoNormal, _Adam)
     assert type(resolved.loss) is numpyro.infer.Trace_ELBO
-    assert (resolved.num_steps, resolved.learning_rate, resolved.num_samples) == (5000, 0.05, 1000)
+    assert (resolved.num_steps, resolved.learning_rate, resolved.num_samples) == (10_000, 0.05, 1000)
     resolved = resolve_inference("mcmc")
     assert type(resolved.sampler) is numpyro.infer.NUTS
     assert (resolved.num_warmup, resolved.num_samples, resolved.num_chains) == (1000, 1000, 4)

@@ -373,7 +373,6 @@ class TestRows:
         assert "dot_general" in spec.rows_mix
         assert "dot_general" in spec.fit_mixing
 
-    @pytest.mark.xfail(strict=True, reason="only sites of the predicting trace are proved while fitting")
     def test_a_factor_with_an_outcome_alone_mixes_the_fit(self):
         def kernel(X, y=None):
             mu = X @ coefficients()
@@ -383,7 +382,6 @@ class TestRows:
 
         assert describe(kernel).fit_mixing is not None
 
-    @pytest.mark.xfail(strict=True, raises=KeyError, reason="sites of the predicting trace are looked up in the other")
     def test_a_site_may_be_there_for_predictions_alone(self):
         def kernel(X, y=None):
             mu = X @ coefficients()
@@ -393,7 +391,6 @@ class TestRows:
 
         assert describe(kernel)["mu"].mixing is None
 
-    @pytest.mark.xfail(strict=True, reason="the weights of padding go to values with rows, not to densities with rows")
     def test_a_scalar_observed_for_every_row_forbids_padding(self):
         def kernel(X, y=None):
             mu = X @ coefficients()
@@ -402,7 +399,6 @@ class TestRows:
 
         assert not describe(kernel).can_be_padded
 
-    @pytest.mark.xfail(strict=True, reason="the density of a masked law is zero, but its draws are not")
     @pytest.mark.parametrize("name", ["z", "y"])
     def test_a_mask_hides_no_mixing_of_draws(self, name):
         def kernel(X, y=None):
