@@ -10,6 +10,7 @@ import numpy as np
 
 from skaimz.kernels import Inputs, TracedKernel, abstract_arrays, key_of, materialise
 from skaimz.sampling.forward import class_probabilities, conditional_moments, output_law
+from skaimz.sampling.generator import fused_key
 from skaimz.sampling.plan import make_plan
 
 __all__ = ["Posterior", "moments", "outcome_quantiles", "outcomes", "probabilities"]
@@ -64,14 +65,21 @@ def outcome_quantiles(
     traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int, quantiles: Sequence[float]
 ) -> np.ndarray:
     """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``; draws are held one tile at a time."""
-
-    def reduce(drawn: np.ndarray) -> np.ndarray:
-        dtype = np.result_type(drawn.dtype, np.float32)
-        found = np.quantile(drawn.astype(dtype, copy=False), np.asarray(quantiles, dtype), axis=-1)
-        return np.moveaxis(found, 0, -1)
-
-    (result,) = _over_tiles("outcomes", traced, posterior, inputs, seed, reduce)
+    (result,) = _over_tiles("outcomes", traced, posterior, inputs, seed, lambda drawn: _quantiles(drawn, quantiles))
     return result
+
+
+def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+    """Return quantiles over the last axis, interpolated between order statistics.
+
+    As ``numpy.quantile`` does (Hyndman and Fan's seventh definition), by one sort, which is faster for long axes.
+    """
+    ordered = np.sort(drawn.astype(np.result_type(drawn.dtype, np.float32), copy=False), axis=-1)
+    place = np.asarray(levels) * (ordered.shape[-1] - 1)
+    below = np.floor(place).astype(int)
+    above = np.minimum(below + 1, ordered.shape[-1] - 1)
+    share = (place - below).astype(ordered.dtype)
+    return ordered[..., below] * (1 - share) + ordered[..., above] * share
 
 
 class _Quantity(NamedTuple):
@@ -110,18 +118,33 @@ def _over_tiles(
     # Expectations of a row must not depend on its company, so where they need random numbers every row is run alone,
     # with the same ones.
     alone = quantity != "outcomes" and not plan.whole and _is_random(quantity, traced, posterior, inputs)
-    program = _program(quantity, traced, alone, plan.draws_at_once)
+    fused = _runs_fused(traced, *_described(posterior, inputs))
+    program = _program(quantity, traced, alone, fused, plan.draws_at_once)
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
     *fixed, draw_numbers, whole = jax.device_put((*posterior[:3], draw_numbers, inputs.whole))
-    pieces = []
+    results: list[np.ndarray] = []
+
+    def finish(start: int, length: int, parts: tuple) -> None:
+        for i, part in enumerate(parts):
+            piece = reduce(np.asarray(part)[:length])
+            if start == 0:
+                results.append(np.empty((plan.n_rows, *piece.shape[1:]), piece.dtype))
+            results[i][start : start + length] = piece
+
+    # One tile is computed while the one before it is brought home.
+    under_way: tuple | None = None
     for number, length, rows in plan.tiles(inputs.rows):
         parts = program(*fixed, draw_numbers, rows, whole, np.uint32(seed), np.uint32(number))
-        pieces.append([reduce(np.asarray(part)[:length]) for part in parts])
-    return [np.concatenate(parts) for parts in zip(*pieces, strict=True)]
+        if under_way is not None:
+            finish(*under_way)
+        under_way = number * plan.tile_rows, length, parts
+    assert under_way is not None
+    finish(*under_way)
+    return results
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _program(quantity: str, traced: TracedKernel, alone: bool, draws_at_once: int) -> Callable:
+def _program(quantity: str, traced: TracedKernel, alone: bool, fused: bool, draws_at_once: int) -> Callable:
     """Compile a quantity of one tile."""
     of_draw, over_draws = QUANTITIES[quantity]
     row_axis = traced.spec[traced.spec.output].row_axis or 0
@@ -132,7 +155,7 @@ def _program(quantity: str, traced: TracedKernel, alone: bool, draws_at_once: in
     ) -> tuple:
         def run(rows: dict, sites: dict, draw: Any) -> tuple:
             key = key_of(seed, OUTCOMES, tile, draw) if quantity == "outcomes" else key_of(seed, MOMENTS, draw)
-            run_key, law_key = jax.random.split(key)
+            run_key, law_key = jax.random.split(fused_key(key) if fused else key)
             law, outcome = output_law(traced, numbers, {**params, **sites}, rows, whole, run_key)
             return jax.tree.map(lambda part: jnp.moveaxis(part, row_axis, 0), of_draw(law, outcome, law_key))
 
@@ -164,10 +187,15 @@ def _is_random(quantity: str, traced: TracedKernel, posterior: Posterior, inputs
         return True
     if quantity != "moments":
         return False
+    return _moments_are_sampled(traced, *_described(posterior, inputs))
+
+
+def _described(posterior: Posterior, inputs: Inputs) -> tuple[tuple, ...]:
+    """Describe the arguments of one pass, by types alone: one draw and one row stand for all."""
     one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
     one_row = {name: array[:1] for name, array in inputs.rows.items()}
     parts = (posterior.numbers, posterior.params | one_draw, one_row, inputs.whole)
-    return _moments_are_sampled(traced, *map(abstract_arrays, parts))
+    return tuple(map(abstract_arrays, parts))
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
@@ -181,3 +209,18 @@ def _moments_are_sampled(traced: TracedKernel, numbers: tuple, sites: tuple, row
 
     jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
     return bool(sampled)
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _runs_fused(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether every law of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
+        return output_law(traced, numbers, sites, rows, whole, fused_key(jax.random.key(0)))[1]
+
+    try:
+        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    except Exception:
+        # Kernels that do not take one row alone end here too, and lose nothing but speed.
+        return False
+    return True

@@ -6,6 +6,9 @@ import jax
 import numpy as np
 import pytest
 import zoo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpyro.infer import Predictive
 
 from skaimz import sampling
@@ -67,6 +70,22 @@ def test_quantiles_are_those_of_the_outcomes(draws, X):
     outcomes = run("outcomes", zoo.conjugate, draws, X, seed=5)
     found = run("outcome_quantiles", zoo.conjugate, draws, X, [0.1, 0.5], seed=5)
     np.testing.assert_allclose(found, np.quantile(outcomes, [0.1, 0.5], axis=1).T, rtol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    drawn=arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 30)), elements=st.floats(-1e6, 1e6)),
+    levels=st.lists(st.floats(0, 1), min_size=1, max_size=5),
+)
+def test_quantiles_are_those_of_numpy(drawn, levels):
+    expected = np.moveaxis(np.quantile(drawn, levels, axis=-1), 0, -1)
+    np.testing.assert_allclose(sampling.predictive._quantiles(drawn, levels), expected, rtol=1e-9, atol=1e-6)
+
+
+def test_the_fusing_generator_changes_no_outcome(draws, X, monkeypatch):
+    fused = run("outcomes", zoo.conjugate, draws, X)
+    monkeypatch.setattr(sampling.predictive, "_runs_fused", lambda *_: False)
+    np.testing.assert_allclose(run("outcomes", zoo.conjugate, draws, X), fused, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("n_rows", [1, 7, 8, 9, 1023, 1024, 1025, 2049])
