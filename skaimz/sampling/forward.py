@@ -9,7 +9,7 @@ from numpyro import handlers
 
 from skaimz.kernels import TracedKernel
 
-__all__ = ["CLASS_LAWS", "class_probabilities", "conditional_moments", "output_law"]
+__all__ = ["CLASS_LAWS", "class_probabilities", "conditional_moments", "run_kernel"]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_LAWS = (*CATEGORICAL, dist.BernoulliProbs, dist.BernoulliLogits)
@@ -17,27 +17,18 @@ CLASS_LAWS = (*CATEGORICAL, dist.BernoulliProbs, dist.BernoulliLogits)
 WITHOUT_MOMENTS = (dist.Cauchy,)
 
 
-def output_law(
+def run_kernel(
     traced: TracedKernel,
     numbers: Mapping[str, Any],
     sites: Mapping[str, Any],
     rows: Mapping[str, Any],
     whole: Mapping[str, Any],
     key: Any,
-) -> tuple[dist.Distribution, Any]:
-    """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled.
-
-    Returns
-    -------
-    law : Distribution
-        Conditional law of the output site, rows on its own row axis.
-    value : array
-        An outcome drawn from it.
-    """
+) -> dict[str, dict[str, Any]]:
+    """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled, and return its trace."""
     with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=dict(sites)):
         traced.model(numbers, {**rows, traced.spec.output_parameter: None}, whole)
-    site = trace[traced.spec.output]
-    return site["fn"], site["value"]
+    return trace
 
 
 def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> tuple:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from skaimz.kernels import Inputs, TracedKernel, abstract_arrays, key_of, materialise
-from skaimz.sampling.forward import class_probabilities, conditional_moments, output_law
+from skaimz.sampling.forward import class_probabilities, conditional_moments, run_kernel
 from skaimz.sampling.generator import fused_key
 from skaimz.sampling.plan import make_plan
 
@@ -17,7 +17,7 @@ __all__ = ["Posterior", "moments", "outcome_quantiles", "outcomes", "probabiliti
 
 PROGRAMS_KEPT = 64
 # Purposes of random numbers, folded into the seed so that no two of them share a stream.
-MOMENTS, OUTCOMES = 1, 2
+MOMENTS, OUTCOMES, PRIOR = 1, 2, 3
 
 
 class Posterior(NamedTuple):
@@ -114,6 +114,7 @@ def _over_tiles(
     reduce: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> list[np.ndarray]:
     """Compute a quantity on every tile and join the tiles, rows first."""
+    posterior = _with_global_latents(traced, posterior, inputs, seed)
     plan = make_plan(traced.spec, len(inputs.rows[traced.spec.input]), posterior.n_draws)
     # Expectations of a row must not depend on its company, so where they need random numbers every row is run alone,
     # with the same ones.
@@ -156,7 +157,8 @@ def _program(quantity: str, traced: TracedKernel, alone: bool, fused: bool, draw
         def run(rows: dict, sites: dict, draw: Any) -> tuple:
             key = key_of(seed, OUTCOMES, tile, draw) if quantity == "outcomes" else key_of(seed, MOMENTS, draw)
             run_key, law_key = jax.random.split(fused_key(key) if fused else key)
-            law, outcome = output_law(traced, numbers, {**params, **sites}, rows, whole, run_key)
+            output = run_kernel(traced, numbers, {**params, **sites}, rows, whole, run_key)[traced.spec.output]
+            law, outcome = output["fn"], output["value"]
             return jax.tree.map(lambda part: jnp.moveaxis(part, row_axis, 0), of_draw(law, outcome, law_key))
 
         def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
@@ -165,6 +167,38 @@ def _program(quantity: str, traced: TracedKernel, alone: bool, fused: bool, draw
 
         each = run_alone if alone else run
         return over_draws(*_map_draws(functools.partial(each, rows), draws, draw_numbers, draws_at_once))
+
+    return program
+
+
+def _with_global_latents(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> Posterior:
+    """Draw the latent sites without rows that have no draws yet, once for all tiles."""
+    missing = [site for site in traced.spec.latents if site.row_axis is None and site.name not in posterior.draws]
+    if not missing:
+        return posterior
+    rows = inputs.rows
+    if not any(site.mixing for site in missing):
+        rows = {name: array[:1] for name, array in rows.items()}
+    draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
+    program = _prior_program(traced, tuple(site.name for site in missing))
+    drawn = program(*posterior[:3], draw_numbers, rows, inputs.whole, np.uint32(seed))
+    return posterior._replace(draws={**posterior.draws, **drawn})
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
+    """Compile draws of latent sites from their prior given those that are there."""
+
+    @jax.jit
+    def program(
+        numbers: dict, params: dict, draws: dict, draw_numbers: Any, rows: dict, whole: dict, seed: Any
+    ) -> dict:
+        def one(sites: dict, draw: Any) -> dict:
+            key = key_of(seed, PRIOR, draw)
+            trace = run_kernel(traced, numbers, {**params, **sites}, rows, whole, key)
+            return {name: trace[name]["value"] for name in names}
+
+        return jax.vmap(one)(draws, draw_numbers)
 
     return program
 
@@ -204,7 +238,7 @@ def _moments_are_sampled(traced: TracedKernel, numbers: tuple, sites: tuple, row
 
     def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> tuple:
         key = jax.random.key(0)
-        law, _ = output_law(traced, numbers, sites, rows, whole, key)
+        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
         return conditional_moments(law, key, on_sampling=lambda: sampled.append(True))
 
     jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
@@ -216,7 +250,9 @@ def _runs_fused(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple,
     """Whether every law of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
 
     def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
-        return output_law(traced, numbers, sites, rows, whole, fused_key(jax.random.key(0)))[1]
+        return run_kernel(traced, numbers, sites, rows, whole, fused_key(jax.random.key(0)))[traced.spec.output][
+            "value"
+        ]
 
     try:
         jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))

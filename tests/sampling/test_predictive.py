@@ -139,6 +139,18 @@ def test_draws_in_parts_equal_draws_at_once(draws, X, monkeypatch):
     np.testing.assert_allclose(parts, at_once, rtol=1e-5, atol=1e-6)
 
 
+def test_missing_global_latents_are_the_same_in_every_tile():
+    """Outcomes of one draw share its coefficients, whichever tile they are in."""
+    X = np.tile(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (1500, 1))
+    inputs = Inputs({"X": X}, {})
+    traced, numbers = trace_kernel(zoo.conjugate, inputs, "X", "y")
+    drawn = sampling.outcomes(traced, sampling.Posterior(numbers, {}, {}, 300), inputs, 0)
+    assert drawn.shape == (3000, 300)
+    first, last = drawn[:1000:2].mean(axis=0), drawn[2000::2].mean(axis=0)
+    np.testing.assert_allclose(first, last, atol=6 * 0.5 * np.sqrt(2 / 500))
+    np.testing.assert_allclose(first.std(), 1.0, rtol=0.2)  # the prior of a coefficient
+
+
 def test_probabilities_are_averaged_over_draws(X):
     rng = np.random.default_rng(0)
     coef = rng.normal(size=(30, 2)).astype(np.float32)
