@@ -80,10 +80,11 @@ def _from_dataset(dataset: xr.Dataset) -> dict[str, np.ndarray]:
     return arrays
 
 
-def draws_to_dataset(
-    arrays: Mapping[str, np.ndarray], spec: KernelSpec | None = None, attrs: Mapping[str, Any] | None = None
-) -> xr.Dataset:
-    """Build a dataset of arrays ``(n_chains, n_draws, ...)``, with the dimension names of a kernel's sites."""
+def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None = None, index: Any = None) -> xr.Dataset:
+    """Build a dataset of arrays ``(n_chains, n_draws, ...)``, with the dimension names of a kernel's sites.
+
+    ``index`` labels the rows.
+    """
     named = {site.name: site.dims for site in spec.sites} if spec else {}
     variables: dict[str, Any] = {}
     sizes: dict[str, int] = {}
@@ -91,7 +92,11 @@ def draws_to_dataset(
         dims = (*CHAIN_AND_DRAW, *named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2))))
         variables[name] = (dims, array)
         sizes.update(zip(dims, array.shape, strict=True))
-    return xr.Dataset(variables, {dim: np.arange(size) for dim, size in sizes.items()}, attrs)
+    coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in sizes.items()}
+    if spec is not None and index is not None:
+        row_dims = {site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None}
+        coordinates.update(dict.fromkeys(row_dims & sizes.keys(), index))
+    return xr.Dataset(variables, coordinates)
 
 
 def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:

@@ -107,3 +107,11 @@ class Shrinkage:
         coef = numpyro.sample("coef", dist.Normal(0.0, self.prior_scale).expand([X.shape[1]]).to_event(1))
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(X @ coef, self.noise), obs=y)
+
+
+def centred_deterministic(X, y=None):
+    """A site that mixes rows beside an output that does not."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    numpyro.deterministic("centred", (X - X.mean(axis=0, keepdims=True))[:, 0])
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ coef, 0.5), obs=y)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import RESERVED, check_outcome, column_positions, kernel_inputs
+from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import match_draws
 from skaimz.inference import FitResult
@@ -25,7 +26,7 @@ __all__ = ["ImpactEstimator"]
 FLOATS = {"float32": np.float32, "float64": np.float64}
 
 
-class ImpactEstimator(PersistenceMixin, BaseEstimator):
+class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
     """Base of the estimators over NumPyro kernels."""
 
     _default_kernel: Any
@@ -209,22 +210,20 @@ class ImpactEstimator(PersistenceMixin, BaseEstimator):
         """Check new rows, and return all that the sampling core needs for them."""
         row_arguments = getattr(self, "arguments_", {}).get("rows", ())
         traced, numbers, inputs = self._trace(*self._split_columns(X, arrays), row_arguments)
+        posterior, _, seed = self._posterior_for(traced, numbers, X.dtype)
+        return traced, posterior, inputs, seed
+
+    def _posterior_for(
+        self, traced: TracedKernel, numbers: dict[str, Any], floats: np.dtype
+    ) -> tuple[sampling.Posterior, dict[str, np.ndarray], int]:
+        """Return flattened draws in the precision of the input, those of row-aligned sites apart, and the seed."""
         spec = traced.spec
         draws, params, seed = self._fitted_state(spec)
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self._n_draws())
-        local = {site.name for site in spec.local_latents}
-        floats = X.dtype
-        posterior = sampling.Posterior(
-            numbers,
-            {name: _as_float(value, floats) for name, value in params.items()},
-            {
-                name: _as_float(draw.reshape(-1, *draw.shape[2:]), floats)
-                for name, draw in draws.items()
-                if name not in local
-            },
-            n_chains * n_draws,
-        )
-        return traced, posterior, inputs, seed
+        flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), floats) for name, draw in draws.items()}
+        local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
+        params = {name: _as_float(value, floats) for name, value in params.items()}
+        return sampling.Posterior(numbers, params, flat, n_chains * n_draws), local, seed
 
     def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict, int]:
         if hasattr(self, "fit_result_"):
@@ -239,6 +238,13 @@ class ImpactEstimator(PersistenceMixin, BaseEstimator):
     def _n_draws(self) -> int:
         settings = inference.resolve_inference(self.inference)
         return settings.num_samples
+
+    def _seed_from(self, random_state: Any) -> int:
+        return _seed_of(random_state)
+
+    def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
+        """Bring outcomes into the kernel's terms."""
+        raise NotImplementedError
 
     def _check_rows(self, X: Any) -> np.ndarray:
         check_is_fitted(self)

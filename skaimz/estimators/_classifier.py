@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d, validate_data
 
 from skaimz import sampling
+from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
@@ -109,6 +110,16 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         if site.law.startswith("Bernoulli") and len(self.classes_) > 2:
             raise ValueError(f"A Bernoulli output has 2 classes, but y has {len(self.classes_)}.")
         return super()._check_outcome(y, spec)
+
+    def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
+        labels = column_or_1d(y)
+        classes = getattr(self, "classes_", None)
+        if classes is None:
+            return check_outcome(np.asarray(labels), spec)
+        unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+        if unknown:
+            raise ValueError(f"y holds labels that were not there in `fit`: {unknown}. Known are {classes.tolist()}.")
+        return np.searchsorted(classes, labels).astype(np.int32)
 
     def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
         known = "n_classes" in kernel_parameters(kernel) and hasattr(self, "classes_")

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
 from skaimz import sampling
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.exceptions import OutputWarning, SpeedWarning
+from skaimz.kernels import KernelSpec
 from skaimz.kernels.default import LinearRegression
 
 __all__ = ["NumPyroImpactRegressor"]
@@ -96,6 +97,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         )
         X = self._cast(X)
         return X, y.astype(X.dtype, copy=False)
+
+    def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
+        y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
+        return self._check_outcome(y.astype(np.result_type(float), copy=False), spec)
 
     def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:
         """Return the posterior predictive mean.

@@ -24,11 +24,16 @@ def run_kernel(
     rows: Mapping[str, Any],
     whole: Mapping[str, Any],
     key: Any,
+    intervention: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled, and return its trace."""
-    with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=dict(sites)):
-        traced.model(numbers, {**rows, traced.spec.output_parameter: None}, whole)
-    return trace
+    """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled, and return its trace.
+
+    The output is observed only where it is among the rows.
+    """
+    rows = {traced.spec.output_parameter: None, **rows}
+    given, done = dict(sites), dict(intervention or {})
+    seeded = handlers.seed(handlers.substitute(handlers.do(traced.model, data=done), data=given), rng_seed=key)
+    return handlers.trace(seeded).get_trace(numbers, rows, whole)
 
 
 def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> tuple:

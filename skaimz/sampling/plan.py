@@ -36,16 +36,20 @@ class Plan:
     draws_at_once: int
     whole: bool
 
-    def tiles(self, rows: Mapping[str, Any]) -> Iterator[tuple[int, int, dict[str, np.ndarray]]]:
+    def tiles(self, rows: Mapping[Any, Any]) -> Iterator[tuple[int, int, dict[Any, np.ndarray]]]:
         """Yield number, length and padded rows of every tile."""
         for number, start in enumerate(range(0, self.n_rows, self.tile_rows)):
             stop = min(start + self.tile_rows, self.n_rows)
-            yield number, stop - start, {name: self._padded(array[start:stop]) for name, array in rows.items()}
+            yield number, stop - start, {name: self.cut(array, start) for name, array in rows.items()}
 
-    def _padded(self, array: Any) -> np.ndarray:
-        array = np.asarray(array)
-        missing = self.tile_rows - len(array)
-        return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array
+    def cut(self, array: Any, start: int, axis: int = 0) -> np.ndarray:
+        """Return the rows of a tile, which lie on ``axis``, the first of them repeated beyond the last."""
+        before = (slice(None),) * axis
+        piece = np.asarray(array[(*before, slice(start, start + self.tile_rows))])
+        missing = self.tile_rows - piece.shape[axis]
+        if not missing:
+            return piece
+        return np.concatenate([piece, np.repeat(piece[(*before, slice(1))], missing, axis=axis)], axis=axis)
 
 
 def make_plan(spec: KernelSpec, n_rows: int, n_draws: int) -> Plan:

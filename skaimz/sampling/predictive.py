@@ -114,12 +114,12 @@ def _over_tiles(
     reduce: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> list[np.ndarray]:
     """Compute a quantity on every tile and join the tiles, rows first."""
-    posterior = _with_global_latents(traced, posterior, inputs, seed)
+    posterior = with_global_latents(traced, posterior, inputs, seed)
     plan = make_plan(traced.spec, len(inputs.rows[traced.spec.input]), posterior.n_draws)
     # Expectations of a row must not depend on its company, so where they need random numbers every row is run alone,
     # with the same ones.
     alone = quantity != "outcomes" and not plan.whole and _is_random(quantity, traced, posterior, inputs)
-    fused = _runs_fused(traced, *_described(posterior, inputs))
+    fused = runs_fused(traced, *described(posterior, inputs))
     program = _program(quantity, traced, alone, fused, plan.draws_at_once)
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
     *fixed, draw_numbers, whole = jax.device_put((*posterior[:3], draw_numbers, inputs.whole))
@@ -166,12 +166,12 @@ def _program(quantity: str, traced: TracedKernel, alone: bool, fused: bool, draw
             return jax.tree.map(lambda part: part[:, 0], jax.vmap(one_row)(rows))
 
         each = run_alone if alone else run
-        return over_draws(*_map_draws(functools.partial(each, rows), draws, draw_numbers, draws_at_once))
+        return over_draws(*map_draws(functools.partial(each, rows), draws, draw_numbers, draws_at_once))
 
     return program
 
 
-def _with_global_latents(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> Posterior:
+def with_global_latents(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> Posterior:
     """Draw the latent sites without rows that have no draws yet, once for all tiles."""
     missing = [site for site in traced.spec.latents if site.row_axis is None and site.name not in posterior.draws]
     if not missing:
@@ -203,7 +203,7 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
     return program
 
 
-def _map_draws(function: Callable, draws: dict, draw_numbers: Any, at_once: int) -> tuple:
+def map_draws(function: Callable, draws: dict, draw_numbers: Any, at_once: int) -> tuple:
     """Call a function for every draw, as many side by side as fit."""
     side_by_side = jax.vmap(function)
     n_draws = len(draw_numbers)
@@ -221,10 +221,10 @@ def _is_random(quantity: str, traced: TracedKernel, posterior: Posterior, inputs
         return True
     if quantity != "moments":
         return False
-    return _moments_are_sampled(traced, *_described(posterior, inputs))
+    return _moments_are_sampled(traced, *described(posterior, inputs))
 
 
-def _described(posterior: Posterior, inputs: Inputs) -> tuple[tuple, ...]:
+def described(posterior: Posterior, inputs: Inputs) -> tuple[tuple, ...]:
     """Describe the arguments of one pass, by types alone: one draw and one row stand for all."""
     one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
     one_row = {name: array[:1] for name, array in inputs.rows.items()}
@@ -246,7 +246,7 @@ def _moments_are_sampled(traced: TracedKernel, numbers: tuple, sites: tuple, row
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _runs_fused(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+def runs_fused(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
     """Whether every law of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
 
     def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:

@@ -1,0 +1,158 @@
+"""Draws and log densities as trees: against formulas and NumPyro."""
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zoo
+from numpyro.infer.util import log_likelihood
+from scipy import stats
+
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.inference import SVI
+
+pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+
+rng = np.random.default_rng(0)
+X = rng.normal(size=(40, 2))
+y = 1.0 + X @ [2.0, -1.0] + rng.normal(scale=0.5, size=40)
+SETTINGS = SVI(num_steps=300, num_samples=50)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return NumPyroImpactRegressor(zoo.linear, inference=SETTINGS, random_state=0).fit(X, y)
+
+
+def test_posterior_predictive(model):
+    tree = model.sample_posterior_predictive_on_batch(X)
+    assert set(tree.children) == {"posterior", "posterior_predictive"}
+    found = tree["posterior_predictive"].dataset
+    assert found["y"].dims == ("chain", "draw", "rows")
+    draws = {name: draw[0] for name, draw in model.posterior_.items()}
+    mu = draws["intercept"][:, None] + draws["coef"] @ X.T
+    np.testing.assert_allclose(found["mu"][0], mu, rtol=1e-10)
+    noise = (found["y"][0] - mu) / draws["sigma"][:, None]
+    assert stats.kstest(np.ravel(noise), "norm").pvalue > 1e-3
+    np.testing.assert_array_equal(tree["posterior"]["coef"], model.posterior_["coef"])
+
+
+def test_the_draws_are_those_behind_the_quantiles(model):
+    found = model.sample_posterior_predictive_on_batch(X, return_datatree=False)
+    expected = np.quantile(found["y"][0], [0.1, 0.9], axis=0).T
+    np.testing.assert_allclose(model.predict_quantiles(X, [0.1, 0.9]), expected, rtol=1e-12)
+    again = model.sample_posterior_predictive_on_batch(X, return_datatree=False)
+    np.testing.assert_array_equal(found["y"], again["y"])
+    other = model.sample_posterior_predictive_on_batch(X, return_datatree=False, random_state=1)
+    assert not np.array_equal(found["y"], other["y"])
+
+
+def test_rows_are_labelled_by_the_frames_index(model):
+    frame = pd.DataFrame(X, index=[f"row {i}" for i in range(40)])
+    tree = model.sample_posterior_predictive_on_batch(frame)
+    assert tree["posterior_predictive"]["rows"].to_numpy().tolist() == frame.index.tolist()
+
+
+def test_interventions_and_conditions(model):
+    found = model.sample_posterior_predictive_on_batch(X, intervention={"coef": np.zeros(2)}, return_datatree=False)
+    np.testing.assert_allclose(found["mu"][0], np.tile(model.posterior_["intercept"][0][:, None], 40))
+    fixed = model.sample_posterior_predictive_on_batch(
+        X, condition={"intercept": 5.0}, return_sites=["mu", "intercept"], return_datatree=False
+    )
+    np.testing.assert_allclose(fixed["mu"][0], 5.0 + model.posterior_["coef"][0] @ X.T, rtol=1e-10)
+    np.testing.assert_array_equal(fixed["intercept"], 5.0)
+
+
+def test_interventions_by_row():
+    model = NumPyroImpactRegressor(zoo.random_effects, inference=SETTINGS, random_state=0).fit(X, y)
+    effect = np.linspace(100, 200, 40)
+    found = model.sample_posterior_predictive_on_batch(X, intervention={"effect": effect}, return_datatree=False)
+    np.testing.assert_allclose(found["y"].mean(axis=(0, 1)), effect, atol=6)
+
+
+def test_local_latents_in_and_out_of_sample():
+    model = NumPyroImpactRegressor(zoo.random_effects, inference=SETTINGS, random_state=0).fit(X, y)
+    inside = model.sample_posterior_predictive_on_batch(X, return_sites=["effect", "y"], return_datatree=False)
+    np.testing.assert_array_equal(inside["effect"], model.posterior_["effect"])
+    outside = model.sample_posterior_predictive_on_batch(X[:7], in_sample=False, return_sites=["effect"])
+    fresh = outside["predictions"]["effect"]
+    assert fresh.shape == (1, 50, 7)
+    assert abs(fresh.std() - 2.0) < 0.4
+    with pytest.raises(ValueError, match="draws for the 40 rows of the fit, but X has 7"):
+        model.sample_posterior_predictive_on_batch(X[:7])
+
+
+def test_many_tiles_hold_the_rows_in_order(model):
+    many = np.tile(X, (60, 1))
+    found = model.sample_posterior_predictive_on_batch(many, return_sites=["mu", "sigma"], return_datatree=False)
+    few = model.sample_posterior_predictive_on_batch(X, return_sites=["mu"], return_datatree=False)
+    np.testing.assert_allclose(found["mu"], np.tile(few["mu"], 60), rtol=1e-12)
+    np.testing.assert_array_equal(found["sigma"], model.posterior_["sigma"])
+
+
+def test_sites_that_mix_rows_see_all_of_them(linear_data):
+    X, y = linear_data
+    model = NumPyroImpactRegressor(zoo.centred_deterministic, inference=SETTINGS, random_state=0).fit(X, y)
+    many = np.tile(X, (40, 1))
+    found = model.sample_posterior_predictive_on_batch(many, return_sites=["centred"], return_datatree=False)
+    np.testing.assert_allclose(found["centred"][0, 0], (many - many.mean(axis=0))[:, 0], rtol=1e-9, atol=1e-12)
+
+
+def test_prior_predictive_before_and_after_a_fit(model):
+    unfitted = NumPyroImpactRegressor(zoo.linear, random_state=0)
+    tree = unfitted.sample_prior_predictive_on_batch(X, num_samples=2000)
+    prior = tree["prior_predictive"].dataset
+    np.testing.assert_allclose(prior["coef"].std(), 10.0, rtol=0.05)
+    np.testing.assert_allclose(prior["intercept"].std(), 100.0, rtol=0.1)
+    mu = prior["intercept"].to_numpy()[0][:, None] + prior["coef"].to_numpy()[0] @ X.T
+    np.testing.assert_allclose(prior["mu"][0], mu, rtol=1e-9)
+    assert not hasattr(unfitted, "seed_")
+    after = model.sample_prior_predictive_on_batch(X, num_samples=2000)["prior_predictive"].dataset
+    xr.testing.assert_equal(prior, after)
+
+
+def test_log_likelihood(model):
+    tree = model.log_likelihood_on_batch(X, y)
+    found = tree["log_likelihood"]["y"].to_numpy()[0]
+    draws = {name: draw[0] for name, draw in model.posterior_.items()}
+    mu = draws["intercept"][:, None] + draws["coef"] @ X.T
+    np.testing.assert_allclose(found, stats.norm.logpdf(y, mu, draws["sigma"][:, None]), rtol=1e-9)
+    with jax.enable_x64(True):
+        theirs = log_likelihood(zoo.linear, draws, X, y)["y"]
+    np.testing.assert_allclose(found, theirs, rtol=1e-9)
+
+
+def test_log_likelihood_of_labels():
+    labels = np.where(X[:, 0] > 0, "up", "down")
+    model = NumPyroImpactClassifier(zoo.logistic, inference=SETTINGS, random_state=0).fit(X, labels)
+    found = model.log_likelihood_on_batch(X, labels, return_datatree=False)["y"][0]
+    logit = model.posterior_["coef"][0] @ X.T
+    expected = np.where(labels == "up", -np.log1p(np.exp(-logit)), -np.log1p(np.exp(logit)))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"labels that were not there in `fit`: \['left'\]"):
+        model.log_likelihood_on_batch(X, np.full(40, "left"))
+
+
+BAD = [
+    ({"return_sites": ["z"]}, "`return_sites` names 'z', which is not a site of the kernel"),
+    ({"intervention": {"z": 1.0}}, "`intervention` names 'z', which is not a sample site"),
+    ({"intervention": {"mu": 1.0}}, "`intervention` names 'mu', which is not a sample site"),
+    ({"condition": {"z": 1.0}}, "`condition` names 'z'"),
+    ({"intervention": {"coef": np.zeros(2)}, "return_sites": ["coef"]}, "'coef', which `intervention` sets"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_refusals(model, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        model.sample_posterior_predictive_on_batch(X, **arguments)
+
+
+def test_more_refusals(model):
+    with pytest.raises(ValueError, match="call `fit` before its prior"):
+        NumPyroImpactRegressor().sample_prior_predictive_on_batch(X)
+    with pytest.raises(ValueError, match="`num_samples` must be a positive integer"):
+        model.sample_prior_predictive_on_batch(X, num_samples=0)
+    with pytest.raises(ValueError, match="X has 40 rows, but y has 39"):
+        model.log_likelihood_on_batch(X, y[:-1])
