@@ -4,7 +4,9 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PYTEST_ARGS ?=
 
-.PHONY: bench clean demo docs lint test test-floors test-other
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: bench clean demo docs lint test test-floors test-other test-short
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -49,4 +51,4 @@ docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf $(VENV) .venv-3.13 .venv-floors docs/_build
+	rm -rf $(VENV) .venv-3.13 .venv-floors build docs/_build *.egg-info

@@ -89,7 +89,9 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
     variables: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
-        dims = (*CHAIN_AND_DRAW, *named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2))))
+        own = named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2)))
+        # A log density lacks the event dimensions of its site.
+        dims = (*CHAIN_AND_DRAW, *own[: array.ndim - 2])
         variables[name] = (dims, array)
         sizes.update(zip(dims, array.shape, strict=True))
     coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in sizes.items()}

@@ -10,6 +10,13 @@ def strict_jax():
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _bounded_compiled_code():
+    """Forget compiled programs after each module: NumPyro's own are many, and each holds memory maps."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def compilations():
     """Count programs that JAX compiles: a list that grows by a name for each."""

@@ -71,7 +71,7 @@ def kernel_inputs(
     *,
     param_input: str,
     param_output: str,
-    row_arguments: Sequence[str] = (),
+    known: Mapping[str, Any],
 ) -> Inputs:
     """Sort a kernel's arguments into rows, whole arrays and static values, and check them.
 
@@ -82,8 +82,8 @@ def kernel_inputs(
     arrays : dict
         Arguments beyond X and y by name.
     param_input, param_output : str
-    row_arguments : sequence of str, optional
-        Arguments that were row-aligned when the estimator was fitted, and must be so again.
+    known : dict
+        Arguments of the fit by what became of them (``rows``, ``whole``), which becomes of them again.
 
     Returns
     -------
@@ -122,9 +122,11 @@ def kernel_inputs(
         array = _numeric(name, value, X.dtype)
         if array.ndim == 0:
             static.append((name, array.item()))
+        elif name in known.get("whole", ()):
+            whole[name] = array
         elif len(array) == len(X):
             rows[name] = array
-        elif name in row_arguments:
+        elif name in known.get("rows", ()):
             raise ValueError(f"Argument {name!r} has {len(array)} rows, but X has {len(X)}.")
         else:
             whole[name] = array
@@ -164,5 +166,9 @@ def check_outcome(y: np.ndarray, spec: KernelSpec) -> np.ndarray:
             f"{site.support.replace('_', ' ')}."
         )
     if np.issubdtype(site.dtype, np.integer):
+        if not (y == np.floor(y)).all() or np.abs(y).max(initial=0) >= 2**31:
+            raise ValueError(
+                f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.law} law."
+            )
         return y.astype(np.int32)
     return y

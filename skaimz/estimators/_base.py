@@ -1,6 +1,7 @@
 """What both estimators share: fitting, posterior draws, persistence and description."""
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from skaimz.estimators._arguments import RESERVED, check_outcome, column_positio
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import match_draws
+from skaimz.exceptions import SpeedWarning
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
 
@@ -97,10 +99,11 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         self.seed_ = _seed_of(self.random_state)
+        self.arguments_: dict[str, Any] = {}
         with self._precision(X.dtype):
             X, arrays = self._split_columns(X, arrays)
             self.kernel_ = self._make_kernel(X, y, weight)
-            traced, numbers, inputs = self._trace(X, arrays, row_arguments=())
+            traced, numbers, inputs = self._trace(X, arrays)
             self.kernel_spec_ = traced.spec
             self.arguments_ = describe_inputs(inputs)
             if self.posterior is None:
@@ -111,6 +114,7 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
                 self._check_outcome(y, traced.spec)
                 draws = match_draws(draws_from(self.posterior), traced.spec)
                 result = FitResult("injected", draws, n_rows=len(X))
+        self.inference_ = settings
         self.fit_result_ = result
         self.posterior_ = result.draws
 
@@ -180,18 +184,17 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         columns = {name: X[:, where] for name, where in positions.items()}
         return np.delete(X, sorted(taken), axis=1), {**columns, **arrays}
 
-    def _trace(
-        self, X: np.ndarray, arrays: Mapping[str, Any], row_arguments: Sequence[str] = ()
-    ) -> tuple[TracedKernel, dict[str, Any], Inputs]:
-        """Sort and check the kernel's arguments, and trace it on them."""
+    def _trace(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[TracedKernel, dict[str, Any], Inputs]:
+        """Sort and check the kernel's arguments, and trace it on them; static ones of the fit hold on."""
+        known = getattr(self, "arguments_", {})
         kernel: Any = getattr(self, "kernel_", self.kernel)
         inputs = kernel_inputs(
             kernel,
             X,
-            {**self._extra_arguments(kernel), **arrays},
+            {**known.get("static", {}), **self._extra_arguments(kernel), **arrays},
             param_input=self.param_input,
             param_output=self.param_output,
-            row_arguments=row_arguments,
+            known=known,
         )
         try:
             traced, numbers = trace_kernel(kernel, inputs, self.param_input, self.param_output)
@@ -208,8 +211,7 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
 
     def _prepare(self, X: Any, arrays: Mapping[str, Any]) -> tuple[TracedKernel, sampling.Posterior, Inputs, int]:
         """Check new rows, and return all that the sampling core needs for them."""
-        row_arguments = getattr(self, "arguments_", {}).get("rows", ())
-        traced, numbers, inputs = self._trace(*self._split_columns(X, arrays), row_arguments)
+        traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
         posterior, _, seed = self._posterior_for(traced, numbers, X.dtype)
         return traced, posterior, inputs, seed
 
@@ -218,6 +220,12 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
     ) -> tuple[sampling.Posterior, dict[str, np.ndarray], int]:
         """Return flattened draws in the precision of the input, those of row-aligned sites apart, and the seed."""
         spec = traced.spec
+        if spec.rows_mix is not None:
+            warnings.warn(
+                f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
+                SpeedWarning,
+                stacklevel=4,
+            )
         draws, params, seed = self._fitted_state(spec)
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self._n_draws())
         flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), floats) for name, draw in draws.items()}
@@ -233,11 +241,13 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         draws = getattr(self, "posterior_", None)
         if draws is None:
             draws = draws_from(self.posterior)
-        return match_draws(draws, spec), {}, getattr(self, "seed_", 0)
+        # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
+        fixed = isinstance(self.random_state, int | np.integer | jax.Array)
+        seed = _seed_of(self.random_state) if fixed else 0
+        return match_draws(draws, spec), {}, getattr(self, "seed_", seed)
 
     def _n_draws(self) -> int:
-        settings = inference.resolve_inference(self.inference)
-        return settings.num_samples
+        return self.inference_.num_samples
 
     def _seed_from(self, random_state: Any) -> int:
         return _seed_of(random_state)
@@ -323,7 +333,8 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
             if hasattr(self, "kernel_spec_"):
                 arrays = match_draws(arrays, self.kernel_spec_)
                 params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
-                self.fit_result_ = FitResult("injected", arrays, params)
+                n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
+                self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
             else:
                 self.seed_ = _seed_of(self.random_state)
             self.posterior_ = arrays
@@ -356,13 +367,12 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
             raise ValueError(f"`num_samples` must be a positive integer, got {num_samples!r}.")
         result = self.fit_result_
-        settings = inference.resolve_inference(self.inference)
         spec = self.kernel_spec_
         seed = self.seed_ if random_state is None else _seed_of(random_state)
         with self._precision(result.data["rows"][spec.input].dtype):
             inputs = abstract_inputs(self.arguments_, result.n_rows)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
-            draws = inference.resume(traced, result, settings, seed, int(num_samples), verbose=self.verbose)
+            draws = inference.resume(traced, result, self.inference_, seed, int(num_samples), verbose=self.verbose)
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
 
     # Description

@@ -109,6 +109,11 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             )
         if site.law.startswith("Bernoulli") and len(self.classes_) > 2:
             raise ValueError(f"A Bernoulli output has 2 classes, but y has {len(self.classes_)}.")
+        if site.n_classes not in (None, len(self.classes_)):
+            raise ValueError(
+                f"The kernel's output {site.name!r} has {site.n_classes} classes, but y has {len(self.classes_)}. Give "
+                "the kernel a parameter `n_classes`, which is passed the number of classes of y."
+            )
         return super()._check_outcome(y, spec)
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
@@ -122,8 +127,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         return np.searchsorted(classes, labels).astype(np.int32)
 
     def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
-        known = "n_classes" in kernel_parameters(kernel) and hasattr(self, "classes_")
-        return {"n_classes": len(self.classes_)} if known else {}
+        parameter = kernel_parameters(kernel).get("n_classes")
+        asked = parameter is not None and parameter.default is parameter.empty and hasattr(self, "classes_")
+        return {"n_classes": len(self.classes_)} if asked else {}
 
     def predict_proba(self, X: Any, **arrays: Any) -> np.ndarray:
         """Return posterior predictive class probabilities.

@@ -72,7 +72,7 @@ class DrawsMixin:
         ValueError
             If a site is unknown, or intervened on and asked for.
         """
-        index = getattr(X, "index", None)
+        index = _index_of(X)
         X = self._check_rows(X)
         with self._precision(X.dtype):
             traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
@@ -122,7 +122,7 @@ class DrawsMixin:
         """
         if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
             raise ValueError(f"`num_samples` must be a positive integer, got {num_samples!r}.")
-        index = getattr(X, "index", None)
+        index = _index_of(X)
         if not hasattr(self, "kernel_"):
             self._check_parameters()
             if self.kernel is None:
@@ -138,12 +138,11 @@ class DrawsMixin:
             asked = (*spec.return_sites, *latents) if return_sites is None else return_sites
             asked = [name for name in asked if return_sites is not None or name not in (intervention or {})]
             names = _check_sites(spec, asked, intervention or {}, condition or {})
-            posterior = sampling.draw_prior(traced, numbers, {}, inputs, seed, int(num_samples))
+            posterior = sampling.Posterior(numbers, {}, {}, int(num_samples))
             found = sampling.sample_sites(
                 traced, posterior, inputs, seed, names, intervention=intervention, condition=condition
             )
-        prior = posterior._replace(draws={})
-        return self._tree({"prior_predictive": found}, prior, spec, index, seed, return_datatree, {})
+        return self._tree({"prior_predictive": found}, posterior, spec, index, seed, return_datatree, {})
 
     def log_likelihood_on_batch(
         self, X: Any, y: Any, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
@@ -166,7 +165,7 @@ class DrawsMixin:
         xarray.DataTree or dict
             With the groups ``posterior`` and ``log_likelihood``.
         """
-        index = getattr(X, "index", None)
+        index = _index_of(X)
         X = self._check_rows(X)
         with self._precision(X.dtype):
             traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
@@ -209,6 +208,11 @@ class DrawsMixin:
             }
             datasets = {"posterior": draws_to_dataset(own, spec, index), **datasets}
         return to_tree(datasets, {"seed": seed})
+
+
+def _index_of(X: Any) -> Any:
+    """Return a data frame's labels of rows, None for anything else."""
+    return X.index if hasattr(X, "iloc") else None
 
 
 def _check_sites(

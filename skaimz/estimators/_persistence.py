@@ -49,17 +49,22 @@ class PersistenceMixin:
         """
         check_is_fitted(self, "kernel_spec_")
         spec, result = self.kernel_spec_, self.fit_result_
+        is_default = isinstance(self.kernel_, self._default_kernel)
         groups = {"posterior": draws_to_dataset(self.posterior_, spec)}
         if result.sample_stats:
             groups["sample_stats"] = draws_to_dataset(result.sample_stats)
         elif result.losses is not None:
             groups["sample_stats"] = xr.Dataset({"loss": ("step", result.losses)})
-        params = {site.name: result.params[site.name] for site in spec.sites if site.kind == "param"}
+        params = {
+            site.name: result.params[site.name]
+            for site in spec.sites
+            if site.kind == "param" and site.name in result.params
+        }
         groups["params"] = _plain_dataset(params)
-        groups["numbers"] = _plain_dataset(self.kernel_.get_params() if self.kernel is None else {})
+        groups["numbers"] = _plain_dataset(self.kernel_.get_params() if is_default else {})
         attrs = {
             "estimator": type(self).__name__,
-            "default_kernel": int(self.kernel is None),
+            "default_kernel": int(is_default),
             "seed": self.seed_,
             "n_rows": result.n_rows,
             "n_features_in": self.n_features_in_,
@@ -112,6 +117,11 @@ class PersistenceMixin:
             traced, _ = trace_kernel(self.kernel_, inputs, self.param_input, self.param_output)
         self.kernel_spec_ = traced.spec
         self.posterior_ = draws_from(tree)
+        if self.posterior_.keys() != {site.name for site in traced.spec.latents}:
+            raise ValueError(
+                f"The tree has draws of {sorted(self.posterior_)}, but the kernel's latent sites are "
+                f"{sorted(site.name for site in traced.spec.latents)}: pass the kernel that the draws belong to."
+            )
         self.fit_result_ = FitResult("injected", self.posterior_, params, n_rows=n_rows)
         return self
 

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from skaimz import sampling
 from skaimz.estimators._base import ImpactEstimator
-from skaimz.exceptions import OutputWarning, SpeedWarning
+from skaimz.exceptions import OutputWarning
 from skaimz.kernels import KernelSpec
 from skaimz.kernels.default import LinearRegression
 
@@ -100,7 +100,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
         y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
-        return self._check_outcome(y.astype(np.result_type(float), copy=False), spec)
+        return self._check_outcome(y, spec)
 
     def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:
         """Return the posterior predictive mean.
@@ -123,7 +123,6 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X = self._check_rows(X)
         with self._precision(X.dtype):
             traced, posterior, inputs, seed = self._prepare(X, arrays)
-            _warn_of_mixing(traced.spec)
             mean, variance = sampling.moments(traced, posterior, inputs, seed)
         if not np.isfinite(mean).all():
             warnings.warn(
@@ -153,7 +152,6 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X = self._check_rows(X)
         with self._precision(X.dtype):
             traced, posterior, inputs, seed = self._prepare(X, arrays)
-            _warn_of_mixing(traced.spec)
             return sampling.outcome_quantiles(traced, posterior, inputs, seed, levels)
 
     def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:
@@ -195,15 +193,6 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         float
         """
         return float(r2_score(y, self.predict(X, **arrays), sample_weight=sample_weight))
-
-
-def _warn_of_mixing(spec: Any) -> None:
-    if spec.rows_mix is not None:
-        warnings.warn(
-            f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
-            SpeedWarning,
-            stacklevel=3,
-        )
 
 
 def _check_probabilities(name: str, values: Any, closed: bool) -> list[float]:

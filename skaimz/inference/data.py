@@ -84,6 +84,6 @@ def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -
     """Return a guide function, written for the kernel's arguments, as one of ``Data``'s fields."""
 
     def wrapped(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any) -> Any:
-        return _Weighted(guide, traced.spec, None, present)(**rows, **whole, **dict(traced.static))
+        return _Weighted(guide, traced.spec, None, present)(**rows, **whole, **traced.constants)
 
     return wrapped

@@ -19,7 +19,8 @@ from skaimz.kernels import ByValue, TracedKernel, key_of
 
 __all__ = ["continue_chains", "fit_mcmc"]
 
-PROGRAMS_KEPT = 64
+# Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
+PROGRAMS_KEPT = 12
 # Purpose of random numbers, folded into the seed so that no other shares its stream.
 CHAIN = 14
 
@@ -32,7 +33,10 @@ class Programs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, num_chains: int, chain_method: str) -> Programs:
+def _programs(
+    traced: TracedKernel, sampler: ByValue, num_warmup: int, num_chains: int, chain_method: str, n_padded: int
+) -> Programs:
+    """Make the programs for one padded number of rows, so that the cache's bound is one on compiled code."""
     model = weighted_model(traced)
     latents = [site.name for site in traced.spec.latents]
 
@@ -76,7 +80,7 @@ def _over_chains(num_chains: int, chain_method: str) -> Callable[[Callable], Cal
         return lambda states, *shared: jax.lax.map(lambda state: function(state, *shared), states)
 
     def parallel(function: Callable) -> Callable:
-        mesh = jax.make_mesh((num_chains,), ("chain",), devices=jax.devices()[:num_chains])
+        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_chains]), ("chain",))
         chains, everywhere = jax.sharding.PartitionSpec("chain"), jax.sharding.PartitionSpec()
 
         def run(states: Any, *shared: Any) -> Any:
@@ -125,7 +129,7 @@ def fit_mcmc(
     """
     if not traced.spec.latents:
         raise ValueError("MCMC needs a kernel with at least one latent site, and this one has none.")
-    programs = _programs_of(traced, settings)
+    programs = _programs_of(traced, settings, data)
     states = programs.init(np.arange(settings.num_chains, dtype=np.uint32), data, np.uint32(seed))
 
     def warm_up(start: int, count: int) -> None:
@@ -150,7 +154,7 @@ def continue_chains(
     traced: TracedKernel, data: Data, result: FitResult, settings: MCMC, num_samples: int, verbose: int = 0
 ) -> dict[str, np.ndarray]:
     """Take draws ``(n_chains, num_samples, ...)`` from where the chains of a fit ended."""
-    programs = _programs_of(traced, settings)
+    programs = _programs_of(traced, settings, data)
     chains = np.arange(settings.num_chains, dtype=np.uint32)
     like = jax.eval_shape(programs.init, chains, data, np.uint32(0))
     states = unpack_state(result.state, like)
@@ -178,7 +182,7 @@ def _collect(
     return states, draws, statistics
 
 
-def _programs_of(traced: TracedKernel, settings: MCMC) -> Programs:
+def _programs_of(traced: TracedKernel, settings: MCMC, data: Data) -> Programs:
     method = settings.chain_method
     if method == "parallel" and jax.device_count() < settings.num_chains:
         warnings.warn(
@@ -189,4 +193,5 @@ def _programs_of(traced: TracedKernel, settings: MCMC) -> Programs:
         )
         method = "sequential"
     sampler = ByValue.of(settings.sampler)
-    return _programs(traced, sampler, settings.num_warmup, settings.num_chains, method)
+    n_padded = len(data.rows[traced.spec.input])
+    return _programs(traced, sampler, settings.num_warmup, settings.num_chains, method, n_padded)

@@ -24,9 +24,10 @@ from skaimz.kernels import ByValue, TracedKernel, key_of
 
 __all__ = ["draw_from_guide", "fit_svi"]
 
-PROGRAMS_KEPT = 64
+# A fit holds some 500 memory maps of compiled code, and a process may have 65530 by Linux's default.
+PROGRAMS_KEPT = 24
 # Purposes of random numbers, folded into the seed so that no two of them share a stream.
-INIT, ORDER, DRAW = 11, 12, 13
+INIT, ORDER, DRAW, FRESH_DRAW = 11, 12, 13, 15
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
 # These guides look at the data again when they are drawn from.
@@ -46,7 +47,11 @@ class Programs(NamedTuple):
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _programs(traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValue, batch_size: int | None) -> Programs:
+def _programs(
+    traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValue, batch_size: int | None, n_padded: int
+) -> Programs:
+    """Make the programs for one padded number of rows, so that the cache's bound is one on compiled code."""
+
     def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
         """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
         model = weighted_model(traced, present)
@@ -101,10 +106,10 @@ def _programs(traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValu
         return jax.lax.fori_loop(0, count, minibatch_step, (state, losses, order))[:2]
 
     @functools.partial(jax.jit, static_argnames="num_samples")
-    def draw(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, num_samples: int) -> tuple[dict, dict]:
+    def draw(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
         # An autoguide has the shapes of a batch; a guide function computes the latent sites of all rows.
         data, present = first_batch(data, n_rows) if _is_autoguide(guide.value) else (data, None)
-        key = key_of(seed, DRAW)
+        key = key_of(*key)
         svi, fitted_guide, _ = start(key, data, pace, present)
         params = svi.get_params(state)
         draws = _draw(fitted_guide, params, data, key, num_samples)
@@ -133,7 +138,7 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     -------
     FitResult
     """
-    programs = _programs_of(traced, settings)
+    programs = _programs_of(traced, settings, data)
     batch_size = settings.batch_size
     if batch_size is not None:
         _check_minibatches(traced, settings, n_rows)
@@ -152,7 +157,7 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
         return f"loss {losses[start + count - 1]:.4g}"
 
     run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
-    draws, params = programs.draw(state, data, n_rows, pace, seed_word, num_samples=settings.num_samples)
+    draws, params = programs.draw(state, data, n_rows, pace, (seed_word, DRAW), num_samples=settings.num_samples)
     return FitResult(
         method="svi",
         draws={name: draw[None] for name, draw in to_numpy(draws).items()},
@@ -169,18 +174,18 @@ def draw_from_guide(
     traced: TracedKernel, data: Data, result: FitResult, settings: SVI, seed: int, num_samples: int
 ) -> dict[str, np.ndarray]:
     """Take fresh draws ``(1, num_samples, ...)`` from a fitted guide."""
-    programs = _programs_of(traced, settings)
+    programs = _programs_of(traced, settings, data)
     pace = _pace(settings, settings.num_steps)
     seed_word = np.uint32(seed)
     like = jax.eval_shape(programs.init, seed_word, data, result.n_rows, pace)
     state = unpack_state(result.state, like)
-    draws, _ = programs.draw(state, data, result.n_rows, pace, seed_word, num_samples=num_samples)
+    draws, _ = programs.draw(state, data, result.n_rows, pace, (seed_word, FRESH_DRAW), num_samples=num_samples)
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
 
 
-def _programs_of(traced: TracedKernel, settings: SVI) -> Programs:
+def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
     parts = (ByValue.of(part) for part in (settings.guide, settings.optim, settings.loss))
-    return _programs(traced, *parts, settings.batch_size)
+    return _programs(traced, *parts, settings.batch_size, len(data.rows[traced.spec.input]))
 
 
 def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None:

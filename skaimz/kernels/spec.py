@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import MaskedDistribution, constraints
+from numpyro.distributions import CategoricalLogits, CategoricalProbs, MaskedDistribution, constraints
 
-from skaimz.kernels.identity import Kernel, number_policies, split_kernel
+from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.rows import RowProof
 
 __all__ = [
@@ -71,6 +71,8 @@ class Site:
         A name for every axis: its plate, its name in ``infer={"event_dims": ...}``, or ``<site>_dim_<axis>``.
     support : str or None
         Name of the constraint on its values, where that is one without parameters.
+    n_classes : int or None
+        Number of classes of a categorical or ordered law.
     mixing : str or None
         Why its rows may depend on one another; None where they provably do not.
     """
@@ -84,6 +86,7 @@ class Site:
     event_dim: int
     dims: tuple[str, ...]
     support: str | None = None
+    n_classes: int | None = None
     mixing: str | None = None
 
     def shape_at(self, n_rows: int) -> tuple[int, ...]:
@@ -171,12 +174,17 @@ class TracedKernel:
     """A kernel with its description: hashable, and therefore the static half of every compiled program."""
 
     kernel: Kernel
-    static: tuple[tuple[str, Hashable], ...]
+    static: tuple[tuple[str, ByValue], ...]
     spec: KernelSpec
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """Static arguments by name."""
+        return {name: constant.value for name, constant in self.static}
 
     def model(self, numbers: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
         """Run the kernel as a NumPyro model."""
-        return self.kernel.bind(numbers)(**rows, **whole, **dict(self.static))
+        return self.kernel.bind(numbers)(**rows, **whole, **self.constants)
 
 
 def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
@@ -234,6 +242,8 @@ def trace_kernel(
     """
     error: Exception | None = None
     tried = None
+    # By value: 1, 1.0 and True are the same to Python, but not to a kernel.
+    static = tuple((name, ByValue.of(value)) for name, value in inputs.static)
     for policy in number_policies():
         key, numbers = split_kernel(kernel, policy)
         if numbers.keys() == tried:
@@ -242,7 +252,7 @@ def trace_kernel(
         n_rows = len(inputs.rows[param_input])
         spec, error = _trace(
             key,
-            inputs.static,
+            static,
             abstract_arrays(numbers),
             abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
             abstract_arrays(inputs.whole),
@@ -250,9 +260,9 @@ def trace_kernel(
             jnp.result_type(float) == np.float64,
         )
         if spec is None and not _needs_a_value(error):
-            spec, error = _trace_at(key, inputs, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
+            spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
         if spec is not None:
-            return TracedKernel(key, inputs.static, spec), numbers
+            return TracedKernel(key, static, spec), numbers
         if not _needs_a_value(error):
             break
     assert error is not None
@@ -294,12 +304,12 @@ def _trace(
 
 
 def _trace_at(
-    kernel: Kernel, inputs: Inputs, numbers: dict, names: tuple[str, str], n_rows: tuple[int, int]
+    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, names: tuple[str, str], n_rows: tuple[int, int]
 ) -> tuple[KernelSpec | None, Exception | None]:
     """Trace at the given rows, for kernels that do not take any number of them."""
     described = abstract_arrays(numbers), abstract_arrays(inputs.rows), abstract_arrays(inputs.whole)
     try:
-        return _describe(kernel, inputs.static, *described, names, n_rows), None
+        return _describe(kernel, static, *described, names, n_rows), None
     except Exception as error:
         error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
         return None, error
@@ -319,7 +329,7 @@ def _describe(
     def run(messages: dict, values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
         model = kernel.bind(values)
         with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=latents):
-            model(**rows, **whole, **dict(static))
+            model(**rows, **whole, **{name: constant.value for name, constant in static})
         messages.update(trace)
         return trace
 
@@ -428,7 +438,7 @@ class _Message:
 
     def __init__(self, message: dict[str, Any]):
         self.kind = message["type"]
-        self.law = self.support = None
+        self.law = self.support = self.n_classes = None
         self.event_dim = 0
         self.plates = tuple(message.get("cond_indep_stack", ()))
         self.event_names = (message.get("infer") or {}).get("event_dims", ())
@@ -440,13 +450,17 @@ class _Message:
             while type(law).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
                 law = law.base_dist
             self.law = type(law).__name__
+            if isinstance(law, CategoricalProbs | CategoricalLogits):
+                self.n_classes = (law.probs if isinstance(law, CategoricalProbs) else law.logits).shape[-1]
 
     def site(self, name: str, shape: tuple, sizes: tuple, dtype: str, is_output: bool, mixing: str | None) -> Site:
         """Describe the site; ``sizes`` is its shape in the trace that the message is of."""
         row_axis = shape.index(None) if None in shape else None
         dims = tuple(self._dim(name, axis, sizes, row_axis) for axis in range(len(shape)))
         kind = "output" if is_output else self.kind
-        return Site(name, kind, self.law, shape, dtype, row_axis, self.event_dim, dims, self.support, mixing)
+        return Site(
+            name, kind, self.law, shape, dtype, row_axis, self.event_dim, dims, self.support, self.n_classes, mixing
+        )
 
     def _dim(self, name: str, axis: int, sizes: tuple, row_axis: int | None) -> str:
         batch = len(sizes) - self.event_dim

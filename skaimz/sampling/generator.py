@@ -38,7 +38,7 @@ def _threefry(key: Any, high: Any, low: Any) -> tuple[Any, Any]:
 
 
 def _counters(shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Return the place of every element in C order, as high and low words."""
+    """Return the place of every element in C order, as high and low words; no axis may exceed 2**32 elements."""
     low = jnp.zeros(shape, jnp.uint32)
     if math.prod(shape) <= 2**32:
         stride = 1

@@ -1,7 +1,7 @@
 """Posterior predictive quantities, tile by tile: moments, class probabilities, outcomes and quantiles of outcomes."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ from skaimz.sampling.plan import make_plan
 
 __all__ = ["Posterior", "moments", "outcome_quantiles", "outcomes", "probabilities"]
 
-PROGRAMS_KEPT = 64
+PROGRAMS_KEPT = 32
 # Purposes of random numbers, folded into the seed so that no two of them share a stream.
 MOMENTS, OUTCOMES, PRIOR = 1, 2, 3
 
@@ -120,7 +120,7 @@ def _over_tiles(
     # with the same ones.
     alone = quantity != "outcomes" and not plan.whole and _is_random(quantity, traced, posterior, inputs)
     fused = runs_fused(traced, *described(posterior, inputs))
-    program = _program(quantity, traced, alone, fused, plan.draws_at_once)
+    program = _program(quantity, traced, alone, fused, plan.tile_rows, plan.draws_at_once)
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
     *fixed, draw_numbers, whole = jax.device_put((*posterior[:3], draw_numbers, inputs.whole))
     results: list[np.ndarray] = []
@@ -145,8 +145,10 @@ def _over_tiles(
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _program(quantity: str, traced: TracedKernel, alone: bool, fused: bool, draws_at_once: int) -> Callable:
-    """Compile a quantity of one tile."""
+def _program(
+    quantity: str, traced: TracedKernel, alone: bool, fused: bool, tile_rows: int, draws_at_once: int
+) -> Callable:
+    """Compile a quantity of one tile of so many rows."""
     of_draw, over_draws = QUANTITIES[quantity]
     row_axis = traced.spec[traced.spec.output].row_axis or 0
 
@@ -171,17 +173,31 @@ def _program(quantity: str, traced: TracedKernel, alone: bool, fused: bool, draw
     return program
 
 
-def with_global_latents(traced: TracedKernel, posterior: Posterior, inputs: Inputs, seed: int) -> Posterior:
-    """Draw the latent sites without rows that have no draws yet, once for all tiles."""
-    missing = [site for site in traced.spec.latents if site.row_axis is None and site.name not in posterior.draws]
+def with_global_latents(
+    traced: TracedKernel,
+    posterior: Posterior,
+    inputs: Inputs,
+    seed: int,
+    intervention: Mapping[str, Any] | None = None,
+    condition: Mapping[str, Any] | None = None,
+) -> Posterior:
+    """Draw the latent sites without rows that have no draws yet, once for all tiles, given what is set."""
+    intervention, condition = dict(intervention or {}), dict(condition or {})
+    given = posterior.draws.keys() | intervention.keys() | condition.keys()
+    missing = [site for site in traced.spec.latents if site.row_axis is None and site.name not in given]
     if not missing:
         return posterior
     rows = inputs.rows
-    if not any(site.mixing for site in missing):
+    if traced.spec.rows_mix is None and not any(site.mixing for site in missing):
+        # What is set by row cannot reach a site without rows, unless rows mix.
+        intervention, condition = (
+            {name: value for name, value in settings.items() if traced.spec[name].row_axis is None}
+            for settings in (intervention, condition)
+        )
         rows = {name: array[:1] for name, array in rows.items()}
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
     program = _prior_program(traced, tuple(site.name for site in missing))
-    drawn = program(*posterior[:3], draw_numbers, rows, inputs.whole, np.uint32(seed))
+    drawn = program(*posterior[:3], draw_numbers, rows, inputs.whole, np.uint32(seed), intervention, condition)
     return posterior._replace(draws={**posterior.draws, **drawn})
 
 
@@ -191,11 +207,20 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
 
     @jax.jit
     def program(
-        numbers: dict, params: dict, draws: dict, draw_numbers: Any, rows: dict, whole: dict, seed: Any
+        numbers: dict,
+        params: dict,
+        draws: dict,
+        draw_numbers: Any,
+        rows: dict,
+        whole: dict,
+        seed: Any,
+        intervention: dict,
+        condition: dict,
     ) -> dict:
         def one(sites: dict, draw: Any) -> dict:
             key = key_of(seed, PRIOR, draw)
-            trace = run_kernel(traced, numbers, {**params, **sites}, rows, whole, key)
+            given = {**params, **sites, **condition}
+            trace = run_kernel(traced, numbers, given, rows, whole, key, intervention)
             return {name: trace[name]["value"] for name in names}
 
         return jax.vmap(one)(draws, draw_numbers)

@@ -21,7 +21,7 @@ from skaimz.sampling.predictive import (
     with_global_latents,
 )
 
-__all__ = ["draw_prior", "log_densities", "sample_sites"]
+__all__ = ["log_densities", "sample_sites"]
 
 
 def sample_sites(
@@ -54,7 +54,7 @@ def sample_sites(
     -------
     dict of str to array of shape (n_draws, ...)
     """
-    posterior = with_global_latents(traced, posterior, inputs, seed)
+    posterior = with_global_latents(traced, posterior, inputs, seed, intervention, condition)
     return _over_tiles(
         "value", traced, posterior, inputs, seed, names, local or {}, intervention or {}, condition or {}
     )
@@ -74,13 +74,6 @@ def log_densities(
     return _over_tiles("log density", traced, posterior, inputs, seed, (name,), local or {}, {}, {})[name]
 
 
-def draw_prior(
-    traced: TracedKernel, numbers: dict, params: dict, inputs: Inputs, seed: int, num_samples: int
-) -> Posterior:
-    """Draw the latent sites without rows from their prior."""
-    return with_global_latents(traced, Posterior(numbers, params, {}, num_samples), inputs, seed)
-
-
 def _over_tiles(
     quantity: str,
     traced: TracedKernel,
@@ -97,9 +90,9 @@ def _over_tiles(
     plan = make_plan(spec, n_rows, posterior.n_draws)
     if any(spec[name].mixing for name in names) and not plan.whole:
         plan = Plan(n_rows, n_rows, plan.draws_at_once, whole=True)
-    set_rows, set_whole = _split_by_rows({**intervention, **condition}, n_rows)
+    set_rows, set_whole = _split_by_rows(traced, {**intervention, **condition})
     fused = runs_fused(traced, *described(posterior, inputs))
-    program = _program(quantity, traced, names, tuple(sorted(intervention)), fused, plan.draws_at_once)
+    program = _program(quantity, traced, names, tuple(sorted(intervention)), fused, plan.tile_rows, plan.draws_at_once)
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
     fixed = jax.device_put((*posterior[:3], draw_numbers, inputs.whole, set_whole))
     results: dict[str, np.ndarray] = {}
@@ -111,6 +104,8 @@ def _over_tiles(
         parts = program(*fixed, own, here, cut, np.uint32(seed), np.uint32(number))
         for name, part in zip(names, parts, strict=True):
             row_axis = spec[name].row_axis
+            if quantity == "log density" and not spec[name].rows_are_batched:
+                row_axis = None
             part = np.asarray(part)
             if row_axis is None:
                 results.setdefault(name, np.array(part))
@@ -124,18 +119,27 @@ def _over_tiles(
     return results
 
 
-def _split_by_rows(values: Mapping[str, Any], n_rows: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _split_by_rows(
+    traced: TracedKernel, values: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Tell values by row, which are cut with the rows, from those that hold for all."""
     arrays = {name: np.asarray(value) for name, value in values.items()}
-    by_row = {name for name, array in arrays.items() if array.ndim and len(array) == n_rows}
+    by_row = {name for name, array in arrays.items() if array.ndim and traced.spec[name].row_axis == 0}
     rows = {name: array for name, array in arrays.items() if name in by_row}
     return rows, {name: array for name, array in arrays.items() if name not in by_row}
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
 def _program(
-    quantity: str, traced: TracedKernel, names: tuple[str, ...], do: tuple[str, ...], fused: bool, draws_at_once: int
+    quantity: str,
+    traced: TracedKernel,
+    names: tuple[str, ...],
+    do: tuple[str, ...],
+    fused: bool,
+    tile_rows: int,
+    draws_at_once: int,
 ) -> Callable:
-    """Compile one tile of sites."""
+    """Compile sites of one tile of so many rows."""
     outcome = traced.spec.output_parameter
 
     @jax.jit

@@ -31,7 +31,7 @@ ESTIMATORS = {
 
 
 def excused(estimator):
-    """Chaotic chains cannot agree to 1e-7; that they agree in distribution is shown in test_weights.py."""
+    """Chaotic chains cannot agree to 1e-7; that they agree in distribution is shown in test_statistics.py."""
     if isinstance(estimator.inference, MCMC):
         return {"check_sample_weight_equivalence_on_dense_data": "two chaotic chains part at rounding errors"}
     return {}

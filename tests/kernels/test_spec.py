@@ -510,7 +510,7 @@ class TestArguments:
         inputs = Inputs({"X": X}, {"table": np.ones((1009, 2), np.float32)}, (("mode", "add"),))
         traced, numbers = trace_kernel(kernel, inputs, "X", "y")
         assert numbers == {}
-        assert traced.static == (("mode", "add"),)
+        assert traced.constants == {"mode": "add"}
         # A table as long as one of the traces is no rows: its length does not change.
         assert traced.spec.rows_mix is None
         assert describe(kernel, whole=inputs.whole, static=(("mode", "extra"),))["extra"].kind == "latent"

@@ -57,7 +57,7 @@ def test_under_transformations():
     np.testing.assert_array_equal(jax.jit(draw)(fused), expected)
     each = [jax.vmap(draw)(jax.random.split(key, 5)) for key in (plain, fused)]
     np.testing.assert_array_equal(*each)
-    mesh = jax.make_mesh((1,), ("rows",))
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:1]), ("rows",))
     spec = jax.sharding.PartitionSpec("rows")
     sharded = [
         jax.jit(jax.shard_map(jax.vmap(draw), mesh=mesh, in_specs=spec, out_specs=spec))(jax.random.split(key, 4))
@@ -66,7 +66,7 @@ def test_under_transformations():
     np.testing.assert_array_equal(*sharded)
 
 
-@pytest.mark.parametrize("shape", [(2**31, 6), (3, 2**33), (2**16, 2**16, 5)])
+@pytest.mark.parametrize("shape", [(2**31, 6), (3, 2**31, 2), (2**16, 2**16, 5)])
 def test_counters_beyond_32_bits(shape):
     """The place of single elements, without an array of all of them."""
     with jax.enable_x64(True):
