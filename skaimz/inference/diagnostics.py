@@ -27,7 +27,7 @@ def check_losses(losses: np.ndarray) -> dict[str, Any]:
     """Judge the losses of a variational fit, and warn where they are bad.
 
     A loss is settled if the second half of the steps hardly lowers it: from the middle tenth to the last, its mean
-    falls by no more than one nat, 0.4 % of itself, or three standard errors. (The last steps alone would always look
+    falls by no more than three nats, 0.4 % of itself, or three standard errors. (The last steps alone would always look
     settled, since the learning rate falls towards the end.)
     """
     losses = np.asarray(losses, np.float64)
@@ -38,7 +38,7 @@ def check_losses(losses: np.ndarray) -> dict[str, Any]:
         middle, last = (losses[start : start + tenth] for start in (5 * tenth, len(losses) - tenth))
         fall = middle.mean() - last.mean()
         error = np.sqrt((middle.var() + last.var()) / tenth)
-        settled = bool(fall <= max(1.0, 0.004 * abs(last.mean()), 3 * error))
+        settled = bool(fall <= max(3.0, 0.004 * abs(last.mean()), 3 * error))
     if not finite:
         steps = np.flatnonzero(~np.isfinite(losses))
         warnings.warn(

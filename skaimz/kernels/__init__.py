@@ -2,14 +2,13 @@
 
 from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
 from skaimz.kernels.keys import key_of
+from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import (
     Inputs,
     KernelSpec,
     Site,
     TracedKernel,
     abstract_arrays,
-    check_signature,
-    kernel_parameters,
     materialise,
     trace_kernel,
 )

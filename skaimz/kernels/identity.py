@@ -25,7 +25,7 @@ __all__ = ["ByValue", "Kernel", "freeze", "split_kernel"]
 
 def _is_array(value: object) -> bool:
     # Subclasses of NumPy's array know more than their numbers.
-    plain = type(value) is np.ndarray or isinstance(value, np.generic | jax.Array)
+    plain = type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic | jax.Array)
     return plain and not isinstance(value, np.str_ | np.bytes_)
 
 
@@ -114,7 +114,7 @@ def _freeze_array(value: Any, inner: Callable) -> Hashable:
     if array.dtype.hasobject:
         return "array", array.shape, inner(array.ravel().tolist())
     return (
-        type(value),
+        np.ndarray if isinstance(value, np.ndarray) else type(value),
         getattr(value, "weak_type", False),
         array.shape,
         str(array.dtype),

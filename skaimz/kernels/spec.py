@@ -1,8 +1,7 @@
 """What a kernel is: its sites, their rows and what may be done with them, from abstract traces alone."""
 
 import functools
-import inspect
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,8 +20,6 @@ __all__ = [
     "Site",
     "TracedKernel",
     "abstract_arrays",
-    "check_signature",
-    "kernel_parameters",
     "materialise",
     "trace_kernel",
 ]
@@ -185,40 +182,6 @@ class TracedKernel:
     def model(self, numbers: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
         """Run the kernel as a NumPyro model."""
         return self.kernel.bind(numbers)(**rows, **whole, **self.constants)
-
-
-def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
-    """Return the parameters that a kernel can be called with, behind partials and handlers."""
-    unwrapped = kernel
-    while not inspect.isfunction(unwrapped) and hasattr(unwrapped, "fn") and not isinstance(unwrapped, type):
-        unwrapped = unwrapped.fn
-    return dict(inspect.signature(unwrapped).parameters)
-
-
-def check_signature(kernel: Callable, param_input: str, param_output: str, reserved: Iterable[str] = ()) -> None:
-    """Raise ValueError or TypeError where a kernel cannot be called as kernels are."""
-    if not callable(kernel) or isinstance(kernel, type):
-        raise TypeError(f"`kernel` must be a callable NumPyro model or None, got {kernel!r}.")
-    parameters = kernel_parameters(kernel)
-    if not {param_input, param_output} <= parameters.keys():
-        raise ValueError(
-            f"Kernel must accept {param_input!r} and {param_output!r} as argument(s). Modify the kernel signature or "
-            "set `param_input` and `param_output` accordingly."
-        )
-    for parameter in parameters.values():
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            raise ValueError(f"Kernel must not take `*{parameter.name}`: its arguments are passed by name.")
-        if parameter.kind is parameter.POSITIONAL_ONLY:
-            raise ValueError(f"Kernel argument {parameter.name!r} must not be positional-only: it is passed by name.")
-    if parameters[param_input].default is not inspect.Parameter.empty:
-        raise ValueError(f"Kernel argument {param_input!r} must not have a default: it is always given.")
-    if parameters[param_output].default is not None:
-        raise ValueError(
-            f"Kernel argument {param_output!r} must have the default None: without it the kernel is asked to predict."
-        )
-    taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output}))
-    if taken:
-        raise ValueError(f"Kernel argument {taken[0]!r} is a reserved name: rename this argument of the kernel.")
 
 
 def trace_kernel(

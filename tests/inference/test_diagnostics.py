@@ -55,19 +55,19 @@ def calm(draws):
     [
         ({"fall": 0.0}, True),
         ({"fall": -50.0}, True),
-        ({"fall": 0.99}, True),
-        ({"fall": 1.01}, False),
-        # Two nats are more than 0.4 percent of 499 but not of 501.
-        ({"fall": 2.0, "level": 499.0}, False),
-        ({"fall": 2.0, "level": 501.0}, True),
-        ({"fall": 2.0, "level": -499.0}, False),
-        ({"fall": 2.0, "level": -501.0}, True),
+        ({"fall": 2.99}, True),
+        ({"fall": 3.01}, False),
+        # Four nats are more than 0.4 percent of 999 but not of 1001.
+        ({"fall": 4.0, "level": 999.0}, False),
+        ({"fall": 4.0, "level": 1001.0}, True),
+        ({"fall": 4.0, "level": -999.0}, False),
+        ({"fall": 4.0, "level": -1001.0}, True),
         # How far the loss has come before the middle says nothing.
-        ({"fall": 0.99, "start": 1e6}, True),
-        ({"fall": 1.01, "start": 1e6}, False),
+        ({"fall": 2.99, "start": 1e6}, True),
+        ({"fall": 3.01, "start": 1e6}, False),
         # The standard error of the difference is noise * sqrt(2 / 100).
-        ({"fall": 2.0, "noise": 4.6}, False),
-        ({"fall": 2.0, "noise": 4.8}, True),
+        ({"fall": 4.0, "noise": 9.2}, False),
+        ({"fall": 4.0, "noise": 9.6}, True),
         # Tenths of fewer than ten steps decide nothing.
         ({"fall": 50.0, "size": 90}, True),
         ({"fall": 50.0, "size": 100}, False),

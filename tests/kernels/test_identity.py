@@ -95,7 +95,6 @@ class Zero:
 # Values that differ in something other than their items or numbers.
 ALIKE = {
     "fields of named tuples": (collections.namedtuple("T", "a b")(1, 2), collections.namedtuple("T", "b a")(1, 2)),
-    "matrix": (np.matrix([[1.0, 2.0]]), np.array([[1.0, 2.0]])),
     "masks": (np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array([1.0, 2.0], mask=[1, 0])),
     "weak types": (jnp.asarray(2.0), jnp.float32(2.0)),
     "NumPy and JAX": (np.ones(2, np.float32), jnp.ones(2, np.float32)),

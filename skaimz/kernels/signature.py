@@ -1,0 +1,40 @@
+"""What a kernel can be called with."""
+
+import inspect
+from collections.abc import Callable, Iterable
+
+__all__ = ["check_signature", "kernel_parameters"]
+
+
+def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
+    """Return the parameters that a kernel can be called with, behind partials and handlers."""
+    unwrapped = kernel
+    while not inspect.isfunction(unwrapped) and hasattr(unwrapped, "fn") and not isinstance(unwrapped, type):
+        unwrapped = unwrapped.fn
+    return dict(inspect.signature(unwrapped).parameters)
+
+
+def check_signature(kernel: Callable, param_input: str, param_output: str, reserved: Iterable[str] = ()) -> None:
+    """Raise ValueError or TypeError where a kernel cannot be called as kernels are."""
+    if not callable(kernel) or isinstance(kernel, type):
+        raise TypeError(f"`kernel` must be a callable NumPyro model or None, got {kernel!r}.")
+    parameters = kernel_parameters(kernel)
+    if not {param_input, param_output} <= parameters.keys():
+        raise ValueError(
+            f"Kernel must accept {param_input!r} and {param_output!r} as argument(s). Modify the kernel signature or "
+            "set `param_input` and `param_output` accordingly."
+        )
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise ValueError(f"Kernel must not take `*{parameter.name}`: its arguments are passed by name.")
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ValueError(f"Kernel argument {parameter.name!r} must not be positional-only: it is passed by name.")
+    if parameters[param_input].default is not inspect.Parameter.empty:
+        raise ValueError(f"Kernel argument {param_input!r} must not have a default: it is always given.")
+    if parameters[param_output].default is not None:
+        raise ValueError(
+            f"Kernel argument {param_output!r} must have the default None: without it the kernel is asked to predict."
+        )
+    taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output}))
+    if taken:
+        raise ValueError(f"Kernel argument {taken[0]!r} is a reserved name: rename this argument of the kernel.")
