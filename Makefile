@@ -28,14 +28,16 @@ lint: $(VENV)/.lint $(VENV)/.test
 test: $(VENV)/.test $(VENV)/.demo
 	$(RUN) -m pytest -n 2 --dist worksteal --cov=skaimz --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
 
-# A short selection on another Python, where that is found.
+# A short selection on another Python, where that is found: on the path, or among pyenv's.
 test-other:
-	@if command -v python3.13 >/dev/null && python3.13 -c '' 2>/dev/null; then \
-	  $(MAKE) VENV=.venv-3.13 PYTHON=python3.13 test-short; \
-	else echo "python3.13 not found: skipped"; fi
+	@for python in python3.13 "$$(pyenv root 2>/dev/null)"/versions/3.13*/bin/python3.13; do \
+	  if "$$python" -c '' 2>/dev/null; then \
+	    $(MAKE) VENV=.venv-3.13 PYTHON="$$python" test-short; exit $$?; \
+	  fi; \
+	done; echo "Python 3.13 not found: skipped"
 
 test-short: $(VENV)/.test
-	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow" tests/kernels tests/estimators/test_regressor.py
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow" tests/kernels/test_spec.py tests/sampling tests/estimators/test_regressor.py
 
 # The whole suite on the oldest versions that pyproject.toml admits.
 test-floors:
