@@ -179,8 +179,13 @@ class RowProof:
     def _check_call(self, name: str, eqn: Any, into: list, out: list) -> None:
         """Check how rows enter and leave an operation that runs inner programs."""
         if name == "scan":
-            fixed = eqn.params["num_consts"] + eqn.params["num_carry"]
-            if 0 in into[fixed:] or 0 in out[eqn.params["num_carry"] :]:
+            body = _closed_jaxprs(eqn.params)[0].jaxpr
+            along = (
+                *zip(into, eqn.invars, body.invars, strict=True),
+                *zip(out, eqn.outvars, body.outvars, strict=True),
+            )
+            # What is scanned has an axis more outside the body than inside, and that is its first.
+            if any(axis == 0 and outer.aval.ndim > inner.aval.ndim for axis, outer, inner in along):
                 raise MixedRowsError("a scan runs along the rows")
         elif name == "cond" and into[0] is not None:
             raise MixedRowsError("a branch depends on a row")
