@@ -35,9 +35,9 @@ class Data(NamedTuple):
 def bucket(n_rows: int) -> int:
     """Return the padded number of rows: few enough values that folds share one, near enough to cost little.
 
-    Powers of two up to 1024, and eight steps to each power of two beyond.
+    Powers of two from 64 to 1024, and eight steps to each power of two beyond.
     """
-    power = max(4, math.ceil(math.log2(n_rows)))
+    power = max(6, math.ceil(math.log2(n_rows)))
     step = 2**power if power <= 10 else 2 ** (power - 4)
     return -(-n_rows // step) * step
 

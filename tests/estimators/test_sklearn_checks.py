@@ -1,5 +1,6 @@
 """scikit-learn's own checks, all of them, over both estimators, both kinds of inference and two kernels each."""
 
+import jax
 import pytest
 from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, estimator_checks_generator
 from zoo import linear, softmax
@@ -13,6 +14,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning"),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation():
+    """Compile quickly rather than well: hundreds of fits of a few rows spend their time in the compiler."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
 
 INFERENCES = {
     "svi": SVI(num_steps=500, num_samples=100),

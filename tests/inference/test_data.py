@@ -29,7 +29,7 @@ THETA = {"theta": jnp.array([0.5, -0.3])}
 def test_a_bucket_holds_the_rows_and_little_more(n_rows):
     size = bucket(n_rows)
     assert n_rows <= size
-    assert size <= max(16, 2 * n_rows)
+    assert size <= max(64, 2 * n_rows)
     if n_rows > 1024:
         assert size <= 1.25 * n_rows
     assert bucket(size) == size
@@ -43,7 +43,7 @@ def test_more_rows_never_have_a_smaller_bucket(n_rows, more):
 def test_buckets_are_few():
     sizes = {bucket(n_rows) for n_rows in range(1, 2**17 + 1)}
     below = {size for size in sizes if size <= 1024}
-    assert below == {16, 32, 64, 128, 256, 512, 1024}
+    assert below == {64, 128, 256, 512, 1024}
     assert len(sizes - below) <= 8 * 7
 
 
@@ -161,7 +161,7 @@ SUMS = [plain, plated, with_row_factor, with_second_observed, scaled, masked, tw
 def test_padded_rows_do_not_count(kernel):
     rows = rows_of(kernel)
     traced, data = padded(kernel, rows)
-    assert len(data.rows["X"]) == len(data.rows["y"]) == len(data.weight) == 32
+    assert len(data.rows["X"]) == len(data.rows["y"]) == len(data.weight) == 64
     assert data.weight.tolist() == [1.0] * N_ROWS + [0.0] * 12
     assert data.weight.dtype == X.dtype
     expected = float(log_density(kernel, (), rows, THETA)[0])
