@@ -162,7 +162,7 @@ def test_padded_rows_do_not_count(kernel):
     rows = rows_of(kernel)
     traced, data = padded(kernel, rows)
     assert len(data.rows["X"]) == len(data.rows["y"]) == len(data.weight) == 64
-    assert data.weight.tolist() == [1.0] * N_ROWS + [0.0] * 12
+    assert data.weight.tolist() == [1.0] * N_ROWS + [0.0] * 44
     assert data.weight.dtype == X.dtype
     expected = float(log_density(kernel, (), rows, THETA)[0])
     assert density(traced, data) == pytest.approx(expected, rel=1e-6)
