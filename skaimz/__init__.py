@@ -2,8 +2,9 @@
 
 from importlib.metadata import version
 
+from skaimz.datatree import open_draws
 from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
 
-__all__ = ["NumPyroImpactClassifier", "NumPyroImpactRegressor", "__version__"]
+__all__ = ["NumPyroImpactClassifier", "NumPyroImpactRegressor", "__version__", "open_draws"]
 
 __version__ = version("skaimz")

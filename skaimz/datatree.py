@@ -1,16 +1,21 @@
 """Between arrays and xarray. The only place that builds or reads xarray objects."""
 
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from skaimz.exceptions import IncompleteDrawsError
 from skaimz.kernels import KernelSpec
+from skaimz.sampling import store_state
 
-__all__ = ["draws_from", "draws_to_dataset", "to_tree"]
+__all__ = ["draws_from", "draws_to_dataset", "open_draws", "to_tree", "write_skeleton"]
 
 CHAIN_AND_DRAW = ("chain", "draw")
 
@@ -94,19 +99,83 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
         dims = (*CHAIN_AND_DRAW, *own[: array.ndim - 2])
         variables[name] = (dims, array)
         sizes.update(zip(dims, array.shape, strict=True))
+    return xr.Dataset(variables, _coordinates(sizes, spec, index))
+
+
+def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) -> dict[str, Any]:
+    """Return coordinates that count, for every dimension; for rows the labels of ``index``, where there is one."""
     coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in sizes.items()}
     if spec is not None and index is not None:
         row_dims = {site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None}
         coordinates.update(dict.fromkeys(row_dims & sizes.keys(), index))
-    return xr.Dataset(variables, coordinates)
+    return coordinates
+
+
+def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that say when and by what a tree was made, and ``attrs``."""
+    return {
+        "created_at": datetime.now(UTC).isoformat(),
+        "creation_library": "skaimz",
+        "creation_library_version": version("skaimz"),
+    } | dict(attrs)
 
 
 def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:
     """Join datasets to a tree that says when and by what it was made."""
-    made = {
-        "created_at": datetime.now(UTC).isoformat(),
-        "creation_library": "skaimz",
-        "creation_library_version": version("skaimz"),
-    }
-    root = xr.Dataset(attrs=made | dict(attrs))
-    return xr.DataTree.from_dict({"/": root, **groups})
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=made_by(attrs)), **groups})
+
+
+def write_skeleton(
+    path: Path,
+    group: str,
+    sizes: Mapping[str, int],
+    others: Mapping[str, xr.Dataset],
+    attrs: Mapping[str, Any],
+    spec: KernelSpec,
+    index: Any,
+) -> None:
+    """Write a Zarr store of a tree, of whose ``group`` there are only the coordinates yet."""
+    coordinates = xr.Dataset(coords=_coordinates(sizes, spec, index))
+    tree = to_tree({**others, group: coordinates}, attrs)
+    if any(isinstance(labels, pd.MultiIndex) for labels in coordinates.indexes.values()):
+        raise ValueError(
+            "The rows of X have an index of several levels, which Zarr cannot hold: reset it, or use `store='memory'`."
+        )
+    with warnings.catch_warnings():
+        # Zarr 3 writes strings in a form that it does not call final yet; it reads them back.
+        warnings.simplefilter("ignore")
+        tree.to_zarr(path, zarr_format=3, consolidated=False)
+
+
+def open_draws(path: Any) -> xr.DataTree:
+    """Open draws that were written to a folder.
+
+    Parameters
+    ----------
+    path : path-like
+        The ``output_dir`` of a call, or the path of a tree's ``artifact_path``.
+
+    Returns
+    -------
+    xarray.DataTree
+        Lazy: arrays are read as they are used.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no draws.
+    IncompleteDrawsError
+        If they were not written to the end.
+    """
+    folder = Path(path)
+    state = store_state(folder)
+    if state is None:
+        raise FileNotFoundError(f"{str(folder)!r} holds no draws: give the `output_dir` of a call that has ended.")
+    if state != "complete":
+        raise IncompleteDrawsError(
+            f"The draws in {str(folder)!r} are incomplete: the call that wrote them was interrupted. The same call "
+            "with the same `output_dir` goes on from there."
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return xr.open_datatree(folder, engine="zarr", consolidated=False, chunks=None)

@@ -1,6 +1,6 @@
-"""Warnings of skaimz, one class a cause, so that each can be silenced alone.
+"""Warnings of skaimz, one class a cause, so that each can be silenced alone, and the one error of its own.
 
-Errors are Python's and scikit-learn's own: ``ValueError``, ``TypeError`` and
+All other errors are Python's and scikit-learn's: ``ValueError``, ``TypeError``, ``OSError`` and
 :class:`sklearn.exceptions.NotFittedError`.
 """
 
@@ -10,6 +10,7 @@ __all__ = [
     "DivergenceWarning",
     "EffectiveSampleSizeWarning",
     "FitWarning",
+    "IncompleteDrawsError",
     "LocalGuideWarning",
     "NonFiniteLossWarning",
     "OutputWarning",
@@ -58,3 +59,7 @@ class PosteriorWarning(OutputWarning):
 
 class SpeedWarning(UserWarning):
     """The answer is right, but a slower way had to be taken."""
+
+
+class IncompleteDrawsError(RuntimeError):
+    """Stored draws were not written to the end."""

@@ -14,9 +14,9 @@ ROOMS = {
     "kernels": {"exceptions"},
     "inference": {"exceptions", "kernels"},
     "sampling": {"exceptions", "kernels"},
-    "datatree": {"kernels"},
+    "datatree": {"exceptions", "kernels", "sampling"},
     "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree"},
-    "__init__": {"estimators"},
+    "__init__": {"datatree", "estimators"},
 }
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}
 

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import zarr
 
+from skaimz.estimators._rows import LazyRows
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
 __all__ = ["RESERVED", "check_outcome", "column_positions", "kernel_inputs"]
@@ -13,7 +15,7 @@ __all__ = ["RESERVED", "check_outcome", "column_positions", "kernel_inputs"]
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
     """
-    X y baseline batch_size condition coverage in_sample intervention n_samples num_chains num_samples
+    X y baseline batch_size compressors condition coverage in_sample intervention n_samples num_chains num_samples
     output_dir progress quantiles random_state return_datatree return_sites return_std sample_weight scenarios
     shard_axis store
     """.split()
@@ -133,8 +135,12 @@ def kernel_inputs(
     return Inputs(rows, whole, tuple(static))
 
 
-def _numeric(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
+def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
     """Return an argument as an array of X's precision."""
+    if isinstance(value, zarr.Array):
+        value = LazyRows(f"Argument {name!r}", value, value.dtype)
+    if isinstance(value, LazyRows):
+        return value.astype(dtype) if value.dtype.kind == "f" else value
     try:
         array = np.asarray(value)
     except ValueError as error:

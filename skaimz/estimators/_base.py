@@ -1,6 +1,7 @@
 """What both estimators share: fitting, posterior draws, persistence and description."""
 
 import contextlib
+import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -16,9 +17,11 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import RESERVED, check_outcome, column_positions, kernel_inputs
+from skaimz.estimators._collect import check_count
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import match_draws
+from skaimz.estimators._rows import open_rows
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
@@ -182,7 +185,8 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         if len(taken) == X.shape[1]:
             raise ValueError("`column_args` takes every column of X, so that none is left for the kernel's input.")
         columns = {name: X[:, where] for name, where in positions.items()}
-        return np.delete(X, sorted(taken), axis=1), {**columns, **arrays}
+        rest = [i for i in range(X.shape[1]) if i not in taken]
+        return X[:, rest], {**columns, **arrays}
 
     def _trace(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[TracedKernel, dict[str, Any], Inputs]:
         """Sort and check the kernel's arguments, and trace it on them; static ones of the fit hold on."""
@@ -209,16 +213,18 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
             raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
         return traced, numbers, inputs
 
-    def _prepare(self, X: Any, arrays: Mapping[str, Any]) -> tuple[TracedKernel, sampling.Posterior, Inputs, int]:
-        """Check new rows, and return all that the sampling core needs for them."""
+    def _prepare(
+        self,
+        X: Any,
+        arrays: Mapping[str, Any],
+        *,
+        in_sample: bool = False,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        random_state: Any = None,
+    ) -> sampling.Pass:
+        """Return all that the sampling core needs for checked rows."""
         traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
-        posterior, _, seed = self._posterior_for(traced, numbers, X.dtype)
-        return traced, posterior, inputs, seed
-
-    def _posterior_for(
-        self, traced: TracedKernel, numbers: dict[str, Any], floats: np.dtype
-    ) -> tuple[sampling.Posterior, dict[str, np.ndarray], int]:
-        """Return flattened draws in the precision of the input, those of row-aligned sites apart, and the seed."""
         spec = traced.spec
         if spec.rows_mix is not None:
             warnings.warn(
@@ -226,39 +232,61 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
                 SpeedWarning,
                 stacklevel=4,
             )
-        draws, params, seed = self._fitted_state(spec)
+        draws, params = self._fitted_state(spec)
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self._n_draws())
-        flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), floats) for name, draw in draws.items()}
+        flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), X.dtype) for name, draw in draws.items()}
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
-        params = {name: _as_float(value, floats) for name, value in params.items()}
-        return sampling.Posterior(numbers, params, flat, n_chains * n_draws), local, seed
+        params = {name: _as_float(value, X.dtype) for name, value in params.items()}
+        posterior = sampling.Posterior(numbers, params, flat, n_chains * n_draws, n_chains)
+        return sampling.Pass(
+            traced,
+            posterior,
+            inputs,
+            self._seed_of_call(random_state),
+            _check_local(spec, local, len(X)) if in_sample else {},
+            intervention or {},
+            condition or {},
+        )
 
-    def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict, int]:
+    def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict]:
+        """Return posterior draws, and the values of ``param`` sites."""
         if hasattr(self, "fit_result_"):
             params = {site.name for site in spec.sites if site.kind == "param"}
-            found = {name: value for name, value in self.fit_result_.params.items() if name in params}
-            return self.posterior_, found, self.seed_
+            return self.posterior_, {name: value for name, value in self.fit_result_.params.items() if name in params}
         draws = getattr(self, "posterior_", None)
         if draws is None:
             draws = draws_from(self.posterior)
-        # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
-        fixed = isinstance(self.random_state, int | np.integer | jax.Array)
-        seed = _seed_of(self.random_state) if fixed else 0
-        return match_draws(draws, spec), {}, getattr(self, "seed_", seed)
+        return match_draws(draws, spec), {}
 
     def _n_draws(self) -> int:
         return self.inference_.num_samples
 
-    def _seed_from(self, random_state: Any) -> int:
-        return _seed_of(random_state)
+    def _seed_of_call(self, random_state: Any) -> int:
+        """Return the seed of one call: its own, or the estimator's."""
+        if random_state is not None:
+            return _seed_of(random_state)
+        if hasattr(self, "seed_"):
+            return self.seed_
+        # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
+        fixed = isinstance(self.random_state, int | np.integer | jax.Array)
+        return _seed_of(self.random_state) if fixed else 0
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
         """Bring outcomes into the kernel's terms."""
         raise NotImplementedError
 
-    def _check_rows(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
+    def _read(self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True) -> tuple[Any, dict[str, Any]]:
+        """Check the rows of a call; arguments that came with them join the others."""
+        if fitted:
+            check_is_fitted(self)
+        lazy = open_rows(X, self.param_input)
+        if lazy is None:
+            return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32])), dict(arrays)
+        rows, more = lazy
+        n_features = getattr(self, "n_features_in_", rows.shape[-1])
+        if rows.ndim != 2 or rows.shape[1] != n_features:
+            raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")
+        return rows if self.dtype is None else rows.astype(FLOATS[self.dtype]), {**more, **arrays}
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "posterior_") or self.posterior is not None
@@ -282,19 +310,18 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         -------
         array of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
         """
-        X = self._check_rows(X)
-        if not isinstance(n_samples, int | np.integer) or isinstance(n_samples, bool) or n_samples < 1:
-            raise ValueError(f"`n_samples` must be a positive integer, got {n_samples!r}.")
+        X, arrays = self._read(X, arrays)
+        n_samples = check_count("n_samples", n_samples)
         with self._precision(X.dtype):
-            traced, posterior, inputs, seed = self._prepare(X, arrays)
-            seed = seed if random_state is None else _seed_of(random_state)
-            rng = np.random.default_rng(seed)
+            job = self._prepare(X, arrays, random_state=random_state)
+            posterior = job.posterior
+            rng = np.random.default_rng(job.seed)
             chosen = rng.permutation(posterior.n_draws)[:n_samples]
             if n_samples > posterior.n_draws:
                 chosen = rng.integers(posterior.n_draws, size=n_samples)
             draws = {name: draw[chosen] for name, draw in posterior.draws.items()}
-            posterior = posterior._replace(draws=draws, n_draws=int(n_samples))
-            return self._label_outcomes(sampling.outcomes(traced, posterior, inputs, seed))
+            posterior = posterior._replace(draws=draws, n_draws=n_samples, n_chains=1)
+            return self._label_outcomes(sampling.outcomes(dataclasses.replace(job, posterior=posterior)))
 
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         return outcomes
@@ -364,15 +391,14 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
                 "`sample_posterior` needs an inference state, and these posterior draws were made elsewhere. Call "
                 "`fit` without `posterior`."
             )
-        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
-            raise ValueError(f"`num_samples` must be a positive integer, got {num_samples!r}.")
+        num_samples = check_count("num_samples", num_samples)
         result = self.fit_result_
         spec = self.kernel_spec_
         seed = self.seed_ if random_state is None else _seed_of(random_state)
         with self._precision(result.data["rows"][spec.input].dtype):
             inputs = abstract_inputs(self.arguments_, result.n_rows)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
-            draws = inference.resume(traced, result, self.inference_, seed, int(num_samples), verbose=self.verbose)
+            draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
 
     # Description
@@ -423,3 +449,14 @@ def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _bracketed(shape: Sequence[Any]) -> str:
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def _check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> dict[str, np.ndarray]:
+    for name, draw in local.items():
+        fitted = draw.shape[1 + (spec[name].row_axis or 0)]
+        if fitted != n_rows:
+            raise ValueError(
+                f"Latent site {name!r} has draws for the {fitted} rows of the fit, but X has {n_rows} rows: pass those "
+                "rows, or `in_sample=False`."
+            )
+    return dict(local)

@@ -144,10 +144,10 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         -------
         array of shape (n_rows, n_classes)
         """
-        X = self._check_rows(X)
+        X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
-            traced, posterior, inputs, seed = self._prepare(X, arrays)
-            return sampling.probabilities(traced, posterior, inputs, seed)
+            job = self._prepare(X, arrays)
+            return sampling.probabilities(job)
 
     def predict_log_proba(self, X: Any, **arrays: Any) -> np.ndarray:
         """Return the logarithm of :meth:`predict_proba`.

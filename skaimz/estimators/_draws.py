@@ -1,14 +1,15 @@
-"""Draws and log densities as xarray trees, for one batch of rows in memory."""
+"""Draws and log densities as xarray trees: in memory, or streamed to a store."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-import xarray as xr
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
-from skaimz.datatree import draws_to_dataset, to_tree
+from skaimz.estimators import _temporary
+from skaimz.estimators._collect import Destination, check_count, collect
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
 __all__ = ["DrawsMixin"]
@@ -18,16 +19,98 @@ class DrawsMixin:
     """Predictive draws of every site, and the log likelihood."""
 
     kernel: Any
-    random_state: Any
-    _check_rows: Callable[[Any], np.ndarray]
+    param_output: str
+    kernel_spec_: KernelSpec
+    _read: Callable[..., tuple[Any, dict[str, Any]]]
     _check_parameters: Callable[[], None]
     _encode: Callable[[Any, KernelSpec], np.ndarray]
-    _cast: Callable[[np.ndarray], np.ndarray]
-    _posterior_for: Callable[..., tuple[sampling.Posterior, dict[str, np.ndarray], int]]
-    _precision: Callable[[Any], Any]
-    _seed_from: Callable[[Any], int]
-    _split_columns: Callable[[np.ndarray, Mapping[str, Any]], tuple[np.ndarray, dict[str, Any]]]
+    _prepare: Callable[..., sampling.Pass]
+    _precision: Callable[[Any], AbstractContextManager]
+    _seed_of_call: Callable[[Any], int]
+    _split_columns: Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
+
+    def sample_posterior_predictive(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        in_sample: bool = True,
+        return_sites: Sequence[str] | None = None,
+        shard_axis: str = "obs",
+        batch_size: int | None = None,
+        store: str = "auto",
+        output_dir: Any = None,
+        compressors: Any = None,
+        random_state: Any = None,
+        progress: bool = False,
+        **arrays: Any,
+    ) -> Any:
+        """Run the kernel once for each posterior draw.
+
+        The draws follow from the kernel, the posterior, the rows and the seed alone: not from the batch size, the
+        number of devices, the axis that is sharded or the store.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
+            An array of any kind, memory-mapped ones included; or anything that can be iterated over repeatedly and
+            gives mappings of the kernel's arguments, the input among them, to arrays of some rows.
+        intervention : dict of str to array, optional
+            Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
+        condition : dict of str to array, optional
+            Sites to fix at values as if they had been drawn.
+        in_sample : bool, default=True
+            Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
+            draws. Otherwise they are drawn anew given the other sites.
+        return_sites : sequence of str, optional
+            Sites to return; the output and all deterministic sites where None. A site that mixes rows makes the kernel
+            run on all of them at once.
+        shard_axis : {"obs", "draw"}, default="obs"
+            What is spread over JAX's devices, where there are several: rows or draws.
+        batch_size : int, optional
+            Rows that are handed on at a time, rounded to whole tiles; as many as make 32 MiB where None. It changes
+            speed and memory, and is the length of a chunk on disk.
+        store : {"auto", "zarr", "memory"}, default="auto"
+            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise.
+        output_dir : path-like, optional
+            Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
+            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`.
+        compressors : Zarr codec or sequence of Zarr codecs, optional
+            Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call; the estimator's own where None.
+        progress : bool, default=False
+            Show a progress bar.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample), lazy where it
+            is on disk. Variables have the dimensions ``chain``, ``draw`` and those of their plates. A classifier's
+            output holds codes, positions in ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If an argument cannot be used, a site is unknown, or intervened on and asked for.
+        FileExistsError
+            If ``output_dir`` holds anything but draws of the same call.
+        OSError
+            If draws cannot be written; the store is then marked as incomplete.
+
+        Warns
+        -----
+        SpeedWarning
+            If rows depend on one another, so that the kernel runs on all at once and draws are sharded.
+        """
+        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
+        return self._posterior_predictive(
+            X, intervention, condition, in_sample, return_sites, random_state, arrays, settings
+        )
 
     def sample_posterior_predictive_on_batch(
         self,
@@ -41,50 +124,64 @@ class DrawsMixin:
         random_state: Any = None,
         **arrays: Any,
     ) -> Any:
-        """Run the kernel once for each posterior draw.
+        """Run the kernel once for each posterior draw, and keep the draws in memory.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-        intervention : dict of str to array, optional
-            Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
-        condition : dict of str to array, optional
-            Sites to fix at values as if they had been drawn.
-        in_sample : bool, default=True
-            Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
-            draws. Otherwise they are drawn anew given the other sites.
-        return_sites : sequence of str, optional
-            Sites to return; the output and all deterministic sites where None.
+        intervention, condition, in_sample, return_sites, random_state, **arrays
+            As in :meth:`sample_posterior_predictive`, which gives the same draws.
         return_datatree : bool, default=True
             Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, ...)``.
-        random_state : int, RandomState, JAX key or None, default=None
-            Seed of this call; the estimator's own where None.
-        **arrays : array or scalar
-            The kernel's further arguments.
 
         Returns
         -------
         xarray.DataTree or dict
             With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample).
-
-        Raises
-        ------
-        ValueError
-            If a site is unknown, or intervened on and asked for.
         """
-        index = _index_of(X)
-        X = self._check_rows(X)
-        with self._precision(X.dtype):
-            traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
-            posterior, local, seed = self._posterior_for(traced, numbers, X.dtype)
-            seed = seed if random_state is None else self._seed_from(random_state)
-            names = _check_sites(traced.spec, return_sites, intervention or {}, condition or {})
-            local = _check_local(traced.spec, local, len(X)) if in_sample else {}
-            found = sampling.sample_sites(
-                traced, posterior, inputs, seed, names, local=local, intervention=intervention, condition=condition
-            )
-        group = "posterior_predictive" if in_sample else "predictions"
-        return self._tree({group: found}, posterior, traced.spec, index, seed, return_datatree, local)
+        return self._posterior_predictive(
+            X, intervention, condition, in_sample, return_sites, random_state, arrays, Destination(), return_datatree
+        )
+
+    def sample_prior_predictive(
+        self,
+        X: Any,
+        *,
+        num_samples: int = 1000,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        return_sites: Sequence[str] | None = None,
+        shard_axis: str = "obs",
+        batch_size: int | None = None,
+        store: str = "auto",
+        output_dir: Any = None,
+        compressors: Any = None,
+        random_state: Any = None,
+        progress: bool = False,
+        **arrays: Any,
+    ) -> Any:
+        """Run the kernel on draws from its prior; the estimator need not be fitted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
+        num_samples : int, default=1000
+        return_sites : sequence of str, optional
+            Sites to return; the output, all deterministic and all latent sites where None.
+        intervention, condition, shard_axis, batch_size, store, output_dir, compressors, random_state, progress
+            As in :meth:`sample_posterior_predictive`.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the group ``prior_predictive``.
+        """
+        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
+        return self._prior_predictive(
+            X, num_samples, intervention, condition, return_sites, random_state, arrays, settings
+        )
 
     def sample_prior_predictive_on_batch(
         self,
@@ -98,116 +195,179 @@ class DrawsMixin:
         random_state: Any = None,
         **arrays: Any,
     ) -> Any:
-        """Run the kernel on draws from its prior; the estimator need not be fitted.
+        """Run the kernel on draws from its prior, and keep the results in memory.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-        num_samples : int, default=1000
-        intervention, condition : dict of str to array, optional
-            As in :meth:`sample_posterior_predictive_on_batch`.
-        return_sites : sequence of str, optional
-            Sites to return; the output, all deterministic and all latent sites where None.
+        num_samples, intervention, condition, return_sites, random_state, **arrays
+            As in :meth:`sample_prior_predictive`, which gives the same draws.
         return_datatree : bool, default=True
             Return a tree; otherwise a dict of arrays of shape ``(1, num_samples, ...)``.
-        random_state : int, RandomState, JAX key or None, default=None
-            Seed of this call; the estimator's own where None.
-        **arrays : array or scalar
-            The kernel's further arguments.
 
         Returns
         -------
         xarray.DataTree or dict
             With the group ``prior_predictive``.
         """
-        if not isinstance(num_samples, int | np.integer) or isinstance(num_samples, bool) or num_samples < 1:
-            raise ValueError(f"`num_samples` must be a positive integer, got {num_samples!r}.")
-        index = _index_of(X)
-        if not hasattr(self, "kernel_"):
-            self._check_parameters()
-            if self.kernel is None:
-                raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
-        X = self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32]))
-        with self._precision(X.dtype):
-            traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
-            spec = traced.spec
-            seed = getattr(self, "seed_", None)
-            if random_state is not None or seed is None:
-                seed = self._seed_from(self.random_state if random_state is None else random_state)
-            latents = tuple(site.name for site in spec.latents)
-            asked = (*spec.return_sites, *latents) if return_sites is None else return_sites
-            asked = [name for name in asked if return_sites is not None or name not in (intervention or {})]
-            names = _check_sites(spec, asked, intervention or {}, condition or {})
-            posterior = sampling.Posterior(numbers, {}, {}, int(num_samples))
-            found = sampling.sample_sites(
-                traced, posterior, inputs, seed, names, intervention=intervention, condition=condition
-            )
-        return self._tree({"prior_predictive": found}, posterior, spec, index, seed, return_datatree, {})
+        return self._prior_predictive(
+            X, num_samples, intervention, condition, return_sites, random_state, arrays, Destination(), return_datatree
+        )
 
-    def log_likelihood_on_batch(
-        self, X: Any, y: Any, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
+    def log_likelihood(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        in_sample: bool = True,
+        shard_axis: str = "obs",
+        batch_size: int | None = None,
+        store: str = "auto",
+        output_dir: Any = None,
+        compressors: Any = None,
+        progress: bool = False,
+        **arrays: Any,
     ) -> Any:
         """Return the log density of outcomes for each posterior draw and row.
 
         Parameters
         ----------
+        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            May be left out where X is an iterable of mappings that hold it.
+        in_sample, shard_axis, batch_size, store, output_dir, compressors, progress, **arrays
+            As in :meth:`sample_posterior_predictive`.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups ``posterior`` and ``log_likelihood``.
+        """
+        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
+        return self._log_likelihood(X, y, in_sample, arrays, settings)
+
+    def log_likelihood_on_batch(
+        self, X: Any, y: Any, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
+    ) -> Any:
+        """Return the log density of outcomes for each posterior draw and row, in memory.
+
+        Parameters
+        ----------
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-        in_sample : bool, default=True
-            Whether these are the rows of the fit.
+        in_sample, **arrays
+            As in :meth:`log_likelihood`.
         return_datatree : bool, default=True
             Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, n_rows)``.
-        **arrays : array or scalar
-            The kernel's further arguments.
 
         Returns
         -------
         xarray.DataTree or dict
             With the groups ``posterior`` and ``log_likelihood``.
         """
+        return self._log_likelihood(X, y, in_sample, arrays, Destination(), return_datatree)
+
+    # Folders
+
+    @property
+    def temp_dir_(self) -> str:
+        """Folder of the draws that were stored without an ``output_dir``."""
+        folder = _temporary.folder_of(self)
+        if folder is None:
+            raise AttributeError("There is no `temp_dir_`: no draws were stored without an `output_dir`.")
+        return str(folder)
+
+    def cleanup(self) -> None:
+        """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
+
+        At the end of the process they are removed in any case.
+        """
+        _temporary.remove(self)
+
+    @staticmethod
+    def cleanup_all() -> None:
+        """Do what :meth:`cleanup` does, for all estimators of this process."""
+        _temporary.remove_all()
+
+    # Behind the public methods
+
+    def _posterior_predictive(
+        self,
+        X: Any,
+        intervention: Mapping[str, Any] | None,
+        condition: Mapping[str, Any] | None,
+        in_sample: bool,
+        return_sites: Sequence[str] | None,
+        random_state: Any,
+        arrays: Mapping[str, Any],
+        settings: Destination,
+        as_tree: bool = True,
+    ) -> Any:
+        settings.check()
         index = _index_of(X)
-        X = self._check_rows(X)
+        X, arrays = self._read(X, arrays)
+        with self._precision(X.dtype):
+            job = self._prepare(
+                X,
+                arrays,
+                in_sample=in_sample,
+                intervention=intervention,
+                condition=condition,
+                random_state=random_state,
+            )
+            names = _check_sites(job, return_sites)
+            group = "posterior_predictive" if in_sample else "predictions"
+            return collect(self, job, sampling.Quantity("values", names), group, index, settings, as_tree)
+
+    def _prior_predictive(
+        self,
+        X: Any,
+        num_samples: int,
+        intervention: Mapping[str, Any] | None,
+        condition: Mapping[str, Any] | None,
+        return_sites: Sequence[str] | None,
+        random_state: Any,
+        arrays: Mapping[str, Any],
+        settings: Destination,
+        as_tree: bool = True,
+    ) -> Any:
+        settings.check()
+        num_samples = check_count("num_samples", num_samples)
+        index = _index_of(X)
+        if not hasattr(self, "kernel_"):
+            self._check_parameters()
+            if self.kernel is None:
+                raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
+        X, arrays = self._read(X, arrays, fitted=False)
         with self._precision(X.dtype):
             traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
-            spec = traced.spec
-            posterior, local, seed = self._posterior_for(traced, numbers, X.dtype)
-            local = _check_local(spec, local, len(X)) if in_sample else {}
-            y = self._encode(y, spec)
-            if len(y) != len(X):
-                raise ValueError(f"X has {len(X)} rows, but y has {len(y)}.")
-            observed = Inputs({**inputs.rows, spec.output_parameter: y}, inputs.whole, inputs.static)
-            found = sampling.log_densities(traced, posterior, observed, seed, local=local)
-        groups = {"log_likelihood": {spec.output: found}}
-        return self._tree(groups, posterior, spec, index, seed, return_datatree, local)
+            posterior = sampling.Posterior(numbers, {}, {}, num_samples)
+            seed = self._seed_of_call(random_state)
+            job = sampling.Pass(traced, posterior, inputs, seed, {}, intervention or {}, condition or {})
+            asked = return_sites
+            if return_sites is None:
+                latents = (site.name for site in traced.spec.latents)
+                asked = [name for name in (*traced.spec.return_sites, *latents) if name not in job.intervention]
+            quantity = sampling.Quantity("values", _check_sites(job, asked))
+            return collect(self, job, quantity, "prior_predictive", index, settings, as_tree)
 
-    def _tree(
-        self,
-        groups: Mapping[str, Mapping[str, np.ndarray]],
-        posterior: sampling.Posterior,
-        spec: KernelSpec,
-        index: Any,
-        seed: int,
-        as_tree: bool,
-        local: Mapping[str, np.ndarray],
+    def _log_likelihood(
+        self, X: Any, y: Any, in_sample: bool, arrays: Mapping[str, Any], settings: Destination, as_tree: bool = True
     ) -> Any:
-        chains = next((draw.shape[0] for draw in getattr(self, "posterior_", {}).values()), 1)
-        chains = chains if posterior.n_draws % chains == 0 and posterior.draws else 1
-        apart = {
-            group: {name: array.reshape(chains, -1, *array.shape[1:]) for name, array in arrays.items()}
-            for group, arrays in groups.items()
-        }
-        if not as_tree:
-            return next(iter(apart.values()))
-        datasets: dict[str, xr.Dataset] = {
-            group: draws_to_dataset(arrays, spec, index) for group, arrays in apart.items()
-        }
-        if posterior.draws:
-            own = {
-                name: draw.reshape(chains, -1, *draw.shape[1:])
-                for name, draw in (posterior.draws | dict(local)).items()
-            }
-            datasets = {"posterior": draws_to_dataset(own, spec, index), **datasets}
-        return to_tree(datasets, {"seed": seed})
+        settings.check()
+        index = _index_of(X)
+        X, arrays = self._read(X, arrays)
+        with self._precision(X.dtype):
+            outcome = self.kernel_spec_.output_parameter if hasattr(self, "kernel_spec_") else self.param_output
+            y = arrays.pop(outcome, None) if y is None else y
+            if y is None:
+                raise ValueError("`log_likelihood` needs outcomes: pass y.")
+            job = self._prepare(X, arrays, in_sample=in_sample)
+            y = self._encode(y, job.spec)
+            check_consistent_length(X, y)
+            job = job.with_rows({job.spec.output_parameter: y})
+            quantity = sampling.Quantity("log density", (job.spec.output,))
+            return collect(self, job, quantity, "log_likelihood", index, settings, as_tree)
 
 
 def _index_of(X: Any) -> Any:
@@ -215,32 +375,18 @@ def _index_of(X: Any) -> Any:
     return X.index if hasattr(X, "iloc") else None
 
 
-def _check_sites(
-    spec: KernelSpec, asked: Sequence[str] | None, intervention: Mapping[str, Any], condition: Mapping[str, Any]
-) -> tuple[str, ...]:
+def _check_sites(job: sampling.Pass, asked: Sequence[str] | None) -> tuple[str, ...]:
+    spec = job.spec
     sites = {site.name: site for site in spec.sites}
     samples = [name for name, site in sites.items() if site.kind in ("latent", "output", "observed")]
-    for argument, values in (("intervention", intervention), ("condition", condition)):
+    for argument, values in (("intervention", job.intervention), ("condition", job.condition)):
         for name in values:
             if name not in samples:
                 raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
-    names = spec.return_sites if asked is None else tuple(asked)
-    if asked is None:
-        names = tuple(name for name in names if name not in intervention)
+    names = tuple(asked) if asked is not None else tuple(n for n in spec.return_sites if n not in job.intervention)
     for name in names:
         if name not in sites:
             raise ValueError(f"`return_sites` names {name!r}, which is not a site of the kernel: {list(sites)}.")
-        if name in intervention:
+        if name in job.intervention:
             raise ValueError(f"`return_sites` names {name!r}, which `intervention` sets: its value is the one given.")
     return names
-
-
-def _check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> dict[str, np.ndarray]:
-    for name, draw in local.items():
-        fitted = draw.shape[1 + (spec[name].row_axis or 0)]
-        if fitted != n_rows:
-            raise ValueError(
-                f"Latent site {name!r} has draws for the {fitted} rows of the fit, but X has {n_rows} rows: pass those "
-                "rows, or `in_sample=False`."
-            )
-    return dict(local)

@@ -120,10 +120,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         std : array of the same shape
             Only with ``return_std=True``.
         """
-        X = self._check_rows(X)
+        X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
-            traced, posterior, inputs, seed = self._prepare(X, arrays)
-            mean, variance = sampling.moments(traced, posterior, inputs, seed)
+            job = self._prepare(X, arrays)
+            mean, variance = sampling.moments(job)
         if not np.isfinite(mean).all():
             warnings.warn(
                 f"{np.count_nonzero(~np.isfinite(mean))} predictions are not finite: the output has no finite mean "
@@ -149,10 +149,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         array of shape (n_rows, n_quantiles) or (n_rows, n_outputs, n_quantiles)
         """
         levels = _check_probabilities("quantiles", quantiles, closed=True)
-        X = self._check_rows(X)
+        X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
-            traced, posterior, inputs, seed = self._prepare(X, arrays)
-            return sampling.outcome_quantiles(traced, posterior, inputs, seed, levels)
+            job = self._prepare(X, arrays)
+            return sampling.outcome_quantiles(job, levels)
 
     def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:
         """Return equal-tailed intervals of the posterior predictive.

@@ -1,14 +1,25 @@
-"""The sampling core: from posterior draws and rows to predictive quantities."""
+"""The shared sampling core: a plan of tiles, one forward pass, and what is done with it."""
 
-from skaimz.sampling.predictive import Posterior, moments, outcome_quantiles, outcomes, probabilities
-from skaimz.sampling.sites import log_densities, sample_sites
+from skaimz.sampling.forward import CLASS_LAWS
+from skaimz.sampling.passes import Pass, Posterior, Quantity
+from skaimz.sampling.predictive import moments, outcome_quantiles, outcomes, probabilities
+from skaimz.sampling.sinks import Field, MemorySink
+from skaimz.sampling.sites import Drawing
+from skaimz.sampling.store import RowDigest, ZarrSink, store_state
 
 __all__ = [
+    "CLASS_LAWS",
+    "Drawing",
+    "Field",
+    "MemorySink",
+    "Pass",
     "Posterior",
-    "log_densities",
+    "Quantity",
+    "RowDigest",
+    "ZarrSink",
     "moments",
     "outcome_quantiles",
     "outcomes",
     "probabilities",
-    "sample_sites",
+    "store_state",
 ]

@@ -6,10 +6,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro import handlers
+from numpyro.primitives import Messenger
 
-from skaimz.kernels import TracedKernel
+from skaimz.kernels import Site, TracedKernel
 
-__all__ = ["CLASS_LAWS", "class_probabilities", "conditional_moments", "run_kernel"]
+__all__ = ["CLASS_LAWS", "base_law", "class_probabilities", "conditional_moments", "run_kernel"]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_LAWS = (*CATEGORICAL, dist.BernoulliProbs, dist.BernoulliLogits)
@@ -25,15 +26,32 @@ def run_kernel(
     whole: Mapping[str, Any],
     key: Any,
     intervention: Mapping[str, Any] | None = None,
+    *,
+    without_outcome: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled, and return its trace.
 
-    The output is observed only where it is among the rows.
+    The output is observed only where it is among the rows. ``without_outcome`` leaves it undrawn: only its law is
+    wanted.
     """
     rows = {traced.spec.output_parameter: None, **rows}
     given, done = dict(sites), dict(intervention or {})
-    seeded = handlers.seed(handlers.substitute(handlers.do(traced.model, data=done), data=given), rng_seed=key)
+    model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
+    seeded = handlers.seed(handlers.substitute(handlers.do(model, data=done), data=given), rng_seed=key)
     return handlers.trace(seeded).get_trace(numbers, rows, whole)
+
+
+class _Undrawn(Messenger):
+    """Give a site the value zero in place of a draw."""
+
+    def __init__(self, fn: Callable, site: Site):
+        super().__init__(fn)
+        self.site = site
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["name"] == self.site.name and msg["value"] is None:
+            law = msg["fn"]
+            msg["value"] = jnp.zeros(law.batch_shape + law.event_shape, self.site.dtype)
 
 
 def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> tuple:
@@ -56,7 +74,7 @@ def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[
 
 def class_probabilities(law: dist.Distribution) -> Any:
     """Return the probability of every class, classes on the last axis."""
-    base = _base(law)
+    base = base_law(law)
     if isinstance(base, CATEGORICAL):
         probabilities = base.probs
     elif isinstance(base, CLASS_LAWS):
@@ -69,14 +87,15 @@ def class_probabilities(law: dist.Distribution) -> Any:
     return jnp.broadcast_to(probabilities, shape)
 
 
-def _base(law: Any) -> Any:
+def base_law(law: Any) -> Any:
+    """Return a distribution without what only shapes or masks it."""
     while isinstance(law, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
         law = law.base_dist
     return law
 
 
 def _mean(law: dist.Distribution) -> Any:
-    base = _base(law)
+    base = base_law(law)
     if isinstance(base, WITHOUT_MOMENTS):
         return None
     if isinstance(base, CATEGORICAL):
@@ -86,7 +105,7 @@ def _mean(law: dist.Distribution) -> Any:
 
 
 def _variance(law: dist.Distribution) -> Any:
-    base = _base(law)
+    base = base_law(law)
     if isinstance(base, WITHOUT_MOMENTS):
         return None
     if isinstance(base, CATEGORICAL):

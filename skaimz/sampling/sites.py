@@ -1,174 +1,217 @@
-"""Draws and log densities of whole sites, for one batch of rows in memory."""
+"""All draws of sites, or of log densities: planned here, and computed into a sink."""
 
-import functools
+import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import numpy as np
+from tqdm.auto import tqdm
 
-from skaimz.kernels import Inputs, TracedKernel, key_of
-from skaimz.sampling.forward import run_kernel
-from skaimz.sampling.generator import fused_key
-from skaimz.sampling.plan import Plan, make_plan
-from skaimz.sampling.predictive import (
-    OUTCOMES,
-    PROGRAMS_KEPT,
-    Posterior,
-    described,
-    map_draws,
-    runs_fused,
-    with_global_latents,
-)
+from skaimz.sampling.laws import HostLaw, host_law
+from skaimz.sampling.passes import OUTCOMES, Launcher, Pass, Quantity, with_global_latents
+from skaimz.sampling.plan import Batch, Step, make_plan
+from skaimz.sampling.sinks import Field
+from skaimz.sampling.store import RowDigest, ZarrSink
+from skaimz.sampling.stream import run_steps, to_place
 
-__all__ = ["log_densities", "sample_sites"]
+__all__ = ["Drawing"]
+
+# A batch is handed on, or written, as one: large enough to write fast, small enough that a few fit in memory.
+BATCH_BYTES = 2**25
 
 
-def sample_sites(
-    traced: TracedKernel,
-    posterior: Posterior,
-    inputs: Inputs,
-    seed: int,
-    names: tuple[str, ...],
-    *,
-    local: Mapping[str, np.ndarray] | None = None,
-    intervention: Mapping[str, Any] | None = None,
-    condition: Mapping[str, Any] | None = None,
-) -> dict[str, np.ndarray]:
-    """Run the kernel once for each draw and return the values of sites.
+class _Sink(Protocol):
+    done: int
+
+    def open(self, batch: Batch) -> dict[str, np.ndarray]: ...
+
+    def close(self, batch: Batch, arrays: dict[str, np.ndarray]) -> None: ...
+
+
+class Drawing:
+    """Draws that are planned and not yet computed.
 
     Parameters
     ----------
-    traced : TracedKernel
-    posterior : Posterior
-    inputs : Inputs
-    seed : int
-    names : tuple of str
-        Sites to return.
-    local : dict of str to array of shape (n_draws, ...)
-        Draws of row-aligned latent sites for these very rows.
-    intervention, condition : dict of str to array
-        Values that sites are set to, by the do-operator or as if they had been drawn.
+    job : Pass
+    quantity : Quantity
+        Values or log densities.
+    shard_draws : bool, default=False
+        Spread draws over devices, rather than rows.
+    batch_size : int, optional
+        Rows of a batch.
 
-    Returns
-    -------
-    dict of str to array of shape (n_draws, ...)
+    Attributes
+    ----------
+    fields : list of Field
+    plan : Plan
     """
-    posterior = with_global_latents(traced, posterior, inputs, seed, intervention, condition)
-    return _over_tiles(
-        "value", traced, posterior, inputs, seed, names, local or {}, intervention or {}, condition or {}
-    )
 
+    def __init__(
+        self,
+        job: Pass,
+        quantity: Quantity,
+        *,
+        shard_draws: bool = False,
+        batch_size: int | None = None,
+    ):
+        self.job = job = with_global_latents(job)
+        spec, posterior = job.spec, job.posterior
+        whole = spec.rows_mix is not None or any(spec[name].mixing for name in quantity.names)
+        n_devices = jax.local_device_count()
+        # Rows that must stay together leave the draws to be spread.
+        self.shard_draws = (shard_draws or whole) and n_devices > 1
+        plan = make_plan(
+            spec,
+            job.n_rows,
+            posterior.n_draws,
+            n_chains=posterior.n_chains,
+            shards=1 if self.shard_draws else n_devices,
+            whole=whole,
+        )
+        self._host = self._host_law(quantity)
+        on_host = self._host is not None
+        if on_host:
+            # Generators of the host are read in one order, whatever is wanted of the draws.
+            quantity = Quantity(quantity.kind, quantity.names)
+        self._launch = Launcher(job, quantity, plan, shard_draws=self.shard_draws, on_host=on_host)
+        self._draw_axis = -1 if quantity.draws_last else 0
+        described = zip(quantity.names, self._launch.shapes(), quantity.row_axes(spec), strict=True)
+        self.fields = [self._field(*parts) for parts in described]
+        row_bytes = sum(
+            posterior.n_draws * int(np.prod(field.shape)) * field.dtype.itemsize // job.n_rows for field in self.fields
+        )
+        self.plan = plan.in_batches(batch_size or max(1, BATCH_BYTES // max(1, row_bytes)))
 
-def log_densities(
-    traced: TracedKernel,
-    posterior: Posterior,
-    inputs: Inputs,
-    seed: int,
-    *,
-    local: Mapping[str, np.ndarray] | None = None,
-) -> np.ndarray:
-    """Return the log density of the observed output, of shape ``(n_draws, ...)``; the output is one of the rows."""
-    posterior = with_global_latents(traced, posterior, inputs, seed)
-    name = traced.spec.output
-    return _over_tiles("log density", traced, posterior, inputs, seed, (name,), local or {}, {}, {})[name]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all draws."""
+        n_draws = self.plan.n_draws
+        return sum(n_draws * int(np.prod(field.shape)) * field.dtype.itemsize for field in self.fields)
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of every dimension."""
+        chains, posterior = self.plan.n_chains, self.job.posterior
+        sizes = {"chain": chains, "draw": posterior.n_draws // chains}
+        for field in self.fields:
+            sizes.update(zip(field.dims, field.shape, strict=True))
+        return sizes
 
-def _over_tiles(
-    quantity: str,
-    traced: TracedKernel,
-    posterior: Posterior,
-    inputs: Inputs,
-    seed: int,
-    names: tuple[str, ...],
-    local: Mapping[str, np.ndarray],
-    intervention: Mapping[str, Any],
-    condition: Mapping[str, Any],
-) -> dict[str, np.ndarray]:
-    spec = traced.spec
-    n_rows = len(inputs.rows[spec.input])
-    plan = make_plan(spec, n_rows, posterior.n_draws)
-    if any(spec[name].mixing for name in names) and not plan.whole:
-        plan = Plan(n_rows, n_rows, plan.draws_at_once, whole=True)
-    set_rows, set_whole = _split_by_rows(traced, {**intervention, **condition})
-    fused = runs_fused(traced, *described(posterior, inputs))
-    program = _program(quantity, traced, names, tuple(sorted(intervention)), fused, plan.tile_rows, plan.draws_at_once)
-    draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
-    fixed = jax.device_put((*posterior[:3], draw_numbers, inputs.whole, set_whole))
-    results: dict[str, np.ndarray] = {}
-    for number, length, rows in plan.tiles({**inputs.rows, **{("set", name): a for name, a in set_rows.items()}}):
-        start = number * plan.tile_rows
-        cut = {name: plan.cut(draw, start, 1 + (spec[name].row_axis or 0)) for name, draw in local.items()}
-        own = {name: array for name, array in rows.items() if isinstance(name, str)}
-        here = {name[1]: array for name, array in rows.items() if not isinstance(name, str)}
-        parts = program(*fixed, own, here, cut, np.uint32(seed), np.uint32(number))
-        for name, part in zip(names, parts, strict=True):
-            row_axis = spec[name].row_axis
-            if quantity == "log density" and not spec[name].rows_are_batched:
-                row_axis = None
-            part = np.asarray(part)
-            if row_axis is None:
-                results.setdefault(name, np.array(part))
-                continue
-            piece = part.take(range(length), axis=1 + row_axis)
-            if name not in results:
-                shape = (*piece.shape[: 1 + row_axis], n_rows, *piece.shape[2 + row_axis :])
-                results[name] = np.empty(shape, piece.dtype)
-            where = (slice(None),) * (1 + row_axis) + (slice(start, start + length),)
-            results[name][where] = piece
-    return results
+    def to_store(
+        self,
+        path: Path,
+        group: str,
+        skeleton: Callable[[Path], None],
+        *,
+        compressors: Any = None,
+        progress: bool = False,
+    ) -> None:
+        """Compute into a Zarr store, or go on with one that the same call has left; see :class:`ZarrSink`."""
+        rows = {name: RowDigest(array) for name, array in sorted(self.job.inputs.rows.items())}
+        self._launch.read_from(rows)
+        sink = ZarrSink(path, group, self.fields, self.plan, self._fingerprint(), rows, skeleton, compressors)
+        try:
+            self.into(sink, progress=progress)
+            sink.finish()
+        except BaseException:
+            sink.abandon()
+            raise
 
+    def _fingerprint(self) -> str:
+        """Return a hash of all that draws follow from but the kernel and the rows."""
+        job, plan = self.job, self.plan
+        told = hashlib.blake2b(digest_size=16)
+        layout = (self.fields, plan.n_rows, plan.n_chains, plan.n_draws, plan.tile_rows, plan.batch_rows, job.seed)
+        told.update(repr((layout, sorted(job.intervention), sorted(job.condition))).encode())
+        posterior = job.posterior
+        groups = (posterior.numbers, posterior.params, posterior.draws, job.inputs.whole, job.local, job.settings)
+        for arrays in groups:
+            for name, array in sorted(arrays.items()):
+                told.update(repr((name, np.shape(array))).encode())
+                told.update(np.ascontiguousarray(array).data)
+        return told.hexdigest()
 
-def _split_by_rows(
-    traced: TracedKernel, values: Mapping[str, Any]
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Tell values by row, which are cut with the rows, from those that hold for all."""
-    arrays = {name: np.asarray(value) for name, value in values.items()}
-    by_row = {name for name, array in arrays.items() if array.ndim and traced.spec[name].row_axis == 0}
-    rows = {name: array for name, array in arrays.items() if name in by_row}
-    return rows, {name: array for name, array in arrays.items() if name not in by_row}
+    def into(self, sink: _Sink, *, progress: bool = False) -> None:
+        """Compute what the sink does not have yet."""
+        batches = self.plan.batches()
+        with tqdm(total=len(batches), initial=sink.done, disable=not progress, unit="batch") as bar:
 
+            def end(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
+                sink.close(batch, arrays)
+                bar.update()
 
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _program(
-    quantity: str,
-    traced: TracedKernel,
-    names: tuple[str, ...],
-    do: tuple[str, ...],
-    fused: bool,
-    tile_rows: int,
-    draws_at_once: int,
-) -> Callable:
-    """Compile sites of one tile of so many rows."""
-    outcome = traced.spec.output_parameter
+            run_steps(self.plan, batches[sink.done :], self._launch, self._finish, start=sink.open, end=end)
 
-    @jax.jit
-    def program(
-        numbers: dict,
-        params: dict,
-        draws: dict,
-        draw_numbers: Any,
-        whole: dict,
-        set_whole: dict,
-        rows: dict,
-        set_rows: dict,
-        local: dict,
-        seed: Any,
-        tile: Any,
-    ) -> tuple:
-        settings = {**set_whole, **set_rows}
-        interventions = {name: settings[name] for name in do}
-        conditions = {name: value for name, value in settings.items() if name not in do}
+    def _host_law(self, quantity: Quantity) -> HostLaw | None:
+        """Return the sampler of outcomes on the host, where nothing that is asked for is computed from them."""
+        job, output, names = self.job, self.job.spec.output, quantity.names
+        order = [site.name for site in job.spec.sites]
+        is_last = output in names and all(order.index(name) <= order.index(output) for name in names)
+        if quantity.kind != "values" or not is_last or output in job.settings:
+            return None
+        return host_law(job.spec[output].law)
 
-        def run(sites: dict, draw: Any) -> tuple:
-            key = key_of(seed, OUTCOMES, tile, draw)
-            run_key, _ = jax.random.split(fused_key(key) if fused else key)
-            given = {**params, **sites, **conditions}
-            trace = run_kernel(traced, numbers, given, {outcome: None, **rows}, whole, run_key, interventions)
-            if quantity == "value":
-                return tuple(trace[name]["value"] for name in names)
-            return tuple(trace[name]["fn"].log_prob(trace[name]["value"]) for name in names)
+    def _field(self, name: str, shape: Any, row_axis: int | None) -> Field:
+        site = self.job.spec[name]
+        dtype = np.dtype(site.dtype) if isinstance(shape, dict) else np.dtype(shape.dtype)
+        one = list(jax.tree.leaves(shape)[0].shape)
+        del one[self._draw_axis]
+        axis = None if row_axis is None else row_axis - (self._draw_axis == 0)
+        sizes = tuple(self.job.n_rows if i == axis else size for i, size in enumerate(one))
+        return Field(name, sizes, dtype, axis, site.dims[: len(sizes)])
 
-        return map_draws(run, {**draws, **local}, draw_numbers, draws_at_once)
+    def _finish(self, arrays: Mapping[str, np.ndarray], batch: Batch, step: Step, parts: tuple) -> None:
+        """Put a step's draws in their place."""
+        for field, part in zip(self.fields, parts, strict=True):
+            if field.name in arrays:
+                axis = None if field.row_axis is None else 1 + field.row_axis
+                to_place(arrays[field.name], self._bring(field, step, part), batch, step, axis)
 
-    return program
+    def _bring(self, field: Field, step: Step, part: Any) -> np.ndarray:
+        """Wait for a site's draws, leave out padding among them, and draw what the host draws."""
+        count = step.draws.stop - step.draws.start
+        of_step = (slice(count),) if self._draw_axis == 0 else (..., slice(count))
+        own = jax.tree.map(lambda array: np.asarray(array)[of_step], part)
+        return self._draw_outcomes(step, own, field) if isinstance(own, dict) else own
+
+    def reduced(self, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return what is left of the draws of one site when each step's, on their last axis, are reduced."""
+        (field,) = self.fields
+        axis = field.row_axis
+        assert axis is not None
+        one = reduce(
+            np.empty((*(0 if i == axis else n for i, n in enumerate(field.shape)), self.plan.n_draws), field.dtype)
+        )
+        sizes = (self.plan.n_rows if i == axis else n for i, n in enumerate(one.shape))
+        result = np.empty(tuple(sizes), one.dtype)
+
+        def finish(_: Any, batch: Batch, step: Step, parts: tuple) -> None:
+            drawn = self._bring(field, step, parts[0])
+            drawn = drawn if self._draw_axis == -1 else np.ascontiguousarray(np.moveaxis(drawn, 0, -1))
+            to_place(result, reduce(drawn), self._all, step, axis)
+
+        nothing = lambda *_: None  # noqa: E731
+        run_steps(self.plan, [self._all], self._launch, finish, start=nothing, end=nothing)
+        return result
+
+    @property
+    def _all(self) -> Batch:
+        return Batch(0, slice(0, self.plan.n_rows), slice(0, self.plan.n_draws))
+
+    def _draw_outcomes(self, step: Step, parameters: dict[str, np.ndarray], field: Field) -> np.ndarray:
+        """Draw outcomes tile by tile, each with a generator of its own."""
+        assert self._host is not None
+        size, axis = self.plan.tile_rows, 1 + (field.row_axis or 0)
+        before = (slice(None),) * axis
+        length = step.rows.stop - step.rows.start
+        drawn = []
+        for number, start in zip(step.tiles, range(0, length, size), strict=False):
+            rows = (*before, slice(start, min(start + size, length)))
+            seeds = np.random.SeedSequence((self.job.seed, OUTCOMES, int(number), step.draws.start))
+            generator = np.random.Generator(np.random.SFC64(seeds))
+            here = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
+            drawn.append(self._host.draw(generator, here, field.dtype))
+        return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=axis)

@@ -50,7 +50,7 @@ def test_predict_compiles_one_program(compilations):
     model = NumPyroImpactRegressor(zoo.linear, inference=SVI(num_steps=100, num_samples=77), random_state=0).fit(X, y)
     compilations.clear()
     model.predict(X)
-    assert compilations == ["jit(program)"]
+    assert compilations == ["jit(compute)"]
 
 
 def test_chains_compile_once(compilations):

@@ -33,7 +33,7 @@ def run(quantity, kernel, draws, X, *args, seed=0, **arrays):
     inputs = Inputs({"X": X, **arrays}, {})
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
     posterior = sampling.Posterior(numbers, {}, draws, len(next(iter(draws.values()))))
-    return getattr(sampling, quantity)(traced, posterior, inputs, seed, *args)
+    return getattr(sampling, quantity)(sampling.Pass(traced, posterior, inputs, seed), *args)
 
 
 def test_moments_follow_the_law_of_total_variance(draws, X):
@@ -84,7 +84,7 @@ def test_quantiles_are_those_of_numpy(drawn, levels):
 
 def test_the_fusing_generator_changes_no_outcome(draws, X, monkeypatch):
     fused = run("outcomes", zoo.conjugate, draws, X)
-    monkeypatch.setattr(sampling.predictive, "runs_fused", lambda *_: False)
+    monkeypatch.setattr(sampling.passes, "runs_fused", lambda *_: False)
     np.testing.assert_allclose(run("outcomes", zoo.conjugate, draws, X), fused, rtol=1e-5, atol=1e-6)
 
 
@@ -134,7 +134,7 @@ def test_draws_in_parts_equal_draws_at_once(draws, X, monkeypatch):
     assert (schedule.tile_rows, schedule.draws_at_once) == (8, 400)
     at_once = run("outcomes", zoo.conjugate, draws, X)
     # The same tiles with 150 draws side by side, a number that does not divide 400.
-    monkeypatch.setattr(sampling.predictive, "make_plan", lambda *_: dataclasses.replace(schedule, draws_at_once=150))
+    monkeypatch.setattr(sampling.sites, "make_plan", lambda *_, **__: dataclasses.replace(schedule, draws_at_once=150))
     parts = run("outcomes", zoo.conjugate, draws, X)
     np.testing.assert_allclose(parts, at_once, rtol=1e-5, atol=1e-6)
 
@@ -144,7 +144,7 @@ def test_missing_global_latents_are_the_same_in_every_tile():
     X = np.tile(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (1500, 1))
     inputs = Inputs({"X": X}, {})
     traced, numbers = trace_kernel(zoo.conjugate, inputs, "X", "y")
-    drawn = sampling.outcomes(traced, sampling.Posterior(numbers, {}, {}, 300), inputs, 0)
+    drawn = sampling.outcomes(sampling.Pass(traced, sampling.Posterior(numbers, {}, {}, 300), inputs, 0))
     assert drawn.shape == (3000, 300)
     first, last = drawn[:1000:2].mean(axis=0), drawn[2000::2].mean(axis=0)
     np.testing.assert_allclose(first, last, atol=6 * 0.5 * np.sqrt(2 / 500))

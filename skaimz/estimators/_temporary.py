@@ -1,0 +1,47 @@
+"""Folders for draws that were not given a place: one for each estimator, removed on demand or at exit."""
+
+import atexit
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+__all__ = ["folder_of", "new_folder", "remove", "remove_all"]
+
+# Beside the estimators rather than in them: predicting must leave an estimator as it was.
+_FOLDERS: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
+# A tree that reads from a folder may outlive the estimator, so folders are removed at exit and not with their owner.
+_ALL: set[Path] = set()
+
+
+def folder_of(owner: Any) -> Path | None:
+    """Return the folder of an estimator, None where it has none."""
+    return _FOLDERS.get(owner)
+
+
+def new_folder(owner: Any) -> Path:
+    """Return a fresh place for a store, inside the owner's folder."""
+    folder = _FOLDERS.get(owner)
+    if folder is None or not folder.exists():
+        folder = Path(tempfile.mkdtemp(prefix="skaimz-"))
+        _FOLDERS[owner] = folder
+        _ALL.add(folder)
+    return Path(tempfile.mkdtemp(dir=folder)) / "draws"
+
+
+def remove(owner: Any) -> None:
+    """Remove the folder of an estimator."""
+    folder = _FOLDERS.pop(owner, None)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        _ALL.discard(folder)
+
+
+@atexit.register
+def remove_all() -> None:
+    """Remove the folders of all estimators of this process."""
+    for folder in list(_ALL):
+        shutil.rmtree(folder, ignore_errors=True)
+    _ALL.clear()
+    _FOLDERS.clear()

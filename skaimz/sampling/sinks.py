@@ -1,0 +1,73 @@
+"""Where draws go, in memory."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from skaimz.sampling.plan import Batch, Plan
+
+__all__ = ["Field", "MemorySink", "in_batch"]
+
+
+class Field(NamedTuple):
+    """An array of draws.
+
+    Attributes
+    ----------
+    name : str
+    shape : tuple of int
+        For one draw and all rows.
+    dtype : numpy.dtype
+    row_axis : int or None
+        In ``shape``.
+    dims : tuple of str
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    row_axis: int | None
+    dims: tuple[str, ...]
+
+    def of_batch(self, batch: Batch) -> tuple[int, ...]:
+        """Return the shape of a batch's part, draws first."""
+        shape = list(self.shape)
+        if self.row_axis is not None:
+            shape[self.row_axis] = batch.rows.stop - batch.rows.start
+        return (batch.draws.stop - batch.draws.start, *shape)
+
+    def place(self, batch: Batch) -> tuple[slice, ...]:
+        """Return where a batch's part lies, draws first."""
+        rows = [slice(None)] * len(self.shape)
+        if self.row_axis is not None:
+            rows[self.row_axis] = batch.rows
+        return (batch.draws, *rows)
+
+
+def in_batch(fields: Sequence[Field], plan: Plan, batch: Batch) -> list[Field]:
+    """Return the fields that a batch has a part of: those without rows come once."""
+    return [field for field in fields if plan.whole or batch.number == 0 or field.row_axis is not None]
+
+
+class MemorySink:
+    """Draws as NumPy arrays of shape ``(n_chains, n_draws, ...)``."""
+
+    done = 0
+
+    def __init__(self, fields: Sequence[Field], plan: Plan):
+        self.fields, self.plan = fields, plan
+        self._flat = {field.name: np.empty((plan.n_draws, *field.shape), field.dtype) for field in fields}
+
+    def open(self, batch: Batch) -> dict[str, np.ndarray]:
+        """Return the arrays that a batch goes to."""
+        fields = in_batch(self.fields, self.plan, batch)
+        return {field.name: self._flat[field.name][field.place(batch)] for field in fields}
+
+    def close(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None:
+        """Take a full batch: its arrays are in place."""
+
+    def finish(self) -> dict[str, np.ndarray]:
+        """Return the arrays, chains apart."""
+        chains = self.plan.n_chains
+        return {name: array.reshape(chains, -1, *array.shape[1:]) for name, array in self._flat.items()}
