@@ -141,6 +141,10 @@ def write_skeleton(
         raise ValueError(
             "The rows of X have an index of several levels, which Zarr cannot hold: reset it, or use `store='memory'`."
         )
+    for dataset in others.values():
+        for variable in dataset.data_vars.values():
+            # Draws hardly shrink, and take long to compress.
+            variable.encoding["compressors"] = None
     with warnings.catch_warnings():
         # Zarr 3 writes strings in a form that it does not call final yet; it reads them back.
         warnings.simplefilter("ignore")

@@ -9,7 +9,7 @@ rows. The proof computes nothing, looks at no data, and errs only towards the sl
 
 import enum
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -39,6 +39,8 @@ SCANS_AN_AXIS = frozenset(
     cumsum cumprod cummax cummin cumlogsumexp
     """.split()
 )
+# Rows and columns from which on a product of matrices is faster draw by draw than for many draws at once.
+LARGE_MATRIX = 32
 # Static parameters that hold the length of a row axis.
 LENGTHS = frozenset({"shape", "new_sizes", "slice_sizes", "limit_indices", "sizes"})
 CALLS = frozenset(
@@ -93,11 +95,22 @@ class RowProof:
     @property
     def width(self) -> int:
         """Largest number of elements that any intermediate value holds for one row."""
-        widest = 1
-        for variable in _variables(self.traces[0].jaxpr):
-            size = math.prod(getattr(variable.aval, "shape", ()))
-            widest = max(widest, size // self.n_rows[0])
-        return widest
+        made = (variable for eqn in _equations(self.traces[0].jaxpr) for variable in eqn.outvars)
+        sizes = (math.prod(getattr(variable.aval, "shape", ())) for variable in made)
+        return max(1, max(sizes, default=0) // self.n_rows[0])
+
+    @property
+    def multiplies_matrices(self) -> bool:
+        """Whether rows are multiplied by matrices that are large in both directions, as in a neural network."""
+        for eqn in _equations(self.traces[0].jaxpr):
+            if eqn.primitive.name == "dot_general":
+                contracted, _ = eqn.params["dimension_numbers"]
+                shapes = [variable.aval.shape for variable in eqn.invars]
+                summed = math.prod(shapes[0][axis] for axis in contracted[0])
+                per_row = math.prod(eqn.outvars[0].aval.shape) // self.n_rows[0]
+                if min(summed, per_row) >= LARGE_MATRIX:
+                    return True
+        return False
 
     def _axis(self, first: Any, second: Any) -> int | None:
         """Return the row axis of a value, None where it has none."""
@@ -298,10 +311,9 @@ def _closed_jaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
     return found
 
 
-def _variables(jaxpr: Jaxpr) -> list[Var]:
-    found = []
+def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
+    """Yield the operations of a program and of those inside it."""
     for eqn in jaxpr.eqns:
-        found.extend(eqn.outvars)
+        yield eqn
         for inner in _closed_jaxprs(eqn.params):
-            found.extend(_variables(inner.jaxpr))
-    return found
+            yield from _equations(inner.jaxpr)

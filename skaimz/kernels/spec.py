@@ -119,6 +119,8 @@ class KernelSpec:
         Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
     width : int
         Largest number of elements that any intermediate value of the kernel holds for one row.
+    multiplies_matrices : bool
+        Whether its work is products with large matrices.
     """
 
     sites: tuple[Site, ...]
@@ -128,6 +130,7 @@ class KernelSpec:
     fit_mixing: str | None
     subsamples: bool
     width: int
+    multiplies_matrices: bool
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
@@ -363,7 +366,10 @@ def _describe(
     )
     subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
     fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
-    return KernelSpec(sites, param_input, output, param_output, fit_mixing, subsamples, predicting.proof.width)
+    proof = predicting.proof
+    return KernelSpec(
+        sites, param_input, output, param_output, fit_mixing, subsamples, proof.width, proof.multiplies_matrices
+    )
 
 
 class _SiteProofs(NamedTuple):

@@ -14,6 +14,8 @@ __all__ = ["Batch", "Plan", "Step", "cut", "make_plan"]
 TILE_ELEMENTS = 2**24
 MOST_TILE_ROWS = 1024
 LEAST_TILE_ROWS = 8
+# Products of large matrices are fastest draw by draw, with enough rows to fill the machine; few rows get few.
+MATRIX_TILE_ROWS = (256, 2048)
 
 
 class Step(NamedTuple):
@@ -112,8 +114,8 @@ def make_plan(
 ) -> Plan:
     """Choose tile and draw counts so that a step's work fits the budget.
 
-    The tile depends on the kernel and the number of draws, never on the number of rows, so that a row's arithmetic is
-    the same in whatever company it comes.
+    The tile depends on the kernel and the number of draws, not on the number of rows (but for networks, which have two
+    sizes), so that a row's arithmetic is the same in whatever company it comes.
 
     Parameters
     ----------
@@ -127,8 +129,12 @@ def make_plan(
         Whether one tile must hold all rows for a reason that ``spec`` does not tell.
     """
     if whole or spec.rows_mix is not None:
-        at_once = max(1, min(n_draws // n_chains, TILE_ELEMENTS // (spec.width * n_rows)))
-        return Plan(n_rows, n_chains, n_draws, n_rows, at_once, at_once, whole=True)
+        step_draws = max(1, min(n_draws // n_chains, TILE_ELEMENTS // (spec.width * n_rows)))
+        at_once = 1 if spec.multiplies_matrices else step_draws
+        return Plan(n_rows, n_chains, n_draws, n_rows, step_draws, at_once, whole=True)
+    if spec.multiplies_matrices:
+        tile_rows = MATRIX_TILE_ROWS[n_rows > MATRIX_TILE_ROWS[0]]
+        return Plan(n_rows, n_chains, n_draws, tile_rows, n_draws, 1, whole=False, shards=shards)
     fitting = max(LEAST_TILE_ROWS, TILE_ELEMENTS // (spec.width * n_draws))
     tile_rows = min(MOST_TILE_ROWS, 2 ** (fitting.bit_length() - 1))
     at_once = max(1, min(n_draws, TILE_ELEMENTS // (spec.width * tile_rows)))
