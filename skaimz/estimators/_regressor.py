@@ -123,7 +123,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
-            mean, variance = sampling.moments(job)
+            mean, *variance = sampling.moments(job) if return_std else (sampling.mean(job),)
         if not np.isfinite(mean).all():
             warnings.warn(
                 f"{np.count_nonzero(~np.isfinite(mean))} predictions are not finite: the output has no finite mean "
@@ -131,7 +131,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
                 OutputWarning,
                 stacklevel=2,
             )
-        return (mean, np.sqrt(variance)) if return_std else mean
+        return (mean, *map(np.sqrt, variance)) if return_std else mean
 
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Any) -> np.ndarray:
         """Return quantiles of the posterior predictive, from one outcome for each posterior draw.

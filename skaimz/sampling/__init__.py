@@ -2,7 +2,7 @@
 
 from skaimz.sampling.forward import CLASS_LAWS
 from skaimz.sampling.passes import Pass, Posterior, Quantity
-from skaimz.sampling.predictive import moments, outcome_quantiles, outcomes, probabilities
+from skaimz.sampling.predictive import mean, moments, outcome_quantiles, outcomes, probabilities
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import RowDigest, ZarrSink, store_state
@@ -17,6 +17,7 @@ __all__ = [
     "Quantity",
     "RowDigest",
     "ZarrSink",
+    "mean",
     "moments",
     "outcome_quantiles",
     "outcomes",

@@ -10,7 +10,7 @@ from numpyro.primitives import Messenger
 
 from skaimz.kernels import Site, TracedKernel
 
-__all__ = ["CLASS_LAWS", "base_law", "class_probabilities", "conditional_moments", "run_kernel"]
+__all__ = ["CLASS_LAWS", "base_law", "class_probabilities", "conditional_mean", "conditional_moments", "run_kernel"]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_LAWS = (*CATEGORICAL, dist.BernoulliProbs, dist.BernoulliLogits)
@@ -54,22 +54,28 @@ class _Undrawn(Messenger):
             msg["value"] = jnp.zeros(law.batch_shape + law.event_shape, self.site.dtype)
 
 
+def conditional_mean(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> Any:
+    """Return the mean of a law; an outcome where no closed form is known, and then ``on_sampling`` is called."""
+    mean = _mean(law)
+    if mean is None:
+        on_sampling()
+        mean = law.sample(key)
+    return mean.astype(jnp.result_type(float))
+
+
 def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> tuple:
     """Return mean and variance of a law; an unbiased estimate from one outcome where no closed form is known.
 
     ``on_sampling`` is called, while tracing, if random numbers are used.
     """
-    mean, variance = _mean(law), _variance(law)
-    if mean is None or variance is None:
+    mean, variance = conditional_mean(law, key, on_sampling), _variance(law)
+    if _mean(law) is None:
+        # The outcome carries all its variance into the spread of means over draws.
+        variance = jnp.zeros_like(mean)
+    elif variance is None:
         on_sampling()
-        outcome = law.sample(key)
-        if mean is None:
-            # The outcome carries all its variance into the spread of means over draws.
-            mean, variance = outcome, jnp.zeros_like(outcome)
-        elif variance is None:
-            variance = (outcome - mean) ** 2
-    dtype = jnp.result_type(float)
-    return mean.astype(dtype), variance.astype(dtype)
+        variance = (law.sample(key) - mean) ** 2
+    return mean, variance.astype(mean.dtype)
 
 
 def class_probabilities(law: dist.Distribution) -> Any:

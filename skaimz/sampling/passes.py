@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, abstract_arrays, key_of, materialise
-from skaimz.sampling.forward import class_probabilities, conditional_moments, run_kernel
+from skaimz.sampling.forward import class_probabilities, conditional_mean, conditional_moments, run_kernel
 from skaimz.sampling.generator import fused_key
 from skaimz.sampling.laws import parameters_of
 from skaimz.sampling.plan import Plan, Step, cut
@@ -110,9 +110,9 @@ class Quantity:
 
     Attributes
     ----------
-    kind : {"moments", "probabilities", "values", "log density"}
-        Moments and probabilities are averages over draws, with the rows first; of values and log densities all draws
-        are kept.
+    kind : {"mean", "moments", "probabilities", "values", "log density"}
+        Mean, moments and probabilities are averages over draws, with the rows first; of values and log densities all
+        draws are kept.
     names : tuple of str
         Sites that values are of.
     draws_last : bool
@@ -126,7 +126,7 @@ class Quantity:
     @property
     def is_expectation(self) -> bool:
         """Whether draws are averaged."""
-        return self.kind in ("moments", "probabilities")
+        return self.kind in ("mean", "moments", "probabilities")
 
     def row_axes(self, spec: KernelSpec) -> list[int | None]:
         """Return the row axis of every result, None where it has none."""
@@ -255,6 +255,8 @@ def _program(design: _Design) -> Callable:
     def of_draw(trace: dict, key: Any) -> tuple:
         law = trace[output]["fn"]
         match quantity.kind:
+            case "mean":
+                parts = (conditional_mean(law, key),)
             case "moments":
                 parts = conditional_moments(law, key)
             case "probabilities":
@@ -315,7 +317,7 @@ def _averages(quantity: Quantity, parts: tuple, count: Any) -> tuple:
     """Average over the first ``count`` draws, those beyond being copies."""
     counted = (jnp.arange(len(parts[0])) < count).reshape(-1, *(1,) * (parts[0].ndim - 1))
     means = [part.mean(axis=0, where=counted) for part in parts]
-    if quantity.kind == "probabilities":
+    if quantity.kind != "moments":
         return tuple(means)
     spread = parts[0].var(axis=0, where=counted)
     return means[0], means[1] + spread
@@ -419,17 +421,19 @@ def _is_random(quantity: Quantity, job: Pass) -> bool:
     given = job.posterior.draws.keys() | job.local.keys() | job.intervention.keys() | job.condition.keys()
     if any(site.name not in given for site in job.spec.latents):
         return True
-    return quantity.kind == "moments" and _moments_are_sampled(job.traced, *job.described())
+    return quantity.kind != "probabilities" and _is_sampled(quantity.kind, job.traced, *job.described())
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _moments_are_sampled(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+def _is_sampled(kind: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether an average needs outcomes, because the law has no closed form of it."""
     sampled = []
+    average = conditional_mean if kind == "mean" else conditional_moments
 
-    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> tuple:
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
         key = jax.random.key(0)
         law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
-        return conditional_moments(law, key, on_sampling=lambda: sampled.append(True))
+        return average(law, key, on_sampling=lambda: sampled.append(True))
 
     jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
     return bool(sampled)

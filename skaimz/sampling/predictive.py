@@ -11,7 +11,13 @@ from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place
 
-__all__ = ["moments", "outcome_quantiles", "outcomes", "probabilities"]
+__all__ = ["mean", "moments", "outcome_quantiles", "outcomes", "probabilities"]
+
+
+def mean(job: Pass) -> np.ndarray:
+    """Return the mean of the posterior predictive, of shape ``(n_rows, ...)``: an average of conditional means."""
+    (result,) = _expectation(job, Quantity("mean"))
+    return result
 
 
 def moments(job: Pass) -> tuple[np.ndarray, np.ndarray]:
@@ -19,8 +25,8 @@ def moments(job: Pass) -> tuple[np.ndarray, np.ndarray]:
 
     The mean is the average over draws of the conditional mean; the variance follows from the law of total variance.
     """
-    mean, variance = _expectation(job, Quantity("moments"))
-    return mean, variance
+    first, second = _expectation(job, Quantity("moments"))
+    return first, second
 
 
 def probabilities(job: Pass) -> np.ndarray:
