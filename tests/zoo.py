@@ -115,3 +115,116 @@ def centred_deterministic(X, y=None):
     numpyro.deterministic("centred", (X - X.mean(axis=0, keepdims=True))[:, 0])
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(X @ coef, 0.5), obs=y)
+
+
+def grouped(X, y=None):
+    """Effects of rows whose prior has parameters of its own."""
+    level = numpyro.sample("level", dist.Normal(0.0, 5.0))
+    spread = numpyro.sample("spread", dist.HalfNormal(5.0))
+    with numpyro.plate("rows", X.shape[0]):
+        effect = numpyro.sample("effect", dist.Normal(level, spread))
+        mu = numpyro.deterministic("mu", X[:, 0] + effect)
+        numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)
+
+
+def sensor_counts(X, y=None):
+    """Three sensors count on every row: rows are the second axis, of the output and of a latent site."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0], dim=-1):
+        shift = numpyro.sample("shift", dist.Normal(0.0, 0.5))
+        with numpyro.plate("sensors", 3, dim=-2):
+            jitter = numpyro.sample("jitter", dist.Normal(0.0, 0.3))
+            rate = numpyro.deterministic("rate", jnp.exp((1.0 + slope * X[:, 0] + shift)[None, :] + jitter))
+            numpyro.sample("y", dist.Poisson(rate), obs=None if y is None else y.T)
+
+
+def sensors(X, y=None):
+    """Three sensors with a slope each: rows are the second axis of a continuous output."""
+    with numpyro.plate("sensors", 3, dim=-2):
+        slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        with numpyro.plate("rows", X.shape[0], dim=-1):
+            numpyro.sample("y", dist.Normal(slope * X[None, :, 0], 0.5), obs=None if y is None else y.T)
+
+
+def correlated(X, y=None):
+    """Two outputs a row that go together."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    mean = slope * X[:, :2]
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.MultivariateNormal(mean, jnp.array([[1.0, 0.6], [0.6, 0.5]])), obs=y)
+
+
+def running(X, y=None):
+    """The mean of a row is the sum over all rows before it."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    mu = numpyro.deterministic("mu", jnp.cumsum(slope * X[:, 0]))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)
+
+
+def running_counts(X, y=None):
+    """Counts whose rate depends on all rows before."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    rate = numpyro.deterministic("rate", jnp.exp(1.0 + jnp.tanh(jnp.cumsum(slope * X[:, 0]))))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(rate), obs=y)
+
+
+def random_walk(X, y=None):
+    """Rows depend on one another through latent steps."""
+    scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        step = numpyro.sample("step", dist.Normal(0.0, scale))
+    place = numpyro.deterministic("place", jnp.cumsum(step))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(place, 0.5), obs=y)
+
+
+def many_shapes(X, y=None):
+    """Deterministic sites of every rank and type, with rows and without."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    numpyro.deterministic("squared", coef**2)
+    numpyro.deterministic("total", coef.sum())
+    mu = numpyro.deterministic("mu", X @ coef)
+    numpyro.deterministic("parts", X * coef[None, :])
+    numpyro.deterministic("turned", (X * coef[None, :]).T)
+    numpyro.deterministic("above", mu > 0)
+    numpyro.deterministic("floored", jnp.floor(mu).astype(jnp.int16))
+    numpyro.deterministic("rounded", mu.astype(jnp.bfloat16))
+    numpyro.deterministic("positive", (coef > 0).sum())
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)
+
+
+def without_latents(X, y=None):
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0], 0.5), obs=y)
+
+
+def hidden_class(X, y=None):
+    """A discrete latent site on the rows."""
+    share = numpyro.sample("share", dist.Beta(2.0, 2.0))
+    with numpyro.plate("rows", X.shape[0]):
+        which = numpyro.sample("which", dist.Bernoulli(share))
+        numpyro.sample("y", dist.Normal(X[:, 0] + 3.0 * which, 0.5), obs=y)
+
+
+def mixture(X, y=None):
+    share = numpyro.sample("share", dist.Beta(2.0, 2.0))
+    means = X[:, :1] + jnp.array([[0.0, 3.0]])
+    with numpyro.plate("rows", X.shape[0]):
+        which = dist.Categorical(jnp.stack([1 - share, share]))
+        numpyro.sample("y", dist.MixtureSameFamily(which, dist.Normal(means, 0.5)), obs=y)
+
+
+def zero_inflated(X, y=None):
+    share = numpyro.sample("share", dist.Beta(2.0, 2.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.ZeroInflatedPoisson(share, rate=jnp.exp(X[:, 0])), obs=y)
+
+
+def improper(X, y=None):
+    """A flat prior, which cannot be drawn from."""
+    level = numpyro.sample("level", dist.ImproperUniform(dist.constraints.real, (), ()))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + X[:, 0], 0.5), obs=y)

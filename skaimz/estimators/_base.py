@@ -233,7 +233,7 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
                 stacklevel=4,
             )
         draws, params = self._fitted_state(spec)
-        n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self._n_draws())
+        n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self.fit_result_.num_samples)
         flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), X.dtype) for name, draw in draws.items()}
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
         params = {name: _as_float(value, X.dtype) for name, value in params.items()}
@@ -257,9 +257,6 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         if draws is None:
             draws = draws_from(self.posterior)
         return match_draws(draws, spec), {}
-
-    def _n_draws(self) -> int:
-        return self.inference_.num_samples
 
     def _seed_of_call(self, random_state: Any) -> int:
         """Return the seed of one call: its own, or the estimator's."""

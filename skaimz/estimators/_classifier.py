@@ -18,7 +18,7 @@ from skaimz.kernels.default import LinearClassification
 
 __all__ = ["NumPyroImpactClassifier"]
 
-CLASS_LAWS = ("BernoulliProbs", "BernoulliLogits", "CategoricalProbs", "CategoricalLogits", "OrderedLogistic")
+CLASS_LAWS = {law.__name__ for law in sampling.CLASS_LAWS}
 
 
 class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
@@ -107,7 +107,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
                 f"A classifier's output must have a Bernoulli, categorical or ordered law, but site {site.name!r} has "
                 f"{site.law}. Use NumPyroImpactRegressor for numbers."
             )
-        if site.law.startswith("Bernoulli") and len(self.classes_) > 2:
+        if site.n_classes is None and len(self.classes_) > 2:
             raise ValueError(f"A Bernoulli output has 2 classes, but y has {len(self.classes_)}.")
         if site.n_classes not in (None, len(self.classes_)):
             raise ValueError(

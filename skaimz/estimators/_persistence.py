@@ -67,6 +67,7 @@ class PersistenceMixin:
             "default_kernel": int(is_default),
             "seed": self.seed_,
             "n_rows": result.n_rows,
+            "num_samples": result.num_samples,
             "n_features_in": self.n_features_in_,
             "arguments": json.dumps(self.arguments_),
             "parameters": json.dumps({name: getattr(self, name) for name in SAVED_PARAMETERS}),
@@ -116,13 +117,15 @@ class PersistenceMixin:
         with self._precision(inputs.rows[self.param_input].dtype):
             traced, _ = trace_kernel(self.kernel_, inputs, self.param_input, self.param_output)
         self.kernel_spec_ = traced.spec
-        self.posterior_ = draws_from(tree)
+        self.posterior_ = draws_from(tree) if traced.spec.latents else {}
         if self.posterior_.keys() != {site.name for site in traced.spec.latents}:
             raise ValueError(
                 f"The tree has draws of {sorted(self.posterior_)}, but the kernel's latent sites are "
                 f"{sorted(site.name for site in traced.spec.latents)}: pass the kernel that the draws belong to."
             )
-        self.fit_result_ = FitResult("injected", self.posterior_, params, n_rows=n_rows)
+        self.fit_result_ = FitResult(
+            "injected", self.posterior_, params, n_rows=n_rows, num_samples=int(attrs["num_samples"])
+        )
         return self
 
     def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:

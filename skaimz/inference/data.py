@@ -9,7 +9,7 @@ from numpyro.primitives import Messenger
 
 from skaimz.kernels import KernelSpec, TracedKernel
 
-__all__ = ["Data", "bucket", "pad_rows", "weighted_model"]
+__all__ = ["Data", "bucket", "pad_rows", "refuse_discrete", "weighted_guide", "weighted_model"]
 
 
 class Data(NamedTuple):
@@ -46,6 +46,16 @@ def pad_rows(array: np.ndarray, n_rows: int) -> np.ndarray:
     """Lengthen an array with copies of its first row, which is a valid one."""
     missing = n_rows - len(array)
     return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array
+
+
+def refuse_discrete(spec: KernelSpec, method: str) -> None:
+    """Refuse latent sites that have no gradient."""
+    discrete = [site.name for site in spec.latents if not np.issubdtype(site.dtype, np.floating)]
+    if discrete:
+        raise ValueError(
+            f"{method} needs continuous latent sites, but {discrete} are discrete: sum them out in the kernel, for "
+            "example with `numpyro.distributions.MixtureSameFamily`, or give draws made elsewhere as `posterior`."
+        )
 
 
 class _Weighted(Messenger):

@@ -11,7 +11,7 @@ import numpy as np
 
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
-from skaimz.inference.data import Data, weighted_model
+from skaimz.inference.data import Data, refuse_discrete, weighted_model
 from skaimz.inference.diagnostics import check_chains
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import MCMC
@@ -129,6 +129,7 @@ def fit_mcmc(
     """
     if not traced.spec.latents:
         raise ValueError("MCMC needs a kernel with at least one latent site, and this one has none.")
+    refuse_discrete(traced.spec, "MCMC")
     programs = _programs_of(traced, settings, data)
     states = programs.init(np.arange(settings.num_chains, dtype=np.uint32), data, np.uint32(seed))
 

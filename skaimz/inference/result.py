@@ -17,7 +17,8 @@ class FitResult:
 
     Attributes
     ----------
-    method : {"svi", "mcmc"}
+    method : {"svi", "mcmc", "injected"}
+        Injected draws were made elsewhere.
     draws : dict of str to array of shape (n_chains, n_draws, ...)
         Posterior draws of the latent sites.
     params : dict of str to array
@@ -35,6 +36,8 @@ class FitResult:
         What of the training data the state needs to go on.
     n_rows : int
         Number of training rows.
+    num_samples : int
+        Draws a chain, which a kernel without latent sites has too.
     """
 
     method: str
@@ -46,6 +49,7 @@ class FitResult:
     state: tuple[np.ndarray, ...] = ()
     data: dict[str, Any] = field(default_factory=dict)
     n_rows: int = 0
+    num_samples: int = 1000
 
 
 def pack_state(state: Any) -> tuple[np.ndarray, ...]:

@@ -16,7 +16,7 @@ from numpyro.infer import autoguide
 
 from skaimz.exceptions import LocalGuideWarning
 from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
-from skaimz.inference.data import Data, weighted_guide, weighted_model
+from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model
 from skaimz.inference.diagnostics import check_losses
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
@@ -167,6 +167,7 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
         state=pack_state(state),
         data=data._asdict() if _needs_data(settings.guide) else _first_row(data),
         n_rows=n_rows,
+        num_samples=settings.num_samples,
     )
 
 
@@ -238,6 +239,8 @@ def _takes_rate(optim: Any) -> bool:
 def _make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
     if not traced.spec.latents:
         return _nothing_latent
+    if _is_autoguide(setting):
+        refuse_discrete(traced.spec, "An automatic guide")
     if isinstance(setting, type):
         return setting(model)
     if isinstance(setting, autoguide.AutoGuide):

@@ -86,10 +86,6 @@ class Site:
     n_classes: int | None = None
     mixing: str | None = None
 
-    def shape_at(self, n_rows: int) -> tuple[int, ...]:
-        """Return the shape of the value for ``n_rows`` rows."""
-        return tuple(n_rows if size is None else size for size in self.shape)
-
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of the value without its row axis."""

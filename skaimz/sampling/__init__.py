@@ -6,6 +6,7 @@ from skaimz.sampling.predictive import mean, moments, outcome_quantiles, outcome
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import RowDigest, ZarrSink, store_state
+from skaimz.sampling.totals import totals
 
 __all__ = [
     "CLASS_LAWS",
@@ -23,4 +24,5 @@ __all__ = [
     "outcomes",
     "probabilities",
     "store_state",
+    "totals",
 ]

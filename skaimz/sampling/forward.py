@@ -13,7 +13,7 @@ from skaimz.kernels import Site, TracedKernel
 __all__ = ["CLASS_LAWS", "base_law", "class_probabilities", "conditional_mean", "conditional_moments", "run_kernel"]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
-CLASS_LAWS = (*CATEGORICAL, dist.BernoulliProbs, dist.BernoulliLogits)
+CLASS_LAWS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
 # NumPyro gives NaN or infinity for the moments of these.
 WITHOUT_MOMENTS = (dist.Cauchy,)
 

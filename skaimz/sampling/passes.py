@@ -110,9 +110,9 @@ class Quantity:
 
     Attributes
     ----------
-    kind : {"mean", "moments", "probabilities", "values", "log density"}
-        Mean, moments and probabilities are averages over draws, with the rows first; of values and log densities all
-        draws are kept.
+    kind : {"mean", "moments", "probabilities", "values", "means", "log density"}
+        Mean, moments and probabilities are averages over draws, with the rows first; of values, conditional means and
+        log densities all draws are kept.
     names : tuple of str
         Sites that values are of.
     draws_last : bool
@@ -135,7 +135,7 @@ class Quantity:
         axes: list[int | None] = []
         for name in self.names:
             site = spec[name]
-            by_row = site.row_axis is not None and (self.kind == "values" or site.rows_are_batched)
+            by_row = site.row_axis is not None and (self.kind != "log density" or site.rows_are_batched)
             axes.append(site.row_axis + (not self.draws_last) if by_row and site.row_axis is not None else None)
         return axes
 
@@ -266,6 +266,8 @@ def _program(design: _Design) -> Callable:
                     parameters_of(law) if design.on_host and name == output else _storable(trace[name]["value"])
                     for name in quantity.names
                 )
+            case "means":
+                return tuple(conditional_mean(trace[name]["fn"], key) for name in quantity.names)
             case _:
                 return tuple(trace[name]["fn"].log_prob(trace[name]["value"]) for name in quantity.names)
         return tuple(jnp.moveaxis(part, out_row, 0) for part in parts)

@@ -47,6 +47,8 @@ class Drawing:
     ----------
     fields : list of Field
     plan : Plan
+    launch : callable
+        Starts the computation of a step.
     """
 
     def __init__(
@@ -76,9 +78,9 @@ class Drawing:
         if on_host:
             # Generators of the host are read in one order, whatever is wanted of the draws.
             quantity = Quantity(quantity.kind, quantity.names)
-        self._launch = Launcher(job, quantity, plan, shard_draws=self.shard_draws, on_host=on_host)
+        self.launch = Launcher(job, quantity, plan, shard_draws=self.shard_draws, on_host=on_host)
         self._draw_axis = -1 if quantity.draws_last else 0
-        described = zip(quantity.names, self._launch.shapes(), quantity.row_axes(spec), strict=True)
+        described = zip(quantity.names, self.launch.shapes(), quantity.row_axes(spec), strict=True)
         self.fields = [self._field(*parts) for parts in described]
         row_bytes = sum(
             posterior.n_draws * int(np.prod(field.shape)) * field.dtype.itemsize // job.n_rows for field in self.fields
@@ -111,7 +113,7 @@ class Drawing:
     ) -> None:
         """Compute into a Zarr store, or go on with one that the same call has left; see :class:`ZarrSink`."""
         rows = {name: RowDigest(array) for name, array in sorted(self.job.inputs.rows.items())}
-        self._launch.read_from(rows)
+        self.launch.read_from(rows)
         sink = ZarrSink(path, group, self.fields, self.plan, self._fingerprint(), rows, skeleton, compressors)
         try:
             self.into(sink, progress=progress)
@@ -143,7 +145,7 @@ class Drawing:
                 sink.close(batch, arrays)
                 bar.update()
 
-            run_steps(self.plan, batches[sink.done :], self._launch, self._finish, start=sink.open, end=end)
+            run_steps(self.plan, batches[sink.done :], self.launch, self._finish, start=sink.open, end=end)
 
     def _host_law(self, quantity: Quantity) -> HostLaw | None:
         """Return the sampler of outcomes on the host, where nothing that is asked for is computed from them."""
@@ -168,9 +170,9 @@ class Drawing:
         for field, part in zip(self.fields, parts, strict=True):
             if field.name in arrays:
                 axis = None if field.row_axis is None else 1 + field.row_axis
-                to_place(arrays[field.name], self._bring(field, step, part), batch, step, axis)
+                to_place(arrays[field.name], self.bring(field, step, part), batch, step, axis)
 
-    def _bring(self, field: Field, step: Step, part: Any) -> np.ndarray:
+    def bring(self, field: Field, step: Step, part: Any) -> np.ndarray:
         """Wait for a site's draws, leave out padding among them, and draw what the host draws."""
         count = step.draws.stop - step.draws.start
         of_step = (slice(count),) if self._draw_axis == 0 else (..., slice(count))
@@ -189,12 +191,11 @@ class Drawing:
         result = np.empty(tuple(sizes), one.dtype)
 
         def finish(_: Any, batch: Batch, step: Step, parts: tuple) -> None:
-            drawn = self._bring(field, step, parts[0])
+            drawn = self.bring(field, step, parts[0])
             drawn = drawn if self._draw_axis == -1 else np.ascontiguousarray(np.moveaxis(drawn, 0, -1))
             to_place(result, reduce(drawn), self._all, step, axis)
 
-        nothing = lambda *_: None  # noqa: E731
-        run_steps(self.plan, [self._all], self._launch, finish, start=nothing, end=nothing)
+        run_steps(self.plan, [self._all], self.launch, finish)
         return result
 
     @property

@@ -21,10 +21,11 @@ def run_steps(
     plan: Plan,
     batches: Iterable[Batch],
     launch: Callable[[Step], Any],
-    finish: Callable[[Any, Batch, Step, Any], None],
+    finish: Callable[[Any, Batch, Step, Any], Any],
     *,
-    start: Callable[[Batch], Any],
-    end: Callable[[Batch, Any], None],
+    start: Callable[[Batch], Any] = lambda _: None,
+    end: Callable[[Batch, Any], None] = lambda *_: None,
+    take: Callable[[Any], None] = lambda _: None,
 ) -> None:
     """Compute batches.
 
@@ -39,6 +40,8 @@ def run_steps(
         batch, the step and what ``launch`` gave.
     start, end : callable
         Open and close a batch, in order.
+    take : callable
+        Takes what ``finish`` returned, in order.
     """
     under_way: deque[tuple[Batch, Any, Future | None]] = deque()
 
@@ -48,7 +51,7 @@ def run_steps(
             if future is None:
                 end(batch, place)
             else:
-                future.result()
+                take(future.result())
 
     with ThreadPoolExecutor(WORKERS, thread_name_prefix="skaimz") as pool:
         try:

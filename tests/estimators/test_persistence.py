@@ -168,3 +168,11 @@ def test_data_of_a_classifier_with_strings():
         NumPyroImpactRegressor.from_datatree(None, tree)
     with pytest.raises(ValueError, match="kernel=None"):
         NumPyroImpactClassifier.from_datatree(zoo.logistic, tree)
+
+
+def test_a_kernel_without_latent_sites_comes_back_from_data():
+    model = NumPyroImpactRegressor(zoo.without_latents, inference=SVI(num_steps=10, num_samples=7), random_state=0)
+    model.fit(X, y)
+    again = NumPyroImpactRegressor.from_datatree(zoo.without_latents, model.to_datatree())
+    np.testing.assert_array_equal(again.predict_quantiles(X), model.predict_quantiles(X))
+    assert again.sample_posterior_predictive(X)["posterior_predictive"].sizes["draw"] == 7

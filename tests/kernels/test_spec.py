@@ -87,10 +87,9 @@ class TestSites:
         assert [site.name for site in spec.local_latents] == ["z", "u"]
         assert spec.return_sites == ("y", "mu")
 
-    def test_shapes_at_a_row_count(self, spec):
-        assert spec["z"].shape_at(7) == (2, 7)
+    def test_event_shapes(self, spec):
         assert spec["z"].event_shape == (2,)
-        assert spec["w"].shape_at(7) == (5, 3)
+        assert spec["w"].shape == (5, 3)
         assert spec["y"].event_shape == ()
 
     def test_rows_stand_alone_but_local_latents_forbid_padding(self, spec):
