@@ -15,7 +15,7 @@ from skaimz.exceptions import IncompleteDrawsError
 from skaimz.kernels import KernelSpec
 from skaimz.sampling import store_state
 
-__all__ = ["draws_from", "draws_to_dataset", "open_draws", "to_tree", "write_skeleton"]
+__all__ = ["draws_from", "draws_to_dataset", "open_draws", "storable_labels", "to_tree", "write_skeleton"]
 
 CHAIN_AND_DRAW = ("chain", "draw")
 
@@ -105,10 +105,28 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
 def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) -> dict[str, Any]:
     """Return coordinates that count, for every dimension; for rows the labels of ``index``, where there is one."""
     coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in sizes.items()}
-    if spec is not None and index is not None:
-        row_dims = {site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None}
-        coordinates.update(dict.fromkeys(row_dims & sizes.keys(), index))
+    if spec is None or index is None:
+        return coordinates
+    row_dims = {site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None} & sizes.keys()
+    for dim in row_dims:
+        if isinstance(index, pd.MultiIndex):
+            coordinates |= {
+                str(name): level for name, level in xr.Coordinates.from_pandas_multiindex(index, dim).items()
+            }
+        else:
+            # The index may have a name of its own, and the dimension keeps the plate's.
+            coordinates[dim] = (dim, index)
     return coordinates
+
+
+def storable_labels(index: Any) -> np.ndarray:
+    """Return labels of rows in a form that Zarr holds: numbers, times, or else strings."""
+    if isinstance(index, pd.MultiIndex):
+        raise ValueError(
+            "The rows of X have an index of several levels, which Zarr cannot hold: reset it, or use `store='memory'`."
+        )
+    labels = np.asarray(index)
+    return labels if labels.dtype.kind in "biufmM" else np.asarray([str(label) for label in labels])
 
 
 def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,10 +155,6 @@ def write_skeleton(
     """Write a Zarr store of a tree, of whose ``group`` there are only the coordinates yet."""
     coordinates = xr.Dataset(coords=_coordinates(sizes, spec, index))
     tree = to_tree({**others, group: coordinates}, attrs)
-    if any(isinstance(labels, pd.MultiIndex) for labels in coordinates.indexes.values()):
-        raise ValueError(
-            "The rows of X have an index of several levels, which Zarr cannot hold: reset it, or use `store='memory'`."
-        )
     for dataset in others.values():
         for variable in dataset.data_vars.values():
             # Draws hardly shrink, and take long to compress.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from skaimz.estimators._rows import LazyRows
+from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
 __all__ = ["RESERVED", "check_outcome", "column_positions", "kernel_inputs"]
@@ -137,10 +137,9 @@ def kernel_inputs(
 
 def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
     """Return an argument as an array of X's precision."""
-    if isinstance(value, zarr.Array):
-        value = LazyRows(f"Argument {name!r}", value, value.dtype)
-    if isinstance(value, LazyRows):
-        return value.astype(dtype) if value.dtype.kind == "f" else value
+    if isinstance(value, zarr.Array | LazyRows):
+        rows = numeric(f"Argument {name!r}", value)
+        return rows.astype(dtype) if rows.dtype.kind == "f" else rows
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -272,14 +272,18 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         """Bring outcomes into the kernel's terms."""
         raise NotImplementedError
 
-    def _read(self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True) -> tuple[Any, dict[str, Any]]:
-        """Check the rows of a call; arguments that came with them join the others."""
+    def _read(
+        self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True, with_outcome: bool = False
+    ) -> tuple[Any, dict[str, Any]]:
+        """Check the rows of a call; arguments that came with them join the others, outcomes where they are wanted."""
         if fitted:
             check_is_fitted(self)
         lazy = open_rows(X, self.param_input)
         if lazy is None:
             return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32])), dict(arrays)
         rows, more = lazy
+        if not with_outcome:
+            more.pop(self.param_output, None)
         n_features = getattr(self, "n_features_in_", rows.shape[-1])
         if rows.ndim != 2 or rows.shape[1] != n_features:
             raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")

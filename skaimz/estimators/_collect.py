@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from skaimz import sampling
-from skaimz.datatree import draws_to_dataset, open_draws, to_tree, write_skeleton
+from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
 from skaimz.estimators import _temporary
 from skaimz.exceptions import SpeedWarning
 
@@ -76,11 +76,12 @@ def collect(
         "n_devices": jax.local_device_count(),
         "shard_axis": "draw" if drawing.shard_draws else "obs",
     }
+    in_store = index if in_memory or index is None else storable_labels(index)
     known = {
         name: array.reshape(job.posterior.n_chains, -1, *array.shape[1:])
         for name, array in {**job.posterior.draws, **job.local}.items()
     }
-    others = {"posterior": draws_to_dataset(known, job.spec, index)} if known else {}
+    others = {"posterior": draws_to_dataset(known, job.spec, in_store)} if known else {}
     if in_memory:
         sink = sampling.MemorySink(drawing.fields, drawing.plan)
         drawing.into(sink, progress=settings.progress)
@@ -88,7 +89,7 @@ def collect(
         if not as_tree:
             return found
         return to_tree({**others, group: draws_to_dataset(found, job.spec, index)}, attrs)
-    return _store(owner, drawing, group, index, settings, others, attrs)
+    return _store(owner, drawing, group, in_store, settings, others, attrs)
 
 
 def _store(
@@ -102,7 +103,7 @@ def _store(
 ) -> Any:
     """Stream draws to a Zarr store and open it."""
     is_temporary = settings.output_dir is None
-    path = _temporary.new_folder(owner) if is_temporary else Path(settings.output_dir).absolute()
+    path = _temporary.new_folder(owner) if is_temporary else Path(settings.output_dir).resolve()
     sizes = drawing.sizes
     try:
         drawing.to_store(
@@ -111,6 +112,7 @@ def _store(
             lambda folder: write_skeleton(
                 folder, group, sizes, others, attrs | {"artifact_path": str(path)}, drawing.job.spec, index
             ),
+            labels=b"" if index is None else repr(index.dtype).encode() + "\0".join(map(str, index)).encode(),
             compressors=settings.compressors,
             progress=settings.progress,
         )

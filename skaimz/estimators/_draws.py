@@ -5,11 +5,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
 from skaimz.estimators import _temporary
 from skaimz.estimators._collect import Destination, check_count, collect
+from skaimz.estimators._rows import LazyRows, as_is
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
 __all__ = ["DrawsMixin"]
@@ -356,14 +358,15 @@ class DrawsMixin:
     ) -> Any:
         settings.check()
         index = _index_of(X)
-        X, arrays = self._read(X, arrays)
+        X, arrays = self._read(X, arrays, with_outcome=True)
+        came_along = arrays.pop(self.param_output, None)
+        y = came_along if y is None else y
+        if y is None:
+            raise ValueError("`log_likelihood` needs outcomes: pass y.")
         with self._precision(X.dtype):
-            outcome = self.kernel_spec_.output_parameter if hasattr(self, "kernel_spec_") else self.param_output
-            y = arrays.pop(outcome, None) if y is None else y
-            if y is None:
-                raise ValueError("`log_likelihood` needs outcomes: pass y.")
             job = self._prepare(X, arrays, in_sample=in_sample)
-            y = self._encode(y, job.spec)
+            lazy = as_is(y) if isinstance(y, zarr.Array | LazyRows) else None
+            y = self._encode(y, job.spec) if lazy is None else lazy.then(lambda part: self._encode(part, job.spec))
             check_consistent_length(X, y)
             job = job.with_rows({job.spec.output_parameter: y})
             quantity = sampling.Quantity("log density", (job.spec.output,))

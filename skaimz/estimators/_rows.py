@@ -1,58 +1,66 @@
 """Rows that are read a part at a time: Zarr arrays, and re-iterables of mappings of arrays."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import zarr
 
-__all__ = ["LazyRows", "open_rows"]
+__all__ = ["LazyRows", "as_is", "numeric", "open_rows"]
 
 
 class LazyRows:
-    """An array that is checked and cast as its parts are read.
+    """An array that is converted as its parts are read.
 
     Parameters
     ----------
-    name : str
-        For messages.
-    source : object with ``shape``, ``dtype`` and slicing
-    dtype : numpy.dtype
-        Of what is read.
-    columns : array of int, optional
-        Columns to read; all where None.
+    source : object with ``shape``, ``dtype`` and slicing by rows
+    convert : callable
+        From a part of ``source`` and the number of its first row to what is read.
     """
 
-    def __init__(self, name: str, source: Any, dtype: Any, columns: Any = None):
-        self.name, self.source, self.columns = name, source, columns
-        self.dtype = np.dtype(dtype)
-        inner = () if columns is None else (np.arange(source.shape[1])[columns].shape)
-        self.shape = tuple(source.shape) if columns is None else (source.shape[0], *inner)
-        self.ndim = len(self.shape)
+    def __init__(self, source: Any, convert: Callable[[np.ndarray, int], np.ndarray]):
+        self.source, self.convert = source, convert
+        example = self[:1]
+        self.dtype, self.ndim = example.dtype, example.ndim
+        self.shape = (int(source.shape[0]), *example.shape[1:])
 
     def __len__(self) -> int:
-        return int(self.shape[0])
+        return int(self.source.shape[0])
 
     def __getitem__(self, where: Any) -> Any:
         """Read rows, or return the same rows with some of the columns."""
         if isinstance(where, tuple) and len(where) == 2:
-            columns = where[1] if self.columns is None else np.asarray(self.columns)[where[1]]
-            return LazyRows(self.name, self.source, self.dtype, columns)
+            return self.then(lambda part: part[:, where[1]])
         part = where[0] if isinstance(where, tuple) else where
-        piece = np.asarray(self.source[part])
-        if self.columns is not None:
-            piece = piece[:, self.columns]
-        if piece.dtype.kind not in "biuf":
-            raise ValueError(f"{self.name} must be numeric, got an array of type {piece.dtype}.")
-        piece = piece.astype(self.dtype, copy=False)
-        if piece.dtype.kind == "f" and not np.isfinite(piece).all():
-            start = (part.start or 0) + int(np.argwhere(~np.isfinite(piece))[0, 0])
-            raise ValueError(f"{self.name} contains NaN or infinity, first in row {start}.")
-        return piece
+        return self.convert(np.asarray(self.source[part]), part.start or 0)
+
+    def then(self, change: Callable[[np.ndarray], np.ndarray]) -> "LazyRows":
+        """Return the same rows, changed as they are read."""
+        return LazyRows(self.source, lambda part, start: change(self.convert(part, start)))
 
     def astype(self, dtype: Any) -> "LazyRows":
         """Return the same rows in another precision."""
-        return LazyRows(self.name, self.source, dtype, self.columns)
+        return self.then(lambda part: part.astype(dtype, copy=False))
+
+
+def as_is(source: Any) -> LazyRows:
+    """Return rows that are read without a check."""
+    return LazyRows(source, lambda part, start: part)
+
+
+def numeric(name: str, source: Any) -> LazyRows:
+    """Return rows that must be finite numbers."""
+
+    def check(part: np.ndarray, start: int) -> np.ndarray:
+        if part.dtype.kind not in "biuf":
+            raise ValueError(f"{name} must be numeric, got an array of type {part.dtype}.")
+        if part.dtype.kind == "f" and not np.isfinite(part).all():
+            row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
+            raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
+        return part
+
+    return LazyRows(source, check)
 
 
 class _Batches:
@@ -61,11 +69,17 @@ class _Batches:
     def __init__(self, batches: Iterable[Mapping[str, Any]]):
         self.batches = batches
         self.n_rows = 0
-        self.first: dict[str, np.ndarray] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, np.dtype] = {}
         for batch in self._iterate():
-            self.first = self.first or {name: array[:0] for name, array in batch.items()}
-            if batch.keys() != self.first.keys():
-                raise ValueError(f"Batches must have the same arrays, got {sorted(batch)} after {sorted(self.first)}.")
+            shapes = {name: array.shape[1:] for name, array in batch.items()}
+            self.shapes = self.shapes or shapes
+            if shapes != self.shapes:
+                raise ValueError(
+                    f"Batches must have the same arrays, of equal shapes but for the rows: got {shapes} after "
+                    f"{self.shapes}."
+                )
+            self.dtypes = {name: np.result_type(array, self.dtypes.get(name, array)) for name, array in batch.items()}
             self.n_rows += len(next(iter(batch.values())))
         if not self.n_rows:
             raise ValueError("Found array with 0 sample(s): the batches are empty, or can be iterated over only once.")
@@ -79,6 +93,9 @@ class _Batches:
                     f"{type(batch).__name__}."
                 )
             arrays = {str(name): np.asarray(array) for name, array in batch.items()}
+            scalars = [name for name, array in arrays.items() if array.ndim == 0]
+            if scalars:
+                raise ValueError(f"A batch must hold arrays of rows, but {scalars} are single values.")
             lengths = {name: len(array) for name, array in arrays.items()}
             if len(set(lengths.values())) > 1:
                 raise ValueError(f"The arrays of a batch differ in length: {lengths}.")
@@ -109,31 +126,29 @@ class _Column:
 
     def __init__(self, batches: _Batches, name: str):
         self.batches, self.name = batches, name
-        example = batches.first[name]
-        self.shape, self.dtype = (batches.n_rows, *example.shape[1:]), example.dtype
+        self.shape, self.dtype = (batches.n_rows, *batches.shapes[name]), batches.dtypes[name]
 
     def __getitem__(self, part: slice) -> np.ndarray:
         start, stop, _ = part.indices(self.batches.n_rows)
-        return self.batches.read(self.name, start, stop)
+        return self.batches.read(self.name, start, stop).astype(self.dtype, copy=False)
 
 
-def open_rows(X: Any, param_input: str) -> tuple[Any, dict[str, Any]] | None:
+def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] | None:
     """Return rows that are read part by part, and further arguments that came with them; None for anything else."""
     if isinstance(X, zarr.Array):
-        return _numeric("X", X), {}
+        return _input(X), {}
     if hasattr(X, "__array__") or hasattr(X, "shape") or isinstance(X, list | tuple | str | Mapping):
         return None
     if not isinstance(X, Iterable) or hasattr(X, "__dataframe__"):
         return None
     batches = _Batches(X)
-    if param_input not in batches.first:
-        raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(batches.first)}.")
-    columns = {name: _numeric(name, _Column(batches, name)) for name in batches.first}
-    return columns.pop(param_input), columns
+    if param_input not in batches.shapes:
+        raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(batches.shapes)}.")
+    columns = {name: as_is(_Column(batches, name)) for name in batches.shapes}
+    return _input(columns.pop(param_input)), columns
 
 
-def _numeric(name: str, source: Any) -> LazyRows:
-    dtype = np.dtype(source.dtype)
-    if name == "X" and dtype != np.float32:
-        dtype = np.dtype(np.float64)
-    return LazyRows(name, source, dtype)
+def _input(source: Any) -> LazyRows:
+    """Return rows of the input: float32 stays, all else becomes float64."""
+    rows = numeric("X", source)
+    return rows if rows.dtype == np.float32 else rows.astype(np.float64)

@@ -108,13 +108,18 @@ class Drawing:
         group: str,
         skeleton: Callable[[Path], None],
         *,
+        labels: bytes = b"",
         compressors: Any = None,
         progress: bool = False,
     ) -> None:
-        """Compute into a Zarr store, or go on with one that the same call has left; see :class:`ZarrSink`."""
+        """Compute into a Zarr store, or go on with one that the same call has left; see :class:`ZarrSink`.
+
+        ``labels`` stand for what ``skeleton`` writes: two calls are the same only if they are.
+        """
         rows = {name: RowDigest(array) for name, array in sorted(self.job.inputs.rows.items())}
         self.launch.read_from(rows)
-        sink = ZarrSink(path, group, self.fields, self.plan, self._fingerprint(), rows, skeleton, compressors)
+        fingerprint = self._fingerprint(group, labels)
+        sink = ZarrSink(path, group, self.fields, self.plan, fingerprint, rows, skeleton, compressors)
         try:
             self.into(sink, progress=progress)
             sink.finish()
@@ -122,12 +127,14 @@ class Drawing:
             sink.abandon()
             raise
 
-    def _fingerprint(self) -> str:
-        """Return a hash of all that draws follow from but the kernel and the rows."""
+    def _fingerprint(self, group: str, labels: bytes) -> str:
+        """Return a hash of all that a store follows from but the kernel and the rows."""
         job, plan = self.job, self.plan
-        told = hashlib.blake2b(digest_size=16)
-        layout = (self.fields, plan.n_rows, plan.n_chains, plan.n_draws, plan.tile_rows, plan.batch_rows, job.seed)
-        told.update(repr((layout, sorted(job.intervention), sorted(job.condition))).encode())
+        told = hashlib.blake2b(labels, digest_size=16)
+        layout = (plan.n_rows, plan.n_chains, plan.n_draws, plan.tile_rows, plan.batch_rows)
+        told.update(
+            repr((group, self.fields, layout, job.seed, sorted(job.intervention), sorted(job.condition))).encode()
+        )
         posterior = job.posterior
         groups = (posterior.numbers, posterior.params, posterior.draws, job.inputs.whole, job.local, job.settings)
         for arrays in groups:

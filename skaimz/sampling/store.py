@@ -110,29 +110,32 @@ class ZarrSink:
         attributes = self._metadata["attributes"]
         if attributes["fingerprint"] != fingerprint:
             raise self._foreign()
+        # Zarr writes chunks aside and renames them; a killed call may have left one there.
+        for unfinished in path.rglob("*.partial"):
+            unfinished.unlink()
         self._known_rows, self._written = attributes["rows"], attributes["batches_written"]
         # The last batch that was written is computed again and compared, which tells whether this is the same call.
         self.done = max(0, self._written - 1)
         for batch in plan.batches()[: 0 if plan.whole else self.done]:
             for array in rows.values():
                 array[batch.rows]
-        self._arrays = {
-            field.name: zarr.open_array(
-                path, path=f"{group}/{field.name}", mode="r+", config={"write_empty_chunks": True}
-            )
-            for field in fields
-        }
+        # Every chunk becomes a file, those of zeros too, so that what is missing can be seen.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            self._arrays = {
+                field.name: zarr.open_array(path, path=f"{group}/{field.name}", mode="r+") for field in fields
+            }
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="skaimz-writer")
         self._under_way: list[tuple[Future, dict[str, np.ndarray]]] = []
         self._free: dict[tuple[str, tuple[int, ...]], list[np.ndarray]] = {}
+        self._broken = False
 
     def _create(self, group: str, fingerprint: str, skeleton: Callable[[Path], None], compressors: Any) -> None:
-        needed = sum(int(np.prod(field.shape)) * field.dtype.itemsize for field in self.fields) * self.plan.n_draws
         aside = self.path.with_name(f".{self.path.name}.new")
+        existing = next(parent for parent in self.path.parents if parent.exists())
+        free = shutil.disk_usage(existing).free
+        if compressors is None and self._needed > free:
+            raise OSError(errno.ENOSPC, f"only {free} bytes are free")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self.path.parent).free
-        if compressors is None and needed > free:
-            raise OSError(errno.ENOSPC, f"{needed} bytes are needed, {free} are free")
         shutil.rmtree(aside, ignore_errors=True)
         try:
             skeleton(aside)
@@ -161,15 +164,22 @@ class ZarrSink:
             chunks[:2] = 1, plan.step_draws
         elif field.row_axis is not None:
             chunks[2 + field.row_axis] = min(plan.batch_rows, plan.n_rows)
-        parent.create_array(
-            field.name,
-            shape=(plan.n_chains, per_chain, *shape),
-            chunks=tuple(max(1, size) for size in chunks),
-            dtype=field.dtype,
-            compressors=compressors,
-            fill_value=0,
-            dimension_names=("chain", "draw", *field.dims),
-        )
+        try:
+            parent.create_array(
+                field.name,
+                shape=(plan.n_chains, per_chain, *shape),
+                chunks=tuple(max(1, size) for size in chunks),
+                dtype=field.dtype,
+                compressors=compressors,
+                fill_value=0,
+                dimension_names=("chain", "draw", *field.dims),
+            )
+        except (TypeError, ValueError) as error:
+            if compressors is None:
+                raise
+            raise ValueError(
+                f"`compressors` must be one or more codecs of Zarr 3 (`zarr.codecs`), got {compressors!r}."
+            ) from error
 
     def open(self, batch: Batch) -> dict[str, np.ndarray]:
         """Return buffers for a batch; waits while too many are being written."""
@@ -192,7 +202,10 @@ class ZarrSink:
         while self._under_way:
             self._settle()
         self._writer.shutdown()
-        self._record(state=COMPLETE)
+        try:
+            self._record(state=COMPLETE)
+        except OSError as error:
+            raise self._failed(error) from error
 
     def abandon(self) -> None:
         """Stop writing; the store stays incomplete."""
@@ -211,7 +224,10 @@ class ZarrSink:
             self._free.setdefault((name, array.shape), []).append(array)
 
     def _write(self, batch: Batch, arrays: Mapping[str, np.ndarray], digest: str) -> None:
-        """Write a batch, or compare it with what is there."""
+        """Write a batch, or compare it with what is there; after a failure nothing more is written."""
+        if self._broken:
+            return
+        self._broken = True
         for field in in_batch(self.fields, self.plan, batch):
             place, drawn = self._place(field, batch), arrays[field.name]
             stored = self._arrays[field.name]
@@ -224,6 +240,7 @@ class ZarrSink:
                 stored[place] = drawn.reshape(chains, -1, *drawn.shape[1:])
         if batch.number >= self._written:
             self._record(batches_written=batch.number + 1, rows=digest)
+        self._broken = False
 
     def _place(self, field: Field, batch: Batch) -> tuple[slice, ...]:
         """Return where a batch lies in an array, chains apart; a batch of fewer than all draws is of one chain."""
@@ -242,12 +259,19 @@ class ZarrSink:
 
     def _failed(self, error: OSError) -> OSError:
         """Say what could not be written, and how much room it needs."""
-        needed = sum(int(np.prod(field.shape)) * field.dtype.itemsize for field in self.fields) * self.plan.n_draws
+        what_is_there = (
+            " What is there is marked as incomplete; the same call with the same `output_dir` goes on from it."
+            if store_state(self.path) == INCOMPLETE
+            else ""
+        )
         return type(error)(
             error.errno,
-            f"Draws of {needed} bytes could not be written to {str(self.path)!r}: {error}. What is there is marked "
-            "as incomplete; the same call with the same `output_dir` goes on from it.",
+            f"Draws of {self._needed} bytes could not be written to {str(self.path)!r}: {error}.{what_is_there}",
         )
+
+    @property
+    def _needed(self) -> int:
+        return sum(int(np.prod(field.shape)) * field.dtype.itemsize for field in self.fields) * self.plan.n_draws
 
     def _foreign(self) -> FileExistsError:
         return FileExistsError(
@@ -259,10 +283,10 @@ class ZarrSink:
 def store_state(path: Path) -> str | None:
     """Return ``"complete"``, ``"incomplete"``, or None where there are no draws of this package."""
     try:
-        metadata = json.loads((path / METADATA).read_text())
-    except (OSError, ValueError):
+        attributes = json.loads((path / METADATA).read_text())["attributes"]
+        return attributes["state"] if "fingerprint" in attributes else None
+    except (OSError, ValueError, TypeError, LookupError):
         return None
-    return metadata.get("attributes", {}).get("state")
 
 
 def _nearly_equal(first: np.ndarray, second: np.ndarray) -> bool:

@@ -10,11 +10,11 @@ import zoo
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import SVI, mcmc, svi
 from skaimz.kernels import spec
-from skaimz.sampling import predictive, sites
+from skaimz.sampling import passes
 
 
 @pytest.mark.parametrize("cache", [
-    svi._programs, mcmc._programs, predictive._program, predictive._prior_program, sites._program, spec._trace,
+    svi._programs, mcmc._programs, passes._program, passes._prior_program, passes.runs_fused, spec._trace,
 ], ids=lambda cache: f"{cache.__module__}.{cache.__name__}")  # fmt: skip
 def test_caches_have_a_bound(cache):
     assert 0 < cache.cache_info().maxsize <= 256

@@ -1,5 +1,7 @@
 """Markov chains against posteriors that are known, and what their draws may not depend on."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,7 +146,8 @@ def test_chains_are_apart(fitted):
 def schools():
     rows = {"X": np.ones((8, 1), np.float32), "y": EFFECTS, "sigma": ERRORS}
     settings = MCMC(num_warmup=700, num_samples=1500, sampler_options={"target_accept_prob": 0.9})
-    return run(eight_schools, rows, settings, seed=1)
+    with warnings.catch_warnings(category=DivergenceWarning, action="ignore"):  # one in thousands may diverge
+        return run(eight_schools, rows, settings, seed=1)
 
 
 @pytest.mark.parametrize("name", REFERENCE)
@@ -169,7 +172,7 @@ def test_eight_schools_keeps_latents_only(schools):
     found = schools[2].diagnostics
     assert found["r_hat"].keys() == found["ess"].keys() == draws.keys()
     assert max(found["r_hat"].values()) < 1.01
-    assert found["num_divergences"] == schools[2].sample_stats["diverging"].sum()
+    assert found["num_divergences"] == schools[2].sample_stats["diverging"].sum() < 10
 
 
 # Weights
