@@ -50,8 +50,10 @@ test-floors:
 	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable '.[test,demo]'
 	.venv-floors/bin/python -m pytest -n 2 --dist worksteal
 
-bench: $(VENV)/.test
+bench: $(VENV)/.bench
 	$(RUN) benchmarks/fit.py
+	$(RUN) benchmarks/sampling.py
+	$(RUN) benchmarks/soak.py
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

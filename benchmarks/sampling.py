@@ -197,7 +197,6 @@ class Worker:
 # Tasks: name, model, what, rows, reference, rounds, goal
 TASKS = [
     ("mean", "posterior mean, 100,000 rows", "linear", "mean", 100_000, "aimz", 5, "100x"),
-    ("mean-1m", "posterior mean, 1,000,000 rows", "linear", "mean", 1_000_000, "aimz", 3, ""),
     ("disk", "draws to disk, 100,000 rows", "linear", "disk", 100_000, "aimz", 5, "5x"),
     ("disk-1m", "draws to disk, 1,000,000 rows", "linear", "disk", 1_000_000, "aimz", 3, "5x"),
     ("memory", "draws in memory, 100,000 rows", "linear", "memory", 100_000, "Predictive", 5, "5x"),

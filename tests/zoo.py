@@ -228,3 +228,13 @@ def improper(X, y=None):
     level = numpyro.sample("level", dist.ImproperUniform(dist.constraints.real, (), ()))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(level + X[:, 0], 0.5), obs=y)
+
+
+def network(X, y=None):
+    """Two layers of 32 units: matrices that are large in both directions."""
+    first = numpyro.sample("first", dist.Normal(0.0, 1.0).expand([X.shape[1], 32]).to_event(2))
+    second = numpyro.sample("second", dist.Normal(0.0, 1.0).expand([32, 32]).to_event(2))
+    last = numpyro.sample("last", dist.Normal(0.0, 1.0).expand([32]).to_event(1))
+    mu = numpyro.deterministic("mu", jnp.tanh(jnp.tanh(X @ first) @ second) @ last)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)

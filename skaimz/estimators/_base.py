@@ -244,8 +244,8 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
             inputs,
             self._seed_of_call(random_state),
             _check_local(spec, local, len(X)) if in_sample else {},
-            intervention or {},
-            condition or {},
+            sampling.site_values(spec, "intervention", intervention, len(X)),
+            sampling.site_values(spec, "condition", condition, len(X)),
         )
 
     def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict]:

@@ -343,9 +343,14 @@ class DrawsMixin:
         X, arrays = self._read(X, arrays, fitted=False)
         with self._precision(X.dtype):
             traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
+            improper = [site.name for site in traced.spec.latents if site.law == "ImproperUniform"]
+            if improper:
+                raise ValueError(f"The priors of {improper} are improper, and cannot be drawn from.")
             posterior = sampling.Posterior(numbers, {}, {}, num_samples)
             seed = self._seed_of_call(random_state)
-            job = sampling.Pass(traced, posterior, inputs, seed, {}, intervention or {}, condition or {})
+            done = sampling.site_values(traced.spec, "intervention", intervention, len(X))
+            given = sampling.site_values(traced.spec, "condition", condition, len(X))
+            job = sampling.Pass(traced, posterior, inputs, seed, {}, done, given)
             asked = return_sites
             if return_sites is None:
                 latents = (site.name for site in traced.spec.latents)
@@ -381,11 +386,6 @@ def _index_of(X: Any) -> Any:
 def _check_sites(job: sampling.Pass, asked: Sequence[str] | None) -> tuple[str, ...]:
     spec = job.spec
     sites = {site.name: site for site in spec.sites}
-    samples = [name for name, site in sites.items() if site.kind in ("latent", "output", "observed")]
-    for argument, values in (("intervention", job.intervention), ("condition", job.condition)):
-        for name in values:
-            if name not in samples:
-                raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
     names = tuple(asked) if asked is not None else tuple(n for n in spec.return_sites if n not in job.intervention)
     for name in names:
         if name not in sites:

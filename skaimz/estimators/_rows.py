@@ -1,5 +1,6 @@
 """Rows that are read a part at a time: Zarr arrays, and re-iterables of mappings of arrays."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,9 +22,25 @@ class LazyRows:
 
     def __init__(self, source: Any, convert: Callable[[np.ndarray, int], np.ndarray]):
         self.source, self.convert = source, convert
-        example = self[:1]
-        self.dtype, self.ndim = example.dtype, example.ndim
-        self.shape = (int(source.shape[0]), *example.shape[1:])
+
+    @functools.cached_property
+    def _example(self) -> np.ndarray:
+        return self[:1]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of what is read."""
+        return self._example.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self._example.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of one."""
+        return len(self), *self._example.shape[1:]
 
     def __len__(self) -> int:
         return int(self.source.shape[0])

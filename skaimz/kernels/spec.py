@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import CategoricalLogits, CategoricalProbs, MaskedDistribution, constraints
+from numpyro.distributions import (
+    CategoricalLogits,
+    CategoricalProbs,
+    ImproperUniform,
+    MaskedDistribution,
+    biject_to,
+    constraints,
+)
 
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.rows import RowProof
@@ -290,7 +297,12 @@ def _describe(
 
     def run(messages: dict, values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
         model = kernel.bind(values)
-        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=latents):
+        with (
+            handlers.trace() as trace,
+            handlers.seed(rng_seed=key),
+            handlers.substitute(substitute_fn=_value_of_improper),
+            handlers.substitute(data=latents),
+        ):
             model(**rows, **whole, **{name: constant.value for name, constant in static})
         messages.update(trace)
         return trace
@@ -437,6 +449,18 @@ class _Message:
             if plate.dim == axis - batch or (axis == row_axis and self.law is None):
                 return plate.name
         return "rows" if axis == row_axis else f"{name}_dim_{axis}"
+
+
+def _value_of_improper(message: dict[str, Any]) -> Any:
+    """Return some value of a site that cannot be drawn; None for any other."""
+    law: Any = message.get("fn")
+    base = law
+    while message["type"] == "sample" and hasattr(base, "base_dist"):
+        base = base.base_dist
+    if message["value"] is not None or not isinstance(base, ImproperUniform):
+        return None
+    transform = biject_to(law.support)
+    return transform(jnp.zeros(transform.inverse_shape(law.shape())))
 
 
 def _density(message: dict[str, Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """The shared sampling core: a plan of tiles, one forward pass, and what is done with it."""
 
 from skaimz.sampling.forward import CLASS_LAWS
-from skaimz.sampling.passes import Pass, Posterior, Quantity
+from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values
 from skaimz.sampling.predictive import mean, moments, outcome_quantiles, outcomes, probabilities
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
@@ -23,6 +23,7 @@ __all__ = [
     "outcome_quantiles",
     "outcomes",
     "probabilities",
+    "site_values",
     "store_state",
     "totals",
 ]

@@ -17,7 +17,8 @@ from skaimz.sampling.forward import base_law
 
 __all__ = ["HostLaw", "host_law", "parameters_of"]
 
-MOST_RATE = 2.0**30
+# NumPy's sampler takes no larger rates.
+MOST_RATE = 9e18
 
 
 class HostLaw(NamedTuple):
@@ -40,11 +41,19 @@ class HostLaw(NamedTuple):
     def draw(self, generator: np.random.Generator, parameters: dict[str, np.ndarray], dtype: np.dtype) -> np.ndarray:
         """Return outcomes; NaN, or -1 where the law is one of integers, at invalid parameters."""
         valid = self.valid(**parameters)
-        if valid.all():
-            return self.sample(generator, **parameters).astype(dtype, copy=False)
-        mended = {name: np.where(valid, array, array.dtype.type(0.5)) for name, array in parameters.items()}
-        outcomes = self.sample(generator, **mended).astype(dtype, copy=False)
-        outcomes[~valid] = np.nan if np.issubdtype(dtype, np.floating) else -1
+        for array in parameters.values():
+            valid = valid & np.isfinite(array)
+        if not valid.all():
+            parameters = {name: np.where(valid, array, array.dtype.type(0.5)) for name, array in parameters.items()}
+        # Extreme parameters may overflow, as they do in JAX.
+        with np.errstate(all="ignore"):
+            outcomes = self.sample(generator, **parameters)
+        is_float = np.issubdtype(dtype, np.floating)
+        if not is_float:
+            outcomes = np.minimum(outcomes, np.iinfo(dtype).max)
+        outcomes = outcomes.astype(dtype, copy=False)
+        if not valid.all():
+            outcomes[~valid] = np.nan if is_float else -1
         return outcomes
 
 
@@ -71,7 +80,7 @@ GAMMA_POISSON = HostLaw(
     lambda concentration, rate: (concentration > 0) & (rate > 0),
     lambda generator, concentration, rate: _poisson(generator, _gamma(generator, concentration) / rate),
 )
-# By class, subclasses after their bases' exceptions: the first that fits is taken.
+# By class; a user's subclass may draw in a way of its own.
 HOST_LAWS: dict[type, HostLaw] = {
     dist.Poisson: HostLaw(
         lambda law: {"rate": law.rate},
@@ -100,21 +109,25 @@ HOST_LAWS: dict[type, HostLaw] = {
         _binomial,
     ),
 }
-HOST_LAWS[dist.BinomialLogits] = HOST_LAWS[dist.BinomialProbs]
+HOST_LAWS |= {
+    dist.NegativeBinomial2: GAMMA_POISSON,
+    dist.NegativeBinomialProbs: GAMMA_POISSON,
+    dist.NegativeBinomialLogits: GAMMA_POISSON,
+    dist.Chi2: HOST_LAWS[dist.Gamma],
+    dist.BetaProportion: HOST_LAWS[dist.Beta],
+    dist.BinomialLogits: HOST_LAWS[dist.BinomialProbs],
+}
 
 
-def host_law(name: str | None) -> HostLaw | None:
-    """Return how a law is drawn from here, by the name of its class; None where JAX does it."""
-    law = getattr(dist, name or "", None)
-    if law is None or jax.default_backend() != "cpu":
-        return None
-    return next((host for kind, host in HOST_LAWS.items() if issubclass(law, kind)), None)
+def host_law(law: type) -> HostLaw | None:
+    """Return how a class of distributions is drawn from here, None where JAX does it."""
+    return HOST_LAWS.get(law) if jax.default_backend() == "cpu" else None
 
 
 def parameters_of(law: Any) -> dict[str, Any]:
     """Return the parameters of a law that is drawn from here, each in the shape of an outcome."""
     base = base_law(law)
-    host = next(host for kind, host in HOST_LAWS.items() if isinstance(base, kind))
+    host = HOST_LAWS[type(base)]
     shape, floats = law.batch_shape + law.event_shape, jnp.result_type(float)
     found = host.parameters(base)
     return {name: jnp.broadcast_to(jnp.asarray(value, floats), shape) for name, value in found.items()}

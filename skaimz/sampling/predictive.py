@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from skaimz.sampling.passes import Launcher, Pass, Quantity, with_global_latents
+from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
+from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from skaimz.sampling.laws import HostLaw, host_law
-from skaimz.sampling.passes import OUTCOMES, Launcher, Pass, Quantity, with_global_latents
+from skaimz.sampling.laws import HostLaw
+from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
+from skaimz.sampling.programs import OUTCOMES, Launcher, host_law_of, with_global_latents
 from skaimz.sampling.sinks import Field
 from skaimz.sampling.store import RowDigest, ZarrSink
 from skaimz.sampling.stream import run_steps, to_place
@@ -159,9 +160,7 @@ class Drawing:
         job, output, names = self.job, self.job.spec.output, quantity.names
         order = [site.name for site in job.spec.sites]
         is_last = output in names and all(order.index(name) <= order.index(output) for name in names)
-        if quantity.kind != "values" or not is_last or output in job.settings:
-            return None
-        return host_law(job.spec[output].law)
+        return host_law_of(job) if quantity.kind == "values" and is_last else None
 
     def _field(self, name: str, shape: Any, row_axis: int | None) -> Field:
         site = self.job.spec[name]

@@ -266,7 +266,8 @@ class ZarrSink:
         )
         return type(error)(
             error.errno,
-            f"Draws of {self._needed} bytes could not be written to {str(self.path)!r}: {error.strerror or error}.{what_is_there}",
+            f"Draws of {self._needed} bytes could not be written to {str(self.path)!r}: {error.strerror or error}."
+            + what_is_there,
         )
 
     @property

@@ -10,11 +10,11 @@ import zoo
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import SVI, mcmc, svi
 from skaimz.kernels import spec
-from skaimz.sampling import passes
+from skaimz.sampling import programs
 
 
 @pytest.mark.parametrize("cache", [
-    svi._programs, mcmc._programs, passes._program, passes._prior_program, passes.runs_fused, spec._trace,
+    svi._programs, mcmc._programs, programs._program, programs._prior_program, programs.runs_fused, spec._trace,
 ], ids=lambda cache: f"{cache.__module__}.{cache.__name__}")  # fmt: skip
 def test_caches_have_a_bound(cache):
     assert 0 < cache.cache_info().maxsize <= 256

@@ -84,7 +84,7 @@ def test_quantiles_are_those_of_numpy(drawn, levels):
 
 def test_the_fusing_generator_changes_no_outcome(draws, X, monkeypatch):
     fused = run("outcomes", zoo.conjugate, draws, X)
-    monkeypatch.setattr(sampling.passes, "runs_fused", lambda *_: False)
+    monkeypatch.setattr(sampling.programs, "runs_fused", lambda *_: False)
     np.testing.assert_allclose(run("outcomes", zoo.conjugate, draws, X), fused, rtol=1e-5, atol=1e-6)
 
 

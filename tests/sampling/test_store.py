@@ -32,7 +32,7 @@ import zoo
 
 from skaimz import NumPyroImpactRegressor, open_draws
 from skaimz.exceptions import IncompleteDrawsError
-from skaimz.sampling import Drawing, ZarrSink, passes, plan, store_state
+from skaimz.sampling import Drawing, ZarrSink, plan, programs, store_state
 from skaimz.sampling.plan import Batch
 
 TILE = 8
@@ -145,13 +145,13 @@ def incomplete(tmp_path_factory):
 def computed(monkeypatch):
     """Note the batch of every step that is computed."""
     numbers = []
-    launch = passes.Launcher.__call__
+    launch = programs.Launcher.__call__
 
     def note(self, step):
         numbers.append(step.rows.start // TILE)
         return launch(self, step)
 
-    monkeypatch.setattr(passes.Launcher, "__call__", note)
+    monkeypatch.setattr(programs.Launcher, "__call__", note)
     return numbers
 
 

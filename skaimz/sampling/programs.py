@@ -1,0 +1,377 @@
+"""Compiled programs that run a kernel on tiles, and what is decided about them without computing."""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from skaimz.kernels import TracedKernel, key_of, materialise
+from skaimz.sampling.forward import base_law, class_probabilities, conditional_mean, conditional_moments, run_kernel
+from skaimz.sampling.generator import fused_key
+from skaimz.sampling.laws import HostLaw, host_law, parameters_of
+from skaimz.sampling.passes import Pass, Quantity
+from skaimz.sampling.plan import Plan, Step, cut
+
+__all__ = ["OUTCOMES", "Launcher", "host_law_of", "with_global_latents"]
+
+PROGRAMS_KEPT = 32
+# Purposes of random numbers, folded into the seed so that no two of them share a stream.
+MOMENTS, OUTCOMES, PRIOR = 1, 2, 3
+SHARD = "shard"
+
+
+@dataclass(frozen=True)
+class _Design:
+    """The static half of a program."""
+
+    traced: TracedKernel
+    quantity: Quantity
+    do: tuple[str, ...]
+    fused: bool
+    alone: bool
+    on_host: bool
+    tile_rows: int
+    step_draws: int
+    draws_at_once: int
+    devices: tuple[Any, ...]
+    shard_draws: bool
+    local: tuple[str, ...]
+    settings: tuple[str, ...]
+
+
+class Launcher:
+    """Starts the computation of steps and does not wait for them.
+
+    Parameters
+    ----------
+    job : Pass
+        With all global latent sites.
+    quantity : Quantity
+    plan : Plan
+        With as many shards as devices, or one where draws are sharded.
+    shard_draws : bool
+        Spread draws over devices instead of rows.
+    on_host : bool
+        Return the parameters of the output's law in the place of its values.
+    """
+
+    def __init__(self, job: Pass, quantity: Quantity, plan: Plan, *, shard_draws: bool = False, on_host: bool = False):
+        posterior = job.posterior
+        self.job, self.plan = job, plan
+        devices = tuple(jax.local_devices())[: None if shard_draws else plan.shards]
+        # Expectations of a row must not depend on its company, so where they need random numbers every row is run
+        # alone, with the same ones.
+        alone = quantity.is_expectation and not plan.whole and _is_random(quantity, job)
+        design = _Design(
+            job.traced,
+            quantity,
+            tuple(sorted(job.intervention)),
+            runs_fused(job.traced, on_host, *job.described()),
+            alone,
+            on_host,
+            plan.tile_rows,
+            plan.step_draws,
+            plan.draws_at_once,
+            devices,
+            shard_draws,
+            tuple(sorted(job.local)),
+            tuple(sorted(job.settings)),
+        )
+        self._program = _program(design)
+        settings = job.settings
+        self._set_rows = {name: value for name, value in settings.items() if job.spec[name].row_axis is not None}
+        set_whole = {name: value for name, value in settings.items() if name not in self._set_rows}
+        everywhere, along_draws = _placements(design)
+        self._fixed = jax.device_put(
+            (posterior.numbers, posterior.params, job.inputs.whole, set_whole, np.uint32(job.seed)), everywhere
+        )
+        self._step_draws = -(-plan.step_draws // len(devices)) * len(devices) if shard_draws else plan.step_draws
+        self._draws = (dict(posterior.draws), np.arange(posterior.n_draws, dtype=np.uint32))
+        # Draws that every step uses stay on the device.
+        self._held = None if plan.whole else jax.device_put(self._cut_draws(slice(0, None)), along_draws)
+
+    def __call__(self, step: Step) -> tuple:
+        """Start a step."""
+        return self._program(*self._arguments(step))
+
+    def read_from(self, rows: Mapping[str, Any]) -> None:
+        """Read rows from other, equal arrays."""
+        self.job = self.job.with_rows(rows)
+
+    def shapes(self) -> tuple:
+        """Return shapes and types of a step's results."""
+        return jax.eval_shape(self._program, *self._arguments(next(self.plan.steps(self.plan.batches()[0]))))
+
+    def _arguments(self, step: Step) -> tuple:
+        job, length = self.job, self.plan.tile_rows * self.plan.shards
+        rows = {name: cut(array, step.rows, length) for name, array in job.inputs.rows.items()}
+        by_row = {
+            name: cut(array, step.rows, length, job.spec[name].row_axis or 0) for name, array in self._set_rows.items()
+        }
+        local = {
+            name: cut(cut(draw, step.draws, self._step_draws), step.rows, length, 1 + (job.spec[name].row_axis or 0))
+            for name, draw in job.local.items()
+        }
+        drawn = self._cut_draws(step.draws) if self._held is None else self._held
+        count = np.uint32(step.draws.stop - step.draws.start)
+        return self._fixed, drawn, count, rows, by_row, local, step.tiles
+
+    def _cut_draws(self, part: slice) -> Any:
+        return jax.tree.map(lambda array: cut(array, part, self._step_draws), self._draws)
+
+
+def _placements(design: _Design) -> tuple[Any, Any]:
+    """Return where arrays go that every device sees, and where draws go."""
+    if len(design.devices) == 1:
+        return None, None
+    mesh = Mesh(np.asarray(design.devices), (SHARD,))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    return everywhere, NamedSharding(mesh, PartitionSpec(SHARD)) if design.shard_draws else everywhere
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _program(design: _Design) -> Callable:
+    """Compile a step."""
+    traced, quantity, spec = design.traced, design.quantity, design.traced.spec
+    outcome, output = spec.output_parameter, spec.output
+    out_row = spec[output].row_axis or 0
+
+    def of_draw(trace: dict, key: Any) -> tuple:
+        law = trace[output]["fn"]
+        match quantity.kind:
+            case "mean":
+                parts = (conditional_mean(law, key),)
+            case "moments":
+                parts = conditional_moments(law, key)
+            case "probabilities":
+                parts = (class_probabilities(law),)
+            case "values":
+                return tuple(
+                    parameters_of(law) if design.on_host and name == output else _storable(trace[name]["value"])
+                    for name in quantity.names
+                )
+            case "means":
+                return tuple(conditional_mean(trace[name]["fn"], key) for name in quantity.names)
+            case _:
+                return tuple(trace[name]["fn"].log_prob(trace[name]["value"]) for name in quantity.names)
+        return tuple(jnp.moveaxis(part, out_row, 0) for part in parts)
+
+    def compute(fixed: tuple, drawn: tuple, count: Any, rows: dict, set_rows: dict, local: dict, tiles: Any) -> tuple:
+        numbers, params, whole, set_whole, seed = fixed
+        draws, draw_numbers = drawn
+        settings = {**set_whole, **set_rows}
+        interventions = {name: settings[name] for name in design.do}
+        given = {**params, **{name: value for name, value in settings.items() if name not in design.do}}
+
+        def run(rows: dict, sites: dict, draw: Any) -> tuple:
+            key = key_of(seed, MOMENTS, draw) if quantity.is_expectation else key_of(seed, OUTCOMES, tiles[0], draw)
+            run_key, law_key = jax.random.split(fused_key(key) if design.fused else key)
+            trace = run_kernel(
+                traced,
+                numbers,
+                {**sites, **given},
+                {outcome: None, **rows},
+                whole,
+                run_key,
+                interventions,
+                without_outcome=design.on_host,
+            )
+            return of_draw(trace, law_key)
+
+        def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
+            one_row = lambda row: run(jax.tree.map(lambda a: a[None], row), sites, draw)  # noqa: E731
+            return jax.tree.map(lambda part: part[:, 0], jax.vmap(one_row)(rows))
+
+        each = functools.partial(run_alone if design.alone else run, rows)
+        at_once = -(-design.draws_at_once // (len(design.devices) if design.shard_draws else 1))
+        parts = _map_draws(each, {**draws, **local}, draw_numbers, at_once)
+        if quantity.is_expectation:
+            return _averages(quantity, parts, count)
+        return jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1), parts) if quantity.draws_last else parts
+
+    if len(design.devices) == 1:
+        return jax.jit(compute)
+    return jax.jit(_sharded(design, compute))
+
+
+def _storable(value: Any) -> Any:
+    """Return a value in a type that NumPy and Zarr know."""
+    return value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value
+
+
+def _averages(quantity: Quantity, parts: tuple, count: Any) -> tuple:
+    """Average over the first ``count`` draws, those beyond being copies."""
+    counted = (jnp.arange(len(parts[0])) < count).reshape(-1, *(1,) * (parts[0].ndim - 1))
+    means = [part.mean(axis=0, where=counted) for part in parts]
+    if quantity.kind != "moments":
+        return tuple(means)
+    spread = parts[0].var(axis=0, where=counted)
+    return means[0], means[1] + spread
+
+
+def _sharded(design: _Design, compute: Callable) -> Callable:
+    """Spread a step over devices: its tiles, or its draws."""
+    mesh = Mesh(np.asarray(design.devices), (SHARD,))
+    everywhere, first = PartitionSpec(), PartitionSpec(SHARD)
+    spec = design.traced.spec
+    local: Any
+    set_rows: Any
+    out: Any
+    if design.shard_draws:
+        rows = tiles = everywhere
+        drawn = local = first
+        set_rows = everywhere
+        out = first
+    else:
+        rows = tiles = first
+        drawn = everywhere
+        local = {name: _on_axis(1 + (spec[name].row_axis or 0)) for name in design.local}
+        by_row = [(name, spec[name].row_axis) for name in design.settings]
+        set_rows = {name: _on_axis(axis) for name, axis in by_row if axis is not None}
+        out = tuple(
+            everywhere if axis is None else _on_axis(axis) for axis in design.quantity.row_axes(design.traced.spec)
+        )
+    return jax.shard_map(
+        compute,
+        mesh=mesh,
+        in_specs=(everywhere, drawn, everywhere, rows, set_rows, local, tiles),
+        out_specs=out,
+        check_vma=False,
+    )
+
+
+def _on_axis(axis: int) -> PartitionSpec:
+    return PartitionSpec(*(None,) * axis, SHARD)
+
+
+def _map_draws(function: Callable, draws: dict, draw_numbers: Any, at_once: int) -> Any:
+    """Call a function for every draw, as many side by side as fit."""
+    side_by_side = jax.vmap(function)
+    n_draws = len(draw_numbers)
+    if at_once >= n_draws:
+        return side_by_side(draws, draw_numbers)
+    n_parts = -(-n_draws // at_once)
+    places = jnp.minimum(jnp.arange(n_parts * at_once), n_draws - 1).reshape(n_parts, at_once)
+    parts = jax.lax.map(lambda p: side_by_side(jax.tree.map(lambda a: a[p], draws), draw_numbers[p]), places)
+    return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:n_draws], parts)
+
+
+def with_global_latents(job: Pass) -> Pass:
+    """Draw the latent sites without rows that have no draws yet, once for all tiles, given what is set."""
+    spec, posterior = job.spec, job.posterior
+    intervention, condition = dict(job.intervention), dict(job.condition)
+    given = posterior.draws.keys() | intervention.keys() | condition.keys()
+    missing = [site for site in spec.latents if site.row_axis is None and site.name not in given]
+    if not missing:
+        return job
+    rows = job.inputs.rows
+    if spec.rows_mix is None and not any(site.mixing for site in missing):
+        # What is set by row cannot reach a site without rows, unless rows mix.
+        intervention, condition = (
+            {name: value for name, value in settings.items() if spec[name].row_axis is None}
+            for settings in (intervention, condition)
+        )
+        rows = {name: array[:1] for name, array in rows.items()}
+    rows = {name: np.asarray(array[:]) for name, array in rows.items()}
+    draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
+    program = _prior_program(job.traced, tuple(site.name for site in missing))
+    drawn = program(*posterior[:3], draw_numbers, rows, job.inputs.whole, np.uint32(job.seed), intervention, condition)
+    drawn = {name: np.asarray(array) for name, array in drawn.items()}
+    return replace(job, posterior=posterior._replace(draws={**posterior.draws, **drawn}))
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
+    """Compile draws of latent sites from their prior given those that are there."""
+
+    @jax.jit
+    def program(
+        numbers: dict,
+        params: dict,
+        draws: dict,
+        draw_numbers: Any,
+        rows: dict,
+        whole: dict,
+        seed: Any,
+        intervention: dict,
+        condition: dict,
+    ) -> dict:
+        def one(sites: dict, draw: Any) -> dict:
+            key = key_of(seed, PRIOR, draw)
+            given = {**params, **sites, **condition}
+            trace = run_kernel(traced, numbers, given, rows, whole, key, intervention)
+            return {name: trace[name]["value"] for name in names}
+
+        return jax.vmap(one)(draws, draw_numbers)
+
+    return program
+
+
+def _is_random(quantity: Quantity, job: Pass) -> bool:
+    """Whether an expectation needs random numbers: for latent sites without draws, or a law without closed moments."""
+    given = job.posterior.draws.keys() | job.local.keys() | job.intervention.keys() | job.condition.keys()
+    if any(site.name not in given for site in job.spec.latents):
+        return True
+    return quantity.kind != "probabilities" and _is_sampled(quantity.kind, job.traced, *job.described())
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _is_sampled(kind: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether an average needs outcomes, because the law has no closed form of it."""
+    sampled = []
+    average = conditional_mean if kind == "mean" else conditional_moments
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
+        key = jax.random.key(0)
+        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
+        return average(law, key, on_sampling=lambda: sampled.append(True))
+
+    jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    return bool(sampled)
+
+
+def host_law_of(job: Pass) -> HostLaw | None:
+    """Return how the output is drawn on the host, None where JAX draws it."""
+    law = None if job.spec.output in job.settings else _output_law(job.traced, *job.described())
+    return None if law is None else host_law(law)
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _output_law(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> type | None:
+    """Return the class of the output's law; None where it is drawn several times, or the kernel takes no single row."""
+    found: list[Any] = []
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> None:
+        trace = run_kernel(traced, numbers, sites, rows, whole, jax.random.key(0))
+        output = trace[traced.spec.output]
+        found.append(type(base_law(output["fn"])) if output["value"].shape == output["fn"].shape() else None)
+
+    try:
+        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    except Exception:
+        return None
+    return found[-1]
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def runs_fused(
+    traced: TracedKernel, without_outcome: bool, numbers: tuple, sites: tuple, rows: tuple, whole: tuple
+) -> bool:
+    """Whether every law of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
+        key = fused_key(jax.random.key(0))
+        trace = run_kernel(traced, numbers, sites, rows, whole, key, without_outcome=without_outcome)
+        return trace[traced.spec.output]["value"]
+
+    try:
+        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    except Exception:
+        # Kernels that do not take one row alone end here too, and lose nothing but speed.
+        return False
+    return True

@@ -1,0 +1,389 @@
+"""Outcomes that NumPy draws on the host: as they are distributed, typed and used."""
+
+import warnings
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from scipy import stats
+
+from skaimz import NumPyroImpactRegressor
+from skaimz.sampling import plan, programs
+from skaimz.sampling.laws import HOST_LAWS, host_law, parameters_of
+
+N_DRAWS, N_ROWS = 40, 60
+X = np.linspace(-1, 1, 2 * N_ROWS).reshape(N_ROWS, 2)
+LEVEL = {"level": np.zeros(N_DRAWS)}
+
+
+def two(first, second):
+    return np.array([first, second])
+
+
+# Two laws of each class, and SciPy's.
+LAWS = {
+    "Poisson": (dist.Poisson, {"rate": two(0.3, 40.0)}, lambda rate: stats.poisson(rate)),
+    "GammaPoisson": (
+        dist.GammaPoisson,
+        {"concentration": two(0.5, 8.0), "rate": two(2.0, 0.4)},
+        lambda concentration, rate: stats.nbinom(concentration, rate / (1 + rate)),
+    ),
+    "NegativeBinomial2": (
+        dist.NegativeBinomial2,
+        {"mean": two(0.7, 20.0), "concentration": two(2.0, 5.0)},
+        lambda mean, concentration: stats.nbinom(concentration, concentration / (concentration + mean)),
+    ),
+    "NegativeBinomialProbs": (
+        dist.NegativeBinomialProbs,
+        {"total_count": two(3.0, 7.5), "probs": two(0.2, 0.7)},
+        lambda total_count, probs: stats.nbinom(total_count, 1 - probs),
+    ),
+    "NegativeBinomialLogits": (
+        dist.NegativeBinomialLogits,
+        {"total_count": two(3.0, 7.5), "logits": two(-1.5, 0.8)},
+        lambda total_count, logits: stats.nbinom(total_count, 1 / (1 + np.exp(logits))),
+    ),
+    "Gamma": (
+        dist.Gamma,
+        {"concentration": two(0.4, 6.0), "rate": two(3.0, 0.2)},
+        lambda concentration, rate: stats.gamma(concentration, scale=1 / rate),
+    ),
+    "Chi2": (dist.Chi2, {"df": two(1.0, 9.0)}, lambda df: stats.chi2(df)),
+    "Beta": (
+        dist.Beta,
+        {"concentration1": two(0.6, 5.0), "concentration0": two(2.0, 3.0)},
+        lambda concentration1, concentration0: stats.beta(concentration1, concentration0),
+    ),
+    "StudentT": (
+        dist.StudentT,
+        {"df": two(3.0, 20.0), "loc": two(-5.0, 2.0), "scale": two(0.3, 4.0)},
+        lambda df, loc, scale: stats.t(df, loc, scale),
+    ),
+    "BinomialProbs": (
+        dist.BinomialProbs,
+        {"probs": two(0.1, 0.6), "total_count": np.array([4, 50])},
+        lambda probs, total_count: stats.binom(total_count, probs),
+    ),
+    "BinomialLogits": (
+        dist.BinomialLogits,
+        {"logits": two(-2.0, 0.5), "total_count": np.array([4, 50])},
+        lambda logits, total_count: stats.binom(total_count, 1 / (1 + np.exp(-logits))),
+    ),
+}
+every_law = pytest.mark.parametrize("name", LAWS)
+
+
+def agrees(sample, law):
+    """Whether a sample is of a law of SciPy, by a test at the level of one in a thousand."""
+    if not hasattr(law, "pmf"):
+        return stats.kstest(sample, law.cdf).pvalue > 1e-3
+    # Values between quantiles are counted together, so that none is rare.
+    edges = np.unique(law.ppf(np.linspace(0.02, 0.98, 30)))
+    counts = np.bincount(np.searchsorted(edges, sample), minlength=len(edges) + 1)
+    expected = len(sample) * np.diff(np.concatenate([[0], law.cdf(edges), [1]]))
+    kept = expected > 0
+    assert not counts[~kept].any()
+    return stats.chisquare(counts[kept], expected[kept]).pvalue > 1e-3
+
+
+def on_host(law, dtype=np.float64, seed=0):
+    """Draw one outcome for every entry of a law's shape, as a pass does."""
+    base = law
+    while hasattr(base, "base_dist"):
+        base = base.base_dist
+    with jax.enable_x64(dtype == np.float64):
+        parameters = {name: np.asarray(array) for name, array in parameters_of(law).items()}
+        kind = jax.eval_shape(law.sample, jax.random.key(0)).dtype
+    return host_law(type(base)).draw(np.random.default_rng(seed), parameters, np.dtype(kind))
+
+
+def drawn_from(law):
+    """Return a kernel whose outcome has a law that is given the rows, and sites before and after it."""
+
+    def kernel(X, y=None):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        before = numpyro.deterministic("before", jnp.exp(level + X[:, 0]))
+        with numpyro.plate("rows", X.shape[0]):
+            outcome = numpyro.sample("y", law(before), obs=y)
+        numpyro.deterministic("double", 2 * outcome)
+
+    return kernel
+
+
+def model_of(law, draws=LEVEL):
+    return NumPyroImpactRegressor(drawn_from(law), posterior=draws, random_state=3)
+
+
+def outcomes_of(model, X=X, **settings):
+    return model.sample_posterior_predictive_on_batch(X, return_datatree=False, return_sites=["y"], **settings)["y"][0]
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch):
+    monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
+
+
+def test_every_law_is_tested():
+    assert HOST_LAWS.keys() - {law for law, _, _ in LAWS.values()} == {dist.BetaProportion}
+    assert host_law(dist.BetaProportion) is host_law(dist.Beta)
+    assert host_law(dist.Normal) is None
+
+
+def test_other_devices_draw_themselves(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert all(host_law(law) is None for law in HOST_LAWS)
+
+
+# Distributions
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_law
+def test_draws_are_distributed_as_scipy_says(name, dtype):
+    law, parameters, expected = LAWS[name]
+    cast = {key: value.astype(dtype) if value.dtype.kind == "f" else value for key, value in parameters.items()}
+    sample = on_host(law(**cast).expand((20_000, 2)), dtype)
+    assert sample.shape == (20_000, 2)
+    for place in range(2):
+        one = expected(**{key: value[place] for key, value in parameters.items()})
+        assert agrees(sample[:, place], one)
+        error = np.sqrt(one.var() / len(sample))
+        assert abs(sample[:, place].mean() - one.mean()) < 5 * error
+
+
+WRAPPERS = {
+    "expand": lambda law: law.expand((5000, 2)),
+    "to_event": lambda law: law.expand((5000, 2)).to_event(1),
+    "event first": lambda law: law.to_event(1).expand((5000,)),
+    "mask": lambda law: law.expand((5000, 2)).mask(False),
+    "mask of rows": lambda law: law.to_event(1).expand((5000,)).mask(np.arange(5000) % 2 == 0),
+    "all": lambda law: law.mask(True).to_event(1).expand((5000,)).to_event(1).mask(True),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", ["Poisson", "StudentT", "BinomialLogits"])
+def test_wrapped_laws(name, wrapper):
+    law, parameters, expected = LAWS[name]
+    sample = on_host(WRAPPERS[wrapper](law(**parameters)))
+    assert sample.shape == (5000, 2)
+    for place in range(2):
+        assert agrees(sample[:, place], expected(**{key: value[place] for key, value in parameters.items()}))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@every_law
+def test_draws_through_the_estimator(name, dtype):
+    law, parameters, expected = LAWS[name]
+    second = {key: value[1] for key, value in parameters.items()}
+    model = model_of(lambda before: law(**second).expand(before.shape))
+    rows = X.astype(dtype)
+    sample = outcomes_of(model, rows)
+    with jax.enable_x64(dtype == np.float64):
+        assert sample.dtype == jax.eval_shape(law(**second).sample, jax.random.key(0)).dtype
+    assert agrees(sample.ravel(), expected(**second))
+    levels = np.quantile(sample, [0.25, 0.5], axis=0).T
+    np.testing.assert_allclose(model.predict_quantiles(rows, [0.25, 0.5]), levels, rtol=1e-6)
+
+
+def test_parameters_of_rows_and_draws_are_used():
+    level = np.linspace(0, 3, N_DRAWS)
+    sample = outcomes_of(model_of(dist.Poisson, {"level": level}), np.repeat(X, 10, axis=0))
+    rate = np.exp(level[:, None] + np.repeat(X[:, 0], 10))
+    residual = (sample - rate) / np.sqrt(rate)
+    for axis in (0, 1):
+        assert abs(residual.mean(axis=axis)).max() < 5 / np.sqrt(residual.shape[axis])
+    assert abs(residual.var() - 1) < 5 * np.sqrt(2 / residual.size)
+
+
+def test_vectors_of_laws():
+    rates = jnp.array([0.5, 3.0, 20.0])
+    one = np.asarray(rates)
+
+    def kernel(X, y=None):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Poisson(rates * jnp.exp(level)).to_event(1), obs=y)
+
+    sample = outcomes_of(NumPyroImpactRegressor(kernel, posterior=LEVEL, random_state=3))
+    assert sample.shape == (N_DRAWS, N_ROWS, 3)
+    for place in range(3):
+        assert agrees(sample[..., place].ravel(), stats.poisson(one[place]))
+
+
+# What is computed from outcomes
+
+
+def counts(before):
+    return dist.Poisson(3 * before)
+
+
+def sizes(before):
+    return dist.Gamma(2.0, 1 / before)
+
+
+@pytest.mark.parametrize(("law", "variance"), [(counts, 1.0), (sizes, 0.5)])
+def test_sites_after_the_outcome_are_computed_from_it(law, variance):
+    """JAX draws the outcome then."""
+    found = model_of(law).sample_posterior_predictive_on_batch(X, return_datatree=False)
+    assert set(found) == {"y", "before", "double"}
+    assert found["double"].dtype == found["y"].dtype
+    np.testing.assert_array_equal(found["double"], 2 * found["y"])
+    mean = (3 if law is counts else 2) * np.exp(X[:, 0])
+    residual = (found["y"] - mean) / (np.sqrt(mean) if law is counts else mean)
+    assert abs(residual.mean()) < 5 * residual.std() / np.sqrt(residual.size)
+    assert abs(residual.var() - variance) < 5 * (residual**2).std() / np.sqrt(residual.size)
+
+
+def test_sites_before_the_outcome_change_nothing():
+    model = model_of(counts)
+    both = model.sample_posterior_predictive_on_batch(X, return_sites=["before", "y"], return_datatree=False)
+    np.testing.assert_array_equal(both["y"][0], outcomes_of(model))
+    np.testing.assert_allclose(both["before"][0], np.tile(np.exp(X[:, 0]), (N_DRAWS, 1)), rtol=1e-12)
+    late = model.sample_posterior_predictive_on_batch(X, return_sites=["double"], return_datatree=False)
+    assert abs(late["double"].mean() / 2 - both["y"].mean()) < 5 * np.sqrt(2 * 3.6 / both["y"].size)
+
+
+def test_outcomes_that_are_given_are_not_drawn():
+    sample = outcomes_of(model_of(counts), condition={"y": np.arange(N_ROWS)})
+    np.testing.assert_array_equal(sample, np.tile(np.arange(N_ROWS), (N_DRAWS, 1)))
+
+
+def test_the_host_is_in_use(monkeypatch):
+    """So that the other tests test what they say."""
+    model = model_of(counts)
+    first = outcomes_of(model)
+    monkeypatch.setattr(programs, "host_law", lambda law: None)
+    second = outcomes_of(model)
+    assert (first != second).any()
+    assert first.dtype == second.dtype
+    assert abs(first.mean() - second.mean()) < 5 * np.sqrt(2 * first.mean() / first.size)
+
+
+# Parameters that are no parameters
+
+INVALID = {
+    "Poisson": [{"rate": -1.0}, {"rate": np.nan}],
+    "GammaPoisson": [{"concentration": 0.0}, {"rate": -1.0}, {"concentration": np.nan}, {"rate": np.nan}],
+    "Gamma": [{"concentration": -1.0}, {"rate": 0.0}, {"concentration": np.nan}, {"rate": np.nan}],
+    "Chi2": [{"concentration": 0.0}, {"concentration": np.nan}],
+    "Beta": [{"concentration1": 0.0}, {"concentration0": -2.0}, {"concentration1": np.nan}],
+    "StudentT": [{"df": 0.0}, {"df": np.nan}, {"loc": np.inf}, {"loc": np.nan}, {"scale": -1.0}, {"scale": np.nan}],
+    "BinomialProbs": [{"probs": -0.1}, {"probs": 1.5}, {"probs": np.nan}, {"total_count": -1.0}],
+}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", INVALID)
+def test_invalid_parameters_have_no_outcome(name, dtype):
+    law, parameters, expected = LAWS[name]
+    valid = {key: value[1] for key, value in parameters.items()}
+    with jax.enable_x64(dtype == np.float64):
+        good = {key: np.asarray(value) for key, value in parameters_of(law(**valid).expand((2000,))).items()}
+        kind = np.dtype(jax.eval_shape(law(**valid).sample, jax.random.key(0)).dtype)
+    for bad in INVALID[name]:
+        mixed = {key: array.copy() for key, array in good.items()}
+        for key, value in bad.items():
+            mixed[key][::4] = value
+        sample = host_law(LAWS[name][0]).draw(np.random.default_rng(1), mixed, kind)
+        assert sample.dtype == kind
+        assert (np.isnan(sample[::4]) if kind.kind == "f" else sample[::4] == -1).all(), bad
+        assert agrees(np.delete(sample, np.s_[::4]), expected(**valid)), bad
+
+
+@pytest.mark.parametrize(("law", "nothing"), [(dist.Poisson, -1), (dist.Chi2, np.nan)])
+def test_invalid_rows_through_the_estimator(law, nothing):
+    sample = outcomes_of(model_of(lambda before: law(jnp.where(before > 1, before, -before))))
+    is_bad = X[:, 0] <= 0
+    np.testing.assert_array_equal(sample[:, is_bad], nothing)
+    assert (sample[:, ~is_bad] >= 0).all()
+
+
+def test_extreme_parameters():
+    """Zero rates and certain chances are valid."""
+    none = on_host(dist.Poisson(np.zeros(50)))
+    np.testing.assert_array_equal(none, 0)
+    np.testing.assert_array_equal(on_host(dist.BinomialProbs(np.repeat([0.0, 1.0], 50), 7)), np.repeat([0, 7], 50))
+    np.testing.assert_array_equal(on_host(dist.BinomialProbs(np.full(50, 0.5), 0)), 0)
+
+
+@pytest.mark.parametrize(("rate", "dtype"), [(1.5e9, np.float32), (1e12, np.float64)])
+def test_high_rates(rate, dtype):
+    sample = outcomes_of(model_of(lambda before: dist.Poisson(jnp.full_like(before, rate))), X.astype(dtype))
+    np.testing.assert_allclose(sample.mean(), rate, rtol=1e-3)
+
+
+EXTREME = {
+    "heavy tails": lambda before: dist.StudentT(jnp.full_like(before, 0.1)),
+    "high mean": lambda before: dist.GammaPoisson(2.0, jnp.full_like(before, 1e-38) / 10),
+    "infinite": lambda before: dist.GammaPoisson(jnp.full_like(before, jnp.inf), jnp.inf),
+}
+
+
+@pytest.mark.parametrize("law", EXTREME.values(), ids=EXTREME)
+def test_extreme_parameters_neither_warn_nor_fail(law):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        outcomes_of(model_of(law), np.tile(X, (5, 1)).astype(np.float32))
+
+
+# Laws that only seem to be known
+
+
+class Gamma(dist.Distribution):
+    """A law of one's own that happens to be called as NumPyro's."""
+
+    arg_constraints: ClassVar = {"size": dist.constraints.positive}
+    support = dist.constraints.positive
+
+    def __init__(self, size):
+        self.size = size
+        super().__init__(jnp.shape(size))
+
+    def sample(self, key, sample_shape=()):
+        return self.size * jax.random.exponential(key, sample_shape + self.batch_shape)
+
+    def log_prob(self, value):
+        return -value / self.size - jnp.log(self.size)
+
+
+class Poisson(dist.Poisson):
+    """Poisson's law, of even numbers only."""
+
+    def sample(self, key, sample_shape=()):
+        return 2 * super().sample(key, sample_shape)
+
+
+class EvenPoisson(Poisson):
+    pass
+
+
+def test_foreign_laws_of_the_same_name():
+    sample = outcomes_of(model_of(Gamma)) / np.exp(X[:, 0])
+    assert stats.kstest(sample.ravel(), "expon").pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        EvenPoisson,
+        Poisson,
+    ],
+)
+def test_samplers_of_subclasses_are_used(law):
+    sample = outcomes_of(model_of(law))
+    np.testing.assert_array_equal(sample % 2, 0)
+
+
+def test_outcomes_with_a_sample_shape():
+    def kernel(X, y=None):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+        outcome = None if y is None else y.T
+        numpyro.sample("y", dist.Poisson(jnp.exp(level + X[:, 0])), obs=outcome, sample_shape=(3,))
+
+    sample = outcomes_of(NumPyroImpactRegressor(kernel, posterior=LEVEL, random_state=3))
+    assert sample.shape == (N_DRAWS, 3, N_ROWS)
