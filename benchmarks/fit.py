@@ -26,7 +26,7 @@ import skaimz
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import mcmc, svi
 from skaimz.kernels import spec
-from skaimz.sampling import predictive, sites
+from skaimz.sampling import programs
 
 NUM_STEPS, NUM_SAMPLES = 1000, 1000
 RATES = (0.01, 0.02, 0.05, 0.1)
@@ -49,7 +49,7 @@ def data():
 def forget():
     """Empty every cache of compiled programs, JAX's and ours."""
     jax.clear_caches()
-    for module in (svi, mcmc, predictive, sites, spec):
+    for module in (svi, mcmc, programs, spec):
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
