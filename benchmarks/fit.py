@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 import skaimz
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import mcmc, svi
-from skaimz.kernels import spec
+from skaimz.kernels import trace
 from skaimz.sampling import programs
 
 NUM_STEPS, NUM_SAMPLES = 1000, 1000
@@ -49,7 +49,7 @@ def data():
 def forget():
     """Empty every cache of compiled programs, JAX's and ours."""
     jax.clear_caches()
-    for module in (svi, mcmc, programs, spec):
+    for module in (svi, mcmc, programs, trace):
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()

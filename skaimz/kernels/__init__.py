@@ -3,15 +3,8 @@
 from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
-from skaimz.kernels.spec import (
-    Inputs,
-    KernelSpec,
-    Site,
-    TracedKernel,
-    abstract_arrays,
-    materialise,
-    trace_kernel,
-)
+from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
+from skaimz.kernels.trace import abstract_arrays, materialise, trace_kernel
 
 __all__ = [
     "ByValue",

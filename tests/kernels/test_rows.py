@@ -10,7 +10,7 @@ from jax import lax
 from jax.experimental import io_callback
 
 from skaimz.kernels.rows import RowProof
-from skaimz.kernels.spec import ROW_COUNTS as N_ROWS
+from skaimz.kernels.trace import ROW_COUNTS as N_ROWS
 
 N_FEATURES = 3
 LONG = np.linspace(0.0, 1.0, 3000, dtype=np.float32)

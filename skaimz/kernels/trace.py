@@ -1,0 +1,341 @@
+"""Kernels described from abstract traces alone."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import (
+    CategoricalLogits,
+    CategoricalProbs,
+    ImproperUniform,
+    MaskedDistribution,
+    biject_to,
+    constraints,
+)
+
+from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
+from skaimz.kernels.rows import RowProof
+from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
+
+__all__ = ["abstract_arrays", "materialise", "trace_kernel"]
+
+# Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
+ROW_COUNTS = (1009, 2022)
+SPECS_KEPT = 256
+SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
+
+
+def trace_kernel(
+    kernel: Callable, inputs: Inputs, param_input: str, param_output: str
+) -> tuple[TracedKernel, dict[str, Any]]:
+    """Describe a kernel by tracing it abstractly at two row counts.
+
+    Parameters
+    ----------
+    kernel : callable
+    inputs : Inputs
+        Arguments without the output. Only shapes and types are looked at.
+    param_input, param_output : str
+        Names of the kernel parameters that take the input and the output.
+
+    Returns
+    -------
+    traced : TracedKernel
+    numbers : dict of str to number or array
+        The kernel's numeric hyperparameters, to be passed to every program of ``traced``.
+    """
+    error: Exception | None = None
+    tried = None
+    # By value: 1, 1.0 and True are the same to Python, but not to a kernel.
+    static = tuple((name, ByValue.of(value)) for name, value in inputs.static)
+    for policy in number_policies():
+        key, numbers = split_kernel(kernel, policy)
+        if numbers.keys() == tried:
+            continue
+        tried = numbers.keys()
+        n_rows = len(inputs.rows[param_input])
+        spec, error = _trace(
+            key,
+            static,
+            abstract_arrays(numbers),
+            abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
+            abstract_arrays(inputs.whole),
+            (param_input, param_output),
+            jnp.result_type(float) == np.float64,
+        )
+        if spec is None and not _needs_a_value(error):
+            spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
+        if spec is not None:
+            return TracedKernel(key, static, spec), numbers
+        if not _needs_a_value(error):
+            break
+    assert error is not None
+    raise error
+
+
+def _needs_a_value(error: Exception | None) -> bool:
+    return isinstance(error, jax.errors.ConcretizationTypeError) or "concrete values" in str(error)
+
+
+def abstract_arrays(arrays: Mapping[str, Any]) -> tuple[tuple[str, tuple[int, ...] | None, Any], ...]:
+    """Describe arrays by shape and type; Python's numbers, which JAX types weakly, by their type alone."""
+    described = []
+    for name, value in arrays.items():
+        weak = isinstance(value, int | float) and not isinstance(value, np.generic)
+        described.append((name, None, type(value)) if weak else (name, np.shape(value), np.dtype(value.dtype)))
+    return tuple(described)
+
+
+def materialise(described: tuple, n_rows: int | None = None) -> dict[str, Any]:
+    """Return abstract arrays from their description, with another number of rows where given."""
+    return {
+        name: dtype(1)
+        if shape is None
+        else jax.ShapeDtypeStruct(shape if n_rows is None else (n_rows, *shape[1:]), dtype)
+        for name, shape, dtype in described
+    }
+
+
+@functools.lru_cache(maxsize=SPECS_KEPT)
+def _trace(
+    kernel: Kernel, static: tuple, numbers: tuple, rows: tuple, whole: tuple, names: tuple[str, str], x64: bool
+) -> tuple[KernelSpec | None, Exception | None]:
+    """Trace at row counts of our own choice; failures are remembered as well."""
+    try:
+        return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
+    except Exception as error:
+        return None, error
+
+
+def _trace_at(
+    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, names: tuple[str, str], n_rows: tuple[int, int]
+) -> tuple[KernelSpec | None, Exception | None]:
+    """Trace at the given rows, for kernels that do not take any number of them."""
+    described = abstract_arrays(numbers), abstract_arrays(inputs.rows), abstract_arrays(inputs.whole)
+    try:
+        return _describe(kernel, static, *described, names, n_rows), None
+    except Exception as error:
+        error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
+        return None, error
+
+
+def _describe(
+    kernel: Kernel,
+    static: tuple,
+    numbers: tuple,
+    rows: tuple,
+    whole: tuple,
+    names: tuple[str, str],
+    n_rows: tuple[int, int],
+) -> KernelSpec:
+    param_input, param_output = names
+
+    def run(messages: dict, values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
+        model = kernel.bind(values)
+        with (
+            handlers.trace() as trace,
+            handlers.seed(rng_seed=key),
+            handlers.substitute(substitute_fn=_value_of_improper),
+            handlers.substitute(data=latents),
+        ):
+            model(**rows, **whole, **{name: constant.value for name, constant in static})
+        messages.update(trace)
+        return trace
+
+    def sample(values: dict, rows: dict, whole: dict, key: Any) -> dict:
+        messages: dict = {}
+        run(messages, values, {**rows, param_output: None}, whole, {}, key)
+        found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
+        plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
+        return {name: site["value"] for name, site in messages.items() if name in found}
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    fixed, tables = materialise(numbers), materialise(whole)
+    found: dict[str, _Message] = {}
+    plates: dict[str, Any] = {}
+    shapes = []
+    for n in n_rows:
+        found.clear()
+        values = jax.eval_shape(sample, fixed, materialise(rows, n), tables, key)
+        shapes.append({name: value.shape for name, value in values.items()})
+    templates = {name: _template(shapes[0][name], shapes[1].get(name, ()), n_rows) for name in shapes[0]}
+    _check_names(templates)
+
+    def value_at(name: str, n: int) -> jax.ShapeDtypeStruct:
+        shape = tuple(n if size is None else size for size in templates[name])
+        return jax.ShapeDtypeStruct(shape, values[name].dtype)
+
+    unobserved = [name for name, message in found.items() if message.kind == "latent"]
+
+    def prove(given: list[str], outcome: str | None) -> tuple[_SiteProofs, dict[str, Any]]:
+        """Trace every site's density with the values of others given, and ``outcome`` observed."""
+        messages: dict[str, Any] = {}
+        owners: list[str] = []
+
+        def densities(values: dict, rows: dict, whole: dict, sites: dict, key: Any) -> list:
+            messages.clear()
+            owners.clear()
+            trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
+            parts = [(name, part) for name, message in trace.items() for part in _density(message)]
+            owners.extend(name for name, _ in parts)
+            return [part for _, part in parts]
+
+        def at(n: int) -> tuple:
+            arrays = materialise(rows, n)
+            if outcome is not None:
+                shape = (n, *without_rows(templates[outcome]))
+                arrays[param_output] = jax.ShapeDtypeStruct(shape, values[outcome].dtype)
+            return fixed, arrays, tables, {name: value_at(name, n) for name in given}, key
+
+        proof = RowProof.of(densities, at, n_rows)
+        return _SiteProofs(proof, owners), messages
+
+    for output in _candidates(unobserved, templates, param_output):
+        fitting, messages = prove([name for name in unobserved if name != output], output)
+        if output in messages and messages[output]["is_observed"]:
+            break
+    else:
+        raise ValueError(
+            f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
+            f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
+        )
+    # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
+    predicting, _ = prove(unobserved, None)
+    sites = tuple(
+        found[name].site(
+            name, templates[name], shapes[-1][name], str(values[name].dtype), name == output, predicting.mixing(name)
+        )
+        for name in found
+    )
+    subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
+    fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
+    proof = predicting.proof
+    return KernelSpec(
+        sites, param_input, output, param_output, fit_mixing, subsamples, proof.width, proof.multiplies_matrices
+    )
+
+
+class _SiteProofs(NamedTuple):
+    """A proof whose outputs belong to sites."""
+
+    proof: RowProof
+    owners: list[str]
+
+    def mixing(self, name: str) -> str | None:
+        reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)
+        return next((reason for reason in reasons if reason is not None), None)
+
+    def has_rows(self, name: str) -> bool:
+        return any(self.proof.row_axis(i) is not None for i, owner in enumerate(self.owners) if owner == name)
+
+
+def _fit_mixing(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
+    batched = {site.name for site in sites if site.rows_are_batched}
+    for name in dict.fromkeys(proofs.owners):
+        if messages[name]["type"] == "deterministic":
+            continue
+        reason = proofs.mixing(name)
+        if reason is not None:
+            return f"site {name!r}: {reason}"
+        if proofs.has_rows(name) and name not in batched:
+            return f"site {name!r} has a density for each row, but no value for each"
+    for site in sites:
+        if site.kind != "deterministic" and site.row_axis is not None and not site.rows_are_batched:
+            return f"site {site.name!r} has its rows on an event axis"
+    return None
+
+
+class _Message:
+    """The parts of a NumPyro message that outlive its trace."""
+
+    def __init__(self, message: dict[str, Any]):
+        self.kind = message["type"]
+        self.law = self.support = self.n_classes = None
+        self.event_dim = 0
+        self.plates = tuple(message.get("cond_indep_stack", ()))
+        self.event_names = (message.get("infer") or {}).get("event_dims", ())
+        if message["type"] == "sample":
+            law = message["fn"]
+            self.kind = "observed" if message["is_observed"] else "latent"
+            self.event_dim = law.event_dim
+            self.support = next((name for name in SUPPORTS if law.support is getattr(constraints, name)), None)
+            while type(law).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
+                law = law.base_dist
+            self.law = type(law).__name__
+            if isinstance(law, CategoricalProbs | CategoricalLogits):
+                self.n_classes = (law.probs if isinstance(law, CategoricalProbs) else law.logits).shape[-1]
+
+    def site(self, name: str, shape: tuple, sizes: tuple, dtype: str, is_output: bool, mixing: str | None) -> Site:
+        """Describe the site; ``sizes`` is its shape in the trace that the message is of."""
+        row_axis = shape.index(None) if None in shape else None
+        dims = tuple(self._dim(name, axis, sizes, row_axis) for axis in range(len(shape)))
+        kind = "output" if is_output else self.kind
+        return Site(
+            name, kind, self.law, shape, dtype, row_axis, self.event_dim, dims, self.support, self.n_classes, mixing
+        )
+
+    def _dim(self, name: str, axis: int, sizes: tuple, row_axis: int | None) -> str:
+        batch = len(sizes) - self.event_dim
+        if batch <= axis < batch + len(self.event_names):
+            return self.event_names[axis - batch]
+        fitting = [plate for plate in self.plates if plate.size == sizes[axis]]
+        for plate in fitting:
+            # The event dimensions of a deterministic site are unknown: its rows are where the length says.
+            if plate.dim == axis - batch or (axis == row_axis and self.law is None):
+                return plate.name
+        return "rows" if axis == row_axis else f"{name}_dim_{axis}"
+
+
+def _value_of_improper(message: dict[str, Any]) -> Any:
+    """Return some value of a site that cannot be drawn; None for any other."""
+    law: Any = message.get("fn")
+    base = law
+    while message["type"] == "sample" and hasattr(base, "base_dist"):
+        base = base.base_dist
+    if message["value"] is not None or not isinstance(base, ImproperUniform):
+        return None
+    transform = biject_to(law.support)
+    return transform(jnp.zeros(transform.inverse_shape(law.shape())))
+
+
+def _density(message: dict[str, Any]) -> list[Any]:
+    """Return all that decides on a site: the parts of its log density, or its value where it has none."""
+    if message["type"] == "plate":
+        return []
+    if message["type"] != "sample":
+        return [message["value"]]
+    law, parts = message["fn"], []
+    while isinstance(law, MaskedDistribution):
+        # A mask hides the density from a proof, but not the values that are drawn.
+        parts.append(jnp.asarray(law._mask))
+        law = law.base_dist
+    if message["scale"] is not None:
+        parts.append(jnp.asarray(message["scale"]))
+    return [law.log_prob(message["value"]), *parts]
+
+
+def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:
+    if len(first) != len(second):
+        return first
+    return tuple(None if sizes == n_rows else sizes[0] for sizes in zip(first, second, strict=True))
+
+
+def _candidates(unobserved: list[str], templates: dict[str, tuple], param_output: str) -> list[str]:
+    """Return the sites that may be the output, the likeliest first."""
+    if param_output in unobserved:
+        return [param_output]
+    return [name for name in reversed(unobserved) if None in templates[name]]
+
+
+def _check_names(templates: Mapping[str, tuple]) -> None:
+    for name, shape in templates.items():
+        if "/" in name:
+            raise ValueError(f"Site name {name!r} contains '/', which separates groups of a DataTree: rename the site.")
+        if name in ("chain", "draw"):
+            raise ValueError(f"Site name {name!r} is the name of a dimension of draws: rename the site.")
+        if sum(size is None for size in shape) > 1:
+            raise ValueError(f"Site {name!r} has the rows on more than one axis.")
