@@ -99,6 +99,7 @@ class ZarrSink:
         compressors: Any = None,
     ):
         self.path, self.fields, self.plan, self.rows = path, fields, plan, rows
+        self._folder = path / group
         if not _holds_anything(path):
             try:
                 self._create(group, fingerprint, skeleton, compressors)
@@ -237,10 +238,26 @@ class ZarrSink:
                     raise self._foreign()
             else:
                 chains = place[0].stop - place[0].start
-                stored[place] = drawn.reshape(chains, -1, *drawn.shape[1:])
+                self._write_part(field, place, drawn.reshape(chains, -1, *drawn.shape[1:]))
         if batch.number >= self._written:
             self._record(batches_written=batch.number + 1, rows=digest)
         self._broken = False
+
+    def _write_part(self, field: Field, place: tuple[slice, ...], part: np.ndarray) -> None:
+        """Write a chunk: as a file where it is one as it stands, which saves a copy, and through Zarr otherwise."""
+        array = self._arrays[field.name]
+        if array.compressors or part.shape != array.chunks:
+            array[place] = part
+            return
+        numbers = ((where.start or 0) // size for where, size in zip(place, array.chunks, strict=True))
+        path = self._folder.joinpath(field.name, "c", *map(str, numbers))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f"{path.name}.partial")
+        with aside.open("wb", buffering=0) as file:
+            unwritten = part.reshape(-1).view(np.uint8).data
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) :]
+        aside.replace(path)
 
     def _place(self, field: Field, batch: Batch) -> tuple[slice, ...]:
         """Return where a batch lies in an array, chains apart; a batch of fewer than all draws is of one chain."""
