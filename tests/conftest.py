@@ -1,3 +1,5 @@
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -15,6 +17,14 @@ def _bounded_compiled_code():
     """Forget compiled programs after each module: NumPyro's own are many, and each holds memory maps."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture
+def _interruptible():
+    """Python's own handling of Ctrl-C, which is off in a process that was started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import zarr
 from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
-__all__ = ["RESERVED", "check_outcome", "column_positions", "kernel_inputs"]
+__all__ = ["RESERVED", "check_count", "check_outcome", "column_positions", "kernel_inputs"]
 
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
@@ -28,6 +28,13 @@ SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "positive_integer": lambda y: (y > 0) & (y == np.floor(y)),
     "boolean": lambda y: (y == 0) | (y == 1),
 }
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return a positive integer, or refuse what is none."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
+    return int(value)
 
 
 def column_positions(

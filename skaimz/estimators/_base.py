@@ -16,8 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
-from skaimz.estimators._arguments import RESERVED, check_outcome, column_positions, kernel_inputs
-from skaimz.estimators._collect import check_count
+from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, column_positions, kernel_inputs
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import match_draws

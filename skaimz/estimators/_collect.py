@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from skaimz import sampling
 from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
 from skaimz.estimators import _temporary
+from skaimz.estimators._arguments import check_count
 from skaimz.exceptions import SpeedWarning
 
-__all__ = ["Destination", "check_count", "collect"]
+__all__ = ["Destination", "collect"]
 
 # Draws that together are no larger stay in memory, unless told otherwise.
 MEMORY_BUDGET = 2**30
@@ -40,13 +40,6 @@ class Destination(NamedTuple):
             raise ValueError(f"`output_dir` needs a store on disk, got {self.output_dir!r} and `store='memory'`.")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
-
-
-def check_count(name: str, value: Any) -> int:
-    """Return a positive integer, or refuse what is none."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
-    return int(value)
 
 
 def collect(

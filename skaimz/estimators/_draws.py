@@ -10,7 +10,8 @@ from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
 from skaimz.estimators import _temporary
-from skaimz.estimators._collect import Destination, check_count, collect
+from skaimz.estimators._arguments import check_count
+from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._rows import LazyRows, as_is
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 

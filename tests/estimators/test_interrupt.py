@@ -17,14 +17,6 @@ X = np.random.default_rng(0).normal(size=(40, 2))
 y = X[:, 0]
 
 
-@pytest.fixture
-def _interruptible():
-    """Python's own handling of Ctrl-C, which is off in a process that was started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("settings", [
     SVI(num_steps=10**9, num_samples=10),

@@ -511,14 +511,6 @@ def test_rows_that_cannot_be_read_are_no_fault_of_the_store(complete, tmp_path):
     assert_same_files(folder, complete)
 
 
-@pytest.fixture
-def _interruptible():
-    """Python's own handling of Ctrl-C, which is off in a process that was started in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("_interruptible")
 def test_a_signal_ends_the_call_soon(complete, tmp_path, monkeypatch):
     folder, write = tmp_path / "draws", ZarrSink._write
