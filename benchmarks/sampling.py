@@ -175,6 +175,13 @@ def memory(field):
     return int(line.split()[1]) / 1024
 
 
+def touch_memory(size=4 * 2**30):
+    """Write to memory and free it, so that a virtual machine's host has already given it when a run asks for it."""
+    import numpy as np
+
+    np.empty(size, np.uint8).fill(1)
+
+
 class Worker:
     """A system in a process of its own."""
 
@@ -185,6 +192,7 @@ class Worker:
         )
 
     def run(self):
+        touch_memory()
         self.process.stdin.write("run\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())

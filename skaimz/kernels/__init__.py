@@ -1,5 +1,6 @@
 """What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
 
+from skaimz.kernels.affine import is_affine
 from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
@@ -16,6 +17,7 @@ __all__ = [
     "abstract_arrays",
     "check_signature",
     "freeze",
+    "is_affine",
     "kernel_parameters",
     "key_of",
     "materialise",

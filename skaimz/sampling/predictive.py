@@ -7,7 +7,7 @@ import numpy as np
 
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
-from skaimz.sampling.programs import Launcher, with_global_latents
+from skaimz.sampling.programs import Launcher, at_average_draw, with_global_latents
 from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place
@@ -61,7 +61,7 @@ def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
 
 def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:
     """Average over draws on every tile."""
-    job = with_global_latents(job)
+    job = at_average_draw(with_global_latents(job), quantity)
     n_devices = 1 if job.n_rows == 1 else jax.local_device_count()
     plan = make_plan(job.spec, job.n_rows, job.posterior.n_draws, shards=n_devices)
     launch = Launcher(job, quantity, plan)

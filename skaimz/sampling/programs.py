@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from skaimz.kernels import TracedKernel, key_of, materialise
+from skaimz.kernels import TracedKernel, is_affine, key_of, materialise
 from skaimz.sampling.forward import base_law, class_probabilities, conditional_mean, conditional_moments, run_kernel
 from skaimz.sampling.generator import fused_key
 from skaimz.sampling.laws import HostLaw, host_law, parameters_of
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Plan, Step, cut
 
-__all__ = ["OUTCOMES", "Launcher", "host_law_of", "with_global_latents"]
+__all__ = ["OUTCOMES", "Launcher", "at_average_draw", "host_law_of", "with_global_latents"]
 
 PROGRAMS_KEPT = 32
 # Purposes of random numbers, folded into the seed so that no two of them share a stream.
@@ -310,6 +310,36 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
         return jax.vmap(one)(draws, draw_numbers)
 
     return program
+
+
+def at_average_draw(job: Pass, quantity: Quantity) -> Pass:
+    """Return a pass of one draw, the average one, where the quantity is the same for it; else the pass itself."""
+    draws = job.posterior.draws
+    if (
+        quantity.kind != "mean"
+        or job.local
+        or job.spec.rows_mix is not None
+        or _is_random(quantity, job)
+        or not all(np.issubdtype(draw.dtype, np.floating) for draw in draws.values())
+        or not _mean_is_affine(job.traced, *job.described())
+    ):
+        return job
+    average = {name: np.mean(draw, axis=0, keepdims=True, dtype=np.float64) for name, draw in draws.items()}
+    average = {name: value.astype(draws[name].dtype) for name, value in average.items()}
+    return replace(job, posterior=job.posterior._replace(draws=average, n_draws=1, n_chains=1))
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def _mean_is_affine(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether the mean of the output's law is affine in the sites' draws."""
+    arguments = materialise(sites), *map(materialise, (numbers, rows, whole))
+
+    def run(sites: dict, numbers: dict, rows: dict, whole: dict) -> Any:
+        key = jax.random.key(0)
+        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
+        return conditional_mean(law, key)
+
+    return is_affine(jax.make_jaxpr(run)(*arguments), range(len(jax.tree.leaves(arguments[0]))))
 
 
 def _is_random(quantity: Quantity, job: Pass) -> bool:

@@ -51,6 +51,42 @@ def test_moments_of_a_poisson_outcome(draws, X):
     np.testing.assert_allclose(variance, rate.var(axis=1) + rate.mean(axis=1), rtol=1e-3)
 
 
+AT_AVERAGE_DRAW = {
+    zoo.conjugate: 1,
+    zoo.linear: 1,
+    zoo.logistic: 400,
+    zoo.poisson: 400,
+    zoo.cauchy: 400,
+    zoo.centring: 400,
+    zoo.random_effects: 400,
+}
+
+
+@pytest.mark.parametrize("kernel", AT_AVERAGE_DRAW, ids=lambda kernel: kernel.__name__)
+def test_means_that_are_affine_in_the_draws_are_computed_at_their_average(kernel, draws, X, monkeypatch):
+    ran = []
+    launcher = sampling.predictive.Launcher
+
+    def counted(job, *args, **options):
+        ran.append(job.posterior.n_draws)
+        return launcher(job, *args, **options)
+
+    draws = {**draws, "intercept": draws["coef"][:, 0] + 3, "sigma": np.exp(draws["coef"][:, 1])}
+    exposure = {"exposure": np.ones(len(X), np.float32)} if kernel is zoo.poisson else {}
+    monkeypatch.setattr(sampling.predictive, "Launcher", counted)
+    mean = run("mean", kernel, draws, X, **exposure)
+    assert ran == [AT_AVERAGE_DRAW[kernel]]
+    moments = run("moments", kernel, draws, X, **exposure)
+    assert ran[1:] == [400]
+    np.testing.assert_allclose(mean, moments[0], rtol=1e-5, atol=1e-5)
+
+
+def test_whole_numbers_among_the_draws_are_not_averaged(X):
+    draws = {"coef": np.random.default_rng(0).integers(0, 3, size=(401, 2))}
+    mean = run("mean", zoo.conjugate, draws, X)
+    np.testing.assert_allclose(mean, (X @ draws["coef"].T).mean(axis=1), rtol=1e-5, atol=1e-5)
+
+
 def test_outcomes_are_distributed_as_those_of_predictive(draws, X):
     ours = run("outcomes", zoo.conjugate, draws, X)
     theirs = Predictive(zoo.conjugate, draws)(jax.random.key(3), X)["y"].T

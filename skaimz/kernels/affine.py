@@ -1,0 +1,75 @@
+"""Proof, from an abstract trace, that a function is affine in some of its arguments.
+
+The average of an affine function is the function of the average, so where a kernel's conditional mean is affine in the
+posterior draws, their average stands for all of them. Each value of the trace is constant, affine or neither in the
+arguments; an operation that is not known to keep a value affine makes it neither. The proof computes nothing and errs
+only towards the slower way.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+__all__ = ["is_affine"]
+
+# Degree of a value in the arguments.
+CONSTANT, AFFINE, OTHER = range(3)
+# Operations that are linear in all their operands together.
+LINEAR = frozenset(
+    """
+    add add_any broadcast_in_dim concatenate copy copy_p cumsum expand_dims neg reduce_sum reshape rev slice split
+    squeeze stack stop_gradient sub transpose
+    """.split()
+)
+# Operations that are linear in each operand while the others are constant.
+BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
+# Operations that are linear in what they take from, or divide, while the operands at these places are constant.
+LINEAR_BUT_FOR = {"div": 1, "gather": 1, "select_n": 0, "pad": 1, "dynamic_slice": slice(1, None)}
+CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call"})
+
+
+def is_affine(trace: ClosedJaxpr, arguments: Sequence[int]) -> bool:
+    """Whether all results of a traced function are affine in the chosen arguments, the others being constant.
+
+    Parameters
+    ----------
+    trace : ClosedJaxpr
+    arguments : sequence of int
+        Places of the arguments in the trace.
+    """
+    chosen = set(arguments)
+    degrees = [AFFINE if place in chosen else CONSTANT for place in range(len(trace.jaxpr.invars))]
+    return max(_results(trace.jaxpr, degrees), default=CONSTANT) <= AFFINE
+
+
+def _results(jaxpr: Jaxpr, degrees: list[int]) -> list[int]:
+    """Return the degrees of a program's results."""
+    known: dict[Any, int] = dict(zip(jaxpr.invars, degrees, strict=True))
+    of = lambda values: [CONSTANT if isinstance(v, Literal) else known.get(v, CONSTANT) for v in values]  # noqa: E731
+    for eqn in jaxpr.eqns:
+        known.update(zip(eqn.outvars, _degrees(eqn, of(eqn.invars)), strict=True))
+    return of(jaxpr.outvars)
+
+
+def _degrees(eqn: Any, degrees: list[int]) -> list[int]:
+    """Return the degrees of what an operation gives."""
+    name, highest = eqn.primitive.name, max(degrees, default=CONSTANT)
+    if highest == AFFINE and name in CALLS:
+        inner = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
+        return _results(getattr(inner, "jaxpr", inner), degrees)
+    return [highest if highest != AFFINE or _keeps_affine(name, eqn, degrees) else OTHER] * len(eqn.outvars)
+
+
+def _keeps_affine(name: str, eqn: Any, degrees: list[int]) -> bool:
+    if name in LINEAR:
+        return True
+    if name in BILINEAR:
+        return degrees.count(AFFINE) == 1
+    if name == "convert_element_type":
+        # A rounding to whole numbers is not linear.
+        return all(variable.aval.dtype.kind == "f" for variable in (*eqn.invars, *eqn.outvars))
+    if name in LINEAR_BUT_FOR:
+        place = LINEAR_BUT_FOR[name]
+        return AFFINE not in (degrees[place] if isinstance(place, slice) else [degrees[place]])
+    return False
