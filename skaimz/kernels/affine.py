@@ -18,14 +18,14 @@ CONSTANT, AFFINE, OTHER = range(3)
 # Operations that are linear in all their operands together.
 LINEAR = frozenset(
     """
-    add add_any broadcast_in_dim concatenate copy copy_p cumsum expand_dims neg reduce_sum reshape rev slice split
+    add add_any broadcast_in_dim concatenate copy copy_p cumsum expand_dims neg pad reduce_sum reshape rev slice split
     squeeze stack stop_gradient sub transpose
     """.split()
 )
 # Operations that are linear in each operand while the others are constant.
 BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
-# Operations that are linear in what they take from, or divide, while the operands at these places are constant.
-LINEAR_BUT_FOR = {"div": 1, "gather": 1, "select_n": 0, "pad": 1, "dynamic_slice": slice(1, None)}
+# Operations that are linear in their other operands while the one at this place is constant.
+LINEAR_BUT_FOR = {"div": 1, "gather": 1, "select_n": 0}
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call"})
 
 
@@ -69,7 +69,4 @@ def _keeps_affine(name: str, eqn: Any, degrees: list[int]) -> bool:
     if name == "convert_element_type":
         # A rounding to whole numbers is not linear.
         return all(variable.aval.dtype.kind == "f" for variable in (*eqn.invars, *eqn.outvars))
-    if name in LINEAR_BUT_FOR:
-        place = LINEAR_BUT_FOR[name]
-        return AFFINE not in (degrees[place] if isinstance(place, slice) else [degrees[place]])
-    return False
+    return name in LINEAR_BUT_FOR and degrees[LINEAR_BUT_FOR[name]] == CONSTANT
