@@ -1,7 +1,9 @@
 """Between arrays and xarray. The only place that builds or reads xarray objects."""
 
+import contextlib
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,9 +17,20 @@ from skaimz.exceptions import IncompleteDrawsError
 from skaimz.kernels import KernelSpec
 from skaimz.sampling import store_state
 
-__all__ = ["draws_from", "draws_to_dataset", "open_draws", "storable_labels", "to_tree", "write_skeleton"]
+__all__ = [
+    "CHAIN_AND_DRAW",
+    "draws_from",
+    "draws_to_dataset",
+    "made_by",
+    "open_draws",
+    "row_coordinates",
+    "storable_labels",
+    "to_tree",
+    "write_skeleton",
+]
 
 CHAIN_AND_DRAW = ("chain", "draw")
+_FILTERS = threading.Lock()
 
 
 def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
@@ -109,14 +122,16 @@ def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) 
         return coordinates
     row_dims = {site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None} & sizes.keys()
     for dim in row_dims:
-        if isinstance(index, pd.MultiIndex):
-            coordinates |= {
-                str(name): level for name, level in xr.Coordinates.from_pandas_multiindex(index, dim).items()
-            }
-        else:
-            # The index may have a name of its own, and the dimension keeps the plate's.
-            coordinates[dim] = (dim, index)
+        coordinates |= row_coordinates(dim, index)
     return coordinates
+
+
+def row_coordinates(dim: str, index: Any) -> dict[str, Any]:
+    """Return the coordinates of a dimension of rows, from their labels."""
+    if isinstance(index, pd.MultiIndex):
+        return {str(name): level for name, level in xr.Coordinates.from_pandas_multiindex(index, dim).items()}
+    # The index may have a name of its own, and the dimension keeps the plate's.
+    return {dim: (dim, index)}
 
 
 def storable_labels(index: Any) -> np.ndarray:
@@ -159,9 +174,7 @@ def write_skeleton(
         for variable in dataset.data_vars.values():
             # Draws hardly shrink, and take long to compress.
             variable.encoding["compressors"] = None
-    with warnings.catch_warnings():
-        # Zarr 3 writes strings in a form that it does not call final yet; it reads them back.
-        warnings.simplefilter("ignore")
+    with _without_warnings():  # Zarr 3 writes strings in a form that it does not call final yet; it reads them back
         tree.to_zarr(path, zarr_format=3, consolidated=False)
 
 
@@ -194,6 +207,13 @@ def open_draws(path: Any) -> xr.DataTree:
             f"The draws in {str(folder)!r} are incomplete: the call that wrote them was interrupted. The same call "
             "with the same `output_dir` goes on from there."
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _without_warnings():
         return xr.open_datatree(folder, engine="zarr", consolidated=False, chunks=None)
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    # Filters are those of the process: two threads that left in the order in which they came would leave ours behind.
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -8,15 +8,19 @@ from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
     "DivergenceWarning",
+    "EffectWarning",
     "EffectiveSampleSizeWarning",
     "FitWarning",
+    "HeldLatentWarning",
     "IncompleteDrawsError",
     "LocalGuideWarning",
     "NonFiniteLossWarning",
     "OutputWarning",
+    "PairingWarning",
     "PosteriorWarning",
     "RHatWarning",
     "SpeedWarning",
+    "UnreachedOutputWarning",
     "UnsettledLossWarning",
 ]
 
@@ -59,6 +63,22 @@ class PosteriorWarning(OutputWarning):
 
 class SpeedWarning(UserWarning):
     """The answer is right, but a slower way had to be taken."""
+
+
+class EffectWarning(UserWarning):
+    """An effect may not be what it was meant to be."""
+
+
+class PairingWarning(EffectWarning):
+    """Draws of a scenario and of its baseline do not belong together."""
+
+
+class UnreachedOutputWarning(EffectWarning):
+    """An intervention cannot change the output."""
+
+
+class HeldLatentWarning(EffectWarning):
+    """A latent site that depends on an intervention keeps posterior draws that were made without it."""
 
 
 class IncompleteDrawsError(RuntimeError):

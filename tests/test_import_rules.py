@@ -15,7 +15,9 @@ ROOMS = {
     "inference": {"exceptions", "kernels"},
     "sampling": {"exceptions", "kernels"},
     "datatree": {"exceptions", "kernels", "sampling"},
-    "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree"},
+    "effects": {"exceptions", "sampling", "datatree"},
+    "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree", "effects"},
+    "metrics": {"estimators", "sampling"},
     "__init__": {"datatree", "estimators"},
 }
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}

@@ -1,7 +1,7 @@
 """From what a user passes to what a kernel takes."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,14 @@ import zarr
 from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
-__all__ = ["RESERVED", "check_count", "check_outcome", "column_positions", "kernel_inputs"]
+__all__ = ["RESERVED", "check_count", "check_outcome", "kernel_inputs"]
 
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
     """
-    X y baseline batch_size compressors condition coverage in_sample intervention n_samples num_chains num_samples
-    output_dir progress quantiles random_state return_datatree return_sites return_std sample_weight scenarios
-    shard_axis store
+    X y along average baseline batch_size by classes compressors condition contrast coverage elasticity in_sample
+    intervention n_samples num_chains num_samples of output_dir pairs progress quantiles random_state return_datatree return_sites
+    return_std sample_weight scenarios shard_axis store where
     """.split()
 )
 SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -35,42 +35,6 @@ def check_count(name: str, value: Any) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
     return int(value)
-
-
-def column_positions(
-    column_args: Mapping[str, Any] | None, n_features: int, feature_names: Sequence[str] | None
-) -> dict[str, list[int] | int]:
-    """Find the columns of X that hold kernel arguments.
-
-    Returns
-    -------
-    dict of str to int or list of int
-        For every kernel argument a position, or several where a list of columns was given.
-    """
-    if column_args is None:
-        return {}
-    if not isinstance(column_args, Mapping):
-        raise TypeError(f"`column_args` must map kernel arguments to columns of X, got {column_args!r}.")
-
-    def position(column: Any) -> int:
-        if isinstance(column, str):
-            if feature_names is None:
-                raise ValueError(f"`column_args` names column {column!r}, but X has no column names: give a position.")
-            if column not in feature_names:
-                raise ValueError(
-                    f"`column_args` names column {column!r}, which X does not have: {list(feature_names)}."
-                )
-            return list(feature_names).index(column)
-        if isinstance(column, bool) or not isinstance(column, int | np.integer):
-            raise TypeError(f"`column_args` must give columns by name or position, got {column!r}.")
-        if not -n_features <= column < n_features:
-            raise ValueError(f"`column_args` gives column {column}, but X has {n_features} columns.")
-        return int(column) % n_features
-
-    found: dict[str, list[int] | int] = {}
-    for name, columns in column_args.items():
-        found[name] = list(map(position, columns)) if isinstance(columns, list | tuple) else position(columns)
-    return found
 
 
 def kernel_inputs(

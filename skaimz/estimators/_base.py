@@ -12,25 +12,26 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
-from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, column_positions, kernel_inputs
+from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs
+from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._draws import DrawsMixin
+from skaimz.estimators._effects import EffectsMixin
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
-from skaimz.estimators._posterior import match_draws
-from skaimz.estimators._rows import open_rows
+from skaimz.estimators._posterior import check_interventions, check_local, match_draws
+from skaimz.estimators._routing import RoutingMixin
+from skaimz.estimators._scores import ScoresMixin
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
-FLOATS = {"float32": np.float32, "float64": np.float64}
 
-
-class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
+class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, PersistenceMixin, RoutingMixin, BaseEstimator):
     """Base of the estimators over NumPyro kernels."""
 
     _default_kernel: Any
@@ -93,27 +94,78 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
             self._fit(X, y, sample_weight, arrays)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any]) -> None:
+    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
+        """Go on learning from further rows: one pass over them by variational inference.
+
+        Rows are taken in the settings' ``batch_size`` (all at once where None), in a random order, with an optimiser
+        step for each minibatch. Its log-likelihood is scaled to the settings' ``total_rows``, or to all rows given so
+        far: where rows are given more than once, give ``total_rows``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        sample_weight : array-like of shape (n_rows,), optional
+            Non-negative factor on each row's log-likelihood.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        self
+            After ``fit`` or ``partial_fit`` the inference goes on from where it ended.
+
+        Raises
+        ------
+        ValueError
+            If inference is not variational, the posterior was made elsewhere, or rows of the kernel do not stand alone
+            given its latent sites.
+        """
+        return self._partial_fit(X, y, sample_weight, arrays)
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any], **checks: Any) -> Self:
+        if self.posterior is not None:
+            raise ValueError("`partial_fit` infers a posterior, and cannot where draws are given as `posterior`.")
+        with self._unchanged_on_error():
+            self._fit(X, y, sample_weight, arrays, before=getattr(self, "fit_result_", None), in_parts=True, **checks)
+        return self
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        arrays: Mapping[str, Any],
+        *,
+        before: FitResult | None = None,
+        in_parts: bool = False,
+        **checks: Any,
+    ) -> None:
         self._check_parameters()
         settings = inference.resolve_inference(self.inference)
-        X, y = self._check_data(X, y)
+        X, y, columns = self._check_data(X, y, reset=before is None, **checks)
+        arrays = {**columns, **arrays}
         weight = None
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
-        self.seed_ = _seed_of(self.random_state)
-        self.arguments_: dict[str, Any] = {}
+        if before is None:
+            self.seed_ = _seed_of(self.random_state)
+            self.arguments_: dict[str, Any] = {}
         with self._precision(X.dtype):
-            X, arrays = self._split_columns(X, arrays)
-            self.kernel_ = self._make_kernel(X, y, weight)
+            if before is None:
+                self.kernel_ = self._make_kernel(X, y, weight)
             traced, numbers, inputs = self._trace(X, arrays)
             self.kernel_spec_ = traced.spec
             self.arguments_ = describe_inputs(inputs)
+            y = self._check_outcome(y, traced.spec)
             if self.posterior is None:
-                y = self._check_outcome(y, traced.spec)
                 inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
-                result = inference.fit(traced, numbers, inputs, weight, settings, self.seed_, verbose=self.verbose)
+                given = (traced, numbers, inputs, weight, settings, self.seed_)
+                if in_parts:
+                    result = inference.partial_fit(*given, before)
+                else:
+                    result = inference.fit(*given, verbose=self.verbose)
             else:
-                self._check_outcome(y, traced.spec)
                 draws = match_draws(draws_from(self.posterior), traced.spec)
                 result = FitResult("injected", draws, n_rows=len(X))
         self.inference_ = settings
@@ -145,7 +197,8 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
                 "elsewhere do not know."
             )
 
-    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Return checked rows, outcomes in the kernel's terms, and its arguments that are columns of X."""
         raise NotImplementedError
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
@@ -166,26 +219,6 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         return {}
 
     # Inputs
-
-    def _precision(self, dtype: np.dtype) -> Any:
-        """Return a context in which JAX computes in the precision of ``dtype``; nothing is set globally."""
-        return jax.enable_x64(np.dtype(dtype) == np.float64)
-
-    def _cast(self, X: np.ndarray) -> np.ndarray:
-        return X if self.dtype is None else X.astype(FLOATS[self.dtype], copy=False)
-
-    def _split_columns(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-        """Take the kernel's arguments that are columns of X out of it; arguments given by name come first."""
-        names = getattr(self, "feature_names_in_", None)
-        positions = column_positions(self.column_args, X.shape[1], None if names is None else list(names))
-        if not positions:
-            return X, dict(arrays)
-        taken = {i for columns in positions.values() for i in np.atleast_1d(columns).tolist()}
-        if len(taken) == X.shape[1]:
-            raise ValueError("`column_args` takes every column of X, so that none is left for the kernel's input.")
-        columns = {name: X[:, where] for name, where in positions.items()}
-        rest = [i for i in range(X.shape[1]) if i not in taken]
-        return X[:, rest], {**columns, **arrays}
 
     def _trace(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[TracedKernel, dict[str, Any], Inputs]:
         """Sort and check the kernel's arguments, and trace it on them; static ones of the fit hold on."""
@@ -223,7 +256,7 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         random_state: Any = None,
     ) -> sampling.Pass:
         """Return all that the sampling core needs for checked rows."""
-        traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
+        traced, numbers, inputs = self._trace(X, arrays)
         spec = traced.spec
         if spec.rows_mix is not None:
             warnings.warn(
@@ -237,15 +270,17 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
         params = {name: _as_float(value, X.dtype) for name, value in params.items()}
         posterior = sampling.Posterior(numbers, params, flat, n_chains * n_draws, n_chains)
-        return sampling.Pass(
+        job = sampling.Pass(
             traced,
             posterior,
             inputs,
             self._seed_of_call(random_state),
-            _check_local(spec, local, len(X)) if in_sample else {},
+            check_local(spec, local, len(X)) if in_sample else {},
             sampling.site_values(spec, "intervention", intervention, len(X)),
             sampling.site_values(spec, "condition", condition, len(X)),
         )
+        check_interventions(job)
+        return job
 
     def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict]:
         """Return posterior draws, and the values of ``param`` sites."""
@@ -270,23 +305,6 @@ class ImpactEstimator(DrawsMixin, PersistenceMixin, BaseEstimator):
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
         """Bring outcomes into the kernel's terms."""
         raise NotImplementedError
-
-    def _read(
-        self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True, with_outcome: bool = False
-    ) -> tuple[Any, dict[str, Any]]:
-        """Check the rows of a call; arguments that came with them join the others, outcomes where they are wanted."""
-        if fitted:
-            check_is_fitted(self)
-        lazy = open_rows(X, self.param_input)
-        if lazy is None:
-            return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32])), dict(arrays)
-        rows, more = lazy
-        if not with_outcome:
-            more.pop(self.param_output, None)
-        n_features = getattr(self, "n_features_in_", rows.shape[-1])
-        if rows.ndim != 2 or rows.shape[1] != n_features:
-            raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")
-        return rows if self.dtype is None else rows.astype(FLOATS[self.dtype]), {**more, **arrays}
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "posterior_") or self.posterior is not None
@@ -449,14 +467,3 @@ def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def _bracketed(shape: Sequence[Any]) -> str:
     return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
-
-
-def _check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> dict[str, np.ndarray]:
-    for name, draw in local.items():
-        fitted = draw.shape[1 + (spec[name].row_axis or 0)]
-        if fitted != n_rows:
-            raise ValueError(
-                f"Latent site {name!r} has draws for the {fitted} rows of the fit, but X has {n_rows} rows: pass those "
-                "rows, or `in_sample=False`."
-            )
-    return dict(local)

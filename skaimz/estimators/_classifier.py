@@ -1,18 +1,19 @@
 """The classifier."""
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
+from skaimz.estimators._routing import setter
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
 
@@ -33,8 +34,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     param_input, param_output : str, default="X", "y"
         Names of the kernel's parameters for the input and the outcome.
     column_args : dict, optional
-        Columns of X, by name or position (or lists of them), that hold further arguments of the kernel. They do not
-        reach the kernel's X.
+        Columns of X that hold further arguments of the kernel, and do not reach its X: see NumPyroImpactRegressor.
     inference : str, SVI, MCMC or NumPyro object, default="svi"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object, which is read as a recipe.
@@ -49,8 +49,10 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes,)
-        Labels in the order of the kernel's classes.
+    classes_ : array of shape (n_classes,), or list of such arrays
+        Labels in the order of the kernel's classes; a list where y has several outputs.
+    categories_ : dict of str to list of array
+        Categories of each column of the arguments in ``column_args``, in the order of their codes; None for numbers.
     posterior_ : dict of str to array of shape (n_chains, n_draws, ...)
         Posterior draws of the latent sites.
     fit_result_ : FitResult
@@ -90,48 +92,100 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
     _default_kernel = LinearClassification
 
-    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], multi_output=True)
+    set_predict_proba_request = setter("predict_proba")
+    set_predict_log_proba_request = setter("predict_log_proba")
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
+        """Go on learning from further rows: one pass over them by variational inference.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        classes : array-like of shape (n_classes,), or list of them, optional
+            All labels that will ever occur, for each output: needed in the first call, and the same in later ones.
+        sample_weight : array-like of shape (n_rows,), optional
+            Non-negative factor on each row's log-likelihood.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        self
+
+        See Also
+        --------
+        NumPyroImpactRegressor.partial_fit : On minibatches and how they are scaled.
+        """
+        if classes is None and not hasattr(self, "fit_result_"):
+            raise ValueError("`classes` must name all labels that will ever occur in the first call of `partial_fit`.")
+        return self._partial_fit(X, y, sample_weight, arrays, classes=classes)
+
+    def _check_data(
+        self, X: Any, y: Any, *, reset: bool, classes: Any = None
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        X, y, columns = self._validate(X, y, reset=reset)
         check_classification_targets(y)
-        if y.ndim == 2 and y.shape[1] > 1:
-            raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead.")
-        self.classes_, codes = np.unique(column_or_1d(y, warn=True), return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y must hold at least 2 classes, got 1 class: {self.classes_[0]!r}.")
-        return self._cast(X), codes.astype(np.int32)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        given = _outputs(y) if classes is None else [classes] if y.ndim == 1 else classes
+        found = [np.unique(labels) for labels in given]
+        if reset:
+            for labels in found:
+                if len(labels) < 2:
+                    raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels[0]!r}.")
+            self.classes_ = found[0] if y.ndim == 1 else found
+        elif classes is not None and not all(map(np.array_equal, found, self._classes)):
+            raise ValueError(f"`classes` are {classes!r}, but were {self.classes_} in the first call.")
+        return X, self._codes(y), columns
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
-        site = spec[spec.output]
+        site, most = spec[spec.output], self._most_classes
         if site.law not in CLASS_LAWS:
             raise ValueError(
                 f"A classifier's output must have a Bernoulli, categorical or ordered law, but site {site.name!r} has "
                 f"{site.law}. Use NumPyroImpactRegressor for numbers."
             )
-        if site.n_classes is None and len(self.classes_) > 2:
-            raise ValueError(f"A Bernoulli output has 2 classes, but y has {len(self.classes_)}.")
-        if site.n_classes not in (None, len(self.classes_)):
+        if site.n_classes is None and most > 2:
+            raise ValueError(f"A Bernoulli output has 2 classes, but y has {most}.")
+        if site.n_classes not in (None, most):
             raise ValueError(
-                f"The kernel's output {site.name!r} has {site.n_classes} classes, but y has {len(self.classes_)}. Give "
-                "the kernel a parameter `n_classes`, which is passed the number of classes of y."
+                f"The kernel's output {site.name!r} has {site.n_classes} classes, but y has {most}. Give the kernel a "
+                "parameter `n_classes`, which is passed the number of classes of y."
             )
         return super()._check_outcome(y, spec)
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
-        labels = column_or_1d(y)
-        classes = getattr(self, "classes_", None)
-        if classes is None:
-            return check_outcome(np.asarray(labels), spec)
-        unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
-        if unknown:
-            raise ValueError(f"y holds labels that were not there in `fit`: {unknown}. Known are {classes.tolist()}.")
-        return np.searchsorted(classes, labels).astype(np.int32)
+        labels = np.asarray(y) if spec[spec.output].event_shape else column_or_1d(y)
+        return check_outcome(self._codes(labels) if hasattr(self, "classes_") else labels, spec)
+
+    @property
+    def _classes(self) -> list[np.ndarray]:
+        """Labels of each output."""
+        return self.classes_ if isinstance(self.classes_, list) else [self.classes_]
+
+    @property
+    def _most_classes(self) -> int:
+        return max(map(len, self._classes))
+
+    def _codes(self, y: np.ndarray) -> np.ndarray:
+        """Return the places of labels among the classes."""
+        codes = []
+        for labels, classes in zip(_outputs(y), self._classes, strict=True):
+            unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
+            if unknown:
+                raise ValueError(
+                    f"y holds labels that were not there in `fit`: {unknown}. Known are {classes.tolist()}."
+                )
+            codes.append(np.searchsorted(classes, labels).astype(np.int32))
+        return codes[0] if y.ndim == 1 else np.column_stack(codes)
 
     def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
         parameter = kernel_parameters(kernel).get("n_classes")
         asked = parameter is not None and parameter.default is parameter.empty and hasattr(self, "classes_")
-        return {"n_classes": len(self.classes_)} if asked else {}
+        return {"n_classes": self._most_classes} if asked else {}
 
-    def predict_proba(self, X: Any, **arrays: Any) -> np.ndarray:
+    def predict_proba(self, X: Any, **arrays: Any) -> Any:
         """Return posterior predictive class probabilities.
 
         Parameters
@@ -142,14 +196,19 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
         Returns
         -------
-        array of shape (n_rows, n_classes)
+        array of shape (n_rows, n_classes), or list of such arrays
+            A list has an array for each of several outputs.
         """
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
-            return sampling.probabilities(job)
+            found = sampling.probabilities(job)
+        if found.ndim == 2:
+            return found
+        counts = map(len, self._classes) if hasattr(self, "classes_") else [found.shape[-1]] * found.shape[1]
+        return [np.ascontiguousarray(found[:, output, :count]) for output, count in enumerate(counts)]
 
-    def predict_log_proba(self, X: Any, **arrays: Any) -> np.ndarray:
+    def predict_log_proba(self, X: Any, **arrays: Any) -> Any:
         """Return the logarithm of :meth:`predict_proba`.
 
         Parameters
@@ -160,10 +219,12 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
         Returns
         -------
-        array of shape (n_rows, n_classes)
+        array of shape (n_rows, n_classes), or list of such arrays
+            A list has an array for each of several outputs.
         """
+        found = self.predict_proba(X, **arrays)
         with np.errstate(divide="ignore"):
-            return np.log(self.predict_proba(X, **arrays))
+            return [np.log(each) for each in found] if isinstance(found, list) else np.log(found)
 
     def predict(self, X: Any, **arrays: Any) -> np.ndarray:
         """Return the most probable label of each row.
@@ -176,9 +237,11 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
         Returns
         -------
-        array of shape (n_rows,)
+        array of shape (n_rows,) or (n_rows, n_outputs)
         """
-        return self._label_outcomes(self.predict_proba(X, **arrays).argmax(axis=-1))
+        found = self.predict_proba(X, **arrays)
+        codes = [each.argmax(axis=-1) for each in found] if isinstance(found, list) else found.argmax(axis=-1)
+        return self._label_outcomes(np.column_stack(codes) if isinstance(codes, list) else codes)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
         """Return the accuracy of :meth:`predict`.
@@ -186,7 +249,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            A row with several outputs counts as right where all of them are.
         sample_weight : array-like of shape (n_rows,), optional
         **arrays : array or scalar
             The kernel's further arguments.
@@ -195,14 +259,41 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         -------
         float
         """
-        return float(accuracy_score(y, self.predict(X, **arrays), sample_weight=sample_weight))
+        predicted = self.predict(X, **arrays)
+        if predicted.ndim == 1:
+            return float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        y = np.asarray(y)
+        check_consistent_length(y, predicted, sample_weight)
+        if y.shape != predicted.shape:
+            raise ValueError(f"y has the shape {y.shape}, but predictions have {predicted.shape}.")
+        return float(np.average((y == predicted).all(axis=1), weights=sample_weight))
 
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         # Draws from elsewhere without a fit know no labels: the kernel's integers then stand for themselves.
-        return self.classes_[outcomes] if hasattr(self, "classes_") else outcomes
+        if not hasattr(self, "classes_"):
+            return outcomes
+        if not isinstance(self.classes_, list):
+            return self.classes_[outcomes]
+        return np.stack([classes[outcomes[:, i]] for i, classes in enumerate(self.classes_)], axis=1)
 
     def _saved_attrs(self) -> dict[str, Any]:
-        return {"classes": json.dumps(self.classes_.tolist()), "classes_dtype": self.classes_.dtype.str}
+        labels = [labels.tolist() for labels in self._classes]
+        dtypes = [labels.dtype.str for labels in self._classes]
+        several = isinstance(self.classes_, list)
+        return {
+            "classes": json.dumps(labels if several else labels[0]),
+            "classes_dtype": json.dumps(dtypes) if several else dtypes[0],
+        }
 
     def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:
-        self.classes_ = np.asarray(json.loads(attrs["classes"]), dtype=np.dtype(attrs["classes_dtype"]))
+        labels, dtype = json.loads(attrs["classes"]), attrs["classes_dtype"]
+        if dtype.startswith("["):
+            pairs = zip(labels, json.loads(dtype), strict=True)
+            self.classes_ = [np.asarray(each, dtype=np.dtype(own)) for each, own in pairs]
+        else:
+            self.classes_ = np.asarray(labels, dtype=np.dtype(dtype))
+
+
+def _outputs(y: np.ndarray) -> Sequence[np.ndarray]:
+    """Return the outcomes of each output."""
+    return [y] if y.ndim == 1 else list(y.T)

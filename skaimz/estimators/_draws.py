@@ -15,7 +15,7 @@ from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._rows import LazyRows, as_is
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
-__all__ = ["DrawsMixin"]
+__all__ = ["DrawsMixin", "index_of"]
 
 
 class DrawsMixin:
@@ -30,7 +30,6 @@ class DrawsMixin:
     _prepare: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
     _seed_of_call: Callable[[Any], int]
-    _split_columns: Callable[[Any, Mapping[str, Any]], tuple[Any, dict[str, Any]]]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
 
     def sample_posterior_predictive(
@@ -307,7 +306,7 @@ class DrawsMixin:
         as_tree: bool = True,
     ) -> Any:
         settings.check()
-        index = _index_of(X)
+        index = index_of(X)
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(
@@ -336,34 +335,54 @@ class DrawsMixin:
     ) -> Any:
         settings.check()
         num_samples = check_count("num_samples", num_samples)
-        index = _index_of(X)
+        index = index_of(X)
+        X, arrays = self._read_for_prior(X, arrays)
+        with self._precision(X.dtype):
+            job = self._prepare_prior(X, arrays, num_samples, intervention, condition, random_state)
+            asked = return_sites
+            if return_sites is None:
+                latents = (site.name for site in job.spec.latents)
+                asked = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
+            quantity = sampling.Quantity("values", _check_sites(job, asked))
+            return collect(self, job, quantity, "prior_predictive", index, settings, as_tree)
+
+    def _read_for_prior(self, X: Any, arrays: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Check the rows of a call that needs no fit."""
         if not hasattr(self, "kernel_"):
             self._check_parameters()
             if self.kernel is None:
                 raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
-        X, arrays = self._read(X, arrays, fitted=False)
-        with self._precision(X.dtype):
-            traced, numbers, inputs = self._trace(*self._split_columns(X, arrays))
-            improper = [site.name for site in traced.spec.latents if site.law == "ImproperUniform"]
-            if improper:
-                raise ValueError(f"The priors of {improper} are improper, and cannot be drawn from.")
-            posterior = sampling.Posterior(numbers, {}, {}, num_samples)
-            seed = self._seed_of_call(random_state)
-            done = sampling.site_values(traced.spec, "intervention", intervention, len(X))
-            given = sampling.site_values(traced.spec, "condition", condition, len(X))
-            job = sampling.Pass(traced, posterior, inputs, seed, {}, done, given)
-            asked = return_sites
-            if return_sites is None:
-                latents = (site.name for site in traced.spec.latents)
-                asked = [name for name in (*traced.spec.return_sites, *latents) if name not in job.intervention]
-            quantity = sampling.Quantity("values", _check_sites(job, asked))
-            return collect(self, job, quantity, "prior_predictive", index, settings, as_tree)
+        return self._read(X, arrays, fitted=False)
+
+    def _prepare_prior(
+        self,
+        X: Any,
+        arrays: Mapping[str, Any],
+        num_samples: int,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        random_state: Any = None,
+    ) -> sampling.Pass:
+        """Return a pass in which all latent sites are drawn from the prior."""
+        traced, numbers, inputs = self._trace(X, arrays)
+        improper = [site.name for site in traced.spec.latents if site.law == "ImproperUniform"]
+        if improper:
+            raise ValueError(f"The priors of {improper} are improper, and cannot be drawn from.")
+        return sampling.Pass(
+            traced,
+            sampling.Posterior(numbers, {}, {}, num_samples),
+            inputs,
+            self._seed_of_call(random_state),
+            {},
+            sampling.site_values(traced.spec, "intervention", intervention, len(X)),
+            sampling.site_values(traced.spec, "condition", condition, len(X)),
+        )
 
     def _log_likelihood(
         self, X: Any, y: Any, in_sample: bool, arrays: Mapping[str, Any], settings: Destination, as_tree: bool = True
     ) -> Any:
         settings.check()
-        index = _index_of(X)
+        index = index_of(X)
         X, arrays = self._read(X, arrays, with_outcome=True)
         came_along = arrays.pop(self.param_output, None)
         y = came_along if y is None else y
@@ -379,7 +398,7 @@ class DrawsMixin:
             return collect(self, job, quantity, "log_likelihood", index, settings, as_tree)
 
 
-def _index_of(X: Any) -> Any:
+def index_of(X: Any) -> Any:
     """Return a data frame's labels of rows, None for anything else."""
     return X.index if hasattr(X, "iloc") else None
 

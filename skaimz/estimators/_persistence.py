@@ -32,6 +32,7 @@ class PersistenceMixin:
     posterior_: dict[str, np.ndarray]
     fit_result_: FitResult
     seed_: int
+    categories_: dict[str, Any]
     n_features_in_: int
     feature_names_in_: np.ndarray
     _default_kernel: Any
@@ -70,7 +71,8 @@ class PersistenceMixin:
             "num_samples": result.num_samples,
             "n_features_in": self.n_features_in_,
             "arguments": json.dumps(self.arguments_),
-            "parameters": json.dumps({name: getattr(self, name) for name in SAVED_PARAMETERS}),
+            "parameters": json.dumps({name: getattr(self, name) for name in SAVED_PARAMETERS}, default=_listed),
+            "categories": json.dumps(self.categories_, default=_listed),
             "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
         }
         return to_tree(groups, attrs | self._saved_attrs())
@@ -107,6 +109,10 @@ class PersistenceMixin:
         self.seed_ = int(attrs["seed"])
         self.n_features_in_ = int(attrs["n_features_in"])
         self.arguments_ = json.loads(attrs["arguments"])
+        self.categories_ = {
+            name: [None if labels is None else np.asarray(labels) for labels in columns]
+            for name, columns in json.loads(attrs["categories"]).items()
+        }
         names = json.loads(attrs["feature_names_in"])
         if names:
             self.feature_names_in_ = np.asarray(names, dtype=object)
@@ -161,6 +167,11 @@ def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
     rows = {name: array((n_rows, *shape), dtype) for name, (shape, dtype) in described["rows"].items()}
     whole = {name: array(shape, dtype) for name, (shape, dtype) in described["whole"].items()}
     return Inputs(rows, whole, tuple(sorted(described["static"].items())))
+
+
+def _listed(value: Any) -> Any:
+    """Return arrays and NumPy's numbers as plain data."""
+    return value.tolist()
 
 
 def _pickles_by_value() -> bool:

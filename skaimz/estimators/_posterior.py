@@ -1,14 +1,15 @@
-"""Whether posterior draws that were made elsewhere fit a kernel."""
+"""Whether posterior draws fit a kernel, its rows, and what is intervened on."""
 
 import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
-from skaimz.exceptions import PosteriorWarning
+from skaimz import sampling
+from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning
 from skaimz.kernels import KernelSpec
 
-__all__ = ["match_draws"]
+__all__ = ["check_interventions", "check_local", "match_draws"]
 
 
 def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, np.ndarray]:
@@ -52,3 +53,38 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, 
 
 def _warn(message: str) -> None:
     warnings.warn(message, PosteriorWarning, stacklevel=4)
+
+
+def check_interventions(job: sampling.Pass) -> None:
+    """Warn where an intervention cannot do what it is meant to do."""
+    for name in job.intervention:
+        found = sampling.influence(job, name)
+        if found is None:
+            continue
+        reaches, held = found
+        if not reaches:
+            warnings.warn(
+                f"The intervention on {name!r} cannot change the output {job.spec.output!r}: nothing that the output is "
+                "computed from depends on it. (NumPyro's `do` does not reach sites in the body of a `scan`.)",
+                UnreachedOutputWarning,
+                stacklevel=5,
+            )
+        if held:
+            warnings.warn(
+                f"Latent sites {held} depend on {name!r}, and keep their posterior draws, which were made without the "
+                "intervention: what it does through them is not seen. Intervene on them too, or leave them out of the "
+                "posterior to have them drawn anew.",
+                HeldLatentWarning,
+                stacklevel=5,
+            )
+
+
+def check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> dict[str, np.ndarray]:
+    for name, draw in local.items():
+        fitted = draw.shape[1 + (spec[name].row_axis or 0)]
+        if fitted != n_rows:
+            raise ValueError(
+                f"Latent site {name!r} has draws for the {fitted} rows of the fit, but X has {n_rows} rows: pass those "
+                "rows, or `in_sample=False`."
+            )
+    return dict(local)

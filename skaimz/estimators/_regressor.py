@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import check_array
 
 from skaimz import sampling
 from skaimz.estimators._base import ImpactEstimator
@@ -32,8 +32,12 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     param_input, param_output : str, default="X", "y"
         Names of the kernel's parameters for the input and the outcome.
     column_args : dict, optional
-        Columns of X, by name or position (or lists of them), that hold further arguments of the kernel. They do not
-        reach the kernel's X.
+        Columns of X that hold further arguments of the kernel, and do not reach its X. Each argument is given a column
+        by name or position, a list of them for an argument with two dimensions, or a mapping with ``columns`` and, if
+        wanted, ``categories`` and ``unknown_value``. Columns that are not numeric, and those with ``categories``,
+        arrive as integer codes: places among the given categories, those of the column's type, or its sorted distinct
+        values in ``fit``. Other categories are refused, or have the code ``unknown_value``. The kernel's parameter
+        ``n_<argument>``, where it has one without default, is given the number of codes.
     inference : str, SVI, MCMC or NumPyro object, default="svi"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object, which is read as a recipe.
@@ -52,6 +56,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         Posterior draws of the latent sites.
     fit_result_ : FitResult
         Parameters, losses, sampler statistics and diagnostics; plain arrays only.
+    categories_ : dict of str to list of array
+        Categories of each column of the arguments in ``column_args``, in the order of their codes; None for numbers.
     kernel_ : callable
         The kernel that was fitted.
     kernel_spec_ : KernelSpec
@@ -91,12 +97,9 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
 
     _default_kernel = LinearRegression
 
-    def _check_data(self, X: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], multi_output=True, y_numeric=True, ensure_min_samples=1
-        )
-        X = self._cast(X)
-        return X, y.astype(X.dtype, copy=False)
+    def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        X, y, columns = self._validate(X, y, reset=reset, y_numeric=True, ensure_min_samples=1)
+        return X, y.astype(X.dtype, copy=False), columns
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
         y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")

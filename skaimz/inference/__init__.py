@@ -2,7 +2,19 @@
 
 from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.result import FitResult
-from skaimz.inference.run import fit, resume
+from skaimz.inference.run import fit, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, picklable, resolve_inference
 
-__all__ = ["MCMC", "SVI", "Data", "FitResult", "bucket", "fit", "pad_rows", "picklable", "resolve_inference", "resume"]
+__all__ = [
+    "MCMC",
+    "SVI",
+    "Data",
+    "FitResult",
+    "bucket",
+    "fit",
+    "pad_rows",
+    "partial_fit",
+    "picklable",
+    "resolve_inference",
+    "resume",
+]

@@ -23,8 +23,10 @@ WORST_R_HAT = 1.01
 LEAST_ESS_PER_CHAIN = 100
 
 
-def check_losses(losses: np.ndarray) -> dict[str, Any]:
+def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
     """Judge the losses of a variational fit, and warn where they are bad.
+
+    A fit that has not ``ended`` need not have settled.
 
     A loss is settled if the second half of the steps hardly lowers it: from the middle tenth to the last, its mean
     falls by no more than three nats, 0.4 % of itself, or three standard errors. (The last steps alone would always look
@@ -47,7 +49,7 @@ def check_losses(losses: np.ndarray) -> dict[str, Any]:
             NonFiniteLossWarning,
             stacklevel=2,
         )
-    elif not settled:
+    elif ended and not settled:
         warnings.warn(
             f"The loss still fell by {fall:.3g} in the second half of {len(losses)} steps. Raise `num_steps` or "
             "`learning_rate`.",

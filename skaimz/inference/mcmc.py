@@ -1,6 +1,5 @@
 """Markov chain Monte Carlo as two compiled programs that equal estimators share."""
 
-import functools
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from skaimz.inference.data import Data, refuse_discrete, weighted_model
 from skaimz.inference.diagnostics import check_chains
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import MCMC
-from skaimz.kernels import ByValue, TracedKernel, key_of
+from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
 
 __all__ = ["continue_chains", "fit_mcmc"]
 
@@ -32,7 +31,7 @@ class Programs(NamedTuple):
     advance: Callable
 
 
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+@shared(maxsize=PROGRAMS_KEPT)
 def _programs(
     traced: TracedKernel, sampler: ByValue, num_warmup: int, num_chains: int, chain_method: str, n_padded: int
 ) -> Programs:
@@ -45,9 +44,11 @@ def _programs(
         hmc = sampler.value.wrap_model(lambda _: model)
         return hmc, hmc.init(key, num_warmup, model_args=data)
 
+    @one_at_a_time
     def init_chain(chain: Any, data: Data, seed: Any) -> Any:
         return start(key_of(seed, CHAIN, chain), data)[1]
 
+    @one_at_a_time
     def advance_chain(state: Any, data: Data, count: Any, thinning: Any) -> tuple[Any, dict, dict]:
         hmc, _ = start(jax.random.key(0), data)
         constrain = hmc.postprocess_fn(data, {})

@@ -38,6 +38,8 @@ class FitResult:
         Number of training rows.
     num_samples : int
         Draws a chain, which a kernel without latent sites has too.
+    seen : float
+        Sum of the weights of all rows that were learnt from, where a row without a weight counts once.
     """
 
     method: str
@@ -50,6 +52,7 @@ class FitResult:
     data: dict[str, Any] = field(default_factory=dict)
     n_rows: int = 0
     num_samples: int = 1000
+    seen: float = 0.0
 
 
 def pack_state(state: Any) -> tuple[np.ndarray, ...]:
@@ -60,11 +63,15 @@ def pack_state(state: Any) -> tuple[np.ndarray, ...]:
 def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
     """Rebuild a state from its arrays and an abstract state of its structure."""
     leaves, structure = jax.tree.flatten(like)
+    keys = [jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) for leaf in leaves]
+    fits = len(arrays) == len(leaves) and all(
+        is_key or array.shape == leaf.shape for array, leaf, is_key in zip(arrays, leaves, keys, strict=True)
+    )
+    if not fits:
+        raise ValueError("A fit cannot go on with another guide, optimiser or kernel: call `fit` to start afresh.")
     restored = [
-        jax.random.wrap_key_data(jnp.asarray(array))
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        else array
-        for array, leaf in zip(arrays, leaves, strict=True)
+        jax.random.wrap_key_data(jnp.asarray(array)) if is_key else array
+        for array, is_key in zip(arrays, keys, strict=True)
     ]
     return jax.tree.unflatten(structure, restored)
 

@@ -1,5 +1,6 @@
 """One door to both kinds of inference."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,10 @@ from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.mcmc import continue_chains, fit_mcmc
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import MCMC, SVI
-from skaimz.inference.svi import draw_from_guide, fit_svi
+from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
 from skaimz.kernels import Inputs, TracedKernel
 
-__all__ = ["fit", "resume"]
+__all__ = ["fit", "partial_fit", "resume"]
 
 
 def fit(
@@ -46,17 +47,81 @@ def fit(
     -------
     FitResult
     """
-    spec = traced.spec
-    n_rows = len(inputs.rows[spec.input])
-    if weight is not None and not spec[spec.output].rows_are_batched:
-        raise ValueError(
-            f"`sample_weight` needs an output whose log density has an entry for each row, but the rows of "
-            f"{spec.output!r} are on an event axis."
-        )
+    n_rows = len(inputs.rows[traced.spec.input])
+    if weight is not None:
+        _check_weighted(traced, "`sample_weight`")
     data = _padded(traced, Data(numbers, inputs.rows, inputs.whole, weight), n_rows)
     if isinstance(settings, SVI):
-        return fit_svi(traced, data, n_rows, settings, seed, verbose=verbose)
-    return fit_mcmc(traced, data, n_rows, settings, seed, verbose=verbose)
+        result = fit_svi(traced, data, n_rows, settings, seed, verbose=verbose)
+    else:
+        result = fit_mcmc(traced, data, n_rows, settings, seed, verbose=verbose)
+    return dataclasses.replace(result, seen=float(n_rows if weight is None else weight.sum()))
+
+
+def partial_fit(
+    traced: TracedKernel,
+    numbers: dict[str, Any],
+    inputs: Inputs,
+    weight: np.ndarray | None,
+    settings: SVI | MCMC,
+    seed: int,
+    before: FitResult | None,
+) -> FitResult:
+    """Pass once over rows in minibatches, going on with an earlier fit.
+
+    The log-likelihood of each minibatch is scaled to the settings' ``total_rows``, or to all rows seen so far.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+    numbers, inputs, weight, settings, seed
+        As in :func:`fit`.
+    before : FitResult or None
+        The earlier fit; None in the first call.
+
+    Returns
+    -------
+    FitResult
+    """
+    spec = traced.spec
+    if not isinstance(settings, SVI):
+        raise ValueError("`partial_fit` needs variational inference: `inference='svi'` or an SVI object.")
+    if before is not None and not before.state:
+        raise ValueError(
+            "`partial_fit` needs an inference state to go on with, and these posterior draws were made elsewhere."
+        )
+    if not spec.can_be_padded:
+        local = [site.name for site in spec.local_latents]
+        reason = f"latent sites {local} have an entry for each row" if local else spec.fit_mixing
+        raise ValueError(f"`partial_fit` needs a kernel whose rows stand alone given its latent sites, but {reason}.")
+    _check_weighted(traced, "`partial_fit`")
+    n_rows = len(inputs.rows[spec.input])
+    weight = np.ones(n_rows, inputs.rows[spec.input].dtype) if weight is None else weight
+    seen = float(weight.sum()) + (0.0 if before is None else before.seen)
+    total = settings.total_rows or seen
+    size = min(settings.batch_size or n_rows, n_rows)
+    steps = 0 if before is None else len(before.losses)  # type: ignore[arg-type]
+    order = np.arange(n_rows) if size == n_rows else np.random.default_rng((seed, steps)).permutation(n_rows)
+    batches = []
+    for start in range(0, n_rows, size):
+        chosen = order[start : start + size]
+        share = weight[chosen].sum()
+        if share > 0:
+            rows = {name: array[chosen] for name, array in inputs.rows.items()}
+            scaled = (weight[chosen] * (total / share)).astype(weight.dtype)
+            batches.append((_padded(traced, Data(numbers, rows, inputs.whole, scaled), len(chosen), size), len(chosen)))
+    if not batches:
+        raise ValueError("`sample_weight` is zero for every row.")
+    return dataclasses.replace(continue_svi(traced, batches, before, settings, seed), seen=seen)
+
+
+def _check_weighted(traced: TracedKernel, what: str) -> None:
+    output = traced.spec[traced.spec.output]
+    if not output.rows_are_batched:
+        raise ValueError(
+            f"{what} needs an output whose log density has an entry for each row, but the rows of {output.name!r} are "
+            "on an event axis."
+        )
 
 
 def resume(
@@ -72,13 +137,16 @@ def resume(
     return continue_chains(traced, data, result, settings, num_samples, verbose)
 
 
-def _padded(traced: TracedKernel, data: Data, n_rows: int) -> Data:
-    """Bring rows to the bucket's length, with weight zero beyond the real ones, where that is exact."""
+def _padded(traced: TracedKernel, data: Data, n_rows: int, most: int = 0) -> Data:
+    """Bring rows to the bucket's length, with weight zero beyond the real ones, where that is exact.
+
+    The bucket is one for ``most`` rows, where that is more.
+    """
     spec = traced.spec
     if not spec.can_be_padded:
         weight = None if data.weight is None else np.broadcast_to(data.weight, n_rows)
         return data._replace(rows={name: pad_rows(array, n_rows) for name, array in data.rows.items()}, weight=weight)
-    size = bucket(n_rows)
+    size = bucket(max(n_rows, most))
     weight = np.zeros(size, data.rows[spec.input].dtype)
     weight[:n_rows] = 1.0 if data.weight is None else np.broadcast_to(data.weight[:n_rows], n_rows)
     return data._replace(rows={name: pad_rows(array, size) for name, array in data.rows.items()}, weight=weight)

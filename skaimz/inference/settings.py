@@ -139,6 +139,9 @@ class SVI(_Parameters):
         Passes over the rows; takes the place of ``num_steps`` where given.
     num_samples : int, default=1000
         Posterior draws to take from the fitted guide.
+    total_rows : int, optional
+        Rows that ``partial_fit`` scales the log-likelihood of its batches to. Where None, those that it has been given
+        so far, which is right as long as every row is given once.
 
     Examples
     --------
@@ -155,6 +158,7 @@ class SVI(_Parameters):
     batch_size: int | None = None
     num_epochs: int | None = None
     num_samples: int = 1000
+    total_rows: int | None = None
 
     def checked(self) -> "SVI":
         """Return these settings with names replaced by what they stand for.
@@ -169,7 +173,7 @@ class SVI(_Parameters):
             If a setting is out of range or of the wrong kind.
         """
         _check_count(self, "num_steps", "num_samples")
-        _check_count(self, "batch_size", "num_epochs", optional=True)
+        _check_count(self, "batch_size", "num_epochs", "total_rows", optional=True)
         rate = self.learning_rate
         if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 < rate < float("inf"):
             raise ValueError(f"SVI: `learning_rate` must be a positive finite number, got {rate!r}.")

@@ -1,9 +1,10 @@
 """Stochastic variational inference as three compiled programs that equal estimators share."""
 
 import copy
+import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -20,9 +21,9 @@ from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighte
 from skaimz.inference.diagnostics import check_losses
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
-from skaimz.kernels import ByValue, TracedKernel, key_of
+from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
 
-__all__ = ["draw_from_guide", "fit_svi"]
+__all__ = ["continue_svi", "draw_from_guide", "fit_svi"]
 
 # A fit holds some 500 memory maps of compiled code, and a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 24
@@ -46,7 +47,7 @@ class Programs(NamedTuple):
     draw: Callable
 
 
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+@shared(maxsize=PROGRAMS_KEPT)
 def _programs(
     traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValue, batch_size: int | None, n_padded: int
 ) -> Programs:
@@ -67,11 +68,13 @@ def _programs(
         return _take(data, jnp.arange(size, dtype=jnp.int32), 0, batch_size, n_rows)
 
     @jax.jit
+    @one_at_a_time
     def init(seed: Any, data: Data, n_rows: Any, pace: tuple) -> Any:
         data, present = first_batch(data, n_rows)
         return start(key_of(seed, INIT), data, pace, present)[2]
 
     @functools.partial(jax.jit, donate_argnums=0)
+    @one_at_a_time
     def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, count: Any) -> tuple[Any, Any]:
         losses = jnp.zeros(CHUNK_STEPS, jnp.result_type(float))
         # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
@@ -106,6 +109,7 @@ def _programs(
         return jax.lax.fori_loop(0, count, minibatch_step, (state, losses, order))[:2]
 
     @functools.partial(jax.jit, static_argnames="num_samples")
+    @one_at_a_time
     def draw(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
         # An autoguide has the shapes of a batch; a guide function computes the latent sites of all rows.
         data, present = first_batch(data, n_rows) if _is_autoguide(guide.value) else (data, None)
@@ -157,13 +161,67 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
         return f"loss {losses[start + count - 1]:.4g}"
 
     run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
+    return _result(programs, state, data, n_rows, settings, pace, seed_word, losses, check_losses(losses))
+
+
+def continue_svi(
+    traced: TracedKernel, batches: Sequence[tuple[Data, int]], before: FitResult | None, settings: SVI, seed: int
+) -> FitResult:
+    """Take one step on each batch, starting where an earlier fit ended.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+    batches : sequence of (Data, int)
+        Padded arrays with weights that scale them to all rows, and their numbers of rows before padding.
+    before : FitResult or None
+        What to go on with.
+    settings : SVI
+        Checked settings.
+    seed : int
+
+    Returns
+    -------
+    FitResult
+        Its losses are those of all steps since ``fit``, or since the first batch.
+    """
+    settings = dataclasses.replace(settings, batch_size=None)
+    programs = _programs_of(traced, settings, batches[0][0])
+    pace = _pace(settings, settings.num_steps)
+    seed_word = np.uint32(seed)
+    first = (seed_word, *batches[0], pace)
+    if before is None:
+        state = programs.init(*first)
+    else:
+        state = unpack_state(before.state, jax.eval_shape(programs.init, *first))
+    losses = [] if before is None else list(before.losses)  # type: ignore[arg-type]
+    for data, n_rows in batches:
+        state, chunk = programs.advance(state, data, n_rows, pace, seed_word, 1)
+        losses.append(np.asarray(chunk)[0])
+    all_losses = np.array(losses)
+    diagnostics = check_losses(all_losses, ended=False)
+    return _result(programs, state, data, n_rows, settings, pace, seed_word, all_losses, diagnostics)
+
+
+def _result(
+    programs: Programs,
+    state: Any,
+    data: Data,
+    n_rows: int,
+    settings: SVI,
+    pace: tuple[float, float],
+    seed_word: np.uint32,
+    losses: np.ndarray,
+    diagnostics: dict[str, Any],
+) -> FitResult:
+    """Draw from the guide and put together what a fit leaves behind."""
     draws, params = programs.draw(state, data, n_rows, pace, (seed_word, DRAW), num_samples=settings.num_samples)
     return FitResult(
         method="svi",
         draws={name: draw[None] for name, draw in to_numpy(draws).items()},
         params=to_numpy(params),
         losses=losses,
-        diagnostics=check_losses(losses),
+        diagnostics=diagnostics,
         state=pack_state(state),
         data=data._asdict() if _needs_data(settings.guide) else _first_row(data),
         n_rows=n_rows,
@@ -185,8 +243,8 @@ def draw_from_guide(
 
 
 def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
-    parts = (ByValue.of(part) for part in (settings.guide, settings.optim, settings.loss))
-    return _programs(traced, *parts, settings.batch_size, len(data.rows[traced.spec.input]))
+    guide, optim, loss = map(ByValue.of, (settings.guide, settings.optim, settings.loss))
+    return _programs(traced, guide, optim, loss, settings.batch_size, len(data.rows[traced.spec.input]))
 
 
 def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None:

@@ -1,10 +1,11 @@
 """What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
 
-from skaimz.kernels.affine import is_affine
+from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
+from skaimz.kernels.threads import one_at_a_time, shared
 from skaimz.kernels.trace import abstract_arrays, materialise, trace_kernel
 
 __all__ = [
@@ -16,11 +17,14 @@ __all__ = [
     "TracedKernel",
     "abstract_arrays",
     "check_signature",
+    "dependent",
     "freeze",
     "is_affine",
     "kernel_parameters",
     "key_of",
     "materialise",
+    "one_at_a_time",
+    "shared",
     "split_kernel",
     "trace_kernel",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-__all__ = ["is_affine"]
+__all__ = ["dependent", "is_affine"]
 
 # Degree of a value in the arguments.
 CONSTANT, AFFINE, OTHER = range(3)
@@ -38,9 +38,18 @@ def is_affine(trace: ClosedJaxpr, arguments: Sequence[int]) -> bool:
     arguments : sequence of int
         Places of the arguments in the trace.
     """
+    return max(_degrees_in(trace, arguments), default=CONSTANT) <= AFFINE
+
+
+def dependent(trace: ClosedJaxpr, arguments: Sequence[int]) -> list[bool]:
+    """Tell of each result of a traced function whether it may depend on the chosen arguments."""
+    return [degree != CONSTANT for degree in _degrees_in(trace, arguments)]
+
+
+def _degrees_in(trace: ClosedJaxpr, arguments: Sequence[int]) -> list[int]:
     chosen = set(arguments)
     degrees = [AFFINE if place in chosen else CONSTANT for place in range(len(trace.jaxpr.invars))]
-    return max(_results(trace.jaxpr, degrees), default=CONSTANT) <= AFFINE
+    return _results(trace.jaxpr, degrees)
 
 
 def _results(jaxpr: Jaxpr, degrees: list[int]) -> list[int]:

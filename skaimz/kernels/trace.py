@@ -20,6 +20,7 @@ from numpyro.distributions import (
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
+from skaimz.kernels.threads import one_at_a_time, refuse_fork
 
 __all__ = ["abstract_arrays", "materialise", "trace_kernel"]
 
@@ -48,6 +49,7 @@ def trace_kernel(
     numbers : dict of str to number or array
         The kernel's numeric hyperparameters, to be passed to every program of ``traced``.
     """
+    refuse_fork()
     error: Exception | None = None
     tried = None
     # By value: 1, 1.0 and True are the same to Python, but not to a kernel.
@@ -123,6 +125,7 @@ def _trace_at(
         return None, error
 
 
+@one_at_a_time
 def _describe(
     kernel: Kernel,
     static: tuple,

@@ -1,12 +1,21 @@
 """The shared sampling core: a plan of tiles, one forward pass, and what is done with it."""
 
+from skaimz.sampling.averages import averages
 from skaimz.sampling.forward import CLASS_LAWS
 from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values
-from skaimz.sampling.predictive import mean, moments, outcome_quantiles, outcomes, probabilities
+from skaimz.sampling.predictive import (
+    crps,
+    log_predictive,
+    mean,
+    moments,
+    outcome_quantiles,
+    outcomes,
+    probabilities,
+)
+from skaimz.sampling.proofs import influence
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import RowDigest, ZarrSink, store_state
-from skaimz.sampling.totals import totals
 
 __all__ = [
     "CLASS_LAWS",
@@ -18,6 +27,10 @@ __all__ = [
     "Quantity",
     "RowDigest",
     "ZarrSink",
+    "averages",
+    "crps",
+    "influence",
+    "log_predictive",
     "mean",
     "moments",
     "outcome_quantiles",
@@ -25,5 +38,4 @@ __all__ = [
     "probabilities",
     "site_values",
     "store_state",
-    "totals",
 ]

@@ -8,9 +8,17 @@ import numpyro.distributions as dist
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import Site, TracedKernel
+from skaimz.kernels import Site, TracedKernel, one_at_a_time
 
-__all__ = ["CLASS_LAWS", "base_law", "class_probabilities", "conditional_mean", "conditional_moments", "run_kernel"]
+__all__ = [
+    "CLASS_LAWS",
+    "base_law",
+    "class_probabilities",
+    "conditional_mean",
+    "conditional_moments",
+    "expected_outcome",
+    "run_kernel",
+]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_LAWS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
@@ -18,6 +26,7 @@ CLASS_LAWS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.Bern
 WITHOUT_MOMENTS = (dist.Cauchy,)
 
 
+@one_at_a_time
 def run_kernel(
     traced: TracedKernel,
     numbers: Mapping[str, Any],
@@ -91,6 +100,13 @@ def class_probabilities(law: dist.Distribution) -> Any:
         )
     shape = (*law.batch_shape, *law.event_shape, probabilities.shape[-1])
     return jnp.broadcast_to(probabilities, shape)
+
+
+def expected_outcome(law: dist.Distribution, key: Any) -> Any:
+    """Return the mean of a law; of labels, whose mean would tell nothing, the probability of each, on the last axis."""
+    if isinstance(base_law(law), (*CATEGORICAL, dist.OrderedLogistic)):
+        return class_probabilities(law)
+    return conditional_mean(law, key)
 
 
 def base_law(law: Any) -> Any:

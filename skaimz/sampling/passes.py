@@ -131,23 +131,36 @@ class Quantity:
 
     Attributes
     ----------
-    kind : {"mean", "moments", "probabilities", "values", "means", "log density"}
-        Mean, moments and probabilities are averages over draws, with the rows first; of values, conditional means and
-        log densities all draws are kept.
+    kind : {"mean", "moments", "probabilities", "log predictive", "values", "means", "slopes", "elasticities", \
+            "log density"}
+        Mean, moments, probabilities and the logarithm of the predictive density are averages over draws, with the rows
+        first; of values, conditional means, their slopes and log densities all draws are kept.
     names : tuple of str
         Sites that values are of.
     draws_last : bool
         Whether draws are the last axis rather than the first.
+    along : tuple of (str, int or None), optional
+        Argument, and column of it, that slopes and elasticities are with respect to.
     """
 
     kind: str
     names: tuple[str, ...] = ()
     draws_last: bool = False
+    along: tuple[str, int | None] | None = None
 
     @property
     def is_expectation(self) -> bool:
         """Whether draws are averaged."""
-        return self.kind in ("mean", "moments", "probabilities")
+        return self.kind in ("mean", "moments", "probabilities", "log predictive")
+
+    @property
+    def shares_random_numbers(self) -> bool:
+        """Whether all rows see the same random numbers, so that what is found for one does not depend on its company.
+
+        Predictive densities are summed over rows, where errors that rows share would add up; their random numbers are
+        those of the log densities of all draws.
+        """
+        return self.is_expectation and self.kind != "log predictive"
 
     def row_axes(self, spec: KernelSpec) -> list[int | None]:
         """Return the row axis of every result, None where it has none."""

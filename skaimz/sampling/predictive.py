@@ -1,18 +1,21 @@
-"""Posterior predictive quantities of rows: moments, class probabilities, outcomes and quantiles of outcomes."""
+"""Posterior predictive quantities of rows: moments, class probabilities, outcomes and their quantiles, and scores."""
 
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
-from skaimz.sampling.programs import Launcher, at_average_draw, with_global_latents
+from skaimz.sampling.programs import Launcher, with_global_latents
+from skaimz.sampling.proofs import at_average_draw
 from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place
 
-__all__ = ["mean", "moments", "outcome_quantiles", "outcomes", "probabilities"]
+__all__ = ["crps", "log_predictive", "mean", "moments", "outcome_quantiles", "outcomes", "probabilities"]
 
 
 def mean(job: Pass) -> np.ndarray:
@@ -44,6 +47,42 @@ def outcomes(job: Pass) -> np.ndarray:
 def outcome_quantiles(job: Pass, quantiles: Sequence[float]) -> np.ndarray:
     """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``; draws are held one tile at a time."""
     return _of_outcomes(job, lambda drawn: _quantiles(drawn, quantiles))
+
+
+def log_predictive(job: Pass, y: Any) -> np.ndarray:
+    """Return the logarithm of the posterior predictive density of outcomes ``y``, of shape ``(n_rows,)``.
+
+    The density, a joint one where a row has several outputs, is averaged over draws.
+    """
+    output = job.spec[job.spec.output]
+    if not output.rows_are_batched:
+        raise ValueError(
+            f"The kernel's output {output.name!r} has one density for all rows, because its rows are on an event axis "
+            "of its law. Use a plate over the rows, or a score of draws, such as the CRPS."
+        )
+    (result,) = _expectation(job.with_rows({job.spec.output_parameter: y}), Quantity("log predictive"))
+    return result
+
+
+def crps(job: Pass, y: np.ndarray) -> np.ndarray:
+    """Return the continuous ranked probability score of the outcomes that are drawn, in the shape of ``y``.
+
+    That is of every row, and of every output on it, alone; draws are held one tile at a time.
+    """
+    return _of_outcomes(job, _crps, y)
+
+
+def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return ``E|Y - y| - E|Y - Y'| / 2``, with Y and Y' of the empirical distribution of the last axis.
+
+    The second mean is a weighted sum of the draws in order. Its weights add up to nothing, so that it may be that of
+    their gaps to ``y``, which lose fewer digits.
+    """
+    gaps = np.subtract(drawn, y[..., None], dtype=np.result_type(drawn.dtype, np.float32))
+    gaps.sort(axis=-1)
+    n_draws = gaps.shape[-1]
+    weights = (2 * np.arange(n_draws) + 1 - n_draws) / n_draws**2
+    return np.abs(gaps).mean(axis=-1) - gaps @ weights.astype(gaps.dtype)
 
 
 def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
@@ -78,31 +117,35 @@ def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:
     def end(batch: Batch, parts: list[np.ndarray]) -> None:
         nonlocal results, count
         more = batch.draws.stop - batch.draws.start
-        results = _merged(results, count, parts, more) if count else parts
+        results = _merged(quantity, results, count, parts, more) if count else parts
         count += more
 
     run_steps(plan, plan.batches(), launch, finish, start=start, end=end)
     return results
 
 
-def _merged(old: list[np.ndarray], count: int, new: list[np.ndarray], more: int) -> list[np.ndarray]:
+def _merged(
+    quantity: Quantity, old: list[np.ndarray], count: int, new: list[np.ndarray], more: int
+) -> list[np.ndarray]:
     """Join averages over two sets of draws; a second part is a variance, which means that differ add to."""
     share = more / (count + more)
+    if quantity.kind == "log predictive":
+        here, there = math.log(1 - share), math.log(share)
+        return [np.logaddexp(here + before, there + after) for before, after in zip(old, new, strict=True)]
     merged = [before + share * (after - before) for before, after in zip(old, new, strict=True)]
     if len(merged) == 2:
         merged[1] += share * (1 - share) * (new[0] - old[0]) ** 2
     return merged
 
 
-def _of_outcomes(job: Pass, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Reduce outcomes, whose last axis is the draws, tile by tile."""
+def _of_outcomes(job: Pass, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
+    """Reduce outcomes of shape ``(n_rows, ..., n_draws)`` and what goes along with their rows, tile by tile."""
     output = job.spec[job.spec.output]
     if job.spec.rows_mix is None:
-        result = Drawing(job, Quantity("values", (output.name,), draws_last=True)).reduced(reduce)
-    else:
-        drawing = Drawing(job, Quantity("values", (output.name,)))
-        sink = MemorySink(drawing.fields, drawing.plan)
-        drawing.into(sink)
-        drawn = sink.finish()[output.name]
-        result = reduce(np.moveaxis(drawn.reshape(-1, *drawn.shape[2:]), 0, -1))
-    return np.ascontiguousarray(np.moveaxis(result, output.row_axis or 0, 0))
+        return Drawing(job, Quantity("values", (output.name,), draws_last=True)).reduced(reduce, *companions)
+    drawing = Drawing(job, Quantity("values", (output.name,)))
+    sink = MemorySink(drawing.fields, drawing.plan)
+    drawing.into(sink)
+    drawn = sink.finish()[output.name]
+    draws_last = np.moveaxis(drawn.reshape(-1, *drawn.shape[2:]), 0, -1)
+    return np.ascontiguousarray(reduce(np.moveaxis(draws_last, output.row_axis or 0, 0), *companions))

@@ -1,4 +1,4 @@
-"""Compiled programs that run a kernel on tiles, and what is decided about them without computing."""
+"""Compiled programs that run a kernel on tiles."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -10,14 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from skaimz.kernels import TracedKernel, is_affine, key_of, materialise
-from skaimz.sampling.forward import base_law, class_probabilities, conditional_mean, conditional_moments, run_kernel
+from skaimz.kernels import TracedKernel, key_of, shared
+from skaimz.sampling.forward import (
+    class_probabilities,
+    conditional_mean,
+    conditional_moments,
+    expected_outcome,
+    run_kernel,
+)
 from skaimz.sampling.generator import fused_key
-from skaimz.sampling.laws import HostLaw, host_law, parameters_of
+from skaimz.sampling.laws import parameters_of
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Plan, Step, cut
+from skaimz.sampling.proofs import is_random, runs_fused
 
-__all__ = ["OUTCOMES", "Launcher", "at_average_draw", "host_law_of", "with_global_latents"]
+__all__ = ["OUTCOMES", "Launcher", "with_global_latents"]
 
 PROGRAMS_KEPT = 32
 # Purposes of random numbers, folded into the seed so that no two of them share a stream.
@@ -66,7 +73,7 @@ class Launcher:
         devices = tuple(jax.local_devices())[: None if shard_draws else plan.shards]
         # Expectations of a row must not depend on its company, so where they need random numbers every row is run
         # alone, with the same ones.
-        alone = quantity.is_expectation and not plan.whole and _is_random(quantity, job)
+        alone = quantity.shares_random_numbers and not plan.whole and is_random(quantity, job)
         design = _Design(
             job.traced,
             quantity,
@@ -134,7 +141,7 @@ def _placements(design: _Design) -> tuple[Any, Any]:
     return everywhere, NamedSharding(mesh, PartitionSpec(SHARD)) if design.shard_draws else everywhere
 
 
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+@shared(maxsize=PROGRAMS_KEPT)
 def _program(design: _Design) -> Callable:
     """Compile a step."""
     traced, quantity, spec = design.traced, design.quantity, design.traced.spec
@@ -150,13 +157,15 @@ def _program(design: _Design) -> Callable:
                 parts = conditional_moments(law, key)
             case "probabilities":
                 parts = (class_probabilities(law),)
+            case "log predictive":
+                return (_density_of_rows(law.log_prob(trace[output]["value"]), out_row),)
             case "values":
                 return tuple(
                     parameters_of(law) if design.on_host and name == output else _storable(trace[name]["value"])
                     for name in quantity.names
                 )
             case "means":
-                return tuple(conditional_mean(trace[name]["fn"], key) for name in quantity.names)
+                return tuple(expected_outcome(trace[name]["fn"], key) for name in quantity.names)
             case _:
                 return tuple(trace[name]["fn"].log_prob(trace[name]["value"]) for name in quantity.names)
         return tuple(jnp.moveaxis(part, out_row, 0) for part in parts)
@@ -169,19 +178,25 @@ def _program(design: _Design) -> Callable:
         given = {**params, **{name: value for name, value in settings.items() if name not in design.do}}
 
         def run(rows: dict, sites: dict, draw: Any) -> tuple:
-            key = key_of(seed, MOMENTS, draw) if quantity.is_expectation else key_of(seed, OUTCOMES, tiles[0], draw)
+            purpose = (MOMENTS,) if quantity.shares_random_numbers else (OUTCOMES, tiles[0])
+            key = key_of(seed, *purpose, draw)
             run_key, law_key = jax.random.split(fused_key(key) if design.fused else key)
-            trace = run_kernel(
-                traced,
-                numbers,
-                {**sites, **given},
-                {outcome: None, **rows},
-                whole,
-                run_key,
-                interventions,
-                without_outcome=design.on_host,
-            )
-            return of_draw(trace, law_key)
+
+            def at(rows: dict) -> dict:
+                return run_kernel(
+                    traced,
+                    numbers,
+                    {**sites, **given},
+                    {outcome: None, **rows},
+                    whole,
+                    run_key,
+                    interventions,
+                    without_outcome=design.on_host,
+                )
+
+            if quantity.along is None:
+                return of_draw(at(rows), law_key)
+            return (_slope(quantity, rows, out_row, lambda rows: expected_outcome(at(rows)[output]["fn"], law_key)),)
 
         def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
             one_row = lambda row: run(jax.tree.map(lambda a: a[None], row), sites, draw)  # noqa: E731
@@ -199,6 +214,27 @@ def _program(design: _Design) -> Callable:
     return jax.jit(_sharded(design, compute))
 
 
+def _slope(quantity: Quantity, rows: dict, row_axis: int, mean_at: Callable[[dict], Any]) -> Any:
+    """Return the derivative of the expected outcome along an input, or its elasticity; rows must stand alone."""
+    assert quantity.along is not None
+    name, column = quantity.along
+    array = rows[name]
+    ones = jnp.ones_like(array)
+    direction = ones if column is None else jnp.zeros_like(array).at[:, column].set(1.0)
+    mean, slope = jax.jvp(lambda moved: mean_at({**rows, name: moved}), (array,), (direction,))
+    if quantity.kind == "slopes":
+        return slope
+    value = array if column is None else array[:, column]
+    after = mean.ndim - row_axis - 1
+    return slope * value.reshape(*(1,) * row_axis, -1, *(1,) * after) / mean
+
+
+def _density_of_rows(densities: Any, row_axis: int) -> Any:
+    """Return the log density of each row, the sum of those of its outputs."""
+    others = tuple(axis for axis in range(densities.ndim) if axis != row_axis)
+    return densities.sum(axis=others)
+
+
 def _storable(value: Any) -> Any:
     """Return a value in a type that NumPy and Zarr know."""
     return value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value
@@ -207,6 +243,10 @@ def _storable(value: Any) -> Any:
 def _averages(quantity: Quantity, parts: tuple, count: Any) -> tuple:
     """Average over the first ``count`` draws, those beyond being copies."""
     counted = (jnp.arange(len(parts[0])) < count).reshape(-1, *(1,) * (parts[0].ndim - 1))
+    if quantity.kind == "log predictive":
+        (densities,) = parts
+        total = jax.nn.logsumexp(densities, axis=0, where=counted)
+        return (total - jnp.log(count.astype(densities.dtype)),)
     means = [part.mean(axis=0, where=counted) for part in parts]
     if quantity.kind != "moments":
         return tuple(means)
@@ -285,7 +325,7 @@ def with_global_latents(job: Pass) -> Pass:
     return replace(job, posterior=posterior._replace(draws={**posterior.draws, **drawn}))
 
 
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+@shared(maxsize=PROGRAMS_KEPT)
 def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
     """Compile draws of latent sites from their prior given those that are there."""
 
@@ -310,98 +350,3 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
         return jax.vmap(one)(draws, draw_numbers)
 
     return program
-
-
-def at_average_draw(job: Pass, quantity: Quantity) -> Pass:
-    """Return a pass of one draw, the average one, where the quantity is the same for it; else the pass itself."""
-    draws = job.posterior.draws
-    if (
-        quantity.kind != "mean"
-        or job.local
-        or job.spec.rows_mix is not None
-        or _is_random(quantity, job)
-        or not all(np.issubdtype(draw.dtype, np.floating) for draw in draws.values())
-        or not _mean_is_affine(job.traced, *job.described())
-    ):
-        return job
-    average = {name: np.mean(draw, axis=0, keepdims=True, dtype=np.float64) for name, draw in draws.items()}
-    average = {name: value.astype(draws[name].dtype) for name, value in average.items()}
-    return replace(job, posterior=job.posterior._replace(draws=average, n_draws=1, n_chains=1))
-
-
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _mean_is_affine(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
-    """Whether the mean of the output's law is affine in the sites' draws."""
-    arguments = materialise(sites), *map(materialise, (numbers, rows, whole))
-
-    def run(sites: dict, numbers: dict, rows: dict, whole: dict) -> Any:
-        key = jax.random.key(0)
-        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
-        return conditional_mean(law, key)
-
-    return is_affine(jax.make_jaxpr(run)(*arguments), range(len(jax.tree.leaves(arguments[0]))))
-
-
-def _is_random(quantity: Quantity, job: Pass) -> bool:
-    """Whether an expectation needs random numbers: for latent sites without draws, or a law without closed moments."""
-    given = job.posterior.draws.keys() | job.local.keys() | job.intervention.keys() | job.condition.keys()
-    if any(site.name not in given for site in job.spec.latents):
-        return True
-    return quantity.kind != "probabilities" and _is_sampled(quantity.kind, job.traced, *job.described())
-
-
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _is_sampled(kind: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
-    """Whether an average needs outcomes, because the law has no closed form of it."""
-    sampled = []
-    average = conditional_mean if kind == "mean" else conditional_moments
-
-    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
-        key = jax.random.key(0)
-        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
-        return average(law, key, on_sampling=lambda: sampled.append(True))
-
-    jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
-    return bool(sampled)
-
-
-def host_law_of(job: Pass) -> HostLaw | None:
-    """Return how the output is drawn on the host, None where JAX draws it."""
-    law = None if job.spec.output in job.settings else _output_law(job.traced, *job.described())
-    return None if law is None else host_law(law)
-
-
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def _output_law(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> type | None:
-    """Return the class of the output's law; None where it is drawn several times, or the kernel takes no single row."""
-    found: list[Any] = []
-
-    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> None:
-        trace = run_kernel(traced, numbers, sites, rows, whole, jax.random.key(0))
-        output = trace[traced.spec.output]
-        found.append(type(base_law(output["fn"])) if output["value"].shape == output["fn"].shape() else None)
-
-    try:
-        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
-    except Exception:
-        return None
-    return found[-1]
-
-
-@functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def runs_fused(
-    traced: TracedKernel, without_outcome: bool, numbers: tuple, sites: tuple, rows: tuple, whole: tuple
-) -> bool:
-    """Whether every law of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
-
-    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
-        key = fused_key(jax.random.key(0))
-        trace = run_kernel(traced, numbers, sites, rows, whole, key, without_outcome=without_outcome)
-        return trace[traced.spec.output]["value"]
-
-    try:
-        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
-    except Exception:
-        # Kernels that do not take one row alone end here too, and lose nothing but speed.
-        return False
-    return True

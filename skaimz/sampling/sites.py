@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 from skaimz.sampling.laws import HostLaw
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
-from skaimz.sampling.programs import OUTCOMES, Launcher, host_law_of, with_global_latents
+from skaimz.sampling.programs import OUTCOMES, Launcher, with_global_latents
+from skaimz.sampling.proofs import host_law_of
 from skaimz.sampling.sinks import Field
 from skaimz.sampling.store import RowDigest, ZarrSink
 from skaimz.sampling.stream import run_steps, to_place
@@ -187,28 +188,35 @@ class Drawing:
         own = jax.tree.map(lambda array: np.asarray(array)[of_step], part)
         return self._draw_outcomes(step, own, field) if isinstance(own, dict) else own
 
-    def reduced(self, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return what is left of the draws of one site when each step's, on their last axis, are reduced."""
+    def reduced(self, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
+        """Reduce the draws of one site, a step at a time.
+
+        Parameters
+        ----------
+        reduce : callable
+            From draws of some rows, of shape ``(n_rows, ..., n_draws)``, and the same rows of each companion to an
+            array with as many rows.
+        *companions : array of shape (n_rows, ...)
+
+        Returns
+        -------
+        array of shape (n_rows, ...)
+        """
         (field,) = self.fields
-        axis = field.row_axis
+        axis, n_rows, n_draws = field.row_axis, self.plan.n_rows, self.plan.n_draws
         assert axis is not None
-        one = reduce(
-            np.empty((*(0 if i == axis else n for i, n in enumerate(field.shape)), self.plan.n_draws), field.dtype)
-        )
-        sizes = (self.plan.n_rows if i == axis else n for i, n in enumerate(one.shape))
-        result = np.empty(tuple(sizes), one.dtype)
+        no_draws = np.empty((0, *field.shape[:axis], *field.shape[axis + 1 :], n_draws), field.dtype)
+        none = reduce(no_draws, *(array[:0] for array in companions))
+        result = np.empty((n_rows, *none.shape[1:]), none.dtype)
 
         def finish(_: Any, batch: Batch, step: Step, parts: tuple) -> None:
             drawn = self.bring(field, step, parts[0])
             drawn = drawn if self._draw_axis == -1 else np.ascontiguousarray(np.moveaxis(drawn, 0, -1))
-            to_place(result, reduce(drawn), self._all, step, axis)
+            by_row = np.moveaxis(drawn, axis, 0)[: step.rows.stop - step.rows.start]
+            result[step.rows] = reduce(by_row, *(array[step.rows] for array in companions))
 
-        run_steps(self.plan, [self._all], self.launch, finish)
+        run_steps(self.plan, [Batch(0, slice(0, n_rows), slice(0, n_draws))], self.launch, finish)
         return result
-
-    @property
-    def _all(self) -> Batch:
-        return Batch(0, slice(0, self.plan.n_rows), slice(0, self.plan.n_draws))
 
     def _draw_outcomes(self, step: Step, parameters: dict[str, np.ndarray], field: Field) -> np.ndarray:
         """Draw outcomes tile by tile, each with a generator of its own."""

@@ -1,0 +1,42 @@
+"""Ways to hold a scenario against its baseline."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CONTRASTS", "resolve_contrast"]
+
+Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _difference(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    return scenario - baseline
+
+
+def _ratio(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return scenario / baseline
+
+
+def _lift(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    return 100.0 * (_ratio(scenario, baseline) - 1.0)
+
+
+CONTRASTS: dict[str, Contrast] = {"difference": _difference, "ratio": _ratio, "lift": _lift}
+
+
+def resolve_contrast(contrast: Any) -> tuple[str, Contrast]:
+    """Return a contrast's name and function.
+
+    Parameters
+    ----------
+    contrast : {"difference", "ratio", "lift"} or callable
+        Lift is the change in percent of the baseline. A function takes two arrays, of the scenario and of its
+        baseline, and returns one of their shape.
+    """
+    if callable(contrast):
+        return getattr(contrast, "__name__", "contrast"), contrast
+    if contrast not in CONTRASTS:
+        raise ValueError(f"`contrast` must be one of {sorted(CONTRASTS)} or a function, got {contrast!r}.")
+    return contrast, CONTRASTS[contrast]

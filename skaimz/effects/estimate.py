@@ -1,0 +1,178 @@
+"""Contrasts between scenarios, from the sampling core's averages."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from skaimz import sampling
+from skaimz.datatree import CHAIN_AND_DRAW, row_coordinates
+from skaimz.effects.contrasts import Contrast
+from skaimz.effects.tree import EffectTree
+
+__all__ = ["Target", "contrasts_of", "row_contrasts"]
+
+
+class Target(NamedTuple):
+    """Which rows an effect is averaged over.
+
+    Attributes
+    ----------
+    weights : array of shape (n_rows,)
+        Zero leaves a row out.
+    groups : array of int of shape (n_rows,)
+    labels : DataFrame
+        A row for each group, with a column for each thing that groups were made by; none where there is one group.
+    """
+
+    weights: np.ndarray
+    groups: np.ndarray
+    labels: pd.DataFrame
+
+    @classmethod
+    def of(cls, weights: np.ndarray, by: Mapping[str, Any]) -> "Target":
+        """Group rows by the values that they have in common."""
+        if not by:
+            return cls(weights, np.zeros(len(weights), int), pd.DataFrame(index=[0]))
+        frame = pd.DataFrame({name: np.asarray(values) for name, values in by.items()})
+        missing = [name for name in frame if frame[name].isna().any()]
+        if missing:
+            raise ValueError(f"`by` groups rows by {missing[0]!r}, which has missing values.")
+        grouped = frame.groupby(list(frame.columns), sort=True, observed=True)
+        labels = grouped.size().reset_index()[list(frame.columns)]
+        return cls(weights, grouped.ngroup().to_numpy(), labels)
+
+
+def contrasts_of(
+    jobs: Mapping[str, sampling.Pass],
+    compared: Sequence[tuple[str, str, str | None]],
+    quantity: sampling.Quantity,
+    contrast: Contrast,
+    target: Target,
+    attrs: Mapping[str, Any],
+    labels: Any = None,
+) -> EffectTree:
+    """Return contrasts of averages over rows.
+
+    Parameters
+    ----------
+    jobs : dict of str to Pass
+        Scenarios, the baseline among them.
+    compared : sequence of (str, str, str or None)
+        Name of each contrast, of its scenario and of its baseline; without a baseline the scenario stands for itself.
+    quantity : Quantity
+    contrast : callable
+    target : Target
+    attrs : dict
+        Attributes of the tree.
+    labels : array, optional
+        Labels of classes, where the output is one.
+
+    Returns
+    -------
+    EffectTree
+    """
+    first = next(iter(jobs.values()))
+    found = sampling.averages(list(jobs.values()), quantity, target.weights, target.groups, len(target.labels))
+    arrays = dict(zip(jobs, found, strict=True))
+    if target.labels.columns.empty:
+        arrays = {name: array[:, 0] for name, array in arrays.items()}
+    dims, coordinates = _group_coordinates(target.labels)
+    more, of_classes = _output_dims(first, next(iter(arrays.values())).ndim - 1 - len(dims), labels)
+    return _tree(first, arrays, compared, contrast, (*dims, *more), coordinates | of_classes, attrs)
+
+
+def row_contrasts(
+    jobs: Mapping[str, sampling.Pass],
+    compared: Sequence[tuple[str, str, str | None]],
+    quantity: sampling.Quantity,
+    contrast: Contrast,
+    rows: np.ndarray,
+    index: Any,
+    attrs: Mapping[str, Any],
+    labels: Any = None,
+) -> EffectTree:
+    """Return contrasts for each of the chosen rows; their draws are held in memory.
+
+    Parameters
+    ----------
+    jobs, compared, quantity, contrast, attrs, labels
+        As in :func:`contrasts_of`.
+    rows : array of bool of shape (n_rows,)
+        Rows that are wanted.
+    index : pandas.Index or None
+        Labels of all rows.
+
+    Returns
+    -------
+    EffectTree
+    """
+    first = next(iter(jobs.values()))
+    arrays = {}
+    for name, job in jobs.items():
+        drawing = sampling.Drawing(job, quantity)
+        sink = sampling.MemorySink(drawing.fields, drawing.plan)
+        drawing.into(sink)
+        (field,) = drawing.fields
+        found = sink.finish()[field.name]
+        by_row = np.moveaxis(found.reshape(-1, *found.shape[2:]), 1 + (field.row_axis or 0), 1)
+        arrays[name] = by_row[:, rows]
+    site = first.spec[first.spec.output]
+    dim = site.dims[site.row_axis or 0]
+    chosen = np.flatnonzero(rows) if index is None else index[rows]
+    more, of_classes = _output_dims(first, next(iter(arrays.values())).ndim - 2, labels)
+    coordinates = row_coordinates(dim, chosen) | of_classes
+    return _tree(first, arrays, compared, contrast, (dim, *more), coordinates, attrs)
+
+
+def _tree(
+    job: sampling.Pass,
+    arrays: Mapping[str, np.ndarray],
+    compared: Sequence[tuple[str, str, str | None]],
+    contrast: Contrast,
+    dims: Sequence[str],
+    coordinates: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+) -> EffectTree:
+    chains = job.posterior.n_chains
+    arrays = {name: array.reshape(chains, -1, *array.shape[1:]) for name, array in arrays.items()}
+    groups = {}
+    for name, scenario, baseline in compared:
+        parts = {"effect": arrays[scenario]}
+        if baseline is not None:
+            effect = contrast(arrays[scenario], arrays[baseline])
+            if np.shape(effect) != arrays[scenario].shape:
+                raise ValueError(
+                    f"`contrast` must return an array of the shape of its arguments, {arrays[scenario].shape}, got "
+                    f"{np.shape(effect)}."
+                )
+            parts = {"effect": effect, "scenario": arrays[scenario], "baseline": arrays[baseline]}
+        variables = {part: ((*CHAIN_AND_DRAW, *dims), array) for part, array in parts.items()}
+        counted = {dim: np.arange(size) for dim, size in zip(CHAIN_AND_DRAW, arrays[scenario].shape, strict=False)}
+        groups[name] = xr.Dataset(variables, counted | dict(coordinates))
+    return EffectTree.of(groups, attrs)
+
+
+def _group_coordinates(labels: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the dimension of groups, and its labels: it has the name of what groups were made by, if that is one."""
+    names = [str(name) for name in labels.columns]
+    if not names:
+        return (), {}
+    if len(names) == 1:
+        return (names[0],), {names[0]: labels.iloc[:, 0].to_numpy()}
+    return ("group",), {"group": np.arange(len(labels))} | {
+        name: ("group", labels.iloc[:, i].to_numpy()) for i, name in enumerate(names)
+    }
+
+
+def _output_dims(job: sampling.Pass, count: int, labels: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the dimensions of one row's outcome; a class has its probability on a last one."""
+    site = job.spec[job.spec.output]
+    own = tuple(dim for axis, dim in enumerate(site.dims) if axis != site.row_axis)
+    coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in zip(own, site.event_shape, strict=True)}
+    if count > len(own):
+        own = (*own, "class")
+        coordinates["class"] = np.arange(site.n_classes or 2) if labels is None else np.asarray(labels)
+    return own, coordinates

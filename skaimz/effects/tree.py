@@ -1,0 +1,139 @@
+"""Draws of effects, and their summary."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from skaimz.datatree import CHAIN_AND_DRAW, made_by
+
+__all__ = ["EffectTree"]
+
+
+class EffectTree(xr.DataTree):
+    """Draws of effects: a DataTree with a group for each comparison, and a summary.
+
+    Each group holds the variables ``effect``, ``scenario`` and ``baseline`` with the dimensions ``chain`` and ``draw``,
+    then those of the groups of rows (or of the rows), then those of the output.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, groups: Mapping[Any, xr.Dataset], attrs: Mapping[Any, Any]) -> Self:
+        """Join datasets of effects, one for each comparison."""
+        return cls.from_dict({"/": xr.Dataset(attrs=made_by(dict(attrs))), **groups})
+
+    def summary(
+        self,
+        level: float = 0.9,
+        *,
+        interval: str = "eti",
+        rope: tuple[float, float] | None = None,
+        variable: str = "effect",
+    ) -> pd.DataFrame:
+        """Summarise the draws of every effect.
+
+        Parameters
+        ----------
+        level : float, default=0.9
+            Posterior probability of the interval.
+        interval : {"eti", "hdi"}, default="eti"
+            Equal-tailed, or the shortest (the highest-density interval where there is one mode).
+        rope : pair of float, optional
+            Region of practical equivalence: effects in it are too small to matter.
+        variable : {"effect", "scenario", "baseline"}, default="effect"
+            What to summarise.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for every effect, indexed by the comparison and by the labels of groups and outputs, with the columns
+            ``mean``, ``sd``, ``median``, ``lower``, ``upper``, ``p_positive`` (the posterior probability that the
+            effect is positive; that a ratio exceeds 1) and, with ``rope``, ``p_rope``.
+
+        Raises
+        ------
+        ValueError
+            If an argument cannot be used.
+
+        References
+        ----------
+        J. K. Kruschke (2018), Rejecting or accepting parameter values in Bayesian estimation, Advances in Methods and
+        Practices in Psychological Science 1(2), on regions of practical equivalence.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = np.column_stack([rng.normal(size=200), rng.integers(2, size=200)])
+        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.1, size=200)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> scenarios = {"treated": {"columns": {1: 1}}}
+        >>> effects = model.estimate_effect(X, baseline={"columns": {1: 0}}, scenarios=scenarios)
+        >>> effects.summary()["mean"].round(1)
+        comparison
+        treated    2.0
+        Name: mean, dtype: float64
+        """
+        if not 0 < level < 1:
+            raise ValueError(f"`level` must lie between 0 and 1, got {level!r}.")
+        if interval not in INTERVALS:
+            raise ValueError(f"`interval` must be one of {sorted(INTERVALS)}, got {interval!r}.")
+        if rope is not None and not (len(rope) == 2 and rope[0] <= rope[1]):
+            raise ValueError(f"`rope` must be a lower and an upper bound, got {rope!r}.")
+        frames = [_labelled(name, node.to_dataset()[variable]) for name, node in self.children.items()]
+        neutral = 1.0 if variable == "effect" and self.attrs.get("contrast") == "ratio" else 0.0
+        tables = []
+        for labels, draws in frames:
+            lower, upper = INTERVALS[interval](draws, level)
+            columns = {
+                "mean": draws.mean(axis=1),
+                "sd": draws.std(axis=1, ddof=1) if draws.shape[1] > 1 else np.full(len(draws), np.nan),
+                "median": np.median(draws, axis=1),
+                "lower": lower,
+                "upper": upper,
+                "p_positive": (draws > neutral).mean(axis=1),
+            }
+            if rope is not None:
+                columns["p_rope"] = ((draws >= rope[0]) & (draws <= rope[1])).mean(axis=1)
+            tables.append(pd.DataFrame(columns, labels))
+        return pd.concat(tables)
+
+
+def _labelled(name: str, effect: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
+    """Return the label of each effect of a group, and its draws on the last axis."""
+    dims = [str(dim) for dim in effect.dims if dim not in CHAIN_AND_DRAW]
+    sizes = [effect.sizes[dim] for dim in dims]
+    draws = effect.transpose(*dims, *CHAIN_AND_DRAW).to_numpy()
+    draws = draws.reshape(int(np.prod(sizes)), -1)
+    columns: dict[str, Any] = {"comparison": np.full(len(draws), name, object)}
+    for dim, place in zip(dims, np.unravel_index(np.arange(len(draws)), sizes or (1,)), strict=False):
+        # Groups that were made by several things are told by these, not by their number.
+        own = [str(other) for other, c in effect.coords.items() if c.dims == (dim,) and other != dim]
+        columns |= {label: effect[label].to_numpy()[place] for label in own or [dim]}
+    frame = pd.DataFrame(columns)
+    index = pd.Index(frame["comparison"]) if len(frame.columns) == 1 else pd.MultiIndex.from_frame(frame)
+    return index, draws.astype(np.float64)
+
+
+def _equal_tailed(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    lower, upper = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return lower, upper
+
+
+def _shortest(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shortest interval that holds the share ``level`` of the draws."""
+    ordered = np.sort(draws, axis=1)
+    n_draws = ordered.shape[1]
+    inside = max(1, int(np.floor(level * n_draws)))
+    widths = ordered[:, inside:] - ordered[:, : n_draws - inside]
+    start = widths.argmin(axis=1)
+    rows = np.arange(len(ordered))
+    return ordered[rows, start], ordered[rows, start + inside]
+
+
+INTERVALS = {"eti": _equal_tailed, "hdi": _shortest}

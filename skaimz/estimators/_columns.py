@@ -1,0 +1,230 @@
+"""Arguments of a kernel that are columns of X: where they are, and what codes their categories have."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import _safe_indexing
+
+from skaimz.estimators._rows import LazyRows
+
+__all__ = ["Columns", "number_of_codes", "split_columns"]
+
+SETTINGS = ("columns", "categories", "unknown_value")
+# What is known of the categories of each argument: those of every column that has codes, None for one of numbers.
+Categories = dict[str, list[np.ndarray | None]]
+
+
+class _Argument(NamedTuple):
+    """One item of ``column_args``, read.
+
+    Attributes
+    ----------
+    name : str
+    places : list of int
+    single : bool
+        Whether the argument is one column, and so has one dimension.
+    categories : array or None
+        All categories in the order of their codes, where the user gave them.
+    unknown_value : int or None
+        Code of categories that were not there in ``fit``; None refuses them.
+    """
+
+    name: str
+    places: list[int]
+    single: bool
+    categories: np.ndarray | None
+    unknown_value: int | None
+
+
+def split_columns(
+    X: Any, column_args: Any, known: Categories | None, names: Sequence[str] | None = None, *, learn: bool = False
+) -> tuple[Any, dict[str, Any], Categories]:
+    """Take the kernel's arguments that are columns of X out of it.
+
+    Parameters
+    ----------
+    X : array, data frame or LazyRows
+    column_args : mapping or None
+        The estimator's parameter.
+    known : dict or None
+        What an earlier call found out about categories; None in the first one.
+    names : sequence of str, optional
+        Names of the columns, where X itself does not tell.
+    learn : bool, default=False
+        Whether a column's distinct values may become its categories.
+
+    Returns
+    -------
+    rest : array, data frame or LazyRows
+        The columns that are left for the kernel's input.
+    arrays : dict of str to array
+        Every argument, categories as integer codes.
+    categories : dict
+        What is known of the categories now.
+    """
+    if column_args is None:
+        return X, {}, {}
+    columns = getattr(X, "columns", names)
+    arguments = _read(column_args, X.shape[1], None if columns is None else list(columns))
+    taken = {place for argument in arguments for place in argument.places}
+    rest = [place for place in range(X.shape[1]) if place not in taken]
+    if not rest:
+        raise ValueError("`column_args` takes every column of X, so that none is left for the kernel's input.")
+    if isinstance(X, LazyRows):
+        lazy = {argument.name: X[:, _places(argument)] for argument in arguments}
+        return X[:, rest], lazy, {}
+    arrays, categories = {}, {}
+    for argument in arguments:
+        found = None if known is None else known.get(argument.name)
+        arrays[argument.name], categories[argument.name] = _take(X, argument, found, learn)
+    return _safe_indexing(X, rest, axis=1), arrays, categories
+
+
+class Columns:
+    """Where the columns of X end up among the kernel's arguments.
+
+    Parameters
+    ----------
+    X : array, data frame or LazyRows
+        As the user passed it.
+    column_args : mapping or None
+        The estimator's parameter.
+    names : sequence of str or None
+        Names of the columns, where X itself does not tell.
+    categories : dict
+        What is known of the categories of arguments.
+    """
+
+    def __init__(self, X: Any, column_args: Any, names: Sequence[str] | None, categories: Categories):
+        self.X, self.categories = X, categories
+        columns = getattr(X, "columns", names)
+        self.names = None if columns is None else list(columns)
+        self._arguments = [] if column_args is None else _read(column_args, X.shape[1], self.names)
+        taken = {place for argument in self._arguments for place in argument.places}
+        self._rest = [place for place in range(X.shape[1]) if place not in taken]
+
+    def values(self, column: Any) -> np.ndarray:
+        """Return a column as the user passed it."""
+        place = _place(column, self.X.shape[1], self.names, "A scenario")
+        if isinstance(self.X, LazyRows):
+            return self.X[:, place][:]
+        return np.asarray(_safe_indexing(self.X, place, axis=1))
+
+    def home(self, column: Any) -> tuple[str | None, int | None]:
+        """Return the argument that a column is in, None for the input, and its place there, None where it is all."""
+        place = _place(column, self.X.shape[1], self.names, "A scenario")
+        for argument in self._arguments:
+            if place in argument.places:
+                return argument.name, None if argument.single else argument.places.index(place)
+        return None, self._rest.index(place)
+
+    def coded(self, column: Any, values: np.ndarray) -> np.ndarray:
+        """Return values of a column as the kernel sees them: categories as codes."""
+        name, number = self.home(column)
+        categories = None if name is None else self.categories.get(name, [None])[number or 0]
+        if categories is None:
+            return values
+        argument = next(argument for argument in self._arguments if argument.name == name)
+        return _codes(pd.Series(values), categories, argument, argument.places[number or 0])
+
+
+def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categories) -> dict[str, int]:
+    """Return by argument how many codes its categories have, the one for unknown categories included."""
+    counts = {}
+    for name, columns in categories.items():
+        longest = max((len(column) for column in columns if column is not None), default=0)
+        setting = (column_args or {})[name]
+        unknown = setting.get("unknown_value") if isinstance(setting, Mapping) else None
+        if longest:
+            counts[name] = longest if unknown is None else max(longest, unknown + 1)
+    return counts
+
+
+def _places(argument: _Argument) -> Any:
+    return argument.places[0] if argument.single else argument.places
+
+
+def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
+    if not isinstance(column_args, Mapping):
+        raise TypeError(f"`column_args` must map kernel arguments to columns of X, got {column_args!r}.")
+    read = []
+    for name, setting in column_args.items():
+        given = dict(setting) if isinstance(setting, Mapping) else {"columns": setting}
+        foreign = [key for key in given if key not in SETTINGS]
+        if foreign or "columns" not in given:
+            raise ValueError(
+                f"`column_args` must give {name!r} a column, a list of columns, or a mapping with 'columns' and, if "
+                f"wanted, 'categories' and 'unknown_value', got {setting!r}."
+            )
+        columns: Any = given["columns"]
+        categories, unknown = given.get("categories"), given.get("unknown_value")
+        single = not isinstance(columns, list | tuple)
+        if unknown is not None and (isinstance(unknown, bool) or not isinstance(unknown, int) or unknown < 0):
+            raise ValueError(f"`column_args` must give {name!r} a non-negative `unknown_value`, got {unknown!r}.")
+        places = [_place(column, n_features, names, "`column_args`") for column in ([columns] if single else columns)]
+        array = None if categories is None else np.asarray(list(categories))
+        if array is not None and len(np.unique(array)) < len(array):
+            raise ValueError(f"`column_args` gives {name!r} a category twice: {list(categories)}.")
+        read.append(_Argument(name, places, single, array, unknown))
+    return read
+
+
+def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
+    if isinstance(column, str) or (names is not None and column in names):
+        if names is None:
+            raise ValueError(f"{what} names column {column!r}, but X has no column names: give a position.")
+        if column not in names:
+            raise ValueError(f"{what} names column {column!r}, which X does not have: {names}.")
+        return names.index(column)
+    if isinstance(column, bool) or not isinstance(column, int | np.integer):
+        raise TypeError(f"{what} must give columns by name or position, got {column!r}.")
+    if not -n_features <= column < n_features:
+        raise ValueError(f"{what} gives column {column}, but X has {n_features} columns.")
+    return int(column) % n_features
+
+
+def _take(X: Any, argument: _Argument, known: list | None, learn: bool) -> tuple[np.ndarray, list[np.ndarray | None]]:
+    """Return an argument's values, and the categories of each of its columns."""
+    values, categories = [], []
+    for number, place in enumerate(argument.places):
+        column = _safe_indexing(X, place, axis=1)
+        series = pd.Series(np.asarray(column)).infer_objects()
+        found = _categories(column, series, argument, learn) if known is None else known[number]
+        values.append(series.to_numpy() if found is None else _codes(series, found, argument, place))
+        categories.append(found)
+    return values[0] if argument.single else np.column_stack(values), categories
+
+
+def _categories(column: Any, series: pd.Series, argument: _Argument, learn: bool) -> np.ndarray | None:
+    """Return the categories of a column: given, those of its type, or its distinct values; None for numbers."""
+    if argument.categories is not None:
+        return argument.categories
+    of_type = getattr(getattr(column, "dtype", None), "categories", None)
+    if of_type is not None and len(of_type):
+        return np.asarray(of_type)
+    if series.dtype.kind in "biuf":
+        return None
+    if not learn:
+        raise ValueError(
+            f"The codes of the categories of the kernel's argument {argument.name!r} are not known without `fit`: give "
+            "them with `column_args`: {...: {'columns': ..., 'categories': [...]}}."
+        )
+    return np.unique(series.dropna().to_numpy())
+
+
+def _codes(series: pd.Series, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
+    if series.isna().any():
+        raise ValueError(f"Column {place} of X, the kernel's argument {argument.name!r}, has missing values.")
+    codes = pd.Index(categories).get_indexer(series)
+    unknown = codes == -1
+    if unknown.any():
+        if argument.unknown_value is None:
+            raise ValueError(
+                f"Column {place} of X, the kernel's argument {argument.name!r}, holds categories that were not there "
+                f"in `fit`: {series[unknown].unique().tolist()}. Known are {categories.tolist()}. Give them a code with "
+                "`column_args`: {...: {'columns': ..., 'unknown_value': ...}}."
+            )
+        codes = np.where(unknown, argument.unknown_value, codes)
+    return codes.astype(np.int32)

@@ -1,0 +1,95 @@
+"""From the rows that a user passes to checked arrays and the kernel's arguments."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
+
+from skaimz.estimators._columns import Columns, number_of_codes, split_columns
+from skaimz.estimators._rows import open_rows
+from skaimz.kernels import kernel_parameters
+
+__all__ = ["FLOATS", "DataMixin"]
+
+FLOATS = {"float32": np.float32, "float64": np.float64}
+
+
+class DataMixin:
+    """Checks of X and y, and arguments of the kernel that are columns of X."""
+
+    kernel: Callable | None
+    param_input: str
+    param_output: str
+    column_args: Mapping[str, Any] | None
+    dtype: str | None
+    arguments_: dict[str, Any]
+
+    def _validate(self, X: Any, y: Any, *, reset: bool, **checks: Any) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        """Check training data as scikit-learn does, and remember the columns and their categories."""
+        checks = {"dtype": [np.float64, np.float32], "multi_output": True, **checks}
+        if reset:
+            self.categories_: dict[str, Any] = {}
+        if self.column_args is None:
+            X, y = validate_data(self, X, y, reset=reset, **checks)
+            return self._cast(X, reset), y, {}
+        validate_data(self, X, y, reset=reset, skip_check_array=True)
+        known = None if reset else self.categories_
+        X, columns, self.categories_ = self._split_columns(X, known, learn=reset)
+        X, y = check_X_y(X, y, estimator=self, **checks)
+        return self._cast(X, reset), y, columns
+
+    def _split_columns(self, X: Any, known: Any, *, learn: bool) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """Take the kernel's arguments that are columns of X out of it, and count the codes of their categories."""
+        X = X if hasattr(X, "shape") else np.asarray(X, dtype=object)
+        if len(X.shape) != 2:
+            raise ValueError(f"X must have two dimensions, rows and columns, got the shape {tuple(X.shape)}.")
+        names = getattr(self, "feature_names_in_", None)
+        X, columns, categories = split_columns(X, self.column_args, known, names, learn=learn)
+        parameters = kernel_parameters(self.kernel) if self.kernel is not None else {}
+        for name, count in number_of_codes(self.column_args, categories).items():
+            parameter = parameters.get(f"n_{name}")
+            if parameter is not None and parameter.default is parameter.empty:
+                columns[f"n_{name}"] = count
+        return X, columns, categories
+
+    def _columns_of(self, X: Any) -> Columns:
+        """Return where the columns of X, as the user passed it, end up."""
+        lazy = open_rows(X, self.param_input)
+        X = lazy[0] if lazy is not None else X if hasattr(X, "shape") else np.asarray(X, dtype=object)
+        names = getattr(self, "feature_names_in_", None)
+        return Columns(X, self.column_args, names, getattr(self, "categories_", {}))
+
+    def _read(
+        self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True, with_outcome: bool = False
+    ) -> tuple[Any, dict[str, Any]]:
+        """Check the rows of a call; arguments that came with them join the others, outcomes where they are wanted."""
+        if fitted:
+            check_is_fitted(self)
+        lazy = open_rows(X, self.param_input)
+        known = getattr(self, "categories_", None)
+        if lazy is None and self.column_args is None:
+            return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32])), dict(arrays)
+        if lazy is None:
+            validate_data(self, X, reset=False, skip_check_array=True)
+            X, columns, _ = self._split_columns(X, known, learn=not fitted)
+            X = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
+            return self._cast(X), {**columns, **arrays}
+        rows, more = lazy
+        if not with_outcome:
+            more.pop(self.param_output, None)
+        n_features = getattr(self, "n_features_in_", rows.shape[-1])
+        if rows.ndim != 2 or rows.shape[1] != n_features:
+            raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")
+        rows, columns, _ = self._split_columns(rows, known, learn=False)
+        return rows if self.dtype is None else rows.astype(FLOATS[self.dtype]), {**columns, **more, **arrays}
+
+    def _precision(self, dtype: np.dtype) -> Any:
+        """Return a context in which JAX computes in the precision of ``dtype``; nothing is set globally."""
+        return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+    def _cast(self, X: np.ndarray, reset: bool = True) -> np.ndarray:
+        """Bring rows to the precision that is asked for; an inference that goes on keeps its own."""
+        dtype = self.dtype if reset else self.arguments_["rows"][self.param_input][1]
+        return X if dtype is None else X.astype(FLOATS[dtype], copy=False)

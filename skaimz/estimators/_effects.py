@@ -1,0 +1,274 @@
+"""Effects of scenarios: what a user asks for, brought into the sampling core's terms."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import xarray as xr
+
+from skaimz import effects, sampling
+from skaimz.effects import EffectTree, Target, contrasts_of, row_contrasts
+from skaimz.estimators._columns import Columns
+from skaimz.estimators._draws import index_of
+from skaimz.estimators._scenarios import (
+    Asked,
+    changed,
+    continuous_input,
+    grouping,
+    named_scenarios,
+    weights_of,
+)
+
+__all__ = ["EffectsMixin"]
+
+PRIOR_DRAWS = 1000
+KINDS = {"mean": "means", "outcome": "values"}
+
+
+class EffectsMixin:
+    """Contrasts between scenarios, and slopes."""
+
+    param_input: str
+    categories_: dict[str, Any]
+    _read: Callable[..., tuple[Any, dict[str, Any]]]
+    _read_for_prior: Callable[..., tuple[Any, dict[str, Any]]]
+    _columns_of: Callable[[Any], Columns]
+    _prepare: Callable[..., sampling.Pass]
+    _prepare_prior: Callable[..., sampling.Pass]
+    _precision: Callable[[Any], AbstractContextManager]
+    __sklearn_is_fitted__: Callable[[], bool]
+
+    def estimate_effect(
+        self,
+        X: Any = None,
+        *,
+        scenarios: Mapping[str, Any],
+        baseline: Any = None,
+        contrast: Any = "difference",
+        of: str = "mean",
+        where: Any = None,
+        by: Any = None,
+        average: bool = True,
+        pairs: bool = False,
+        in_sample: bool = False,
+        sample_weight: Any = None,
+        random_state: Any = None,
+        **arrays: Any,
+    ) -> EffectTree:
+        """Estimate what scenarios change, with the posterior's uncertainty.
+
+        For each posterior draw the expected outcome of every row is computed under each scenario and under the
+        baseline, averaged over rows, and contrasted. All scenarios run in one pass over the rows, and share posterior
+        draws and random numbers row by row; no draws of rows are kept unless ``average=False`` asks for them.
+
+        This answers what the *model* expects under other inputs or interventions. Whether that is a causal effect
+        rests on the model and the data's design (no unmeasured confounding, overlap): nothing here identifies causes
+        from data alone. A row's noise is not inferred from its observed outcome either, so an effect on a row is that
+        on its expected outcome, not a counterfactual of the unit itself.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to average over; left out where ``baseline`` and ``scenarios`` are trees of draws.
+        scenarios : dict of str to dict, or of str to DataTree
+            Named scenarios. Each is a mapping with one or more of:
+
+            - ``"columns"``: columns of X by name or position, each with its new value;
+            - ``"arguments"``: the kernel's arguments by name (X itself among them), each with its new value;
+            - ``"intervention"``: sample sites to set by the do-operator;
+            - ``"condition"``: sites to fix as if they had been drawn.
+
+            A new value of a column or an argument is a scalar, an array with an entry for each row, or a function of
+            the current values. Or predictive draws that were made before, from :meth:`sample_posterior_predictive`.
+        baseline : dict or DataTree, optional
+            What scenarios are compared with, in the same form; the rows as they are where None.
+        contrast : {"difference", "ratio", "lift"} or callable, default="difference"
+            How averages are compared, draw by draw; lift is the change in percent. A function takes the scenario's
+            array and the baseline's and returns one of their shape.
+        of : {"mean", "outcome"}, default="mean"
+            Whether expected outcomes are averaged, or drawn ones. Expected outcomes of labels are probabilities.
+        where : dict or array of bool of shape (n_rows,), optional
+            Rows to average over: those where columns of X, or arguments, have the given values, or those marked.
+            ``{"treated": 1}`` gives the effect on the treated (ATT), ``{"treated": 0}`` that on the untreated (ATC).
+        by : str, int, list of them, or dict of str to array, optional
+            Columns of X or arguments, or named arrays, by whose values rows are grouped, with an average for each.
+        average : bool, default=True
+            False gives each row's own effect; draws of rows are then held in memory.
+        pairs : bool, default=False
+            Compare each two of the baseline and the scenarios, rather than scenarios with the baseline.
+        in_sample : bool, default=False
+            Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
+            draws.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the averages.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call; the estimator's own where None.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        EffectTree
+            A DataTree with a group for each comparison, holding draws of ``effect``, ``scenario`` and ``baseline`` with
+            the dimensions ``chain`` and ``draw`` and those of the groups and the output. Its ``summary()`` is a
+            DataFrame. An estimator without a fit uses 1000 draws from the prior, and the tree's attribute
+            ``posterior`` says so.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument cannot be used, or names what is not there.
+
+        Warns
+        -----
+        UnreachedOutputWarning
+            If an intervention cannot change the output.
+        HeldLatentWarning
+            If a latent site depends on an intervention, and keeps posterior draws that were made without it.
+        PairingWarning
+            If trees of draws do not belong together.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = np.column_stack([rng.normal(size=200), rng.integers(2, size=200)])
+        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.1, size=200)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> off, on = {"columns": {1: 0}}, {"columns": {1: 1}}
+        >>> treated = model.estimate_effect(X, baseline=off, scenarios={"treatment": on}, where={1: 1})
+        >>> round(float(treated["treatment"]["effect"].mean()), 1)
+        2.0
+        """
+        name, function = effects.resolve_contrast(contrast)
+        if not isinstance(scenarios, Mapping) or not scenarios:
+            raise ValueError(f"`scenarios` must be a mapping with at least one named scenario, got {scenarios!r}.")
+        if isinstance(baseline, xr.DataTree) or any(isinstance(each, xr.DataTree) for each in scenarios.values()):
+            if X is not None:
+                raise ValueError("Give X with scenarios to compute, or trees of draws alone.")
+            return effects.effects_of_draws(baseline, scenarios, None, function, name)
+        if X is None:
+            raise ValueError("`estimate_effect` needs rows: pass X.")
+        if of not in KINDS:
+            raise ValueError(f"`of` must be one of {sorted(KINDS)}, got {of!r}.")
+        named = named_scenarios(scenarios, baseline)
+        first, *others = named
+        compared = [(key, key, first) for key in others]
+        if pairs:
+            compared = [(f"{late} - {early}", late, early) for early, late in itertools.combinations(named, 2)]
+        asked = Asked(where, by, average, in_sample, sample_weight, random_state)
+        attrs = {"contrast": name, "of": of}
+        return self._compare(X, arrays, named, compared, KINDS[of], None, function, attrs, asked)
+
+    def estimate_slope(
+        self,
+        X: Any,
+        along: Any,
+        *,
+        elasticity: bool = False,
+        where: Any = None,
+        by: Any = None,
+        average: bool = True,
+        in_sample: bool = False,
+        sample_weight: Any = None,
+        random_state: Any = None,
+        **arrays: Any,
+    ) -> EffectTree:
+        """Estimate how the expected outcome changes with a continuous input.
+
+        The derivative is taken by automatic differentiation for each row and posterior draw, and averaged over rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to average over.
+        along : str, int or list of them
+            Column of X, by name or position, or argument of the kernel; several give a group each.
+        elasticity : bool, default=False
+            Give the relative change of the expected outcome for a relative change of the input, ``slope * input /
+            expected outcome``, rather than its change for a unit's change.
+        where, by, average, in_sample, sample_weight, random_state
+            As in :meth:`estimate_effect`.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        EffectTree
+            With a group for each input, holding draws of ``effect``.
+
+        Raises
+        ------
+        ValueError
+            If an input is not continuous, or rows of the kernel do not stand alone.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.1, size=200)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> round(float(model.estimate_slope(X, 1)["1"]["effect"].mean()), 1)
+        2.0
+        """
+        kind = "elasticities" if elasticity else "slopes"
+        asked = Asked(where, by, average, in_sample, sample_weight, random_state)
+        inputs = along if isinstance(along, list | tuple) else [along]
+        groups = {}
+        for name in inputs:
+            tree = self._compare(
+                X,
+                arrays,
+                {"slope": {}},
+                [(str(name), "slope", None)],
+                kind,
+                name,
+                None,
+                {"contrast": "elasticity" if elasticity else "slope", "of": "mean"},
+                asked,
+            )
+            groups[str(name)] = tree[str(name)].to_dataset()
+        return EffectTree.of(groups, tree.attrs)
+
+    def _compare(
+        self,
+        X: Any,
+        arrays: Mapping[str, Any],
+        named: Mapping[str, Mapping[str, Any]],
+        compared: Sequence[tuple[str, str, str | None]],
+        kind: str,
+        along: Any,
+        contrast: Any,
+        attrs: dict[str, Any],
+        asked: Asked,
+    ) -> EffectTree:
+        fitted = self.__sklearn_is_fitted__()
+        given, index = X, index_of(X)
+        X, arrays = self._read(X, arrays) if fitted else self._read_for_prior(X, arrays)
+        columns = self._columns_of(given)
+        weights = weights_of(asked, columns, arrays, len(X))
+        with self._precision(X.dtype):
+            jobs = {}
+            for name, changes in named.items():
+                rows, more = changed(X, arrays, changes, columns, self.param_input)
+                settings = {key: changes.get(key) for key in ("intervention", "condition")}
+                settings["random_state"] = asked.random_state
+                if fitted:
+                    jobs[name] = self._prepare(rows, more, in_sample=asked.in_sample, **settings)
+                else:
+                    jobs[name] = self._prepare_prior(rows, more, PRIOR_DRAWS, **settings)
+            job = next(iter(jobs.values()))
+            place = None if along is None else continuous_input(job, along, columns, arrays)
+            quantity = sampling.Quantity(kind, (job.spec.output,), along=place)
+            attrs = attrs | {"posterior": "posterior" if fitted else "prior", "seed": job.seed}
+            labels = getattr(self, "classes_", None)
+            if asked.average:
+                target = Target.of(weights, grouping(asked.by, columns, arrays, len(X)))
+                return contrasts_of(jobs, compared, quantity, contrast, target, attrs, labels)
+            if asked.by is not None:
+                raise ValueError("`by` groups averages over rows: leave it out with `average=False`.")
+            return row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)

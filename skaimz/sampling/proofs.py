@@ -1,0 +1,172 @@
+"""What is known of a pass before anything is computed, from abstract traces of its kernel on one row and one draw."""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import jax
+import numpy as np
+
+from skaimz.kernels import TracedKernel, dependent, is_affine, materialise
+from skaimz.sampling.forward import base_law, conditional_mean, conditional_moments, expected_outcome, run_kernel
+from skaimz.sampling.generator import fused_key
+from skaimz.sampling.laws import HostLaw, host_law
+from skaimz.sampling.passes import Pass, Quantity
+
+__all__ = ["at_average_draw", "host_law_of", "influence", "is_affine_in_rows", "is_random", "runs_fused"]
+
+ANSWERS_KEPT = 64
+
+
+def at_average_draw(job: Pass, quantity: Quantity) -> Pass:
+    """Return a pass of one draw, the average one, where the quantity is the same for it; else the pass itself."""
+    draws = job.posterior.draws
+    if quantity.kind != "mean" or not _may_be_averaged(job, draws) or not _is_affine_in("draws", job):
+        return job
+    average = {name: np.mean(draw, axis=0, keepdims=True, dtype=np.float64) for name, draw in draws.items()}
+    average = {name: value.astype(draws[name].dtype) for name, value in average.items()}
+    return replace(job, posterior=job.posterior._replace(draws=average, n_draws=1, n_chains=1))
+
+
+def is_affine_in_rows(job: Pass, quantity: Quantity) -> bool:
+    """Whether the quantity at the average of some rows is its average over them, for every draw."""
+    set_by_row = any(job.spec[name].row_axis is not None for name in job.settings)
+    wanted = quantity.kind == "means" and quantity.names == (job.spec.output,) and not set_by_row
+    return wanted and _may_be_averaged(job, job.inputs.rows) and _is_affine_in("rows", job)
+
+
+def _may_be_averaged(job: Pass, arrays: Mapping[str, Any]) -> bool:
+    """Whether arrays are continuous, and an expectation follows from them alone, row by row."""
+    continuous = all(np.issubdtype(array.dtype, np.floating) for array in arrays.values())
+    return continuous and not job.local and job.spec.rows_mix is None and not is_random(Quantity("mean"), job)
+
+
+def _is_affine_in(what: str, job: Pass) -> bool:
+    return _mean_is_affine(what, job.traced, *job.described())
+
+
+@functools.lru_cache(maxsize=ANSWERS_KEPT)
+def _mean_is_affine(what: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether the expected outcome is affine in the sites' draws, or in the arguments with rows."""
+    arguments = {"draws": materialise(sites), "rows": materialise(rows)}
+    others = {"numbers": materialise(numbers), "whole": materialise(whole)}
+    moving = arguments.pop(what)
+
+    def run(moving: dict, others: dict) -> Any:
+        given = {what: moving, **others}
+        trace = run_kernel(traced, given["numbers"], given["draws"], given["rows"], given["whole"], jax.random.key(0))
+        return expected_outcome(trace[traced.spec.output]["fn"], jax.random.key(1))
+
+    trace = jax.make_jaxpr(run)(moving, {**arguments, **others})
+    return is_affine(trace, range(len(jax.tree.leaves(moving))))
+
+
+def influence(job: Pass, name: str) -> tuple[bool, list[str]] | None:
+    """Tell what setting a site by the do-operator can change.
+
+    Parameters
+    ----------
+    job : Pass
+        With an intervention on the site.
+    name : str
+
+    Returns
+    -------
+    reaches : bool
+        Whether the output depends on the site's value.
+    held : list of str
+        Latent sites that depend on it as well, and whose posterior draws, which were made without the intervention,
+        stand in the way. The whole answer is None where the kernel cannot be traced on one row.
+    """
+    held = [site.name for site in job.spec.latents if site.name != name]
+    held = [site for site in held if site in {*job.posterior.draws, *job.local}]
+    numbers, sites, rows, whole = map(materialise, job.described())
+    for site in job.local:
+        sites[site] = _one_row(job, site)
+
+    def run(value: Any, numbers: dict, sites: dict, rows: dict, whole: dict) -> list:
+        trace = run_kernel(job.traced, numbers, sites, rows, whole, jax.random.key(0), {name: value})
+        output = trace[job.spec.output]
+        densities = [trace[site]["fn"].log_prob(trace[site]["value"]) for site in held]
+        return [output["value"], expected_outcome(output["fn"], jax.random.key(1)), *densities]
+
+    try:
+        trace = jax.make_jaxpr(run)(_one_row(job, name), numbers, sites, rows, whole)
+    except Exception:
+        return None
+    value, mean, *answers = dependent(trace, [0])
+    reaches = value or mean
+    return reaches, [site for site, depends in zip(held, answers, strict=True) if depends]
+
+
+def _one_row(job: Pass, name: str) -> jax.ShapeDtypeStruct:
+    """Return a site's value for one row, by its shape and type alone."""
+    site = job.spec[name]
+    shape = tuple(1 if size is None else size for size in site.shape)
+    return jax.ShapeDtypeStruct(shape, site.dtype)
+
+
+def is_random(quantity: Quantity, job: Pass) -> bool:
+    """Whether an expectation needs random numbers: for latent sites without draws, or a law without closed moments."""
+    given = job.posterior.draws.keys() | job.local.keys() | job.intervention.keys() | job.condition.keys()
+    if any(site.name not in given for site in job.spec.latents):
+        return True
+    return quantity.kind != "probabilities" and _is_sampled(quantity.kind, job.traced, *job.described())
+
+
+@functools.lru_cache(maxsize=ANSWERS_KEPT)
+def _is_sampled(kind: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether an average needs outcomes, because the law has no closed form of it."""
+    sampled = []
+    average = conditional_mean if kind == "mean" else conditional_moments
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
+        key = jax.random.key(0)
+        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
+        return average(law, key, on_sampling=lambda: sampled.append(True))
+
+    jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    return bool(sampled)
+
+
+def host_law_of(job: Pass) -> HostLaw | None:
+    """Return how the output is drawn on the host, None where JAX draws it."""
+    law = None if job.spec.output in job.settings else _output_law(job.traced, *job.described())
+    return None if law is None else host_law(law)
+
+
+@functools.lru_cache(maxsize=ANSWERS_KEPT)
+def _output_law(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> type | None:
+    """Return the class of the output's law; None where it is drawn several times, or the kernel takes no single row."""
+    found: list[Any] = []
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> None:
+        trace = run_kernel(traced, numbers, sites, rows, whole, jax.random.key(0))
+        output = trace[traced.spec.output]
+        found.append(type(base_law(output["fn"])) if output["value"].shape == output["fn"].shape() else None)
+
+    try:
+        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    except Exception:
+        return None
+    return found[-1]
+
+
+@functools.lru_cache(maxsize=ANSWERS_KEPT)
+def runs_fused(
+    traced: TracedKernel, without_outcome: bool, numbers: tuple, sites: tuple, rows: tuple, whole: tuple
+) -> bool:
+    """Whether every law of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
+
+    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
+        key = fused_key(jax.random.key(0))
+        trace = run_kernel(traced, numbers, sites, rows, whole, key, without_outcome=without_outcome)
+        return trace[traced.spec.output]["value"]
+
+    try:
+        jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
+    except Exception:
+        # Kernels that do not take one row alone end here too, and lose nothing but speed.
+        return False
+    return True
