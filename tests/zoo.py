@@ -238,3 +238,9 @@ def network(X, y=None):
     mu = numpyro.deterministic("mu", jnp.tanh(jnp.tanh(X @ first) @ second) @ last)
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)
+
+
+def joint(X, y=None):
+    """One density for all rows, which lie on an event axis."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5).to_event(1), obs=y)

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpyro.infer import Predictive
+from scipy import stats
+from scipy.special import logsumexp
 
 from skaimz import sampling
 from skaimz.kernels import Inputs, trace_kernel
@@ -34,6 +36,10 @@ def run(quantity, kernel, draws, X, *args, seed=0, **arrays):
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
     posterior = sampling.Posterior(numbers, {}, draws, len(next(iter(draws.values()))))
     return getattr(sampling, quantity)(sampling.Pass(traced, posterior, inputs, seed), *args)
+
+
+def spec_of(kernel, X):
+    return trace_kernel(kernel, Inputs({"X": X}, {}), "X", "y")[0].spec
 
 
 def test_moments_follow_the_law_of_total_variance(draws, X):
@@ -164,9 +170,8 @@ def test_rows_that_mix_are_run_together(draws, X):
 
 
 def test_draws_in_parts_equal_draws_at_once(draws, X, monkeypatch):
-    spec = trace_kernel(zoo.conjugate, Inputs({"X": X}, {}), "X", "y")[0].spec
     monkeypatch.setattr(plan, "TILE_ELEMENTS", 8 * 400)
-    schedule = plan.make_plan(spec, 50, 400)
+    schedule = plan.make_plan(spec_of(zoo.conjugate, X), 50, 400)
     assert (schedule.tile_rows, schedule.draws_at_once) == (8, 400)
     at_once = run("outcomes", zoo.conjugate, draws, X)
     # The same tiles with 150 draws side by side, a number that does not divide 400.
@@ -193,3 +198,58 @@ def test_probabilities_are_averaged_over_draws(X):
     found = run("probabilities", zoo.logistic, {"coef": coef}, X)
     expected = (1 / (1 + np.exp(-X @ coef.T))).mean(axis=1)
     np.testing.assert_allclose(found, np.stack([1 - expected, expected], axis=1), rtol=1e-5)
+
+
+def log_predictive(kernel, draws, X, y, **arrays):
+    return run("log_predictive", kernel, draws, X, y, **arrays)
+
+
+@pytest.mark.parametrize("n_rows", [1, 50, 1023, 1024, 1025])
+def test_log_predictive_is_the_mean_density(draws, n_rows):
+    X = np.random.default_rng(n_rows).normal(size=(n_rows, 2)).astype(np.float32)
+    y = X[:, 0] + 0.3
+    expected = stats.norm.logpdf(y[:, None], X @ draws["coef"].T, 0.5)
+    found = log_predictive(zoo.conjugate, draws, X, y)
+    np.testing.assert_allclose(found, logsumexp(expected, axis=1) - np.log(400), rtol=1e-4, atol=1e-5)
+
+
+def test_log_predictive_joins_steps_of_draws(draws, X, monkeypatch):
+    """A kernel that mixes rows sees all of them, and some draws at a time."""
+    y = X[:, 0] + 0.3
+    expected = stats.norm.logpdf(y[:, None], (X - X.mean(axis=0)) @ draws["coef"].T, 0.5)
+    monkeypatch.setattr(plan, "TILE_ELEMENTS", 70 * 50)
+    assert 1 < plan.make_plan(spec_of(zoo.centring, X), 50, 400).step_draws < 70
+    found = log_predictive(zoo.centring, draws, X, y)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, logsumexp(expected, axis=1) - np.log(400), rtol=1e-4, atol=1e-5)
+
+
+def test_log_predictive_of_what_cannot_be(draws, X):
+    exposure = np.where(np.arange(50) == 7, 0.0, 1.0).astype(np.float32)
+    found = log_predictive(zoo.poisson, draws, X, np.full(50, 3), exposure=exposure)
+    assert np.flatnonzero(np.isneginf(found)).tolist() == [7]
+
+
+@pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.centring])
+def test_crps_is_that_of_the_outcomes(draws, X, kernel, monkeypatch):
+    monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
+    y = X[:, 0] + 0.3
+    drawn = run("outcomes", kernel, draws, X).astype(float)
+    apart = np.abs(drawn[:, :, None] - drawn[:, None, :]).mean(axis=(1, 2))
+    expected = np.abs(drawn - y[:, None]).mean(axis=1) - apart / 2
+    np.testing.assert_allclose(run("crps", kernel, draws, X, y), expected, rtol=1e-4, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    drawn=arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 30)), elements=st.floats(-1e6, 1e6)),
+    y=st.floats(-1e6, 1e6),
+)
+def test_crps_is_the_area_between_distributions(drawn, y):
+    """An independent formula: the integral of the squared difference of distribution functions."""
+    for row in drawn:
+        places = np.sort(np.append(row, y))
+        below = (row <= places[:-1, None]).mean(axis=1) - (y <= places[:-1])
+        expected = (below**2 * np.diff(places)).sum()
+        found = sampling.predictive._crps(row[None], np.array([y]))
+        np.testing.assert_allclose(found, [expected], rtol=1e-9, atol=1e-6)

@@ -1,0 +1,431 @@
+"""Scorers of probabilistic predictions, for ``scoring=`` of scikit-learn's searches and of its cross-validation.
+
+A scorer is called as ``scorer(estimator, X, y, sample_weight=None, **arrays)`` and returns one number, the greater the
+better: a weighted mean over the rows, and over the outputs of a row, of what its class describes. The estimator is one
+of this package, or a Pipeline or a search that ends in one. ``arrays`` are the kernel's further arguments; within a
+search they reach a scorer by metadata routing, where ``set_score_request`` asks for them, or come from columns of X.
+"""
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
+from sklearn.utils.validation import _check_sample_weight
+
+from skaimz import sampling
+from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.estimators._regressor import _check_probabilities
+
+__all__ = [
+    "ELPD",
+    "IntervalCoverage",
+    "LogPredictiveDensity",
+    "NegBrierScore",
+    "NegCRPS",
+    "NegIntervalWidth",
+    "NegPinballLoss",
+    "elpd",
+]
+
+EITHER = (NumPyroImpactRegressor, NumPyroImpactClassifier)
+
+
+class ELPD(NamedTuple):
+    """Expected log predictive density of new rows.
+
+    Attributes
+    ----------
+    elpd : float
+        Sum over the rows of their log predictive densities.
+    se : float
+        Its standard error, from the spread between rows.
+    """
+
+    elpd: float
+    se: float
+
+
+def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
+    r"""Return the log predictive density of held-out rows, summed, with its standard error.
+
+    Parameters
+    ----------
+    estimator : estimator, Pipeline or search
+        Fitted, on other rows.
+    X : array-like of shape (n_rows, n_features)
+    y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+    **arrays : array or scalar
+        The kernel's further arguments.
+
+    Returns
+    -------
+    ELPD
+        The sum of :math:`\log \frac{1}{S} \sum_s p(y_i \mid \theta_s)` over the rows, and the standard error
+        :math:`\sqrt{n V}` of such a sum, :math:`V` being the variance between rows, as ArviZ computes it.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not one of this package.
+
+    References
+    ----------
+    A. Vehtari, A. Gelman and J. Gabry (2017), Practical Bayesian model evaluation using leave-one-out cross-validation
+    and WAIC, Statistics and Computing 27, equations 1 and 23.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=200)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X[:100], y[:100])
+    >>> found = metrics.elpd(model, X[100:], y[100:])
+    >>> abs(found.elpd - 88.4) < 4 * found.se  # 100 times the negative entropy of the noise
+    True
+    """
+    model, X = _model_of(estimator, X, EITHER, "elpd")
+    densities = model.log_predictive_density(X, y, **arrays).astype(np.float64)
+    return ELPD(float(densities.sum()), float(np.sqrt(len(densities) * densities.var())))
+
+
+class _Scorer(BaseEstimator):
+    """Base of the scorers.
+
+    A scorer is no estimator, but shares with them parameters that can be set, searched and cloned.
+    """
+
+    _estimators: tuple[type, ...] = (NumPyroImpactRegressor,)
+
+    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
+        """Score a fitted estimator.
+
+        Parameters
+        ----------
+        estimator : estimator, Pipeline or search
+            Fitted. The earlier steps of a Pipeline transform X; of a search the best estimator is scored.
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        sample_weight : array-like of shape (n_rows,), optional
+            Weights of the rows in the mean.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        float
+            The greater the better.
+
+        Raises
+        ------
+        TypeError
+            If the estimator is none that the scorer is for.
+        ValueError
+            If a parameter of the scorer, y or the weights cannot be used.
+        """
+        model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
+        return _weighted_mean(model._scored(self._rule, X, y, arrays), sample_weight)
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        """Return the score of every row and output."""
+        raise NotImplementedError
+
+    def set_score_request(self, **requests: bool | str | None) -> Self:
+        """Say which metadata scikit-learn's searches and cross-validation are to pass on to the scorer.
+
+        Parameters
+        ----------
+        **requests : bool, str or None
+            For ``sample_weight`` and any of the kernel's arguments: True to be passed it, False not to be, None to have
+            it refused where it is given, or the name that it is given under. Earlier requests for others stay.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        RuntimeError
+            If metadata routing is not enabled.
+        """
+        if not get_config()["enable_metadata_routing"]:
+            raise RuntimeError(
+                "`set_score_request` needs metadata routing: `sklearn.set_config(enable_metadata_routing=True)`."
+            )
+        routing = self.get_metadata_routing()
+        for name, request in requests.items():
+            routing.score.add_request(param=name, alias=request)
+        self._metadata_request = routing
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return what the scorer asks of scikit-learn's metadata routing.
+
+        Returns
+        -------
+        MetadataRequest
+            With ``sample_weight`` and the names that ``set_score_request`` was given.
+        """
+        if hasattr(self, "_metadata_request"):
+            return get_routing_for_object(self._metadata_request)
+        routing = MetadataRequest(owner=type(self).__name__)
+        routing.score.add_request(param="sample_weight", alias=None)
+        return routing
+
+    def _accept_sample_weight(self) -> bool:
+        """Answer scikit-learn, which asks where metadata routing is off."""
+        return True
+
+
+class LogPredictiveDensity(_Scorer):
+    r"""Log density of outcomes under the posterior predictive, averaged over rows.
+
+    The logarithmic score, which is proper: :math:`\log \frac{1}{S} \sum_s p(y_i \mid \theta_s)` over posterior draws
+    :math:`\theta_s`. For classes it is the negative of the log loss. Several outputs of one row are scored together, by
+    their joint density.
+
+    See Also
+    --------
+    elpd : The sum over rows, with a standard error.
+
+    References
+    ----------
+    T. Gneiting and A. E. Raftery (2007), Strictly proper scoring rules, prediction, and estimation, Journal of the
+    American Statistical Association 102, section 4.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from skaimz import NumPyroImpactRegressor, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> model = NumPyroImpactRegressor(random_state=0)
+    >>> scores = cross_val_score(model, X, y, cv=2, scoring=metrics.LogPredictiveDensity())
+    >>> bool(abs(scores.mean() - 0.9) < 0.2)  # the negative entropy of the noise is 0.88
+    True
+    """
+
+    _estimators = EITHER
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        return sampling.log_predictive(job, y)
+
+
+class NegCRPS(_Scorer):
+    r"""Negative continuous ranked probability score of the posterior predictive.
+
+    The score, which is proper and in the unit of y, is :math:`E|Y - y| - \tfrac{1}{2} E|Y - Y'|` for independent
+    :math:`Y, Y'` from the empirical distribution of one outcome for each posterior draw, the draws behind
+    ``predict_quantiles``. Of a single draw it is the absolute error. Of several outputs on a row each is scored alone.
+
+    References
+    ----------
+    T. Gneiting and A. E. Raftery (2007), Strictly proper scoring rules, prediction, and estimation, Journal of the
+    American Statistical Association 102, equation 21.
+    A. Jordan, F. Krüger and S. Lerch (2019), Evaluating probabilistic forecasts with scoringRules, Journal of
+    Statistical Software 90(12), equation 3.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> -0.07 < metrics.NegCRPS()(model, X, y) < -0.04
+    True
+    """
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        return -sampling.crps(job, y)
+
+
+class NegPinballLoss(_Scorer):
+    r"""Negative pinball loss of predicted quantiles, averaged over the quantiles.
+
+    The loss of a quantile :math:`q` at probability :math:`\alpha` is
+    :math:`\max(\alpha (y - q), (\alpha - 1) (y - q))`, which is least in expectation for the true quantile.
+
+    Parameters
+    ----------
+    quantiles : sequence of float, default=(0.05, 0.5, 0.95)
+        Probabilities between 0 and 1.
+
+    References
+    ----------
+    R. Koenker and G. Bassett (1978), Regression quantiles, Econometrica 46.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> -0.05 < metrics.NegPinballLoss(quantiles=[0.1, 0.9])(model, X, y) < 0
+    True
+    """
+
+    def __init__(self, quantiles: Sequence[float] = (0.05, 0.5, 0.95)):
+        self.quantiles = quantiles
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        quantiles = _check_probabilities("quantiles", self.quantiles, closed=True)
+        gaps = y[..., None] - sampling.outcome_quantiles(job, quantiles)
+        levels = np.asarray(quantiles)
+        return -np.maximum(levels * gaps, (levels - 1) * gaps).mean(axis=-1)
+
+
+class IntervalCoverage(_Scorer):
+    """Share of outcomes inside their predicted interval.
+
+    A calibrated prediction has the share ``coverage``. More is not better, so that this is to be read beside
+    :class:`NegIntervalWidth` rather than searched by.
+
+    Parameters
+    ----------
+    coverage : float, default=0.9
+        Probability that the equal-tailed interval is to hold; see ``predict_interval``.
+
+    References
+    ----------
+    T. Gneiting, F. Balabdaoui and A. E. Raftery (2007), Probabilistic forecasts, calibration and sharpness, Journal of
+    the Royal Statistical Society B 69.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> 0.8 < metrics.IntervalCoverage(coverage=0.9)(model, X, y) < 1.0
+    True
+    """
+
+    def __init__(self, coverage: float = 0.9):
+        self.coverage = coverage
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        lower, upper = _interval(job, self.coverage)
+        return (lower <= y) & (y <= upper)
+
+
+class NegIntervalWidth(_Scorer):
+    """Negative width of predicted intervals, in the unit of y.
+
+    Among predictions whose intervals cover what they should, the sharpest is the best. The outcomes themselves do not
+    enter.
+
+    Parameters
+    ----------
+    coverage : float, default=0.9
+        Probability that the equal-tailed interval is to hold; see ``predict_interval``.
+
+    References
+    ----------
+    T. Gneiting, F. Balabdaoui and A. E. Raftery (2007), Probabilistic forecasts, calibration and sharpness, Journal of
+    the Royal Statistical Society B 69.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> -0.4 < metrics.NegIntervalWidth(coverage=0.9)(model, X, y) < -0.3  # 3.29 standard deviations
+    True
+    """
+
+    def __init__(self, coverage: float = 0.9):
+        self.coverage = coverage
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        lower, upper = _interval(job, self.coverage)
+        return lower - upper
+
+
+class NegBrierScore(_Scorer):
+    r"""Negative Brier score of predicted class probabilities.
+
+    The score, which is proper, is :math:`\sum_c (p_c - [y = c])^2` over the classes; for two classes the customary half
+    of it, which is that of the second class alone. Of several outputs on a row each is scored alone.
+
+    References
+    ----------
+    G. W. Brier (1950), Verification of forecasts expressed in terms of probability, Monthly Weather Review 78.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactClassifier, metrics
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = np.where(X[:, 0] > 0, "up", "down")
+    >>> model = NumPyroImpactClassifier(random_state=0).fit(X, y)
+    >>> -0.25 < metrics.NegBrierScore()(model, X, y) < 0  # 0.25 is that of a coin
+    True
+    """
+
+    _estimators = (NumPyroImpactClassifier,)
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        probabilities = sampling.probabilities(job)
+        n_classes = probabilities.shape[-1]
+        squares = (probabilities - np.eye(n_classes)[y]) ** 2
+        return -squares.sum(axis=-1) / (2 if n_classes == 2 else 1)
+
+
+def _model_of(estimator: Any, X: Any, wanted: tuple[type, ...], caller: str) -> tuple[Any, Any]:
+    """Return the estimator of this package that a Pipeline or search ends in, and the rows as they reach it."""
+    model = estimator
+    while True:
+        if isinstance(model, Pipeline):
+            X = model[:-1].transform(X) if len(model.steps) > 1 else X
+            model = model.steps[-1][1]
+        elif hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        else:
+            break
+    if not isinstance(model, wanted):
+        names = " or ".join(kind.__name__ for kind in wanted)
+        within = "" if model is estimator else f" within a {type(estimator).__name__}"
+        raise TypeError(
+            f"`{caller}` takes a {names}, or a Pipeline or fitted search that ends in one, but was given a "
+            f"{type(model).__name__}{within}."
+        )
+    return model, X
+
+
+def _weighted_mean(scores: np.ndarray, sample_weight: Any) -> float:
+    """Average over outputs and rows."""
+    by_row = scores.reshape(len(scores), -1).mean(axis=1, dtype=np.float64)
+    if sample_weight is None:
+        return float(by_row.mean())
+    weight = _check_sample_weight(sample_weight, by_row, dtype=np.float64, ensure_non_negative=True)
+    # A row of no weight is not there, even if its score is infinite.
+    counted = weight > 0
+    return float(np.average(by_row[counted], weights=weight[counted]))
+
+
+def _interval(job: sampling.Pass, coverage: Any) -> np.ndarray:
+    """Return lower and upper ends."""
+    level = float(coverage) if isinstance(coverage, numbers.Real) else math.nan
+    if not 0 < level < 1:
+        raise ValueError(f"`coverage` must be a probability between 0 and 1, got {coverage!r}.")
+    tail = (1 - level) / 2
+    return np.moveaxis(sampling.outcome_quantiles(job, [tail, 1 - tail]), -1, 0)
