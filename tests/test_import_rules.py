@@ -18,6 +18,7 @@ ROOMS = {
     "effects": {"exceptions", "sampling", "datatree"},
     "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree", "effects"},
     "metrics": {"estimators", "sampling"},
+    "plotting": {"effects"},
     "__init__": {"datatree", "estimators"},
 }
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}

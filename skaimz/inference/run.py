@@ -77,7 +77,7 @@ def partial_fit(
     numbers, inputs, weight, settings, seed
         As in :func:`fit`.
     before : FitResult or None
-        The earlier fit; None in the first call.
+        The earlier fit, of the same kernel and settings; None in the first call.
 
     Returns
     -------
@@ -86,10 +86,6 @@ def partial_fit(
     spec = traced.spec
     if not isinstance(settings, SVI):
         raise ValueError("`partial_fit` needs variational inference: `inference='svi'` or an SVI object.")
-    if before is not None and not before.state:
-        raise ValueError(
-            "`partial_fit` needs an inference state to go on with, and these posterior draws were made elsewhere."
-        )
     if not spec.can_be_padded:
         local = [site.name for site in spec.local_latents]
         reason = f"latent sites {local} have an entry for each row" if local else spec.fit_mixing

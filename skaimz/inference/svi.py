@@ -21,6 +21,7 @@ from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighte
 from skaimz.inference.diagnostics import check_losses
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
+from skaimz.inference.shuffle import shuffled
 from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
 
 __all__ = ["continue_svi", "draw_from_guide", "fit_svi"]
@@ -64,8 +65,8 @@ def _programs(
     def first_batch(data: Data, n_rows: Any) -> tuple[Data, Any]:
         if batch_size is None:
             return data, None
-        size = len(next(iter(data.rows.values())))
-        return _take(data, jnp.arange(size, dtype=jnp.int32), 0, batch_size, n_rows)
+        places, n_rows = jnp.arange(batch_size, dtype=jnp.uint32), jnp.asarray(n_rows, jnp.uint32)
+        return _take(data, jnp.minimum(places, n_rows - 1), places < n_rows, n_rows)
 
     @jax.jit
     @one_at_a_time
@@ -90,23 +91,21 @@ def _programs(
             return jax.lax.fori_loop(0, count, step, (state, losses))
 
         size = len(next(iter(data.rows.values())))
-        per_epoch = -(-n_rows // batch_size)
-
-        def order_of(epoch: Any) -> Any:
-            marks = jax.random.uniform(key_of(seed, ORDER, epoch), (size,), jnp.float32)
-            return jnp.argsort(jnp.where(jnp.arange(size) < n_rows, marks, jnp.inf)).astype(jnp.int32)
+        n_rows = jnp.asarray(n_rows, jnp.uint32)
+        per_epoch = (n_rows + batch_size - 1) // batch_size
 
         def minibatch_step(i: Any, carry: tuple) -> tuple:
-            state, losses, order = carry
-            done = state.optim_state[0]
-            order = jax.lax.cond(done % per_epoch == 0, lambda: order_of(done // per_epoch), lambda: order)
-            batch, present = _take(data, order, done % per_epoch * batch_size, batch_size, n_rows)
+            state, losses = carry
+            done = jnp.asarray(state.optim_state[0], jnp.uint32)
+            places = done % per_epoch * batch_size + jnp.arange(batch_size, dtype=jnp.uint32)
+            order = key_of(seed, ORDER, done // per_epoch)
+            chosen = shuffled(jnp.minimum(places, n_rows - 1), n_rows, size, order)
+            batch, present = _take(data, chosen, places < n_rows, n_rows)
             svi, *_ = start(key, batch, pace, present)
             state, loss = svi.stable_update(state, *batch)
-            return state, losses.at[i].set(loss), order
+            return state, losses.at[i].set(loss)
 
-        order = order_of(state.optim_state[0] // per_epoch)
-        return jax.lax.fori_loop(0, count, minibatch_step, (state, losses, order))[:2]
+        return jax.lax.fori_loop(0, count, minibatch_step, (state, losses))
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     @one_at_a_time
@@ -194,11 +193,11 @@ def continue_svi(
         state = programs.init(*first)
     else:
         state = unpack_state(before.state, jax.eval_shape(programs.init, *first))
-    losses = [] if before is None else list(before.losses)  # type: ignore[arg-type]
-    for data, n_rows in batches:
+    losses = np.empty(len(batches), batches[0][0].rows[traced.spec.input].dtype)
+    for i, (data, n_rows) in enumerate(batches):
         state, chunk = programs.advance(state, data, n_rows, pace, seed_word, 1)
-        losses.append(np.asarray(chunk)[0])
-    all_losses = np.array(losses)
+        losses[i] = np.asarray(chunk)[0]
+    all_losses = losses if before is None else np.concatenate([before.losses, losses])  # type: ignore[list-item]
     diagnostics = check_losses(all_losses, ended=False)
     return _result(programs, state, data, n_rows, settings, pace, seed_word, all_losses, diagnostics)
 
@@ -266,11 +265,8 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
         )
 
 
-def _take(data: Data, order: Any, start: Any, batch_size: int, n_rows: Any) -> tuple[Data, Any]:
-    """Take a minibatch and the factor by which its rows stand for all rows."""
-    places = start + jnp.arange(batch_size, dtype=jnp.int32)
-    inside = places < n_rows
-    chosen = order[jnp.minimum(places, len(order) - 1)]
+def _take(data: Data, chosen: Any, inside: Any, n_rows: Any) -> tuple[Data, Any]:
+    """Take a minibatch of the rows ``inside`` it, and the factor by which they stand for all rows."""
     dtype = jnp.result_type(float)
     present = inside.astype(dtype) * (n_rows / inside.sum()).astype(dtype)
     rows = {name: array[chosen] for name, array in data.rows.items()}

@@ -1,0 +1,216 @@
+"""A picture of effects."""
+
+from typing import Any, Self
+
+import numpy as np
+from scipy.stats import gaussian_kde
+
+from skaimz.effects import EffectTree
+from skaimz.plotting.style import COLOURS, new_axes
+
+__all__ = ["EffectDisplay"]
+
+UNITS = {"difference": "Effect", "ratio": "Ratio", "lift": "Lift in %", "slope": "Slope", "elasticity": "Elasticity"}
+# Labels of more effects would not be legible.
+MOST_INTERVALS = 60
+
+
+class EffectDisplay:
+    """Effects with their uncertainty.
+
+    Parameters
+    ----------
+    effects : EffectTree
+        What ``estimate_effect`` or ``estimate_slope`` returned.
+
+    Attributes
+    ----------
+    ax_ : matplotlib.axes.Axes
+        Where it was last drawn.
+    figure_ : matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor
+    >>> from skaimz.plotting import EffectDisplay
+    >>> rng = np.random.default_rng(0)
+    >>> X = np.column_stack([rng.normal(size=200), rng.integers(2, size=200)])
+    >>> y = X @ [1.0, 2.0] + rng.normal(size=200)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> off, on = {"columns": {1: 0}}, {"columns": {1: 1}}
+    >>> display = EffectDisplay.from_estimator(model, X, baseline=off, scenarios={"treatment": on})
+    >>> display.ax_.get_xlabel()
+    'Effect'
+    """
+
+    def __init__(self, effects: EffectTree):
+        self.effects = effects
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: Any, X: Any, *, kind: str = "interval", level: float = 0.9, ax: Any = None, **options: Any
+    ) -> Self:
+        """Estimate effects and draw them.
+
+        Parameters
+        ----------
+        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
+        X : array-like of shape (n_rows, n_features)
+        kind, level, ax
+            As in :meth:`plot`.
+        **options : object
+            Arguments of ``estimate_effect``; ``kind="uplift"`` asks it for effects of each row.
+
+        Returns
+        -------
+        EffectDisplay
+        """
+        if kind == "uplift":
+            options = {"average": False, **options}
+        return cls.from_effects(estimator.estimate_effect(X, **options), kind=kind, level=level, ax=ax)
+
+    @classmethod
+    def from_effects(cls, effects: EffectTree, *, kind: str = "interval", level: float = 0.9, ax: Any = None) -> Self:
+        """Draw effects that were estimated before.
+
+        Parameters
+        ----------
+        effects : EffectTree
+        kind, level, ax
+            As in :meth:`plot`.
+
+        Returns
+        -------
+        EffectDisplay
+        """
+        return cls(effects).plot(kind, level=level, ax=ax)
+
+    def plot(self, kind: str = "interval", *, level: float = 0.9, ax: Any = None) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        kind : {"interval", "density", "uplift"}, default="interval"
+            A point and an interval for each effect; the posterior density of each; or, for effects of rows
+            (``average=False``), the total effect of treating a growing share of the rows, those with the largest
+            expected effect first.
+        level : float, default=0.9
+            Posterior probability of the intervals, which are equal-tailed.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure where None.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there are too many effects for the picture, or none of rows for an uplift curve.
+        """
+        drawers = {"interval": self._draw_intervals, "density": self._draw_densities, "uplift": self._draw_uplift}
+        if kind not in drawers:
+            raise ValueError(f"`kind` must be one of {sorted(drawers)}, got {kind!r}.")
+        if not 0 < level < 1:
+            raise ValueError(f"`level` must lie between 0 and 1, got {level!r}.")
+        if kind != "uplift":
+            count = len(self.effects.summary(level))
+            if count > MOST_INTERVALS:
+                raise ValueError(f"A picture of {count} effects is not legible: draw {MOST_INTERVALS} at most.")
+        self.ax_ = new_axes(ax, height=max(2.2, 1.2 + 0.38 * count) if kind == "interval" else 4.0)
+        self.figure_ = self.ax_.figure
+        drawers[kind](level)
+        return self
+
+    @property
+    def _unit(self) -> str:
+        return UNITS.get(self.effects.attrs["contrast"], self.effects.attrs["contrast"])
+
+    @property
+    def _neutral(self) -> float:
+        return 1.0 if self.effects.attrs["contrast"] == "ratio" else 0.0
+
+    def _draw_intervals(self, level: float) -> None:
+        wide, half = self.effects.summary(level), self.effects.summary(0.5)
+        places = np.arange(len(wide))[::-1]
+        names = wide.index.get_level_values(0)
+        colours = dict(zip(dict.fromkeys(names), _cycled(COLOURS), strict=False))
+        ax = self.ax_
+        for place, name, (_, outer), (_, inner) in zip(places, names, wide.iterrows(), half.iterrows(), strict=True):
+            ax.plot([outer["lower"], outer["upper"]], [place, place], color=colours[name], lw=1.5)
+            ax.plot([inner["lower"], inner["upper"]], [place, place], color=colours[name], lw=4.5, solid_capstyle="butt")
+            ax.plot(outer["median"], place, "o", color="white", mec=colours[name], mew=1.5, ms=6)
+        ax.set_yticks(places, [_label(label) for label in wide.index])
+        ax.set_ylim(-0.7, len(wide) - 0.3)
+        ax.axvline(self._neutral, color="0.6", lw=1, zorder=0)
+        ax.set_xlabel(self._unit)
+        ax.set_title(f"Median, 50 % and {100 * level:g} % intervals", loc="left")
+
+    def _draw_densities(self, level: float) -> None:
+        summary = self.effects.summary(level)
+        ax = self.ax_
+        for label, draws, colour in zip(summary.index, self._draws(), _cycled(COLOURS), strict=False):
+            if np.ptp(draws) == 0:
+                ax.axvline(draws[0], color=colour, label=_label(label))
+                continue
+            grid = np.linspace(*_widened(draws), 200)
+            density = gaussian_kde(draws)(grid)
+            inside = (grid >= summary.loc[label, "lower"]) & (grid <= summary.loc[label, "upper"])
+            ax.plot(grid, density, color=colour, label=_label(label))
+            ax.fill_between(grid, density, where=inside, color=colour, alpha=0.2, lw=0)
+        ax.axvline(self._neutral, color="0.6", lw=1, zorder=0)
+        ax.set_ylim(bottom=0)
+        ax.set_xlabel(self._unit)
+        ax.set_ylabel("Posterior density")
+        ax.set_title(f"Shaded: {100 * level:g} % intervals", loc="left")
+        if len(summary) > 1:
+            ax.legend(frameon=False)
+
+    def _draw_uplift(self, level: float) -> None:
+        ax = self.ax_
+        for (name, node), colour in zip(self.effects.children.items(), _cycled(COLOURS), strict=False):
+            effect = node["effect"]
+            dims = [dim for dim in effect.dims if dim not in ("chain", "draw")]
+            if len(dims) != 1 or effect.sizes[dims[0]] < 2:
+                raise ValueError("An uplift curve needs the effects of rows: estimate them with `average=False`.")
+            draws = effect.transpose("chain", "draw", ...).to_numpy().reshape(-1, effect.sizes[dims[0]])
+            order = np.argsort(-draws.mean(axis=0), kind="stable")
+            n_rows = draws.shape[1]
+            gained = np.zeros((len(draws), n_rows + 1))
+            np.cumsum(draws[:, order], axis=1, out=gained[:, 1:])
+            gained /= n_rows
+            share = 100 * np.arange(n_rows + 1) / n_rows
+            lower, upper = np.quantile(gained, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            mean = gained.mean(axis=0)
+            ax.plot(share, mean, color=colour, label=name)
+            ax.fill_between(share, lower, upper, color=colour, alpha=0.2, lw=0)
+            ax.plot([0, 100], [0, mean[-1]], color=colour, ls="--", lw=1)
+        ax.axhline(0, color="0.6", lw=1, zorder=0)
+        ax.set_xlabel("Rows treated, largest expected effect first, in %")
+        ax.set_ylabel("Effect for each row of all")
+        ax.set_title(f"Band: {100 * level:g} % interval. Dashed: rows in random order", loc="left")
+        if len(self.effects.children) > 1:
+            ax.legend(frameon=False)
+
+    def _draws(self) -> list[np.ndarray]:
+        """Return the draws of every effect in the order of the summary."""
+        found = []
+        for node in self.effects.children.values():
+            effect = node["effect"].transpose(..., "chain", "draw").to_numpy()
+            found.extend(effect.reshape(-1, effect.shape[-2] * effect.shape[-1]))
+        return found
+
+
+def _label(label: Any) -> str:
+    return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
+
+
+def _cycled(colours: tuple[str, ...]) -> list[str]:
+    return list(colours) * (1 + MOST_INTERVALS // len(colours))
+
+
+def _widened(draws: np.ndarray) -> tuple[float, float]:
+    """Return bounds that a density has left behind."""
+    margin = 0.1 * np.ptp(draws)
+    return draws.min() - margin, draws.max() + margin
