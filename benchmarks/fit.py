@@ -29,7 +29,7 @@ import skaimz
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import mcmc, svi
 from skaimz.kernels import trace
-from skaimz.sampling import programs
+from skaimz.sampling import programs, proofs
 
 NUM_STEPS, NUM_SAMPLES = 1000, 1000
 RATES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1)
@@ -67,7 +67,7 @@ def data():
 def forget():
     """Empty every cache of compiled programs, JAX's and ours."""
     jax.clear_caches()
-    for module in (svi, mcmc, programs, trace):
+    for module in (svi, mcmc, programs, proofs, trace):
         for value in vars(module).values():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
