@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
+from numpyro.contrib.control_flow import scan
 
 
 def linear(X, y=None):
@@ -244,3 +245,36 @@ def joint(X, y=None):
     """One density for all rows, which lie on an event axis."""
     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
     numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5).to_event(1), obs=y)
+
+
+def mediated(X, y=None):
+    """A treatment works through a mediator, and beside it; both are latent on the rows."""
+    b = numpyro.sample("b", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        t = numpyro.sample("t", dist.Normal(X[:, 0], 1.0))
+        m = numpyro.sample("m", dist.Normal(b[0] * t, 0.5))
+        numpyro.sample("y", dist.Normal(b[1] * m + b[2] * t, 0.5), obs=y)
+
+
+def scanned(X, y=None):
+    """A level that moves from row to row, in the body of a scan, and a site that nothing depends on."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    numpyro.sample("idle", dist.Normal(0.0, 1.0))
+
+    def step(level, x):
+        level = numpyro.sample("level", dist.Normal(level + slope * x[0], 0.1))
+        return level, level
+
+    _, levels = scan(step, 0.0, X)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(levels, 0.5), obs=y)
+
+
+def dosed(X, y=None, *, dose, centre=None):
+    """An argument for each row, and one of integers that picks a level."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    levels = numpyro.sample("levels", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    mu = X @ coef + slope * dose + (0.0 if centre is None else levels[centre])
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CONTRASTS", "resolve_contrast"]
+__all__ = ["CONTRASTS", "Contrast", "contrast_of", "resolve_contrast"]
 
 Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -40,3 +40,14 @@ def resolve_contrast(contrast: Any) -> tuple[str, Contrast]:
     if contrast not in CONTRASTS:
         raise ValueError(f"`contrast` must be one of {sorted(CONTRASTS)} or a function, got {contrast!r}.")
     return contrast, CONTRASTS[contrast]
+
+
+def contrast_of(contrast: Contrast, scenario: np.ndarray, baseline: np.ndarray, name: str) -> np.ndarray:
+    """Return a contrast, whose function may be the user's."""
+    effect = np.asarray(contrast(scenario, baseline))
+    if effect.shape != scenario.shape:
+        raise ValueError(
+            f"`contrast` must return an array of the shape of its arguments, {scenario.shape}, and gave {effect.shape} "
+            f"for {name!r}."
+        )
+    return effect

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from skaimz.datatree import CHAIN_AND_DRAW
-from skaimz.effects.contrasts import Contrast
+from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.tree import EffectTree
 from skaimz.exceptions import PairingWarning
 
@@ -28,7 +28,7 @@ def effects_of_draws(
         What a tree method returned.
     scenarios : dict of str to DataTree
     output : str or None
-        Site to compare; None for the only one that they have in common.
+        Site to compare, where they all have it: else the only one that they have in common.
     contrast : callable
     name : str
         Of the contrast.
@@ -43,43 +43,60 @@ def effects_of_draws(
     for key, tree in scenarios.items():
         after, second = _predictive(tree, f"scenarios[{key!r}]")
         if first != second:
-            warnings.warn(
-                f"The baseline holds {first!r} and scenario {key!r} holds {second!r}: they may not be of the same rows "
-                "or the same posterior.",
-                PairingWarning,
-                stacklevel=4,
-            )
-        if baseline.attrs.get("seed") != tree.attrs.get("seed"):
-            warnings.warn(
-                f"The baseline was drawn with the seed {baseline.attrs.get('seed')} and scenario {key!r} with "
-                f"{tree.attrs.get('seed')}: their noise is not the same, and the effect varies more than it should.",
-                PairingWarning,
-                stacklevel=4,
-            )
-        sites = [site for site in before.data_vars if site in after.data_vars]
-        if output is not None:
-            sites = [site for site in sites if site == output]
-        if len(sites) != 1:
-            raise ValueError(
-                f"The draws of baseline and scenario {key!r} have {sites} in common, which must be one site."
-            )
-        site = sites[0]
-        if before[site].sizes != after[site].sizes:
-            raise ValueError(
-                f"Baseline and scenario {key!r} have draws of other shapes: {dict(before[site].sizes)} and "
-                f"{dict(after[site].sizes)}."
-            )
-        unlike = [dim for dim in before[site].dims if not before[dim].equals(after[dim])]
-        if unlike:
-            raise ValueError(
-                f"Baseline and scenario {key!r} have other labels on {unlike[0]!r}: they cannot be paired."
-            )
-        dims = (*CHAIN_AND_DRAW, ...)
-        pair = [np.asarray(draws[site].transpose(*dims), np.float64) for draws in (after, before)]
-        template = before[site].transpose(*dims)
-        parts: dict[str, Any] = {"effect": contrast(*pair), "scenario": pair[0], "baseline": pair[1]}
-        groups[key] = xr.Dataset({part: template.copy(data=values) for part, values in parts.items()})
+            _warn(f"The baseline holds {first!r} and scenario {key!r} {second!r}: they may not be of the same rows.")
+        _check_pairing(baseline, tree, key)
+        pair = _same_site(before, after, output, key)
+        groups[key] = _contrasted(*pair, contrast, key)
     return EffectTree.of(groups, {"contrast": name, "of": "outcome", "seed": baseline.attrs.get("seed", -1)})
+
+
+def _check_pairing(baseline: xr.DataTree, tree: xr.DataTree, key: str) -> None:
+    """Warn where draws have neither random numbers nor a posterior in common."""
+    seeds = [each.attrs.get("seed") for each in (baseline, tree)]
+    if seeds[0] != seeds[1]:
+        _warn(
+            f"The baseline was drawn with the seed {seeds[0]} and scenario {key!r} with {seeds[1]}: their noise is not "
+            "the same, and the effect varies more than it should."
+        )
+    before, after = (each["posterior"].to_dataset() if "posterior" in each.children else None
+                     for each in (baseline, tree))  # fmt: skip
+    if before is not None and after is not None and not before.equals(after):
+        _warn(
+            f"The baseline and scenario {key!r} were drawn from different posteriors: their draws do not belong "
+            "together one by one."
+        )
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, PairingWarning, stacklevel=5)
+
+
+def _same_site(
+    before: xr.Dataset, after: xr.Dataset, output: str | None, key: str
+) -> tuple[xr.DataArray, xr.DataArray]:
+    """Return draws of the site to compare, which must be of the same rows."""
+    sites = [site for site in before.data_vars if site in after.data_vars]
+    sites = [output] if output in sites else sites
+    if len(sites) != 1:
+        raise ValueError(
+            f"The draws of baseline and scenario {key!r} have the sites {sites} in common, and it is not known which "
+            "is meant: keep one in `return_sites`."
+        )
+    first, second = before[sites[0]], after[sites[0]]
+    if first.sizes != second.sizes:
+        raise ValueError(
+            f"Baseline and scenario {key!r} have draws of other shapes: {dict(first.sizes)} and {dict(second.sizes)}."
+        )
+    unlike = [dim for dim in first.dims if not first[dim].equals(second[dim])]
+    if unlike:
+        raise ValueError(f"Baseline and scenario {key!r} have other labels on {unlike[0]!r}: they cannot be paired.")
+    return first.transpose(*CHAIN_AND_DRAW, ...), second.transpose(*CHAIN_AND_DRAW, ...)
+
+
+def _contrasted(before: xr.DataArray, after: xr.DataArray, contrast: Contrast, key: str) -> xr.Dataset:
+    values = {"scenario": np.asarray(after, np.float64), "baseline": np.asarray(before, np.float64)}
+    effect = contrast_of(contrast, values["scenario"], values["baseline"], key)
+    return xr.Dataset({part: before.copy(data=array) for part, array in {"effect": effect, **values}.items()})
 
 
 def _predictive(tree: Any, argument: str) -> tuple[xr.Dataset, str]:

@@ -9,10 +9,13 @@ import xarray as xr
 
 from skaimz import sampling
 from skaimz.datatree import CHAIN_AND_DRAW, row_coordinates
-from skaimz.effects.contrasts import Contrast
-from skaimz.effects.tree import EffectTree
+from skaimz.effects.contrasts import Contrast, contrast_of
+from skaimz.effects.tree import PARTS, EffectTree
 
 __all__ = ["Target", "contrasts_of", "row_contrasts"]
+
+# Names that an answer's dimensions and columns have already.
+RESERVED = (*CHAIN_AND_DRAW, "comparison", *PARTS)
 
 
 class Target(NamedTuple):
@@ -33,16 +36,25 @@ class Target(NamedTuple):
 
     @classmethod
     def of(cls, weights: np.ndarray, by: Mapping[str, Any]) -> "Target":
-        """Group rows by the values that they have in common."""
+        """Group the rows that count by the values that they have in common."""
+        groups = np.zeros(len(weights), int)
         if not by:
-            return cls(weights, np.zeros(len(weights), int), pd.DataFrame(index=[0]))
-        frame = pd.DataFrame({name: np.asarray(values) for name, values in by.items()})
+            return cls(weights, groups, pd.DataFrame(index=[0]))
+        taken = RESERVED if len(by) == 1 else (*RESERVED, "group")
+        wrong = [name for name in by if name in taken or "/" in name]
+        if wrong:
+            raise ValueError(
+                f"`by` cannot group rows by something named {wrong[0]!r}: the name is taken, or has a '/'. Pass a dict "
+                "with another name for its values."
+            )
+        counts = weights > 0
+        frame = pd.DataFrame({name: np.asarray(values)[counts] for name, values in by.items()})
         missing = [name for name in frame if frame[name].isna().any()]
         if missing:
             raise ValueError(f"`by` groups rows by {missing[0]!r}, which has missing values.")
         grouped = frame.groupby(list(frame.columns), sort=True, observed=True)
-        labels = grouped.size().reset_index()[list(frame.columns)]
-        return cls(weights, grouped.ngroup().to_numpy(), labels)
+        groups[counts] = grouped.ngroup().to_numpy()
+        return cls(weights, groups, grouped.size().reset_index()[list(frame.columns)])
 
 
 def contrasts_of(
@@ -80,7 +92,12 @@ def contrasts_of(
     if target.labels.columns.empty:
         arrays = {name: array[:, 0] for name, array in arrays.items()}
     dims, coordinates = _group_coordinates(target.labels)
-    more, of_classes = _output_dims(first, next(iter(arrays.values())).ndim - 1 - len(dims), labels)
+    more, of_classes = _output_dims(first, next(iter(arrays.values())).shape[1 + len(dims) :], labels)
+    both = coordinates.keys() & of_classes.keys()
+    if both:
+        raise ValueError(
+            f"`by` cannot be named {min(both)!r}, as is a dimension of the output: pass a dict with another name."
+        )
     return _tree(first, arrays, compared, contrast, (*dims, *more), coordinates | of_classes, attrs)
 
 
@@ -112,7 +129,7 @@ def row_contrasts(
     first = next(iter(jobs.values()))
     arrays = {}
     for name, job in jobs.items():
-        drawing = sampling.Drawing(job, quantity)
+        drawing = sampling.Drawing(job, quantity, paired=True)
         sink = sampling.MemorySink(drawing.fields, drawing.plan)
         drawing.into(sink)
         (field,) = drawing.fields
@@ -122,7 +139,7 @@ def row_contrasts(
     site = first.spec[first.spec.output]
     dim = site.dims[site.row_axis or 0]
     chosen = np.flatnonzero(rows) if index is None else index[rows]
-    more, of_classes = _output_dims(first, next(iter(arrays.values())).ndim - 2, labels)
+    more, of_classes = _output_dims(first, next(iter(arrays.values())).shape[2:], labels)
     coordinates = row_coordinates(dim, chosen) | of_classes
     return _tree(first, arrays, compared, contrast, (dim, *more), coordinates, attrs)
 
@@ -142,12 +159,7 @@ def _tree(
     for name, scenario, baseline in compared:
         parts = {"effect": arrays[scenario]}
         if baseline is not None:
-            effect = contrast(arrays[scenario], arrays[baseline])
-            if np.shape(effect) != arrays[scenario].shape:
-                raise ValueError(
-                    f"`contrast` must return an array of the shape of its arguments, {arrays[scenario].shape}, got "
-                    f"{np.shape(effect)}."
-                )
+            effect = contrast_of(contrast, arrays[scenario], arrays[baseline], name)
             parts = {"effect": effect, "scenario": arrays[scenario], "baseline": arrays[baseline]}
         variables = {part: ((*CHAIN_AND_DRAW, *dims), array) for part, array in parts.items()}
         counted = {dim: np.arange(size) for dim, size in zip(CHAIN_AND_DRAW, arrays[scenario].shape, strict=False)}
@@ -167,12 +179,19 @@ def _group_coordinates(labels: pd.DataFrame) -> tuple[tuple[str, ...], dict[str,
     }
 
 
-def _output_dims(job: sampling.Pass, count: int, labels: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _output_dims(job: sampling.Pass, sizes: tuple[int, ...], labels: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the dimensions of one row's outcome; a class has its probability on a last one."""
     site = job.spec[job.spec.output]
     own = tuple(dim for axis, dim in enumerate(site.dims) if axis != site.row_axis)
-    coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in zip(own, site.event_shape, strict=True)}
-    if count > len(own):
+    coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in zip(own, sizes, strict=False)}
+    if len(sizes) > len(own):
         own = (*own, "class")
-        coordinates["class"] = np.arange(site.n_classes or 2) if labels is None else np.asarray(labels)
+        coordinates["class"] = _class_labels(labels, sizes[-1])
     return own, coordinates
+
+
+def _class_labels(labels: Any, count: int) -> np.ndarray:
+    """Return the labels of classes; their numbers where there are none, or several outputs have different ones."""
+    several = labels if isinstance(labels, list) else [labels]
+    known = labels is not None and all(np.array_equal(each, several[0]) for each in several)
+    return np.asarray(several[0]) if known and len(several[0]) == count else np.arange(count)

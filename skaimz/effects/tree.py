@@ -9,7 +9,9 @@ import xarray as xr
 
 from skaimz.datatree import CHAIN_AND_DRAW, made_by
 
-__all__ = ["EffectTree"]
+__all__ = ["PARTS", "EffectTree"]
+
+PARTS = ("effect", "scenario", "baseline")
 
 
 class EffectTree(xr.DataTree):
@@ -85,26 +87,35 @@ class EffectTree(xr.DataTree):
             raise ValueError(f"`interval` must be one of {sorted(INTERVALS)}, got {interval!r}.")
         if rope is not None and not (len(rope) == 2 and rope[0] <= rope[1]):
             raise ValueError(f"`rope` must be a lower and an upper bound, got {rope!r}.")
-        frames = [_labelled(name, node.to_dataset()[variable]) for name, node in self.children.items()]
-        neutral = 1.0 if variable == "effect" and self.attrs.get("contrast") == "ratio" else 0.0
+        groups: list[tuple[str | None, Any]] = [*self.children.items()] or [(self.name, self)]
+        if any(variable not in node.data_vars for _, node in groups):
+            raise ValueError(f"`variable` must be one of {list(PARTS)} that all comparisons have, got {variable!r}.")
+        neutral = 1.0 if variable == "effect" and self.root.attrs.get("contrast") == "ratio" else 0.0
         tables = []
-        for labels, draws in frames:
-            lower, upper = INTERVALS[interval](draws, level)
-            columns = {
-                "mean": draws.mean(axis=1),
-                "sd": draws.std(axis=1, ddof=1) if draws.shape[1] > 1 else np.full(len(draws), np.nan),
-                "median": np.median(draws, axis=1),
-                "lower": lower,
-                "upper": upper,
-                "p_positive": (draws > neutral).mean(axis=1),
-            }
+        for name, node in groups:
+            labels, draws = _labelled(name, node.to_dataset()[variable])
+            # A ratio to nothing is infinite, and then has no standard deviation.
+            with np.errstate(invalid="ignore"):
+                columns = _statistics(draws, level, interval, neutral)
             if rope is not None:
                 columns["p_rope"] = ((draws >= rope[0]) & (draws <= rope[1])).mean(axis=1)
             tables.append(pd.DataFrame(columns, labels))
         return pd.concat(tables)
 
 
-def _labelled(name: str, effect: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
+def _statistics(draws: np.ndarray, level: float, interval: str, neutral: float) -> dict[str, np.ndarray]:
+    lower, upper = INTERVALS[interval](draws, level)
+    return {
+        "mean": draws.mean(axis=1),
+        "sd": draws.std(axis=1, ddof=1) if draws.shape[1] > 1 else np.full(len(draws), np.nan),
+        "median": np.median(draws, axis=1),
+        "lower": lower,
+        "upper": upper,
+        "p_positive": (draws > neutral).mean(axis=1),
+    }
+
+
+def _labelled(name: str | None, effect: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
     """Return the label of each effect of a group, and its draws on the last axis."""
     dims = [str(dim) for dim in effect.dims if dim not in CHAIN_AND_DRAW]
     sizes = [effect.sizes[dim] for dim in dims]
@@ -129,7 +140,7 @@ def _shortest(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the shortest interval that holds the share ``level`` of the draws."""
     ordered = np.sort(draws, axis=1)
     n_draws = ordered.shape[1]
-    inside = max(1, int(np.floor(level * n_draws)))
+    inside = min(int(np.floor(level * n_draws)), n_draws - 1)
     widths = ordered[:, inside:] - ordered[:, : n_draws - inside]
     start = widths.argmin(axis=1)
     rows = np.arange(len(ordered))

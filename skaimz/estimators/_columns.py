@@ -105,16 +105,16 @@ class Columns:
         taken = {place for argument in self._arguments for place in argument.places}
         self._rest = [place for place in range(X.shape[1]) if place not in taken]
 
-    def values(self, column: Any) -> np.ndarray:
-        """Return a column as the user passed it."""
-        place = _place(column, self.X.shape[1], self.names, "A scenario")
+    def values(self, column: Any, what: str = "A scenario") -> np.ndarray:
+        """Return a column as the user passed it; ``what`` asks for it, in messages."""
+        place = _place(column, self.X.shape[1], self.names, what)
         if isinstance(self.X, LazyRows):
             return self.X[:, place][:]
         return np.asarray(_safe_indexing(self.X, place, axis=1))
 
-    def home(self, column: Any) -> tuple[str | None, int | None]:
+    def home(self, column: Any, what: str = "A scenario") -> tuple[str | None, int | None]:
         """Return the argument that a column is in, None for the input, and its place there, None where it is all."""
-        place = _place(column, self.X.shape[1], self.names, "A scenario")
+        place = _place(column, self.X.shape[1], self.names, what)
         for argument in self._arguments:
             if place in argument.places:
                 return argument.name, None if argument.single else argument.places.index(place)
@@ -163,7 +163,7 @@ def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argume
         single = not isinstance(columns, list | tuple)
         if unknown is not None and (isinstance(unknown, bool) or not isinstance(unknown, int) or unknown < 0):
             raise ValueError(f"`column_args` must give {name!r} a non-negative `unknown_value`, got {unknown!r}.")
-        places = [_place(column, n_features, names, "`column_args`") for column in ([columns] if single else columns)]
+        places = [_place(column, n_features, names, "`column_args`") for column in ([columns] if single else list(columns))]
         array = None if categories is None else np.asarray(list(categories))
         if array is not None and len(np.unique(array)) < len(array):
             raise ValueError(f"`column_args` gives {name!r} a category twice: {list(categories)}.")

@@ -12,6 +12,7 @@ from skaimz import sampling
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._collect import Destination, collect
+from skaimz.estimators._posterior import check_interventions
 from skaimz.estimators._rows import LazyRows, as_is
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
@@ -368,7 +369,7 @@ class DrawsMixin:
         improper = [site.name for site in traced.spec.latents if site.law == "ImproperUniform"]
         if improper:
             raise ValueError(f"The priors of {improper} are improper, and cannot be drawn from.")
-        return sampling.Pass(
+        job = sampling.Pass(
             traced,
             sampling.Posterior(numbers, {}, {}, num_samples),
             inputs,
@@ -377,6 +378,8 @@ class DrawsMixin:
             sampling.site_values(traced.spec, "intervention", intervention, len(X)),
             sampling.site_values(traced.spec, "condition", condition, len(X)),
         )
+        check_interventions(job)
+        return job
 
     def _log_likelihood(
         self, X: Any, y: Any, in_sample: bool, arrays: Mapping[str, Any], settings: Destination, as_tree: bool = True

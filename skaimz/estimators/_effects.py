@@ -13,24 +13,30 @@ from skaimz.estimators._columns import Columns
 from skaimz.estimators._draws import index_of
 from skaimz.estimators._scenarios import (
     Asked,
+    Rows,
     changed,
+    check_names,
     continuous_input,
     grouping,
     named_scenarios,
     weights_of,
 )
+from skaimz.kernels import KernelSpec
 
 __all__ = ["EffectsMixin"]
 
 PRIOR_DRAWS = 1000
 KINDS = {"mean": "means", "outcome": "values"}
+# Laws of labels that stand for nothing to calculate with.
+LABEL_LAWS = {law.__name__ for law in sampling.CLASS_LAWS if not law.__name__.startswith("Bernoulli")}
+NOTHING = Asked(None, None, True, False, None, None)
 
 
 class EffectsMixin:
     """Contrasts between scenarios, and slopes."""
 
     param_input: str
-    categories_: dict[str, Any]
+    kernel_spec_: KernelSpec
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _read_for_prior: Callable[..., tuple[Any, dict[str, Any]]]
     _columns_of: Callable[[Any], Columns]
@@ -145,10 +151,16 @@ class EffectsMixin:
         name, function = effects.resolve_contrast(contrast)
         if not isinstance(scenarios, Mapping) or not scenarios:
             raise ValueError(f"`scenarios` must be a mapping with at least one named scenario, got {scenarios!r}.")
+        check_names(scenarios, "A scenario's name")
+        asked = Asked(where, by, average, in_sample, sample_weight, random_state)
         if isinstance(baseline, xr.DataTree) or any(isinstance(each, xr.DataTree) for each in scenarios.values()):
-            if X is not None:
-                raise ValueError("Give X with scenarios to compute, or trees of draws alone.")
-            return effects.effects_of_draws(baseline, scenarios, None, function, name)
+            if X is not None or arrays or pairs or asked != NOTHING:
+                raise ValueError(
+                    "Trees of draws are compared as they are, draw by draw and row by row: leave out X, and all "
+                    "arguments but `baseline`, `scenarios` and `contrast`."
+                )
+            output = self.kernel_spec_.output if hasattr(self, "kernel_spec_") else None
+            return effects.effects_of_draws(baseline, scenarios, output, function, name)
         if X is None:
             raise ValueError("`estimate_effect` needs rows: pass X.")
         if of not in KINDS:
@@ -158,7 +170,6 @@ class EffectsMixin:
         compared = [(key, key, first) for key in others]
         if pairs:
             compared = [(f"{late} - {early}", late, early) for early, late in itertools.combinations(named, 2)]
-        asked = Asked(where, by, average, in_sample, sample_weight, random_state)
         attrs = {"contrast": name, "of": of}
         return self._compare(X, arrays, named, compared, KINDS[of], None, function, attrs, asked)
 
@@ -210,14 +221,17 @@ class EffectsMixin:
         >>> from skaimz import NumPyroImpactRegressor
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(size=(200, 2))
-        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.1, size=200)
+        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.3, size=200)
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
         >>> round(float(model.estimate_slope(X, 1)["1"]["effect"].mean()), 1)
         2.0
         """
         kind = "elasticities" if elasticity else "slopes"
         asked = Asked(where, by, average, in_sample, sample_weight, random_state)
-        inputs = along if isinstance(along, list | tuple) else [along]
+        inputs = list(along) if isinstance(along, list | tuple) else [along]
+        if not inputs:
+            raise ValueError("`along` must name at least one input.")
+        check_names(map(str, inputs), "The name of an input in `along`")
         groups = {}
         for name in inputs:
             tree = self._compare(
@@ -247,28 +261,37 @@ class EffectsMixin:
         asked: Asked,
     ) -> EffectTree:
         fitted = self.__sklearn_is_fitted__()
-        given, index = X, index_of(X)
-        X, arrays = self._read(X, arrays) if fitted else self._read_for_prior(X, arrays)
-        columns = self._columns_of(given)
-        weights = weights_of(asked, columns, arrays, len(X))
-        with self._precision(X.dtype):
+        index = index_of(X)
+
+        def read(given: Any) -> Rows:
+            found = self._read(given, arrays) if fitted else self._read_for_prior(given, arrays)
+            columns = self._columns_of(given)
+            return Rows(*found, given if hasattr(given, "iloc") else columns.X, columns)
+
+        rows = read(X)
+        weights = weights_of(asked, rows)
+        with self._precision(rows.X.dtype):
             jobs = {}
             for name, changes in named.items():
-                rows, more = changed(X, arrays, changes, columns, self.param_input)
+                here = changed(rows, changes, self.param_input, read)
                 settings = {key: changes.get(key) for key in ("intervention", "condition")}
                 settings["random_state"] = asked.random_state
                 if fitted:
-                    jobs[name] = self._prepare(rows, more, in_sample=asked.in_sample, **settings)
+                    jobs[name] = self._prepare(here.X, here.arrays, in_sample=asked.in_sample, **settings)
                 else:
-                    jobs[name] = self._prepare_prior(rows, more, PRIOR_DRAWS, **settings)
+                    jobs[name] = self._prepare_prior(here.X, here.arrays, PRIOR_DRAWS, **settings)
             job = next(iter(jobs.values()))
-            place = None if along is None else continuous_input(job, along, columns, arrays)
+            if kind == "values" and job.spec[job.spec.output].law in LABEL_LAWS:
+                raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
+            place = None if along is None else continuous_input(job, along, rows)
             quantity = sampling.Quantity(kind, (job.spec.output,), along=place)
             attrs = attrs | {"posterior": "posterior" if fitted else "prior", "seed": job.seed}
             labels = getattr(self, "classes_", None)
             if asked.average:
-                target = Target.of(weights, grouping(asked.by, columns, arrays, len(X)))
+                target = Target.of(weights, grouping(asked.by, rows))
                 return contrasts_of(jobs, compared, quantity, contrast, target, attrs, labels)
-            if asked.by is not None:
-                raise ValueError("`by` groups averages over rows: leave it out with `average=False`.")
+            if asked.by is not None or asked.sample_weight is not None:
+                raise ValueError(
+                    "`by` and `sample_weight` are of averages over rows: leave them out with `average=False`."
+                )
             return row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)

@@ -1,6 +1,6 @@
 """Scenarios as a user writes them, brought into the kernel's arguments."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ from skaimz import sampling
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._rows import LazyRows
 
-__all__ = ["Asked", "changed", "continuous_input", "grouping", "named_scenarios", "weights_of"]
+__all__ = ["Asked", "Rows", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
 CHANGES = ("columns", "arguments", "intervention", "condition")
 
@@ -25,40 +25,95 @@ class Asked(NamedTuple):
     random_state: Any
 
 
-def changed(
-    X: Any, arrays: Mapping[str, Any], changes: Mapping[str, Any], columns: Columns, param_input: str
-) -> tuple[Any, dict[str, Any]]:
-    """Return rows and arguments with a scenario's new values."""
-    n_rows, arrays = len(X), dict(arrays)
-    for name, value in changes.get("arguments", {}).items():
-        current: Any = X if name == param_input else arrays.get(name)
-        value = value(np.asarray(current[:])) if callable(value) else value
-        if name == param_input:
-            X = np.asarray(value, X.dtype)
-            if X.shape != (n_rows, *np.shape(current)[1:]):
-                raise ValueError(f"A scenario gives {name!r} the shape {X.shape}, but it has {np.shape(current)}.")
-        else:
-            by_row = np.ndim(current) > 0 and len(current) == n_rows
-            arrays[name] = np.full(n_rows, value) if by_row and np.ndim(value) == 0 else value
+class Rows(NamedTuple):
+    """Rows of a call: checked, as the kernel takes them, and as the user passed them.
+
+    Attributes
+    ----------
+    X : array or LazyRows
+    arrays : dict
+        The kernel's further arguments.
+    given : array, data frame or LazyRows
+        X as the user passed it.
+    columns : Columns
+        Where its columns ended up.
+    """
+
+    X: Any
+    arrays: dict[str, Any]
+    given: Any
+    columns: Columns
+
+
+def changed(rows: Rows, changes: Mapping[str, Any], param_input: str, read: Callable[[Any], Rows]) -> Rows:
+    """Return rows with a scenario's new values; ``read`` checks other rows as those of the call were checked."""
+    n_rows = len(rows.X)
+    arguments = dict(changes.get("arguments", {}))
+    if param_input in arguments:
+        value = arguments.pop(param_input)
+        rows = read(value(_whole(rows.given)) if callable(value) else value)
+        if len(rows.X) != n_rows:
+            raise ValueError(f"A scenario gives {param_input!r} {len(rows.X)} rows, but it has {n_rows}.")
+    X, arrays = rows.X, dict(rows.arrays)
+    for name, value in arguments.items():
+        arrays[name] = _new_argument(name, value, arrays.get(name), n_rows)
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
-        value = value(columns.values(column)) if callable(value) else value
-        if np.shape(value) not in ((), (n_rows,)):
-            raise ValueError(
-                f"A scenario gives column {column!r} the shape {np.shape(value)}: it must be one value, or one for "
-                f"each of the {n_rows} rows."
-            )
-        values = columns.coded(column, np.broadcast_to(np.asarray(value), n_rows))
-        name, place = columns.home(column)
+        values = _new_column(column, value, rows.columns, n_rows)
+        name, place = rows.columns.home(column)
         if name is None:
             assert place is not None
-            moved[place] = values.astype(X.dtype)
+            moved[place] = _finite(column, values, X.dtype)
         elif place is None:
             arrays[name] = values
         else:
-            arrays[name] = np.array(arrays[name], np.result_type(arrays[name], values))
+            arrays[name] = np.array(arrays[name][:], np.result_type(arrays[name].dtype, values))
             arrays[name][:, place] = values
-    return (_overlaid(X, moved) if moved else X), arrays
+    return rows._replace(X=_overlaid(X, moved) if moved else X, arrays=arrays)
+
+
+def _whole(array: Any) -> Any:
+    return array[:] if isinstance(array, LazyRows) else array
+
+
+def _new_argument(name: str, value: Any, current: Any, n_rows: int) -> Any:
+    """Return an argument's new value, with an entry for each row where the current one has that."""
+    if callable(value):
+        if current is None:
+            raise ValueError(f"A scenario changes the argument {name!r}, which was not passed.")
+        value = value(_whole(current))
+    by_row = np.ndim(current) > 0 and len(current) == n_rows
+    if not by_row or isinstance(value, LazyRows | str) or value is None:
+        return value
+    if np.ndim(value) == 0:
+        value = np.full(np.shape(current), value)
+    if len(value) != n_rows:
+        raise ValueError(f"A scenario gives the argument {name!r} {len(value)} values, but there are {n_rows} rows.")
+    # Whole numbers among floats are floats, so that scenarios share a program.
+    kinds = [getattr(array, "dtype", np.asarray(array).dtype).kind for array in (current, value)]
+    return np.asarray(value[:], np.float64) if kinds[0] == "f" and kinds[1] in "biu" else value
+
+
+def _new_column(column: Any, value: Any, columns: Columns, n_rows: int) -> np.ndarray:
+    """Return a column's new values as the kernel sees them."""
+    value = value(columns.values(column)) if callable(value) else value
+    if np.shape(value) not in ((), (n_rows,)):
+        raise ValueError(
+            f"A scenario gives column {column!r} the shape {np.shape(value)}: it must be one value, or one for each of "
+            f"the {n_rows} rows."
+        )
+    return columns.coded(column, np.broadcast_to(np.asarray(value), n_rows))
+
+
+def _finite(column: Any, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return values of a column of the input in its precision."""
+    try:
+        found = values.astype(dtype)
+    except (TypeError, ValueError):
+        raise ValueError(f"A scenario gives column {column!r} values that are not numbers: {values[0]!r}.") from None
+    if not np.isfinite(found).all():
+        raise ValueError(f"A scenario gives column {column!r} values that contain NaN or infinity.")
+    return found
 
 
 def _overlaid(X: Any, moved: Mapping[int, np.ndarray]) -> LazyRows:
@@ -73,18 +128,23 @@ def _overlaid(X: Any, moved: Mapping[int, np.ndarray]) -> LazyRows:
     return LazyRows(X, put)
 
 
-def _values_of(name: Any, columns: Columns, arrays: Mapping[str, Any], argument: str) -> np.ndarray:
-    """Return an argument of the kernel, or a column of X."""
+def _values_of(name: Any, rows: Rows, argument: str) -> np.ndarray:
+    """Return an argument of the kernel, or a column of X, with a value for each row."""
+    array = rows.arrays.get(name) if isinstance(name, str) else None
     try:
-        return columns.values(name)
-    except (TypeError, ValueError) as error:
-        if isinstance(name, str) and name in arrays:
-            return np.asarray(arrays[name][:])
-        raise type(error)(f"`{argument}`: {error}") from error
+        return rows.columns.values(name, f"`{argument}`")
+    except (TypeError, ValueError):
+        if array is None:
+            raise
+    values = np.asarray(_whole(array))
+    if values.shape != (len(rows.X),):
+        raise ValueError(f"`{argument}` names the argument {name!r}, which has not one value for each row.")
+    return values
 
 
-def weights_of(asked: Asked, columns: Columns, arrays: Mapping[str, Any], n_rows: int) -> np.ndarray:
+def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
     """Return the weight of each row, zero where it does not count."""
+    n_rows = len(rows.X)
     weights = np.ones(n_rows)
     if asked.sample_weight is not None:
         weights = np.asarray(asked.sample_weight, np.float64)
@@ -93,7 +153,7 @@ def weights_of(asked: Asked, columns: Columns, arrays: Mapping[str, Any], n_rows
     where = asked.where
     if isinstance(where, Mapping):
         for name, value in where.items():
-            weights = weights * (_values_of(name, columns, arrays, "where") == value)
+            weights = weights * (_values_of(name, rows, "where") == value)
     elif where is not None:
         where = np.asarray(where)
         if where.shape != (n_rows,) or where.dtype != bool:
@@ -107,8 +167,9 @@ def weights_of(asked: Asked, columns: Columns, arrays: Mapping[str, Any], n_rows
     return weights
 
 
-def grouping(by: Any, columns: Columns, arrays: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+def grouping(by: Any, rows: Rows) -> dict[str, Any]:
     """Return what rows are grouped by."""
+    n_rows = len(rows.X)
     if by is None:
         return {}
     if isinstance(by, Mapping):
@@ -117,31 +178,36 @@ def grouping(by: Any, columns: Columns, arrays: Mapping[str, Any], n_rows: int) 
             raise ValueError(f"`by` must give {wrong[0]!r} a value for each of the {n_rows} rows.")
         return {str(name): values for name, values in by.items()}
     names = by if isinstance(by, list | tuple) else [by]
-    return {str(name): _values_of(name, columns, arrays, "by") for name in names}
+    return {str(name): _values_of(name, rows, "by") for name in names}
 
 
-def continuous_input(
-    job: sampling.Pass, along: Any, columns: Columns, arrays: Mapping[str, Any]
-) -> tuple[str, int | None]:
+def continuous_input(job: sampling.Pass, along: Any, rows: Rows) -> tuple[str, int | None]:
     """Return the argument, and the column of it, that a slope is taken along."""
     if job.spec.rows_mix is not None:
         raise ValueError(f"Slopes need a kernel whose rows stand alone, but {job.spec.rows_mix}.")
-    if isinstance(along, str) and along in arrays:
+    if isinstance(along, str) and along in rows.arrays:
         name, place = along, None
     else:
-        home, place = columns.home(along)
+        home, place = rows.columns.home(along, "`along`")
         name = home or job.spec.input
     array = job.inputs.rows.get(name)
-    if array is None or not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"Slopes need a continuous input, and {along!r} is none: it is not an array of floats by row.")
+    if array is None or not np.issubdtype(array.dtype, np.floating) or (place is None and array.ndim > 1):
+        raise ValueError(
+            f"`along` needs a continuous input, and {along!r} is none: it is not one float for each row. An array of "
+            "integers that stands for a continuous quantity must be passed as floats."
+        )
     return name, place
+
+
+def check_names(names: Iterable[Any], what: str) -> None:
+    """Refuse what cannot be the name of a group of a DataTree."""
+    wrong = [name for name in names if not isinstance(name, str) or not name or "/" in name]
+    if wrong:
+        raise ValueError(f"{what} must be a string without '/', got {wrong[0]!r}.")
 
 
 def named_scenarios(scenarios: Mapping[str, Any], baseline: Any) -> dict[str, dict[str, Any]]:
     """Return the baseline and the scenarios by name, the baseline first."""
-    wrong = [name for name in scenarios if not isinstance(name, str) or not name or "/" in name]
-    if wrong:
-        raise ValueError(f"A scenario's name must be a string without '/', got {wrong[0]!r}.")
     if "baseline" in scenarios:
         raise ValueError("'baseline' cannot be a scenario's name: give it as the argument `baseline`.")
     named = {"baseline": {} if baseline is None else baseline, **scenarios}
@@ -151,4 +217,7 @@ def named_scenarios(scenarios: Mapping[str, Any], baseline: Any) -> dict[str, di
         unknown = [key for key in changes if key not in CHANGES]
         if unknown:
             raise ValueError(f"Scenario {name!r} has {unknown[0]!r}, which is none of {list(CHANGES)}.")
+        for key, values in changes.items():
+            if not isinstance(values, Mapping):
+                raise TypeError(f"Scenario {name!r} must map names to values in {key!r}, got {values!r}.")
     return {name: dict(changes) for name, changes in named.items()}

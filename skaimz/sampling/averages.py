@@ -75,8 +75,11 @@ def _grouped(array: Any, weights: np.ndarray, groups: np.ndarray, n_groups: int)
     for start in range(0, len(weights), ROWS_READ):
         part = slice(start, min(start + ROWS_READ, len(weights)))
         rows = np.asarray(array[part], np.float64)
-        here, member = _membership(weights[part], groups[part])
-        total[here] += np.tensordot(member, rows, axes=(0, 0))
+        order = np.argsort(groups[part], kind="stable")
+        sorted_groups = groups[part][order]
+        starts = np.flatnonzero(np.diff(sorted_groups, prepend=-1))
+        weighted = rows[order] * weights[part][order].reshape(-1, *(1,) * (rows.ndim - 1))
+        total[sorted_groups[starts]] += np.add.reduceat(weighted, starts, axis=0)
     return total
 
 
@@ -91,7 +94,7 @@ def _membership(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np
 def _sums(
     scenarios: Sequence[Pass], quantity: Quantity, weights: np.ndarray, groups: np.ndarray, n_groups: int
 ) -> np.ndarray:
-    drawings = [Drawing(job, quantity) for job in scenarios]
+    drawings = [Drawing(job, quantity, paired=True) for job in scenarios]
     plan, (field,) = drawings[0].plan, drawings[0].fields
     if any(drawing.plan != plan for drawing in drawings):
         raise ValueError("Scenarios with other constants of the kernel are cut up otherwise, and cannot be paired.")
@@ -103,11 +106,14 @@ def _sums(
         return [drawing.launch(step) for drawing in drawings]
 
     def finish(_: Any, batch: Batch, step: Step, launched: list[tuple]) -> tuple:
-        here, member = _membership(weights[step.rows], groups[step.rows])
+        # Rows that do not count may hold what has no sum.
+        counted = np.flatnonzero(weights[step.rows])
+        here, member = _membership(weights[step.rows][counted], groups[step.rows][counted])
+        every = len(counted) == step.rows.stop - step.rows.start
         parts = []
         for drawing, results in zip(drawings, launched, strict=True):
             drawn = drawing.bring(field, step, results[0])
-            values = np.moveaxis(drawn, axis, -1)[..., : step.rows.stop - step.rows.start]
+            values = np.moveaxis(drawn, axis, -1)[..., slice(len(counted)) if every else counted]
             # A tile's sums in single precision lose nothing that the total would show.
             kind = np.result_type(values.dtype, np.float32)
             parts.append(np.moveaxis(values.astype(kind, copy=False) @ member.astype(kind), -1, 1))

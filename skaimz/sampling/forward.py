@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax import random
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
@@ -46,8 +47,21 @@ def run_kernel(
     rows = {traced.spec.output_parameter: None, **rows}
     given, done = dict(sites), dict(intervention or {})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
-    seeded = handlers.seed(handlers.substitute(handlers.do(model, data=done), data=given), rng_seed=key)
+    seeded = _Seeded(handlers.substitute(handlers.do(model, data=done), data=given), rng_seed=key)
     return handlers.trace(seeded).get_trace(numbers, rows, whole)
+
+
+class _Seeded(handlers.seed):
+    """Give each site a key that does not depend on which other sites have values, as they may in one scenario alone."""
+
+    # Others are copied before they run, as what they are by name: without this class.
+    stateful = True
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["value"] is not None and not msg["is_observed"]:
+            self.rng_key: Any = random.split(self.rng_key)[0]
+        else:
+            super().process_message(msg)
 
 
 class _Undrawn(Messenger):

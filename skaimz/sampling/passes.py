@@ -111,7 +111,14 @@ def site_values(
     for name, value in (values or {}).items():
         if name not in samples:
             raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
+        if argument == "intervention" and name == spec.output:
+            raise ValueError(
+                f"`intervention` names {name!r}, the kernel's output: what it is set to, it is. Intervene on what it "
+                "depends on."
+            )
         site, array = spec[name], np.asarray(value)
+        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
+            raise ValueError(f"`{argument}` gives site {name!r} NaN, infinity, or what is not a number.")
         shape = tuple(n_rows if size is None else size for size in site.shape)
         if np.issubdtype(site.dtype, np.floating):
             array = array.astype(site.dtype)

@@ -79,20 +79,20 @@ def influence(job: Pass, name: str) -> tuple[bool, list[str]] | None:
         Latent sites that depend on it as well, and whose posterior draws, which were made without the intervention,
         stand in the way. The whole answer is None where the kernel cannot be traced on one row.
     """
-    held = [site.name for site in job.spec.latents if site.name != name]
-    held = [site for site in held if site in {*job.posterior.draws, *job.local}]
+    drawn = {*job.posterior.draws, *job.local} - job.settings.keys()
+    held = [site.name for site in job.spec.latents if site.name in drawn]
     numbers, sites, rows, whole = map(materialise, job.described())
-    for site in job.local:
-        sites[site] = _one_row(job, site)
+    sites |= {site: _one_row(job, site) for site in (*job.local, *job.condition)}
+    done = {site: _one_row(job, site) for site in job.intervention if site != name}
 
-    def run(value: Any, numbers: dict, sites: dict, rows: dict, whole: dict) -> list:
-        trace = run_kernel(job.traced, numbers, sites, rows, whole, jax.random.key(0), {name: value})
+    def run(value: Any, numbers: dict, sites: dict, done: dict, rows: dict, whole: dict) -> list:
+        trace = run_kernel(job.traced, numbers, sites, rows, whole, jax.random.key(0), {**done, name: value})
         output = trace[job.spec.output]
         densities = [trace[site]["fn"].log_prob(trace[site]["value"]) for site in held]
         return [output["value"], expected_outcome(output["fn"], jax.random.key(1)), *densities]
 
     try:
-        trace = jax.make_jaxpr(run)(_one_row(job, name), numbers, sites, rows, whole)
+        trace = jax.make_jaxpr(run)(_one_row(job, name), numbers, sites, done, rows, whole)
     except Exception:
         return None
     value, mean, *answers = dependent(trace, [0])

@@ -46,6 +46,9 @@ class Drawing:
         Spread draws over devices, rather than rows.
     batch_size : int, optional
         Rows of a batch.
+    paired : bool, default=False
+        Whether a row's random numbers must not depend on the other rows' values, so that passes can be compared row by
+        row; slower for laws that the host draws from otherwise.
 
     Attributes
     ----------
@@ -62,6 +65,7 @@ class Drawing:
         *,
         shard_draws: bool = False,
         batch_size: int | None = None,
+        paired: bool = False,
     ):
         self.job = job = with_global_latents(job)
         spec, posterior = job.spec, job.posterior
@@ -77,7 +81,7 @@ class Drawing:
             shards=1 if self.shard_draws else n_devices,
             whole=whole,
         )
-        self._host = self._host_law(quantity)
+        self._host, self._paired = self._host_law(quantity), paired
         on_host = self._host is not None
         if on_host:
             # Generators of the host are read in one order, whatever is wanted of the draws.
@@ -219,18 +223,26 @@ class Drawing:
         return result
 
     def _draw_outcomes(self, step: Step, parameters: dict[str, np.ndarray], field: Field) -> np.ndarray:
-        """Draw outcomes tile by tile, each with a generator of its own."""
+        """Draw outcomes tile by tile, each with a generator of its own.
+
+        A generator that rejects goes on with other numbers for all that follows, so rows that are to be compared with
+        those of another pass have their own ones.
+        """
         assert self._host is not None
         size, axis = self.plan.tile_rows, 1 + (field.row_axis or 0)
         before = (slice(None),) * axis
         length = step.rows.stop - step.rows.start
+        together = 1 if self._paired else size
         drawn = []
         for number, start in zip(step.tiles, range(0, length, size), strict=False):
-            rows = (*before, slice(start, min(start + size, length)))
-            seeds = np.random.SeedSequence((self.job.seed, OUTCOMES, int(number), step.draws.start))
-            generator = np.random.Generator(np.random.SFC64(seeds))
-            here = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
-            drawn.append(self._host.draw(generator, here, field.dtype))
+            stop = min(start + size, length)
+            for first in range(start, stop, together):
+                own = (first - start,) if self._paired else ()
+                seeds = np.random.SeedSequence((self.job.seed, OUTCOMES, int(number), step.draws.start, *own))
+                generator = np.random.Generator(np.random.SFC64(seeds))
+                rows = (*before, slice(first, min(first + together, stop)))
+                here = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
+                drawn.append(self._host.draw(generator, here, field.dtype))
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=axis)
 
 

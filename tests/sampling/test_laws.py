@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.sampling import plan, programs
+from skaimz.sampling import plan, proofs
 from skaimz.sampling.laws import HOST_LAWS, host_law, parameters_of
 
 N_DRAWS, N_ROWS = 40, 60
@@ -257,7 +257,7 @@ def test_the_host_is_in_use(monkeypatch):
     """So that the other tests test what they say."""
     model = model_of(counts)
     first = outcomes_of(model)
-    monkeypatch.setattr(programs, "host_law", lambda law: None)
+    monkeypatch.setattr(proofs, "host_law", lambda law: None)
     second = outcomes_of(model)
     assert (first != second).any()
     assert first.dtype == second.dtype
