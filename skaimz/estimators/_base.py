@@ -20,6 +20,7 @@ from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, k
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
+from skaimz.estimators._increments import check_continuation
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
@@ -118,14 +119,13 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
         Raises
         ------
         ValueError
-            If inference is not variational, the posterior was made elsewhere, or rows of the kernel do not stand alone
-            given its latent sites.
+            If inference is not variational, the posterior was made elsewhere, rows of the kernel do not stand alone
+            given its latent sites, or kernel, guide or optimiser are not those that the inference began with.
         """
         return self._partial_fit(X, y, sample_weight, arrays)
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any], **checks: Any) -> Self:
-        if self.posterior is not None:
-            raise ValueError("`partial_fit` infers a posterior, and cannot where draws are given as `posterior`.")
+        check_continuation(self)
         with self._unchanged_on_error():
             self._fit(X, y, sample_weight, arrays, before=getattr(self, "fit_result_", None), in_parts=True, **checks)
         return self
@@ -339,7 +339,10 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
                 chosen = rng.integers(posterior.n_draws, size=n_samples)
             draws = {name: draw[chosen] for name, draw in posterior.draws.items()}
             posterior = posterior._replace(draws=draws, n_draws=n_samples, n_chains=1)
-            return self._label_outcomes(sampling.outcomes(dataclasses.replace(job, posterior=posterior)))
+            return self._label_outcomes(self._draw_outcomes(dataclasses.replace(job, posterior=posterior)))
+
+    def _draw_outcomes(self, job: sampling.Pass) -> np.ndarray:
+        return sampling.outcomes(job)
 
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         return outcomes

@@ -1,5 +1,6 @@
 """The classifier."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
@@ -19,6 +20,8 @@ from skaimz.kernels.default import LinearClassification
 
 __all__ = ["NumPyroImpactClassifier"]
 
+# Outcomes that cannot be are drawn anew so often at most, each time from a seed at this distance.
+MOST_ATTEMPTS, NEXT_SEED = 100, 0x9E3779B9
 CLASS_LAWS = {law.__name__ for law in sampling.CLASS_LAWS}
 
 
@@ -125,10 +128,16 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         self, X: Any, y: Any, *, reset: bool, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset)
-        check_classification_targets(y)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        given = _outputs(y) if classes is None else [classes] if y.ndim == 1 else classes
+        outputs = _outputs(y)
+        for labels in outputs:
+            check_classification_targets(labels)
+        given = outputs if classes is None else [classes] if y.ndim == 1 else classes
+        if len(given) != len(outputs):
+            raise ValueError(
+                f"`classes` must be a list with the labels of each of the {len(outputs)} outputs of y, got {classes!r}."
+            )
         found = [np.unique(labels) for labels in given]
         if reset:
             for labels in found:
@@ -136,7 +145,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
                     raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels[0]!r}.")
             self.classes_ = found[0] if y.ndim == 1 else found
         elif classes is not None and not all(map(np.array_equal, found, self._classes)):
-            raise ValueError(f"`classes` are {classes!r}, but were {self.classes_} in the first call.")
+            known = [labels.tolist() for labels in self._classes]
+            raise ValueError(f"`classes` are {classes!r}, but were {known[0] if y.ndim == 1 else known} before.")
         return X, self._codes(y), columns
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
@@ -148,7 +158,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             )
         if site.n_classes is None and most > 2:
             raise ValueError(f"A Bernoulli output has 2 classes, but y has {most}.")
-        if site.n_classes not in (None, most):
+        # Of several outputs, some may have fewer classes than the kernel: it is then read given that none is beyond.
+        fits = site.n_classes is None or site.n_classes == most or (y.ndim == 2 and site.n_classes > most)
+        if not fits:
             raise ValueError(
                 f"The kernel's output {site.name!r} has {site.n_classes} classes, but y has {most}. Give the kernel a "
                 "parameter `n_classes`, which is passed the number of classes of y."
@@ -170,8 +182,10 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
     def _codes(self, y: np.ndarray) -> np.ndarray:
         """Return the places of labels among the classes."""
-        codes = []
-        for labels, classes in zip(_outputs(y), self._classes, strict=True):
+        outputs, codes = _outputs(y), []
+        if len(outputs) != len(self._classes):
+            raise ValueError(f"y has {len(outputs)} output(s), but had {len(self._classes)} in `fit`.")
+        for labels, classes in zip(outputs, self._classes, strict=True):
             unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
             if unknown:
                 raise ValueError(
@@ -197,7 +211,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Returns
         -------
         array of shape (n_rows, n_classes), or list of such arrays
-            A list has an array for each of several outputs.
+            A list has an array for each of several outputs. Where an output has fewer classes than the kernel, these
+            are probabilities given that none of the others occurs.
         """
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
@@ -206,7 +221,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         if found.ndim == 2:
             return found
         counts = map(len, self._classes) if hasattr(self, "classes_") else [found.shape[-1]] * found.shape[1]
-        return [np.ascontiguousarray(found[:, output, :count]) for output, count in enumerate(counts)]
+        possible = [found[:, output, :count] for output, count in enumerate(counts)]
+        return [each / each.sum(axis=-1, keepdims=True) for each in possible]
 
     def predict_log_proba(self, X: Any, **arrays: Any) -> Any:
         """Return the logarithm of :meth:`predict_proba`.
@@ -268,13 +284,32 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             raise ValueError(f"y has the shape {y.shape}, but predictions have {predicted.shape}.")
         return float(np.average((y == predicted).all(axis=1), weights=sample_weight))
 
+    def _draw_outcomes(self, job: sampling.Pass) -> np.ndarray:
+        """Draw codes of classes that y had, and anew where one of a row's is of no class of its output."""
+        drawn = super()._draw_outcomes(job)
+        if not hasattr(self, "classes_"):
+            return drawn
+        counts = np.array([len(classes) for classes in self._classes])[:, None]
+        for attempt in range(MOST_ATTEMPTS):
+            impossible = drawn.reshape(len(drawn), len(counts), -1) >= counts
+            if not impossible.any():
+                return drawn
+            again = dataclasses.replace(job, seed=(job.seed + NEXT_SEED * (attempt + 1)) % 2**32)
+            drawn = np.where(impossible.any(axis=1, keepdims=True), super()._draw_outcomes(again), drawn)
+        raise ValueError(
+            f"The kernel's output {job.spec.output!r} draws classes that y did not have, again and again: give the "
+            "kernel no more classes than y has."
+        )
+
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         # Draws from elsewhere without a fit know no labels: the kernel's integers then stand for themselves.
         if not hasattr(self, "classes_"):
             return outcomes
         if not isinstance(self.classes_, list):
             return self.classes_[outcomes]
-        return np.stack([classes[outcomes[:, i]] for i, classes in enumerate(self.classes_)], axis=1)
+        labels = [classes[outcomes[:, i]] for i, classes in enumerate(self.classes_)]
+        mixed = len({each.dtype.kind for each in labels}) > 1
+        return np.stack([each.astype(object) if mixed else each for each in labels], axis=1)
 
     def _saved_attrs(self) -> dict[str, Any]:
         labels = [labels.tolist() for labels in self._classes]
@@ -295,5 +330,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
 
 def _outputs(y: np.ndarray) -> Sequence[np.ndarray]:
-    """Return the outcomes of each output."""
-    return [y] if y.ndim == 1 else list(y.T)
+    """Return the outcomes of each output, each with a type of its own."""
+    if y.ndim == 1:
+        return [y]
+    return [np.asarray(labels.tolist()) if y.dtype == object else labels for labels in y.T]

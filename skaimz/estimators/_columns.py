@@ -1,6 +1,6 @@
 """Arguments of a kernel that are columns of X: where they are, and what codes their categories have."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,12 +163,26 @@ def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argume
         single = not isinstance(columns, list | tuple)
         if unknown is not None and (isinstance(unknown, bool) or not isinstance(unknown, int) or unknown < 0):
             raise ValueError(f"`column_args` must give {name!r} a non-negative `unknown_value`, got {unknown!r}.")
-        places = [_place(column, n_features, names, "`column_args`") for column in ([columns] if single else list(columns))]
-        array = None if categories is None else np.asarray(list(categories))
-        if array is not None and len(np.unique(array)) < len(array):
-            raise ValueError(f"`column_args` gives {name!r} a category twice: {list(categories)}.")
-        read.append(_Argument(name, places, single, array, unknown))
+        columns = [columns] if single else list(columns)
+        if not columns:
+            raise ValueError(f"`column_args` must give {name!r} at least one column, got {setting!r}.")
+        places = [_place(column, n_features, names, "`column_args`") for column in columns]
+        listed = None if categories is None else _listed_categories(name, categories)
+        read.append(_Argument(name, places, single, listed, unknown))
     return read
+
+
+def _listed_categories(name: str, categories: Any) -> np.ndarray:
+    """Return categories that the user lists."""
+    if isinstance(categories, str) or not isinstance(categories, Iterable):
+        raise ValueError(f"`column_args` must give {name!r} a list of `categories`, got {categories!r}.")
+    listed = list(categories)
+    array = np.asarray(listed)
+    if array.dtype.kind == "U" and not all(isinstance(category, str) for category in listed):
+        raise ValueError(f"`column_args` must give {name!r} categories of one type, got {listed!r}.")
+    if len(np.unique(array)) < len(array):
+        raise ValueError(f"`column_args` gives {name!r} a category twice: {listed!r}.")
+    return array
 
 
 def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
@@ -191,18 +205,20 @@ def _take(X: Any, argument: _Argument, known: list | None, learn: bool) -> tuple
     for number, place in enumerate(argument.places):
         column = _safe_indexing(X, place, axis=1)
         series = pd.Series(np.asarray(column)).infer_objects()
-        found = _categories(column, series, argument, learn) if known is None else known[number]
+        found = _categories(column, series, argument, place, learn) if known is None else known[number]
         values.append(series.to_numpy() if found is None else _codes(series, found, argument, place))
         categories.append(found)
     return values[0] if argument.single else np.column_stack(values), categories
 
 
-def _categories(column: Any, series: pd.Series, argument: _Argument, learn: bool) -> np.ndarray | None:
+def _categories(column: Any, series: pd.Series, argument: _Argument, place: int, learn: bool) -> np.ndarray | None:
     """Return the categories of a column: given, those of its type, or its distinct values; None for numbers."""
     if argument.categories is not None:
-        return argument.categories
+        # Times may be given as text, which is how they are stored.
+        return argument.categories.astype(series.to_numpy().dtype) if series.dtype.kind == "M" else argument.categories
     of_type = getattr(getattr(column, "dtype", None), "categories", None)
-    if of_type is not None and len(of_type):
+    # The categories of polars' Categorical, unlike those of its Enum, are shared by all columns and cannot be listed.
+    if isinstance(of_type, Sized) and len(of_type):
         return np.asarray(of_type)
     if series.dtype.kind in "biuf":
         return None
@@ -211,7 +227,13 @@ def _categories(column: Any, series: pd.Series, argument: _Argument, learn: bool
             f"The codes of the categories of the kernel's argument {argument.name!r} are not known without `fit`: give "
             "them with `column_args`: {...: {'columns': ..., 'categories': [...]}}."
         )
-    return np.unique(series.dropna().to_numpy())
+    try:
+        return np.unique(series.dropna().to_numpy())
+    except TypeError as error:
+        raise ValueError(
+            f"Column {place} of X, the kernel's argument {argument.name!r}, holds values of different types, which "
+            "have no order: make them all text, or all numbers."
+        ) from error
 
 
 def _codes(series: pd.Series, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
@@ -223,8 +245,8 @@ def _codes(series: pd.Series, categories: np.ndarray, argument: _Argument, place
         if argument.unknown_value is None:
             raise ValueError(
                 f"Column {place} of X, the kernel's argument {argument.name!r}, holds categories that were not there "
-                f"in `fit`: {series[unknown].unique().tolist()}. Known are {categories.tolist()}. Give them a code with "
-                "`column_args`: {...: {'columns': ..., 'unknown_value': ...}}."
+                f"in `fit`: {series[unknown].unique().tolist()}. Known are {categories.tolist()}. Give them a code "
+                "with `column_args`: {...: {'columns': ..., 'unknown_value': ...}}."
             )
         codes = np.where(unknown, argument.unknown_value, codes)
     return codes.astype(np.int32)

@@ -69,12 +69,8 @@ class DataMixin:
             check_is_fitted(self)
         lazy = open_rows(X, self.param_input)
         known = getattr(self, "categories_", None)
-        if lazy is None and self.column_args is None:
-            return self._cast(validate_data(self, X, reset=False, dtype=[np.float64, np.float32])), dict(arrays)
         if lazy is None:
-            validate_data(self, X, reset=False, skip_check_array=True)
-            X, columns, _ = self._split_columns(X, known, learn=not fitted)
-            X = check_array(X, dtype=[np.float64, np.float32], estimator=self, input_name="X")
+            X, columns = self._read_table(X, known, learn=not fitted)
             return self._cast(X), {**columns, **arrays}
         rows, more = lazy
         if not with_outcome:
@@ -84,6 +80,17 @@ class DataMixin:
             raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")
         rows, columns, _ = self._split_columns(rows, known, learn=False)
         return rows if self.dtype is None else rows.astype(FLOATS[self.dtype]), {**columns, **more, **arrays}
+
+    def _read_table(self, X: Any, known: Any, *, learn: bool) -> tuple[np.ndarray, dict[str, Any]]:
+        """Check rows that are all there; where no `fit` has seen columns, there is nothing to compare theirs with."""
+        floats, columns = [np.float64, np.float32], {}
+        if hasattr(self, "n_features_in_"):
+            if self.column_args is None:
+                return validate_data(self, X, reset=False, dtype=floats), columns
+            validate_data(self, X, reset=False, skip_check_array=True)
+        if self.column_args is not None:
+            X, columns, _ = self._split_columns(X, known, learn=learn)
+        return check_array(X, dtype=floats, estimator=self, input_name="X"), columns
 
     def _precision(self, dtype: np.dtype) -> Any:
         """Return a context in which JAX computes in the precision of ``dtype``; nothing is set globally."""

@@ -72,7 +72,9 @@ class PersistenceMixin:
             "n_features_in": self.n_features_in_,
             "arguments": json.dumps(self.arguments_),
             "parameters": json.dumps({name: getattr(self, name) for name in SAVED_PARAMETERS}, default=_listed),
-            "categories": json.dumps(self.categories_, default=_listed),
+            "categories": json.dumps(
+                {name: [_stored_labels(each) for each in columns] for name, columns in self.categories_.items()}
+            ),
             "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
         }
         return to_tree(groups, attrs | self._saved_attrs())
@@ -110,7 +112,7 @@ class PersistenceMixin:
         self.n_features_in_ = int(attrs["n_features_in"])
         self.arguments_ = json.loads(attrs["arguments"])
         self.categories_ = {
-            name: [None if labels is None else np.asarray(labels) for labels in columns]
+            name: [None if stored is None else np.asarray(stored[0], dtype=stored[1]) for stored in columns]
             for name, columns in json.loads(attrs["categories"]).items()
         }
         names = json.loads(attrs["feature_names_in"])
@@ -170,8 +172,18 @@ def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
 
 
 def _listed(value: Any) -> Any:
-    """Return arrays and NumPy's numbers as plain data."""
-    return value.tolist()
+    """Return what JSON does not know as what it does: arrays, ranges and indexes as lists, times as text."""
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value.tolist() if hasattr(value, "tolist") else list(value)
+
+
+def _stored_labels(labels: np.ndarray | None) -> tuple[list, str] | None:
+    """Return labels as plain data, with their type."""
+    if labels is None:
+        return None
+    # Times in nanoseconds would be listed as integers.
+    return (labels.astype(str) if labels.dtype.kind in "mM" else labels).tolist(), labels.dtype.str
 
 
 def _pickles_by_value() -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["FitResult", "pack_state", "unpack_state"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FitResult:
     """Result of an inference.
 
@@ -53,6 +53,11 @@ class FitResult:
     n_rows: int = 0
     num_samples: int = 1000
     seen: float = 0.0
+
+    def __repr__(self) -> str:
+        # All arrays would fill pages, and scikit-learn's table of fitted attributes cuts what exceeds 30 characters.
+        n_chains, n_draws = next((draw.shape[:2] for draw in self.draws.values()), (1, self.num_samples))
+        return f"FitResult({self.method}, {n_chains} x {n_draws} draws)"
 
 
 def pack_state(state: Any) -> tuple[np.ndarray, ...]:

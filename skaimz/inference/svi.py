@@ -197,7 +197,7 @@ def continue_svi(
     for i, (data, n_rows) in enumerate(batches):
         state, chunk = programs.advance(state, data, n_rows, pace, seed_word, 1)
         losses[i] = np.asarray(chunk)[0]
-    all_losses = losses if before is None else np.concatenate([before.losses, losses])  # type: ignore[list-item]
+    all_losses = losses if before is None else np.concatenate([before.losses, losses])
     diagnostics = check_losses(all_losses, ended=False)
     return _result(programs, state, data, n_rows, settings, pace, seed_word, all_losses, diagnostics)
 

@@ -76,7 +76,7 @@ class Site:
         return self.row_axis is not None and self.row_axis < len(self.shape) - self.event_dim
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KernelSpec:
     """The sites of a kernel and what follows from them.
 
@@ -106,6 +106,9 @@ class KernelSpec:
     subsamples: bool
     width: int
     multiplies_matrices: bool
+
+    def __repr__(self) -> str:
+        return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"
 
     def __getitem__(self, name: str) -> Site:
         for site in self.sites:
