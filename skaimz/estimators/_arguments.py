@@ -10,7 +10,7 @@ import zarr
 from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
-__all__ = ["RESERVED", "check_count", "check_outcome", "kernel_inputs"]
+__all__ = ["RESERVED", "check_count", "check_outcome", "check_probabilities", "kernel_inputs"]
 
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
@@ -35,6 +35,15 @@ def check_count(name: str, value: Any) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
     return int(value)
+
+
+def check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
+    """Return one or more probabilities, 0 and 1 among them where ``closed``, or refuse what is none."""
+    levels = np.atleast_1d(np.asarray(values, dtype=float))
+    inside = (levels >= 0) & (levels <= 1) if closed else (levels > 0) & (levels < 1)
+    if levels.ndim != 1 or len(levels) == 0 or not inside.all():
+        raise ValueError(f"`{name}` must be one or more probabilities between 0 and 1, got {values!r}.")
+    return levels.tolist()
 
 
 def kernel_inputs(

@@ -11,6 +11,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.validation import check_array
 
 from skaimz import sampling
+from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.exceptions import OutputWarning
 from skaimz.kernels import KernelSpec
@@ -151,7 +152,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         -------
         array of shape (n_rows, n_quantiles) or (n_rows, n_outputs, n_quantiles)
         """
-        levels = _check_probabilities("quantiles", quantiles, closed=True)
+        levels = check_probabilities("quantiles", quantiles, closed=True)
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
@@ -174,7 +175,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
             Lower and upper ends. Outputs with several values a row have their axis after the rows.
         """
         one = isinstance(coverage, numbers.Real)
-        levels = np.asarray(_check_probabilities("coverage", [coverage] if one else coverage, closed=False))
+        levels = np.asarray(check_probabilities("coverage", [coverage] if one else coverage, closed=False))
         tails = (1 - levels) / 2
         found = self.predict_quantiles(X, np.concatenate([tails, 1 - tails]).tolist(), **arrays)
         intervals = found.reshape(*found.shape[:-1], 2, len(levels))
@@ -196,11 +197,3 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         float
         """
         return float(r2_score(y, self.predict(X, **arrays), sample_weight=sample_weight))
-
-
-def _check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
-    levels = np.atleast_1d(np.asarray(values, dtype=float))
-    inside = (levels >= 0) & (levels <= 1) if closed else (levels > 0) & (levels < 1)
-    if levels.ndim != 1 or len(levels) == 0 or not inside.all():
-        raise ValueError(f"`{name}` must be one or more probabilities between 0 and 1, got {values!r}.")
-    return levels.tolist()

@@ -138,9 +138,10 @@ class EffectDisplay:
         colours = dict(zip(dict.fromkeys(names), _cycled(COLOURS), strict=False))
         ax = self.ax_
         for place, name, (_, outer), (_, inner) in zip(places, names, wide.iterrows(), half.iterrows(), strict=True):
-            ax.plot([outer["lower"], outer["upper"]], [place, place], color=colours[name], lw=1.5)
-            ax.plot([inner["lower"], inner["upper"]], [place, place], color=colours[name], lw=4.5, solid_capstyle="butt")
-            ax.plot(outer["median"], place, "o", color="white", mec=colours[name], mew=1.5, ms=6)
+            colour, height = colours[name], [place, place]
+            ax.plot([outer["lower"], outer["upper"]], height, color=colour, lw=1.5)
+            ax.plot([inner["lower"], inner["upper"]], height, color=colour, lw=4.5, solid_capstyle="butt")
+            ax.plot(outer["median"], place, "o", color="white", mec=colour, mew=1.5, ms=6)
         ax.set_yticks(places, [_label(label) for label in wide.index])
         ax.set_ylim(-0.7, len(wide) - 0.3)
         ax.axvline(self._neutral, color="0.6", lw=1, zorder=0)
@@ -195,7 +196,7 @@ class EffectDisplay:
 
     def _draws(self) -> list[np.ndarray]:
         """Return the draws of every effect in the order of the summary."""
-        found = []
+        found: list[np.ndarray] = []
         for node in self.effects.children.values():
             effect = node["effect"].transpose(..., "chain", "draw").to_numpy()
             found.extend(effect.reshape(-1, effect.shape[-2] * effect.shape[-1]))

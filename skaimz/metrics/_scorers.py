@@ -1,10 +1,4 @@
-"""Scorers of probabilistic predictions, for ``scoring=`` of scikit-learn's searches and of its cross-validation.
-
-A scorer is called as ``scorer(estimator, X, y, sample_weight=None, **arrays)`` and returns one number, the greater the
-better: a weighted mean over the rows, and over the outputs of a row, of what its class describes. The estimator is one
-of this package, or a Pipeline or a search that ends in one. ``arrays`` are the kernel's further arguments; within a
-search they reach a scorer by metadata routing, where ``set_score_request`` asks for them, or come from columns of X.
-"""
+"""Scorers of predictive distributions, and what all scorers share."""
 
 import math
 import numbers
@@ -20,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skaimz import sampling
 from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.estimators._regressor import _check_probabilities
+from skaimz.estimators._arguments import check_probabilities
 
 __all__ = [
     "ELPD",
@@ -30,7 +24,9 @@ __all__ = [
     "NegCRPS",
     "NegIntervalWidth",
     "NegPinballLoss",
+    "Scorer",
     "elpd",
+    "last_step",
 ]
 
 EITHER = (NumPyroImpactRegressor, NumPyroImpactClassifier)
@@ -96,13 +92,11 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
     return ELPD(float(densities.sum()), float(np.sqrt(len(densities) * densities.var())))
 
 
-class _Scorer(BaseEstimator):
+class Scorer(BaseEstimator):
     """Base of the scorers.
 
     A scorer is no estimator, but shares with them parameters that can be set, searched and cloned.
     """
-
-    _estimators: tuple[type, ...] = (NumPyroImpactRegressor,)
 
     def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
         """Score a fitted estimator.
@@ -114,7 +108,7 @@ class _Scorer(BaseEstimator):
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
         sample_weight : array-like of shape (n_rows,), optional
-            Weights of the rows in the mean.
+            Weights of the rows.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -130,11 +124,10 @@ class _Scorer(BaseEstimator):
         ValueError
             If a parameter of the scorer, y or the weights cannot be used.
         """
-        model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
-        return _weighted_mean(model._scored(self._rule, X, y, arrays), sample_weight)
+        return self._score(estimator, X, y, sample_weight, arrays)
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
-        """Return the score of every row and output."""
+    def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
+        """Return the score."""
         raise NotImplementedError
 
     def set_score_request(self, **requests: bool | str | None) -> Self:
@@ -184,7 +177,21 @@ class _Scorer(BaseEstimator):
         return True
 
 
-class LogPredictiveDensity(_Scorer):
+class _DistributionScorer(Scorer):
+    """Base of the scorers that are a mean over rows, and over the outputs of a row."""
+
+    _estimators: tuple[type, ...] = (NumPyroImpactRegressor,)
+
+    def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
+        model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
+        return _weighted_mean(model._scored(self._rule, X, y, arrays), sample_weight)
+
+    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+        """Return the score of every row and output."""
+        raise NotImplementedError
+
+
+class LogPredictiveDensity(_DistributionScorer):
     r"""Log density of outcomes under the posterior predictive, averaged over rows.
 
     The logarithmic score, which is proper: :math:`\log \frac{1}{S} \sum_s p(y_i \mid \theta_s)` over posterior draws
@@ -220,7 +227,7 @@ class LogPredictiveDensity(_Scorer):
         return sampling.log_predictive(job, y)
 
 
-class NegCRPS(_Scorer):
+class NegCRPS(_DistributionScorer):
     r"""Negative continuous ranked probability score of the posterior predictive.
 
     The score, which is proper and in the unit of y, is :math:`E|Y - y| - \tfrac{1}{2} E|Y - Y'|` for independent
@@ -250,7 +257,7 @@ class NegCRPS(_Scorer):
         return -sampling.crps(job, y)
 
 
-class NegPinballLoss(_Scorer):
+class NegPinballLoss(_DistributionScorer):
     r"""Negative pinball loss of predicted quantiles, averaged over the quantiles.
 
     The loss of a quantile :math:`q` at probability :math:`\alpha` is
@@ -281,13 +288,13 @@ class NegPinballLoss(_Scorer):
         self.quantiles = quantiles
 
     def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
-        quantiles = _check_probabilities("quantiles", self.quantiles, closed=True)
+        quantiles = check_probabilities("quantiles", self.quantiles, closed=True)
         gaps = y[..., None] - sampling.outcome_quantiles(job, quantiles)
         levels = np.asarray(quantiles)
         return -np.maximum(levels * gaps, (levels - 1) * gaps).mean(axis=-1)
 
 
-class IntervalCoverage(_Scorer):
+class IntervalCoverage(_DistributionScorer):
     """Share of outcomes inside their predicted interval.
 
     A calibrated prediction has the share ``coverage``. More is not better, so that this is to be read beside
@@ -323,7 +330,7 @@ class IntervalCoverage(_Scorer):
         return (lower <= y) & (y <= upper)
 
 
-class NegIntervalWidth(_Scorer):
+class NegIntervalWidth(_DistributionScorer):
     """Negative width of predicted intervals, in the unit of y.
 
     Among predictions whose intervals cover what they should, the sharpest is the best. The outcomes themselves do not
@@ -359,7 +366,7 @@ class NegIntervalWidth(_Scorer):
         return lower - upper
 
 
-class NegBrierScore(_Scorer):
+class NegBrierScore(_DistributionScorer):
     r"""Negative Brier score of predicted class probabilities.
 
     The score, which is proper, is :math:`\sum_c (p_c - [y = c])^2` over the classes; for two classes the customary half
@@ -390,17 +397,21 @@ class NegBrierScore(_Scorer):
         return -squares.sum(axis=-1) / (2 if n_classes == 2 else 1)
 
 
-def _model_of(estimator: Any, X: Any, wanted: tuple[type, ...], caller: str) -> tuple[Any, Any]:
-    """Return the estimator of this package that a Pipeline or search ends in, and the rows as they reach it."""
-    model = estimator
+def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Return the estimator that a Pipeline or fitted search ends in, and the rows as they reach it."""
     while True:
-        if isinstance(model, Pipeline):
-            X = model[:-1].transform(X) if len(model.steps) > 1 else X
-            model = model.steps[-1][1]
-        elif hasattr(model, "best_estimator_"):
-            model = model.best_estimator_
+        if isinstance(estimator, Pipeline):
+            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
+            estimator = estimator.steps[-1][1]
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
         else:
-            break
+            return estimator, X
+
+
+def _model_of(estimator: Any, X: Any, wanted: tuple[type, ...], caller: str) -> tuple[Any, Any]:
+    """Return the last step, which must be of this package, and the rows as they reach it."""
+    model, X = last_step(estimator, X)
     if not isinstance(model, wanted):
         names = " or ".join(kind.__name__ for kind in wanted)
         within = "" if model is estimator else f" within a {type(estimator).__name__}"
