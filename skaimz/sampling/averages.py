@@ -1,9 +1,11 @@
 """Averages over groups of rows, draw by draw, for several scenarios in one pass."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step
@@ -124,5 +126,12 @@ def _sums(
         for scenario, part in enumerate(parts):
             total[scenario][draws, here] += part
 
-    run_steps(plan, plan.batches(), launch, finish, take=take)
+    # Small products on several threads at once: those of BLAS would only be in their way.
+    with _libraries().limit(limits=1, user_api="blas"):
+        run_steps(plan, plan.batches(), launch, finish, take=take)
     return total
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
