@@ -48,7 +48,8 @@ class Target(NamedTuple):
                 "with another name for its values."
             )
         counts = weights > 0
-        frame = pd.DataFrame({name: np.asarray(values)[counts] for name, values in by.items()})
+        # Categories of pandas keep their order.
+        frame = pd.DataFrame({name: pd.Series(values).reset_index(drop=True) for name, values in by.items()})[counts]
         missing = [name for name in frame if frame[name].isna().any()]
         if missing:
             raise ValueError(f"`by` groups rows by {missing[0]!r}, which has missing values.")

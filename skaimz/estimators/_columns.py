@@ -72,14 +72,16 @@ def split_columns(
     rest = [place for place in range(X.shape[1]) if place not in taken]
     if not rest:
         raise ValueError("`column_args` takes every column of X, so that none is left for the kernel's input.")
-    if isinstance(X, LazyRows):
-        lazy = {argument.name: X[:, _places(argument)] for argument in arguments}
-        return X[:, rest], lazy, {}
-    arrays, categories = {}, {}
+    arrays: dict[str, Any] = {}
+    categories: Categories = {}
     for argument in arguments:
         found = None if known is None else known.get(argument.name)
+        if isinstance(X, LazyRows):
+            categories[argument.name] = found or [argument.categories] * len(argument.places)
+            arrays[argument.name] = _take_lazily(X, argument, categories[argument.name])
+            continue
         arrays[argument.name], categories[argument.name] = _take(X, argument, found, learn)
-    return _safe_indexing(X, rest, axis=1), arrays, categories
+    return X[:, rest] if isinstance(X, LazyRows) else _safe_indexing(X, rest, axis=1), arrays, categories
 
 
 class Columns:
@@ -105,12 +107,14 @@ class Columns:
         taken = {place for argument in self._arguments for place in argument.places}
         self._rest = [place for place in range(X.shape[1]) if place not in taken]
 
-    def values(self, column: Any, what: str = "A scenario") -> np.ndarray:
-        """Return a column as the user passed it; ``what`` asks for it, in messages."""
+    def series(self, column: Any, what: str = "A scenario") -> Any:
+        """Return a column as the user passed it, its type included; ``what`` asks for it, in messages."""
         place = _place(column, self.X.shape[1], self.names, what)
-        if isinstance(self.X, LazyRows):
-            return self.X[:, place][:]
-        return np.asarray(_safe_indexing(self.X, place, axis=1))
+        return self.X[:, place][:] if isinstance(self.X, LazyRows) else _safe_indexing(self.X, place, axis=1)
+
+    def values(self, column: Any) -> np.ndarray:
+        """Return a column's values as the user passed them."""
+        return np.asarray(self.series(column))
 
     def home(self, column: Any, what: str = "A scenario") -> tuple[str | None, int | None]:
         """Return the argument that a column is in, None for the input, and its place there, None where it is all."""
@@ -140,10 +144,6 @@ def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categorie
         if longest:
             counts[name] = longest if unknown is None else max(longest, unknown + 1)
     return counts
-
-
-def _places(argument: _Argument) -> Any:
-    return argument.places[0] if argument.single else argument.places
 
 
 def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
@@ -209,6 +209,19 @@ def _take(X: Any, argument: _Argument, known: list | None, learn: bool) -> tuple
         values.append(series.to_numpy() if found is None else _codes(series, found, argument, place))
         categories.append(found)
     return values[0] if argument.single else np.column_stack(values), categories
+
+
+def _take_lazily(X: LazyRows, argument: _Argument, categories: list) -> LazyRows:
+    """Return an argument's values as they are read."""
+
+    def coded(part: np.ndarray) -> np.ndarray:
+        columns = [
+            part[:, number] if found is None else _codes(pd.Series(part[:, number]), found, argument, place)
+            for number, (place, found) in enumerate(zip(argument.places, categories, strict=True))
+        ]
+        return columns[0] if argument.single else np.column_stack(columns)
+
+    return X[:, argument.places].then(coded)
 
 
 def _categories(column: Any, series: pd.Series, argument: _Argument, place: int, learn: bool) -> np.ndarray | None:

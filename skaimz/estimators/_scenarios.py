@@ -110,7 +110,7 @@ def _finite(column: Any, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     try:
         found = values.astype(dtype)
     except (TypeError, ValueError):
-        raise ValueError(f"A scenario gives column {column!r} values that are not numbers: {values[0]!r}.") from None
+        raise ValueError(f"A scenario gives column {column!r} values that are not numbers: '{values[0]}'.") from None
     if not np.isfinite(found).all():
         raise ValueError(f"A scenario gives column {column!r} values that contain NaN or infinity.")
     return found
@@ -128,11 +128,11 @@ def _overlaid(X: Any, moved: Mapping[int, np.ndarray]) -> LazyRows:
     return LazyRows(X, put)
 
 
-def _values_of(name: Any, rows: Rows, argument: str) -> np.ndarray:
-    """Return an argument of the kernel, or a column of X, with a value for each row."""
+def _values_of(name: Any, rows: Rows, argument: str) -> Any:
+    """Return an argument of the kernel, or a column of X as the user passed it, with a value for each row."""
     array = rows.arrays.get(name) if isinstance(name, str) else None
     try:
-        return rows.columns.values(name, f"`{argument}`")
+        return rows.columns.series(name, f"`{argument}`")
     except (TypeError, ValueError):
         if array is None:
             raise
@@ -153,7 +153,7 @@ def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
     where = asked.where
     if isinstance(where, Mapping):
         for name, value in where.items():
-            weights = weights * (_values_of(name, rows, "where") == value)
+            weights = weights * np.asarray(_values_of(name, rows, "where") == value)
     elif where is not None:
         where = np.asarray(where)
         if where.shape != (n_rows,) or where.dtype != bool:

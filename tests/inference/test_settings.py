@@ -49,7 +49,7 @@ LOSSES = {
     "trace_graph_elbo": numpyro.infer.TraceGraph_ELBO,
 }
 
-COUNTS = [(SVI, "num_steps"), (SVI, "num_samples"), (SVI, "batch_size"), (SVI, "num_epochs")]
+COUNTS = [(SVI, name) for name in ("num_steps", "num_samples", "batch_size", "num_epochs", "total_rows")]
 COUNTS += [(MCMC, "num_samples"), (MCMC, "num_chains"), (MCMC, "thinning")]
 
 
@@ -296,7 +296,7 @@ def test_a_numpyro_chain_method_that_is_a_function_is_refused():
 # scikit-learn's protocol
 
 CHANGED = [
-    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7),
+    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9),
     MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}),
 ]
 
