@@ -278,3 +278,25 @@ def dosed(X, y=None, *, dose, centre=None):
     mu = X @ coef + slope * dose + (0.0 if centre is None else levels[centre])
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(mu, 0.5), obs=y)
+
+
+def with_three_classes(X, y=None):
+    softmax(X, y, n_classes=3)
+
+
+def chained(X, y=None):
+    """One latent on the rows leads to the next, and that one to the output."""
+    with numpyro.plate("rows", X.shape[0]):
+        a = numpyro.sample("a", dist.Normal(X[:, 0], 1.0))
+        b = numpyro.sample("b", dist.Normal(a, 1.0))
+        numpyro.sample("y", dist.Normal(b, 0.5), obs=y)
+
+
+def trained(X, y=None, *, train):
+    """An outcome with an effect of a treatment, which is an argument."""
+    intercept = numpyro.sample("intercept", dist.Normal(5.0, 10.0))
+    effect = numpyro.sample("effect", dist.Normal(0.0, 10.0))
+    coef = numpyro.sample("coef", dist.Normal(0.0, 5.0).expand([X.shape[1]]).to_event(1))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(10.0))
+    with numpyro.plate("men", X.shape[0]):
+        numpyro.sample("y", dist.Normal(intercept + effect * train + X @ coef, sigma), obs=y)

@@ -85,7 +85,7 @@ class EffectTree(xr.DataTree):
             raise ValueError(f"`level` must lie between 0 and 1, got {level!r}.")
         if interval not in INTERVALS:
             raise ValueError(f"`interval` must be one of {sorted(INTERVALS)}, got {interval!r}.")
-        if rope is not None and not (len(rope) == 2 and rope[0] <= rope[1]):
+        if rope is not None and not (np.shape(rope) == (2,) and rope[0] <= rope[1]):
             raise ValueError(f"`rope` must be a lower and an upper bound, got {rope!r}.")
         groups: list[tuple[str | None, Any]] = [*self.children.items()] or [(self.name, self)]
         if any(variable not in node.data_vars for _, node in groups):

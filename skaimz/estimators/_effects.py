@@ -1,6 +1,7 @@
 """Effects of scenarios: what a user asks for, brought into the sampling core's terms."""
 
 import itertools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -154,7 +155,7 @@ class EffectsMixin:
         check_names(scenarios, "A scenario's name")
         asked = Asked(where, by, average, in_sample, sample_weight, random_state)
         if isinstance(baseline, xr.DataTree) or any(isinstance(each, xr.DataTree) for each in scenarios.values()):
-            if X is not None or arrays or pairs or asked != NOTHING:
+            if X is not None or arrays or pairs or any(map(operator.is_not, asked, NOTHING)):
                 raise ValueError(
                     "Trees of draws are compared as they are, draw by draw and row by row: leave out X, and all "
                     "arguments but `baseline`, `scenarios` and `contrast`."

@@ -1,0 +1,311 @@
+"""Effects say what they cannot do, and trees that were drawn before are compared only with their likes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zoo
+from effects_reference import COEF, X, effect_of, model_of, normal
+
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.exceptions import EffectWarning, HeldLatentWarning, PairingWarning, SpeedWarning, UnreachedOutputWarning
+
+ROWS = X[:40]
+ONES = np.ones(40)
+POISSON, CONJUGATE = model_of(zoo.poisson), model_of(zoo.conjugate)
+MEDIATED = {"b": normal(3), "t": normal(40), "m": normal(40)}
+mixes = pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
+
+
+def new(**changes):
+    return {"scenarios": {"new": changes}}
+
+
+REFUSED = [
+    # Scenarios
+    ({"scenarios": {}}, "`scenarios` must be a mapping with at least one named scenario"),
+    ({"scenarios": [{}]}, "`scenarios` must be a mapping"),
+    ({"scenarios": {"a/b": {}}}, "A scenario's name must be a string without '/', got 'a/b'"),
+    ({"scenarios": {1: {}}}, "A scenario's name must be a string without '/', got 1"),
+    ({"scenarios": {"baseline": {}}}, "'baseline' cannot be a scenario's name"),
+    ({"scenarios": {"new": 1}}, "Scenario 'new' must be a mapping"),
+    ({**new(), "baseline": 1}, "Scenario 'baseline' must be a mapping"),
+    (new(colums={}), "Scenario 'new' has 'colums', which is none of"),
+    (new(columns=0), "Scenario 'new' must map names to values in 'columns', got 0"),
+    (new(columns={"age": 1}), "A scenario names column 'age', but X has no column names"),
+    (new(columns={5: 1}), "A scenario gives column 5, but X has 2 columns"),
+    (new(columns={0: np.ones(3)}), r"A scenario gives column 0 the shape \(3,\)"),
+    (new(columns={0: np.nan}), "A scenario gives column 0 values that contain NaN or infinity"),
+    (new(columns={0: lambda x: x * np.inf}), "A scenario gives column 0 values that contain NaN or infinity"),
+    (new(columns={0: "old"}), "A scenario gives column 0 values that are not numbers: 'old'"),
+    (new(arguments={"X": X}), "A scenario gives 'X' 1300 rows, but it has 40"),
+    (new(arguments={"X": ROWS[:, :1]}), "X has 1 features|the shape"),
+    (new(arguments={"X": np.full((40, 2), np.nan)}), "contains NaN"),
+    (new(arguments={"exposure": np.nan}), "'exposure' contains NaN"),
+    (new(arguments={"exposure": np.ones(3)}), "gives the argument 'exposure' 3 values, but there are 40 rows"),
+    (new(arguments={"expsure": 1.0}), "Unknown argument 'expsure'"),
+    (new(arguments={"expsure": lambda e: e}), "changes the argument 'expsure', which was not passed"),
+    (new(intervention={"z": 1.0}), "`intervention` names 'z', which is not a sample site"),
+    (new(condition={"z": 1.0}), "`condition` names 'z', which is not a sample site"),
+    (new(intervention={"y": 1.0}), "`intervention` names 'y', the kernel's output"),
+    (new(intervention={"coef": np.nan}), "`intervention` gives site 'coef' NaN, infinity"),
+    (new(condition={"coef": np.inf}), "`condition` gives site 'coef' NaN, infinity"),
+    (new(intervention={"coef": "a"}), "what is not a number"),
+    (new(intervention={"coef": np.ones(3)}), "gives site 'coef' values of the shape"),
+    # Targets
+    ({**new(), "where": {0: 99.0}}, "No row is left to average over"),
+    ({**new(), "where": np.zeros(40, bool)}, "No row is left to average over"),
+    ({**new(), "where": np.ones(3, bool)}, "`where` must map columns"),
+    ({**new(), "where": np.ones(40)}, "`where` must map columns"),
+    ({**new(), "where": {"age": 1}}, "`where` names column 'age', but X has no column names"),
+    ({**new(), "by": "age"}, "`by` names column 'age'"),
+    ({**new(), "by": {"a": np.ones(3)}}, "`by` must give 'a' a value for each of the 40 rows"),
+    ({**new(), "by": {"a": np.full(40, np.nan)}}, "`by` groups rows by 'a', which has missing values"),
+    ({**new(), "by": {"a/b": ONES}}, "`by` cannot group rows by something named 'a/b'"),
+    ({**new(), "by": {"draw": ONES}}, "`by` cannot group rows by something named 'draw'"),
+    ({**new(), "by": {"effect": ONES}}, "`by` cannot group rows by something named 'effect'"),
+    ({**new(), "by": {"group": ONES, "b": ONES}}, "`by` cannot group rows by something named 'group'"),
+    ({**new(), "sample_weight": np.ones(3)}, "`sample_weight` must be 40 finite numbers"),
+    ({**new(), "sample_weight": -ONES}, "`sample_weight` must be 40 finite numbers"),
+    ({**new(), "sample_weight": ONES * np.nan}, "`sample_weight` must be 40 finite numbers"),
+    ({**new(), "by": 0, "average": False}, "`by` and `sample_weight` are of averages"),
+    ({**new(), "sample_weight": ONES, "average": False}, "`by` and `sample_weight` are of averages"),
+    # The rest
+    ({**new(), "contrast": "odds"}, "`contrast` must be one of"),
+    ({**new(), "of": "median"}, "`of` must be one of"),
+    ({**new(), "X": None}, "`estimate_effect` needs rows: pass X"),
+    ({**new(), "scenarios": {"new": xr.DataTree()}}, "leave out X"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED)
+def test_refusals(settings, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        POISSON.estimate_effect(**{"X": ROWS, "exposure": ONES, **settings})
+
+
+def test_missing_names_of_columns_are_refused():
+    frame = pd.DataFrame(ROWS, columns=["a", "b"])
+    model = model_of(zoo.conjugate, fitted=False)
+    with pytest.raises(ValueError, match=r"A scenario names column 'c', which X does not have: \['a', 'b'\]"):
+        model.estimate_effect(frame, **new(columns={"c": 1}))
+
+
+@pytest.mark.parametrize(
+    ("along", "message"),
+    [
+        ("centre", "`along` needs a continuous input, and 'centre' is none"),
+        ("dosage", "`along` names column 'dosage', but X has no column names"),
+        (7, "`along` gives column 7, but X has 2 columns"),
+        ([], "`along` must name at least one input"),
+    ],
+)
+def test_slopes_that_cannot_be(along, message):
+    model = model_of(zoo.dosed, {"coef": COEF, "slope": normal(), "levels": normal(3)})
+    with pytest.raises(ValueError, match=message):
+        model.estimate_slope(ROWS, along, dose=ONES, centre=np.zeros(40, int))
+
+
+def test_names_of_inputs_with_a_slash_are_refused():
+    frame = pd.DataFrame(ROWS, columns=["a/b", "c"])
+    with pytest.raises(ValueError, match="The name of an input in `along` must be a string without '/'"):
+        model_of(zoo.conjugate, fitted=False).estimate_slope(frame, "a/b")
+
+
+@mixes
+def test_slopes_of_rows_that_interact_are_refused():
+    with pytest.raises(ValueError, match="Slopes need a kernel whose rows stand alone"):
+        model_of(zoo.running, {"slope": normal()}).estimate_slope(ROWS, 0)
+
+
+def test_drawn_labels_have_no_average():
+    model = model_of(zoo.with_three_classes, {"alpha": normal(3), "beta": normal(2, 3)})
+    with pytest.raises(ValueError, match="Drawn class labels have no average"):
+        model.estimate_effect(ROWS, **new(columns={0: 1.0}), of="outcome")
+    binary = NumPyroImpactClassifier(zoo.logistic, posterior={"coef": COEF}).fit(ROWS, ONES - (ROWS[:, 0] > 0))
+    shares = binary.estimate_effect(ROWS, **new(columns={0: 1.0}), of="outcome")["new"]["scenario"]
+    assert 0.2 < shares.mean() < 0.8
+
+
+def test_groups_named_as_a_dimension_of_the_output_are_refused():
+    model = model_of(zoo.with_three_classes, {"alpha": normal(3), "beta": normal(2, 3)})
+    with pytest.raises(ValueError, match="`by` cannot be named 'class'"):
+        model.estimate_effect(ROWS, **new(columns={0: 1.0}), by={"class": ONES})
+
+
+# Interventions that do not do what they are meant to
+
+
+def intervene(model, method, intervention, **settings):
+    if method == "estimate_effect":
+        return model.estimate_effect(ROWS, **new(intervention=intervention), **settings)
+    return getattr(model, method)(ROWS, intervention=intervention, **settings)
+
+
+METHODS = ["estimate_effect", "sample_posterior_predictive", "sample_posterior_predictive_on_batch"]
+
+
+@mixes
+@pytest.mark.parametrize("method", [*METHODS, "sample_prior_predictive"])
+@pytest.mark.parametrize("site", ["idle", "level"])
+def test_interventions_that_reach_nothing(method, site):
+    """Nothing depends on ``idle``, and ``level`` is in the body of a scan."""
+    model = model_of(zoo.scanned, {"slope": normal(), "idle": normal(), "level": normal(40)})
+    with pytest.warns(UnreachedOutputWarning, match=f"The intervention on '{site}' cannot change the output 'y'"):
+        intervene(model, method, {site: 5.0})
+
+
+@mixes
+def test_interventions_that_reach_a_scan_do_not_warn():
+    model = model_of(zoo.scanned, {"slope": (slope := normal()), "idle": normal()})
+    with pytest.warns() as caught:
+        effects = model.estimate_effect(ROWS, **new(intervention={"slope": 1.0}))
+    assert not [each for each in caught if issubclass(each.category, EffectWarning)]
+    # Without draws of its own, the level has the same steps in both, and the effect is that of the slope.
+    expected = (1 - slope) * np.cumsum(ROWS[:, 0]).mean()
+    np.testing.assert_allclose(effect_of(effects), expected, rtol=1e-6)
+
+
+@mixes
+def test_interventions_on_steps_of_a_walk_reach_it():
+    draws = {"scale": np.abs(normal()), "step": normal(40)}
+    effects = model_of(zoo.random_walk, draws).estimate_effect(ROWS, in_sample=True, **new(intervention={"step": 1.0}))
+    np.testing.assert_allclose(effects["new"]["scenario"], 20.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_latents_that_keep_draws_made_without_the_intervention(method):
+    model = model_of(zoo.mediated, MEDIATED)
+    settings = {"in_sample": True}
+    with pytest.warns(HeldLatentWarning, match=r"Latent sites \['m'\] depend on 't', and keep their posterior draws"):
+        intervene(model, method, {"t": 1.0}, **settings)
+    # Nothing is held that is set itself, or that lies before.
+    intervene(model, method, {"m": 1.0}, **settings)
+    intervene(model, method, {"t": 1.0, "m": 1.0}, **settings)
+    # Out of sample it is drawn anew.
+    intervene(model, method, {"t": 1.0}, in_sample=False)
+
+
+def test_conditions_stand_in_the_way():
+    model = model_of(zoo.mediated, {**MEDIATED, "b": MEDIATED["b"] * [1.0, 1.0, 0.0]})
+    model.estimate_effect(
+        ROWS, scenarios={"new": {"intervention": {"t": 1.0}, "condition": {"m": 1.0}}}, in_sample=True
+    )
+    chain = model_of(zoo.chained, {"a": normal(40), "b": normal(40)})
+    with pytest.warns(UnreachedOutputWarning):
+        chain.estimate_effect(ROWS, **new(intervention={"a": 1.0}, condition={"b": 1.0}))
+
+
+def test_sites_that_are_set_cannot_be_returned():
+    with pytest.raises(ValueError, match="`return_sites` names 'coef', which `intervention` sets"):
+        CONJUGATE.sample_posterior_predictive(ROWS, intervention={"coef": [0.0, 1.0]}, return_sites=["coef"])
+
+
+def test_the_output_cannot_be_set():
+    with pytest.raises(ValueError, match="`intervention` names 'y', the kernel's output"):
+        CONJUGATE.sample_posterior_predictive(ROWS, intervention={"y": 1.0})
+
+
+def test_rows_that_interact_are_told_of():
+    with pytest.warns(SpeedWarning):
+        model_of(zoo.running, {"slope": normal()}).estimate_effect(ROWS, **new(columns={0: 1.0}))
+
+
+# Draws that were made before
+
+
+def drawn(model=CONJUGATE, X=ROWS, in_sample=False, **settings):
+    return model.sample_posterior_predictive(X, in_sample=in_sample, **settings)
+
+
+@pytest.mark.parametrize("contrast", ["difference", "ratio"])
+@pytest.mark.parametrize("store", ["memory", "zarr"])
+def test_trees(contrast, store):
+    model = NumPyroImpactRegressor(zoo.conjugate, random_state=3).set_posterior_sample({"coef": COEF}, 2)
+    before, after = drawn(model, store=store), drawn(model, ROWS + 1, store=store)
+    effects = model.estimate_effect(baseline=before, scenarios={"new": after, "same": before}, contrast=contrast)
+    a, b = (tree["predictions"]["y"].to_numpy() for tree in (after, before))
+    expected = a - b if contrast == "difference" else a / b
+    np.testing.assert_allclose(effects["new"]["effect"], expected, rtol=1e-12)
+    np.testing.assert_array_equal(effects["same"]["effect"], 0.0 if contrast == "difference" else 1.0)
+    assert effects["new"]["effect"].dims == ("chain", "draw", "rows")
+    if contrast == "difference":
+        np.testing.assert_allclose(effect_of(effects), np.tile(COEF.sum(axis=1)[:, None], 40), rtol=1e-6)
+        assert effects.summary().loc["new", "mean"].to_numpy() == pytest.approx(COEF.sum(axis=1).mean())
+    model.cleanup()
+
+
+def test_arguments_of_both_sides():
+    """The form that computes what trees would hold."""
+    effects = POISSON.estimate_effect(
+        ROWS,
+        baseline={"arguments": {"X": ROWS, "exposure": ONES}},
+        scenarios={"new": {"arguments": {"X": ROWS + 1, "exposure": 2 * ONES}}},
+        of="outcome",
+        average=False,
+        exposure=ONES,
+    )
+    means = [2 * np.exp(COEF @ (ROWS + 1).T), np.exp(COEF @ ROWS.T)]
+    z = (effect_of(effects) - (means[0] - means[1])) / np.sqrt(means[0] + means[1])
+    assert abs(z.mean()) < 5 / np.sqrt(z.size / 10)
+
+
+def test_trees_with_other_sites_beside_the_output():
+    model = NumPyroImpactRegressor(zoo.linear, posterior=LINEAR, random_state=3).fit(ROWS, ONES)
+    before, after = drawn(model), drawn(model, ROWS + 1)
+    effects = model.estimate_effect(baseline=before, scenarios={"new": after})
+    np.testing.assert_allclose(effect_of(effects), np.tile(LINEAR["coef"].sum(axis=1)[:, None], 40), rtol=1e-6)
+    alone = [drawn(model, rows, return_sites=["mu"]) for rows in (ROWS, ROWS + 1)]
+    means = model.estimate_effect(baseline=alone[0], scenarios={"new": alone[1]})
+    np.testing.assert_allclose(effect_of(means), effect_of(effects), rtol=1e-6)
+    unknown = NumPyroImpactRegressor(zoo.linear)
+    with pytest.raises(ValueError, match=r"have the sites \['y', 'mu'\] in common"):
+        unknown.estimate_effect(baseline=before, scenarios={"new": after})
+
+
+LINEAR = {"intercept": normal(), "coef": normal(2), "sigma": np.abs(normal())}
+
+
+def test_trees_that_are_not_paired():
+    before = drawn()
+    with pytest.warns(PairingWarning, match="drawn with the seed 3 and scenario 'new' with 7"):
+        CONJUGATE.estimate_effect(baseline=before, scenarios={"new": drawn(random_state=7)})
+    with pytest.warns(PairingWarning, match="The baseline holds 'predictions' and scenario 'new'"):
+        CONJUGATE.estimate_effect(baseline=before, scenarios={"new": drawn(in_sample=True)})
+    other = model_of(zoo.conjugate, {"coef": COEF[::-1]})
+    with pytest.warns(PairingWarning, match="drawn from different posteriors"):
+        CONJUGATE.estimate_effect(baseline=before, scenarios={"new": drawn(other)})
+
+
+def relabelled(tree):
+    draws = tree["predictions"].to_dataset().assign_coords(rows=np.arange(1, 41))
+    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=tree.attrs), "predictions": draws})
+
+
+@pytest.mark.parametrize(
+    ("scenario", "error", "message"),
+    [
+        (lambda: drawn(X=ROWS[:30]), ValueError, "have draws of other shapes"),
+        (lambda: relabelled(drawn()), ValueError, "have other labels on 'rows'"),
+        (lambda: {"columns": {0: 1.0}}, TypeError, r"`scenarios\['new'\]` must be a DataTree"),
+        (lambda: xr.DataTree(), ValueError, r"`scenarios\['new'\]` holds no predictive draws"),
+    ],
+)
+def test_trees_that_cannot_be_compared(scenario, error, message):
+    with pytest.raises(error, match=message):
+        CONJUGATE.estimate_effect(baseline=drawn(), scenarios={"new": scenario()})
+
+
+NOT_OF_TREES = {"where": ONES == 1, "by": 0, "average": False, "pairs": True, "sample_weight": ONES, "exposure": 1.0}
+
+
+@pytest.mark.parametrize("name", NOT_OF_TREES)
+def test_trees_are_compared_as_they_are(name):
+    tree = drawn()
+    with pytest.raises(ValueError, match="Trees of draws are compared as they are"):
+        CONJUGATE.estimate_effect(baseline=tree, scenarios={"new": tree}, **{name: NOT_OF_TREES[name]})
+
+
+def test_a_baseline_of_trees_is_a_tree():
+    with pytest.raises(TypeError, match="`baseline` must be a DataTree"):
+        CONJUGATE.estimate_effect(scenarios={"new": drawn()})
