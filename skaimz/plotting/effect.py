@@ -107,7 +107,7 @@ class EffectDisplay:
         Raises
         ------
         ValueError
-            If there are too many effects for the picture, or none of rows for an uplift curve.
+            If there are too many effects for the picture, or none of rows, or no differences, for an uplift curve.
         """
         drawers = {"interval": self._draw_intervals, "density": self._draw_densities, "uplift": self._draw_uplift}
         if kind not in drawers:
@@ -118,6 +118,8 @@ class EffectDisplay:
             count = len(self.effects.summary(level))
             if count > MOST_INTERVALS:
                 raise ValueError(f"A picture of {count} effects is not legible: draw {MOST_INTERVALS} at most.")
+        else:
+            self._check_rows()
         self.ax_ = new_axes(ax, height=max(2.2, 1.2 + 0.38 * count) if kind == "interval" else 4.0)
         self.figure_ = self.ax_.figure
         drawers[kind](level)
@@ -168,14 +170,22 @@ class EffectDisplay:
         if len(summary) > 1:
             ax.legend(frameon=False)
 
+    def _check_rows(self) -> None:
+        """Refuse effects that cannot be added up over rows."""
+        for node in self.effects.children.values():
+            sizes = [size for dim, size in node["effect"].sizes.items() if dim not in ("chain", "draw")]
+            if len(sizes) != 1 or sizes[0] < 2:
+                raise ValueError("An uplift curve needs the effects of rows: estimate them with `average=False`.")
+        contrast = self.effects.attrs["contrast"]
+        if contrast in ("ratio", "lift"):
+            raise ValueError(f"An uplift curve adds up differences, and cannot be drawn of `contrast={contrast!r}`.")
+
     def _draw_uplift(self, level: float) -> None:
         ax = self.ax_
         for (name, node), colour in zip(self.effects.children.items(), _cycled(COLOURS), strict=False):
             effect = node["effect"]
-            dims = [dim for dim in effect.dims if dim not in ("chain", "draw")]
-            if len(dims) != 1 or effect.sizes[dims[0]] < 2:
-                raise ValueError("An uplift curve needs the effects of rows: estimate them with `average=False`.")
-            draws = effect.transpose("chain", "draw", ...).to_numpy().reshape(-1, effect.sizes[dims[0]])
+            draws = effect.transpose("chain", "draw", ...).to_numpy()
+            draws = draws.reshape(-1, draws.shape[-1])
             order = np.argsort(-draws.mean(axis=0), kind="stable")
             n_rows = draws.shape[1]
             gained = np.zeros((len(draws), n_rows + 1))
