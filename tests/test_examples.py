@@ -1,0 +1,48 @@
+"""The examples run, and print what they claim."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+pytestmark = pytest.mark.slow
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def numbers(line):
+    return [float(number) for number in re.findall(r"-?\d+\.\d+", line)]
+
+
+def test_job_training(tmp_path, capsys):
+    load("job_training").main(tmp_path)
+    experiment, survey = capsys.readouterr().out.split("Survey controls")
+    for printed, naive in ((experiment, 1.794), (survey, -15.205)):
+        assert numbers(next(line for line in printed.splitlines() if "difference" in line)) == [naive]
+    everyone = numbers(next(line for line in experiment.splitlines() if "all men" in line))
+    assert everyone[:2] == pytest.approx([1.68, 0.63], abs=0.1)
+    # Without the experiment's controls the covariates take the difference of -15 away, and leave more doubt.
+    untrained = numbers(next(line for line in survey.splitlines() if "untrained" in line))
+    assert abs(untrained[0]) < 1.5 < 2 * untrained[1]
+    assert (tmp_path / "job_training.png").stat().st_size > 10_000
+
+
+def test_marketing(tmp_path, capsys):
+    load("marketing").main(tmp_path, n_rows=60_000)
+    lines = capsys.readouterr().out.splitlines()
+    rows = [numbers(line)[:4] for line in lines if re.match(r"(e-mail|voucher| )\s+(new|regular|loyal)", line)]
+    mean, lower, upper, truth = np.array(rows).T
+    assert len(rows) == 6
+    spread = (upper - lower) / (2 * 1.645)
+    assert (abs(mean - truth) / spread < 4).all()
+    for picture in ("marketing_segments.png", "marketing_uplift.png"):
+        assert (tmp_path / picture).stat().st_size > 10_000
