@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from skaimz import inference, sampling
@@ -20,7 +21,7 @@ from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, k
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
-from skaimz.estimators._increments import check_continuation
+from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
@@ -95,12 +96,14 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
             self._fit(X, y, sample_weight, arrays)
         return self
 
+    @available_if(learns_in_parts)
     def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 
         Rows are taken in the settings' ``batch_size`` (all at once where None), in a random order, with an optimiser
         step for each minibatch. Its log-likelihood is scaled to the settings' ``total_rows``, or to all rows given so
-        far: where rows are given more than once, give ``total_rows``.
+        far: where rows are given more than once, give ``total_rows``. The learning rate falls over the settings'
+        ``num_steps``, among which the steps of an earlier ``fit`` count.
 
         Parameters
         ----------
@@ -118,9 +121,11 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
 
         Raises
         ------
+        AttributeError
+            If inference is not variational: there is no such method then.
         ValueError
-            If inference is not variational, the posterior was made elsewhere, rows of the kernel do not stand alone
-            given its latent sites, or kernel, guide or optimiser are not those that the inference began with.
+            If the posterior was made elsewhere, rows of the kernel do not stand alone given its latent sites, or
+            kernel, guide or optimiser are not those that the inference began with.
         """
         return self._partial_fit(X, y, sample_weight, arrays)
 

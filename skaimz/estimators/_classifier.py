@@ -8,12 +8,14 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
+from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
@@ -98,6 +100,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     set_predict_proba_request = setter("predict_proba")
     set_predict_log_proba_request = setter("predict_log_proba")
 
+    @available_if(learns_in_parts)
     def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 

@@ -83,7 +83,8 @@ class DataMixin:
 
     def _read_table(self, X: Any, known: Any, *, learn: bool) -> tuple[np.ndarray, dict[str, Any]]:
         """Check rows that are all there; where no `fit` has seen columns, there is nothing to compare theirs with."""
-        floats, columns = [np.float64, np.float32], {}
+        floats = [np.float64, np.float32]
+        columns: dict[str, Any] = {}
         if hasattr(self, "n_features_in_"):
             if self.column_args is None:
                 return validate_data(self, X, reset=False, dtype=floats), columns

@@ -5,7 +5,14 @@ from typing import Any
 from skaimz.inference import SVI, resolve_inference
 from skaimz.kernels import freeze
 
-__all__ = ["check_continuation"]
+__all__ = ["check_continuation", "learns_in_parts"]
+
+
+def learns_in_parts(model: Any) -> bool:
+    """Whether the estimator has a method ``partial_fit``; the reason where not is an error."""
+    if not isinstance(resolve_inference(model.inference), SVI):
+        raise ValueError("`partial_fit` needs variational inference: `inference='svi'` or an SVI object.")
+    return True
 
 
 def check_continuation(model: Any) -> None:
@@ -33,10 +40,11 @@ def _changed(model: Any) -> str | None:
     if (model.kernel is None) != is_default or not (is_default or freeze(model.kernel) == freeze(model.kernel_)):
         return "kernel"
     settings, before = resolve_inference(model.inference), model.inference_
-    if not isinstance(settings, SVI):
-        return None  # refused in any case
-    if not isinstance(before, SVI):
+    if type(settings) is not type(before):
         return "kind of inference"
-    if freeze(settings.guide) != freeze(before.guide):
-        return "guide"
-    return None if freeze(settings.optim) == freeze(before.optim) else "optimiser"
+    names = {"guide": "guide", "optim": "optimiser"}
+    return next((what for name, what in names.items() if _frozen(settings, name) != _frozen(before, name)), None)
+
+
+def _frozen(settings: Any, name: str) -> Any:
+    return freeze(getattr(settings, name))

@@ -35,7 +35,7 @@ class FitResult:
     data : dict of str to dict of array, or array
         What of the training data the state needs to go on.
     n_rows : int
-        Number of training rows.
+        Number of training rows; those of the last minibatch after ``partial_fit``.
     num_samples : int
         Draws a chain, which a kernel without latent sites has too.
     seen : float

@@ -75,7 +75,7 @@ def partial_fit(
     ----------
     traced : TracedKernel
     numbers, inputs, weight, settings, seed
-        As in :func:`fit`.
+        As in :func:`fit`, but for settings of variational inference alone.
     before : FitResult or None
         The earlier fit, of the same kernel and settings; None in the first call.
 
@@ -83,9 +83,8 @@ def partial_fit(
     -------
     FitResult
     """
+    assert isinstance(settings, SVI)
     spec = traced.spec
-    if not isinstance(settings, SVI):
-        raise ValueError("`partial_fit` needs variational inference: `inference='svi'` or an SVI object.")
     if not spec.can_be_padded:
         local = [site.name for site in spec.local_latents]
         reason = f"latent sites {local} have an entry for each row" if local else spec.fit_mixing

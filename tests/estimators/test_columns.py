@@ -1,17 +1,20 @@
 """Arguments of the kernel that are columns of X: arrays, pandas and polars frames, numbers and categories."""
 
 import pickle
+from collections import deque
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 import xarray as xr
+import zarr
 import zoo
 import zoo_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.metrics import r2_score
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.estimators._columns import split_columns
@@ -349,6 +352,35 @@ def test_draws_made_elsewhere():
     np.testing.assert_allclose(model.predict(with_group("polars")), expected)
     model = by_group({"group": {"columns": "group", "categories": names}}).set_posterior_sample(LEVELS)
     np.testing.assert_allclose(model.predict(with_group("pandas")), expected)
+
+
+def test_rows_that_are_read_in_parts():
+    numbers = np.array([30.0, 20.0, 10.0])[np.arange(40) % 3]
+    data = np.column_stack([X, numbers]).astype(np.float32)
+    setting = {"columns": 2, "categories": [30, 20, 10], "unknown_value": 3}
+    draws = {"coef": np.zeros((1, 2)), "level": np.array([[0.0, 1.0, 2.0, 9.0]])}
+    model = by_group({"group": setting}, posterior=draws)
+    expected = model.sample_posterior_predictive_on_batch(data, return_datatree=False, in_sample=False)["y"]
+    # The codes of the categories, and nothing of their values.
+    np.testing.assert_allclose(expected[0, 0], np.arange(40) % 3, atol=0.5 * 5)
+    for rows in (zarr.array(data), deque([{"X": data[:7]}, {"X": data[7:]}])):
+        tree = model.sample_posterior_predictive(rows, in_sample=False)
+        np.testing.assert_array_equal(tree["predictions"]["y"].to_numpy(), expected)
+        assert model.sample_prior_predictive(rows, num_samples=3)["prior_predictive"]["level"].shape == (1, 3, 4)
+    model.set_params(column_args={"group": {"columns": 2, "categories": [30, 10, 5, 4]}})
+    with pytest.raises(ValueError, match=r"not there in `fit`: \[20.0\]"):
+        model.sample_posterior_predictive(zarr.array(data), in_sample=False)
+
+
+def test_polars_throughout():
+    data, y = with_group("polars"), pl.Series(Y)
+    names = {"columns": "group", "categories": sorted(set(GROUP))}
+    model = by_group({"group": names}, posterior=LEVELS).fit(data, y)
+    assert model.feature_names_in_.tolist() == ["a", "b", "group"]
+    expected = X @ [1.0, -2.0] + 10.0 * CODES
+    assert model.score(data, y) == pytest.approx(r2_score(Y, expected))
+    assert model.sample_posterior_predictive(data)["posterior_predictive"]["y"].shape == (1, 1, 40)
+    assert model.log_predictive_density(data, y).shape == (40,)
 
 
 # Persistence

@@ -217,9 +217,15 @@ def test_default_kernels_keep_the_scales_of_the_first_rows():
     np.testing.assert_allclose(first, 10.0 * X.std(axis=0))
 
 
-def test_fresh_draws():
-    model = regressor().partial_fit(X[:30], Y[:30])
-    assert model.sample_posterior(7)["posterior"]["coef"].shape == (1, 7, 2)
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_fresh_draws(batch_size):
+    settings = SVI(num_steps=50, num_samples=4000, batch_size=batch_size, total_rows=60)
+    # The last minibatch has fewer rows than the others.
+    model = regressor(settings).partial_fit(X[:30], Y[:30])
+    fresh = model.sample_posterior(4000)["posterior"]["coef"].to_numpy()[0]
+    np.testing.assert_allclose(fresh.mean(axis=0), draws_of(model).mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(fresh.std(axis=0), draws_of(model).std(axis=0), rtol=0.1)
+    assert not np.array_equal(fresh, draws_of(model))
 
 
 @pytest.mark.parametrize(("first", "second"), [(np.float32, np.float64), (np.float64, np.float32)])
@@ -302,7 +308,6 @@ def of_other(**parameters):
 
 DRAWS = {"coef": np.ones((5, 2))}
 REFUSALS = {
-    "mcmc": (lambda: regressor(MCMC()), "`partial_fit` needs variational inference: `inference='svi'`"),
     "injected": (lambda: regressor(posterior=DRAWS), "draws are given as `posterior`"),
     "set": (lambda: regressor().set_posterior_sample(DRAWS), "posterior draws were made elsewhere"),
     "fitted, then set": (lambda: regressor().fit(X, Y).set_posterior_sample(DRAWS), "draws were made elsewhere"),
@@ -317,7 +322,6 @@ REFUSALS = {
         lambda: regressor(MCMC(num_warmup=5, num_samples=5)).fit(X, Y).set_params(inference="svi"),
         "another kind of inference",
     ),
-    "mcmc after svi": (lambda: of_other(inference="mcmc"), "needs variational inference"),
     "kernel": (lambda: of_other(kernel=zoo.cauchy), "another kernel"),
     "kernel object": (
         lambda: regressor(kernel=zoo.Shrinkage()).fit(X, Y).set_params(kernel__noise=1.0),
@@ -336,6 +340,24 @@ def test_refusals(name):
     with pytest.raises(ValueError, match=message):
         model.partial_fit(X, Y)
     assert vars(model) == before
+
+
+@pytest.mark.parametrize(
+    "inference",
+    [
+        "mcmc",
+        MCMC(),
+        numpyro.infer.MCMC(numpyro.infer.NUTS(zoo.linear), num_warmup=1, num_samples=1, progress_bar=False),
+    ],
+)
+@pytest.mark.parametrize("kind", [NumPyroImpactRegressor, NumPyroImpactClassifier])
+def test_chains_have_no_increments(kind, inference):
+    model = kind(zoo.linear, inference=inference)
+    assert not hasattr(model, "partial_fit")
+    assert hasattr(model.set_params(inference="svi"), "partial_fit")
+    with pytest.raises(AttributeError, match="has no attribute 'partial_fit'") as caught:
+        model.set_params(inference=inference).partial_fit(X, Y)
+    assert "`partial_fit` needs variational inference: `inference='svi'` or an SVI" in str(caught.value.__cause__)
 
 
 def changing(X, y=None, *, size):
