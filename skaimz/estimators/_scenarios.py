@@ -73,7 +73,13 @@ def changed(rows: Rows, changes: Mapping[str, Any], param_input: str, read: Call
 
 
 def _whole(array: Any) -> Any:
-    return array[:] if isinstance(array, LazyRows) else array
+    """Return what may be read in parts, or is a list, as an array; a data frame and a single number as they are."""
+    is_frame = hasattr(array, "iloc")
+    return np.asarray(array[:]) if np.ndim(array) and not is_frame else array
+
+
+def _kind(array: Any) -> str:
+    return array.dtype.kind if hasattr(array, "dtype") else np.asarray(array).dtype.kind
 
 
 def _new_argument(name: str, value: Any, current: Any, n_rows: int) -> Any:
@@ -82,16 +88,16 @@ def _new_argument(name: str, value: Any, current: Any, n_rows: int) -> Any:
         if current is None:
             raise ValueError(f"A scenario changes the argument {name!r}, which was not passed.")
         value = value(_whole(current))
-    by_row = np.ndim(current) > 0 and len(current) == n_rows
-    if not by_row or isinstance(value, LazyRows | str) or value is None:
+    by_row = np.shape(current)[:1] == (n_rows,)
+    if not by_row or value is None:
         return value
     if np.ndim(value) == 0:
         value = np.full(np.shape(current), value)
-    if len(value) != n_rows:
-        raise ValueError(f"A scenario gives the argument {name!r} {len(value)} values, but there are {n_rows} rows.")
+    length = np.shape(value)[0]
+    if length != n_rows:
+        raise ValueError(f"A scenario gives the argument {name!r} {length} values, but there are {n_rows} rows.")
     # Whole numbers among floats are floats, so that scenarios share a program.
-    kinds = [getattr(array, "dtype", np.asarray(array).dtype).kind for array in (current, value)]
-    return np.asarray(value[:], np.float64) if kinds[0] == "f" and kinds[1] in "biu" else value
+    return np.asarray(value[:], np.float64) if _kind(current) == "f" and _kind(value) in "biu" else value
 
 
 def _new_column(column: Any, value: Any, columns: Columns, n_rows: int) -> np.ndarray:

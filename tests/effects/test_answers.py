@@ -218,7 +218,8 @@ def test_shortest_intervals_are_those_of_arviz(level):
     found = table[["lower", "upper"]].to_numpy()[0]
     np.testing.assert_allclose(found, arviz.hdi(DRAWS, prob=level, method="nearest"), rtol=1e-12)
     equal = tree_of(DRAWS).summary(level)
-    assert np.diff(found).item() < (equal["upper"] - equal["lower"]).item()
+    # With all draws inside, it is their range.
+    assert level == 0.999 or np.diff(found).item() < (equal["upper"] - equal["lower"]).item()
 
 
 def test_one_draw_has_no_spread():

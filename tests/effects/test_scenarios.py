@@ -71,6 +71,27 @@ def test_arguments(poisson, value):
     np.testing.assert_allclose(effect_of(effects), averaged(new - rate()), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [2, np.full(N_ROWS, 3), lambda e: 2 * e, zarr.array(2 * EXPOSURE, chunks=(128,))],
+    ids=["one", "by row", "function", "zarr"],
+)
+@pytest.mark.parametrize("form", ["zarr", "list", "series"])
+def test_arguments_of_other_kinds(poisson, form, value):
+    kinds = {"zarr": lambda e: zarr.array(e, chunks=(128,)), "list": list, "series": pd.Series}
+    scenarios = {"new": {"arguments": {"exposure": value}}}
+    effects = poisson.estimate_effect(X, scenarios=scenarios, exposure=kinds[form](EXPOSURE))
+    new = rate(exposure=value(EXPOSURE) if callable(value) else value[:] if np.ndim(value) else value)
+    np.testing.assert_allclose(effect_of(effects), averaged(new - rate()), rtol=1e-6)
+
+
+def test_arguments_that_are_one_number(poisson):
+    scenarios = {"new": {"arguments": {"exposure": lambda e: 2 * e}}, "by row": {"arguments": {"exposure": EXPOSURE}}}
+    effects = poisson.estimate_effect(X, scenarios=scenarios, exposure=3.0)
+    np.testing.assert_allclose(effect_of(effects), averaged(rate(exposure=3.0)), rtol=1e-6)
+    np.testing.assert_allclose(effect_of(effects, "by row"), averaged(rate() - rate(exposure=3.0)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("form", ["array", "frame", "function", "zarr"])
 def test_other_rows(poisson, of_frames, form):
     value = {
