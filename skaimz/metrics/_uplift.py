@@ -261,7 +261,7 @@ class _RankingScorer(Scorer):
             raise ValueError(f"`{type(self).__name__}` needs one outcome of two classes, but has {model.classes_}.")
         if method == "predict" and len(shape) != 1:
             raise ValueError(f"`{type(self).__name__}` needs one outcome for each row, but predictions have {shape}.")
-        return found[:, 1] if method == "predict_proba" else found
+        return np.asarray(found)[:, 1] if method == "predict_proba" else np.asarray(found)
 
 
 class QiniScore(_RankingScorer):
@@ -413,7 +413,7 @@ def _with_value(X: Any, place: int | None, value: Any) -> Any:
         changed = np.array(X)
         changed[:, place] = value
         return changed
-    changed = X.copy(deep=False)
+    changed = X.copy()
     changed.isetitem(place, pd.Series([value] * len(X), X.index, dtype=X.dtypes.iloc[place]))
     return changed
 

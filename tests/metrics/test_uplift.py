@@ -306,6 +306,27 @@ def test_other_estimators(scorer, area):
     assert scorer(1)(classifier, X, Y > 0) == pytest.approx(area(Y > 0, on - off, TREATED))
 
 
+class _Recorder(sklearn.base.RegressorMixin, sklearn.base.BaseEstimator):
+    """An estimator that keeps what it is to predict."""
+
+    def predict(self, X):
+        self.seen = [*getattr(self, "seen", []), X]
+        return X["x"].to_numpy() * (X["arm"] == "drug")
+
+
+@every_scorer
+def test_estimators_see_the_types_of_the_columns(scorer, area):
+    arm = pd.Categorical(np.where(TREATED == 1, "drug", "control"))
+    frame = pd.DataFrame({"x": MODIFIER.astype(np.float32), "arm": arm}, index=range(5, 125))
+    model = _Recorder()
+    assert scorer("arm", control="control", treated="drug")(model, frame, Y) == pytest.approx(
+        area(Y, MODIFIER, TREATED)
+    )
+    for seen, value in zip(model.seen, ("control", "drug"), strict=True):
+        expected = frame.assign(arm=pd.Categorical([value] * N_ROWS, arm.categories))
+        pd.testing.assert_frame_equal(seen, expected)
+
+
 # Within scikit-learn
 
 
