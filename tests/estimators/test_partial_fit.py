@@ -122,16 +122,16 @@ def test_weights_that_cannot_be_used(method, weight, message):
 
 def test_minibatches_approach_the_posterior_of_all_rows():
     settings = SVI(
-        guide="auto_multivariate_normal", num_steps=1500, num_samples=2000, total_rows=60, learning_rate=0.03
+        guide="auto_multivariate_normal", num_steps=1200, num_samples=2000, total_rows=60, learning_rate=0.03
     )
     model, order = regressor(settings), np.random.default_rng(1)
-    for _ in range(500):
+    for _ in range(400):
         for rows in np.array_split(order.permutation(60), 3):
             model.partial_fit(X[rows], Y[rows])
     mean, sd = posterior(X, Y)
     np.testing.assert_allclose(draws_of(model).mean(axis=0), mean, atol=0.3 * sd.max())
     np.testing.assert_allclose(draws_of(model).std(axis=0), sd, rtol=0.15)
-    assert model.fit_result_.losses.shape == (1500,)
+    assert model.fit_result_.losses.shape == (1200,)
     # Scaled to the 20 rows of a batch alone, the posterior would be wider by the root of three.
     assert posterior(X[:20], Y[:20])[1].min() > 1.4 * sd.max()
 
@@ -190,14 +190,12 @@ def test_rows_of_a_fit_are_counted_too():
     assert model.fit_result_.seen == 140.0
 
 
-@pytest.mark.parametrize("kind", ["default", "optax", "object", "guide"])
+@pytest.mark.parametrize("kind", ["default", "optax", "object"])
 def test_pickled_and_continued(kind):
     optax = pytest.importorskip("optax")
     settings, kernel = QUICK, zoo.conjugate
     if kind == "optax":
         settings = SVI(num_samples=20, optim=optax.adam(0.01))
-    if kind == "guide":
-        settings = SVI(num_samples=20, guide=AutoDiagonalNormal(zoo.conjugate))
     if kind == "object":
         kernel = zoo.Shrinkage()
     model = regressor(settings, kernel).partial_fit(X[:30], Y[:30])
