@@ -49,7 +49,8 @@ LOSSES = {
     "trace_graph_elbo": numpyro.infer.TraceGraph_ELBO,
 }
 
-COUNTS = [(SVI, name) for name in ("num_steps", "num_samples", "batch_size", "num_epochs", "total_rows")]
+OPTIONAL = ("batch_size", "num_epochs", "total_rows")
+COUNTS = [(SVI, name) for name in ("num_steps", "num_samples", *OPTIONAL)]
 COUNTS += [(MCMC, "num_samples"), (MCMC, "num_chains"), (MCMC, "thinning")]
 
 
@@ -72,7 +73,7 @@ def test_counts_are_positive_integers(kind, name, value):
         kind(**{name: value}).checked()
 
 
-@pytest.mark.parametrize(("kind", "name"), [c for c in COUNTS if c[1] not in ("batch_size", "num_epochs")])
+@pytest.mark.parametrize(("kind", "name"), [c for c in COUNTS if c[1] not in OPTIONAL])
 def test_counts_that_are_needed_cannot_be_none(kind, name):
     with pytest.raises(ValueError, match=f"`{name}` must be an integer >= 1, got None"):
         kind(**{name: None}).checked()
