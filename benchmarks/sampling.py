@@ -284,7 +284,9 @@ def many_scenarios():
     for worker in workers:
         worker.close()
     one, eight = (statistics.median(run[i] for run in runs) for i in (0, 1))
-    print(f"- 8 scenarios, Bernoulli, 100,000 rows: {eight:.3f} s in one pass; one: {one:.3f} s, {eight / one:.1f} times")
+    print(
+        f"- 8 scenarios, Bernoulli, 100,000 rows: {eight:.3f} s in one pass; one: {one:.3f} s, {eight / one:.1f} times"
+    )
 
 
 def matrix_rate():

@@ -1,7 +1,7 @@
 """Did job training raise earnings? An experiment, and the same question without its control group.
 
-The National Supported Work programme drew lots for who was trained. With the experiment's own control group the effect is
-a plain comparison; with men from a survey in their place, only the covariates can make the groups alike.
+The National Supported Work programme drew lots for who was trained. With the experiment's own control group the effect
+is a plain comparison; with men from a survey in their place, only the covariates can make the groups alike.
 """
 
 import sys

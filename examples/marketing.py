@@ -1,7 +1,7 @@
 """Whom should the next campaign reach? A simulated test with three arms and a million customers.
 
-Customers were sent nothing, an e-mail or a voucher, at random. The table says how much each raises the share of buyers, by
-segment; the second picture how much of the voucher's effect comes from the customers who respond most.
+Customers were sent nothing, an e-mail or a voucher, at random. The table says how much each raises the share of buyers,
+by segment; the second picture how much of the voucher's effect comes from the customers who respond most.
 """
 
 import sys

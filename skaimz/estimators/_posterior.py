@@ -64,7 +64,7 @@ def check_interventions(job: sampling.Pass) -> None:
         reaches, held = found
         if not reaches:
             warnings.warn(
-                f"The intervention on {name!r} cannot change the output {job.spec.output!r}: nothing that the output is "
+                f"The intervention on {name!r} cannot change the output {job.spec.output!r}: nothing that this is "
                 "computed from depends on it. (NumPyro's `do` does not reach sites in the body of a `scan`.)",
                 UnreachedOutputWarning,
                 stacklevel=5,
