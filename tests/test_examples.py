@@ -2,6 +2,8 @@
 
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +48,18 @@ def test_marketing(tmp_path, capsys):
     assert (abs(mean - truth) / spread < 4).all()
     for picture in ("marketing_segments.png", "marketing_uplift.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
+
+
+def test_murder_rates():
+    # In a process of its own, where its kernel is one of the main module.
+    text = subprocess.run(
+        [sys.executable, str(EXAMPLES / "murder_rates.py")], capture_output=True, text=True, check=True
+    ).stdout
+    routed, in_column = text.split("Exposure as a column of X")
+    scores = [[numbers(line) for line in part.splitlines() if "density" in line] for part in (routed, in_column)]
+    assert len(scores[0]) == 6
+    assert scores[0] == scores[1]
+    # Counties differ by more than a Poisson law allows.
+    assert max(score for _, score in scores[0][:3]) < min(score for _, score in scores[0][3:]) - 0.05
+    here, there = numbers(next(line for line in text.splitlines() if line.startswith("Expected")))
+    assert here == there

@@ -97,7 +97,9 @@ def materialise(described: tuple, n_rows: int | None = None) -> dict[str, Any]:
     return {
         name: dtype(1)
         if shape is None
-        else jax.ShapeDtypeStruct(shape if n_rows is None else (n_rows, *shape[1:]), dtype)
+        else jax.ShapeDtypeStruct(
+            shape if n_rows is None else (n_rows, *shape[1:]), jax.dtypes.canonicalize_dtype(dtype)
+        )
         for name, shape, dtype in described
     }
 

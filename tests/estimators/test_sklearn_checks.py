@@ -2,6 +2,12 @@
 
 import jax
 import pytest
+from sklearn.base import clone
+from sklearn.ensemble import BaggingRegressor, StackingRegressor, VotingClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, estimator_checks_generator
 from zoo import linear, softmax
 
@@ -40,15 +46,38 @@ ESTIMATORS = {
 }
 
 
+# Classes of scikit-learn that wrap an estimator, with ours inside.
+def wrapped(regressor, classifier, regressor_grid, classifier_grid):
+    return {
+        "search-regressor": GridSearchCV(regressor, regressor_grid, cv=2, error_score="raise"),
+        "search-classifier": GridSearchCV(classifier, classifier_grid, cv=2, error_score="raise"),
+        "pipeline-regressor": make_pipeline(StandardScaler(), regressor),
+        "pipeline-classifier": make_pipeline(StandardScaler(), classifier),
+        "bagging-regressor": BaggingRegressor(regressor, n_estimators=2, random_state=0),
+        "stacking-regressor": StackingRegressor([("inside", regressor)], LinearRegression(), cv=2),
+        "voting-classifier": VotingClassifier([("inside", classifier)], voting="soft"),
+    }
+
+
+RATES = {"inference__learning_rate": [0.02, 0.05]}
+WRAPPERS = wrapped(
+    NumPyroImpactRegressor(inference=INFERENCES["svi"], random_state=0),
+    NumPyroImpactClassifier(inference=INFERENCES["svi"], random_state=0),
+    RATES,
+    RATES,
+)
+THEIRS = wrapped(Ridge(), LogisticRegression(), {"alpha": [0.1, 1.0]}, {"C": [0.1, 1.0]})
+
+
 def excused(estimator):
     """Chaotic chains cannot agree to 1e-7; that they agree in distribution is shown in test_statistics.py."""
-    if isinstance(estimator.inference, MCMC):
+    if isinstance(getattr(estimator, "inference", None), MCMC):
         return {"check_sample_weight_equivalence_on_dense_data": "two chaotic chains part at rounding errors"}
     return {}
 
 
-def checks():
-    for name, estimator in ESTIMATORS.items():
+def checks(estimators):
+    for name, estimator in estimators.items():
         generated = estimator_checks_generator(
             estimator, expected_failed_checks=excused(estimator), mark="xfail", legacy=True
         )
@@ -58,8 +87,18 @@ def checks():
             yield pytest.param(*values, marks=getattr(case, "marks", ()), id=identity)
 
 
-@pytest.mark.parametrize(("estimator", "check"), list(checks()))
+@pytest.mark.parametrize(("estimator", "check"), list(checks(ESTIMATORS)))
 def test_sklearn_check(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize(("estimator", "check"), list(checks(WRAPPERS)))
+def test_check_of_a_wrapper(estimator, check, request):
+    name = request.node.callspec.id.rsplit("-", 2)[0]
+    try:
+        check(clone(THEIRS[name]))
+    except Exception:
+        pytest.skip("what scikit-learn's wrapper does not meet with scikit-learn's own estimator inside")
     check(estimator)
 
 
