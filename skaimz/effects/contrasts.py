@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["CONTRASTS", "Contrast", "contrast_of", "resolve_contrast"]
+__all__ = ["Contrast", "contrast_of", "resolve_contrast"]
 
 Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
