@@ -19,6 +19,7 @@ from skaimz.sampling import store_state
 
 __all__ = [
     "CHAIN_AND_DRAW",
+    "data_to_dataset",
     "draws_from",
     "draws_to_dataset",
     "made_by",
@@ -124,6 +125,32 @@ def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) 
     for dim in row_dims:
         coordinates |= row_coordinates(dim, index)
     return coordinates
+
+
+def data_to_dataset(
+    rows: Mapping[str, np.ndarray],
+    whole: Mapping[str, np.ndarray],
+    row_dim: str,
+    index: Any = None,
+    *,
+    dims: Mapping[str, tuple[str, ...]] | None = None,
+    labels: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Build a dataset of data: arrays whose first axis is the rows, and other arrays.
+
+    ``dims`` names the dimensions of arrays, where they have names, and ``labels`` gives coordinates of dimensions.
+    """
+    coordinates = dict(labels or {})
+    if index is not None:
+        coordinates |= row_coordinates(row_dim, index)
+    variables = {}
+    for name, array in {**rows, **whole}.items():
+        first = (row_dim,) if name in rows else ()
+        own = tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(array) - len(first)))
+        # A variable by the name of a dimension would be taken for its labels.
+        free = name if name not in coordinates and name != row_dim else f"{name}_values"
+        variables[free] = ((dims or {}).get(name, (*first, *own)), array)
+    return xr.Dataset(variables, coordinates)
 
 
 def row_coordinates(dim: str, index: Any) -> dict[str, Any]:

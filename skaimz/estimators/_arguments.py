@@ -4,18 +4,20 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import zarr
+from sklearn.utils import check_random_state
 
 from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
-__all__ = ["RESERVED", "check_count", "check_outcome", "check_probabilities", "kernel_inputs"]
+__all__ = ["RESERVED", "check_count", "check_outcome", "check_probabilities", "kernel_inputs", "seed_of"]
 
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
     """
-    X y along average baseline batch_size by classes compressors condition contrast coverage elasticity in_sample
+    X y along average baseline batch_size by classes compressors condition contrast coverage elasticity groups in_sample
     intervention n_samples num_chains num_samples of output_dir pairs progress quantiles random_state return_datatree
     return_sites return_std sample_weight scenarios shard_axis store where
     """.split()
@@ -157,3 +159,16 @@ def check_outcome(y: np.ndarray, spec: KernelSpec) -> np.ndarray:
             )
         return y.astype(np.int32)
     return y
+
+
+def seed_of(random_state: Any) -> int:
+    """Reduce any source of randomness to one integer below 2**32."""
+    if isinstance(random_state, jax.Array):
+        is_key = jax.dtypes.issubdtype(random_state.dtype, jax.dtypes.prng_key)
+        words = np.asarray(jax.random.key_data(random_state) if is_key else random_state).ravel()
+        return int(np.random.SeedSequence(words.tolist()).generate_state(1)[0]) if words.any() else 0
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**32:
+            raise ValueError(f"`random_state` must lie between 0 and 2**32 - 1, got {random_state}.")
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31))

@@ -9,23 +9,22 @@ from typing import Any, Self
 import jax
 import numpy as np
 import pandas as pd
-import xarray as xr
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
 
 from skaimz import inference, sampling
-from skaimz.datatree import draws_from, draws_to_dataset, to_tree
-from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs
+from skaimz.datatree import draws_from
+from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs, seed_of
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
 from skaimz.estimators._increments import check_continuation, learns_in_parts
-from skaimz.estimators._persistence import PersistenceMixin, abstract_inputs, describe_inputs
-from skaimz.estimators._posterior import check_interventions, check_local, match_draws
+from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
+from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
 from skaimz.estimators._scores import ScoresMixin
+from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
@@ -33,7 +32,17 @@ from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, ke
 __all__ = ["ImpactEstimator"]
 
 
-class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, PersistenceMixin, RoutingMixin, BaseEstimator):
+class ImpactEstimator(
+    DataMixin,
+    DrawsMixin,
+    EffectsMixin,
+    ScoresMixin,
+    PosteriorMixin,
+    TreeMixin,
+    PersistenceMixin,
+    RoutingMixin,
+    BaseEstimator,
+):
     """Base of the estimators over NumPyro kernels."""
 
     _default_kernel: Any
@@ -91,6 +100,19 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
         -----
         FitWarning
             If the result should not be trusted; see :mod:`skaimz.exceptions`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> model.fit_result_.diagnostics["loss_is_settled"]
+        True
+        >>> model.posterior_["beta"].shape  # chains, draws, columns
+        (1, 1000, 2)
         """
         with self._unchanged_on_error():
             self._fit(X, y, sample_weight, arrays)
@@ -126,6 +148,19 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
         ValueError
             If the posterior was made elsewhere, rows of the kernel do not stand alone given its latent sites, or
             kernel, guide or optimiser are not those that the inference began with.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> from skaimz.inference import SVI
+        >>> rng = np.random.default_rng(0)
+        >>> model = NumPyroImpactRegressor(inference=SVI(batch_size=64, total_rows=640), random_state=0)
+        >>> for _ in range(10):
+        ...     X = rng.normal(size=(64, 1))
+        ...     model = model.partial_fit(X, 2.0 * X[:, 0] + rng.normal(size=64))
+        >>> len(model.fit_result_.losses)
+        10
         """
         return self._partial_fit(X, y, sample_weight, arrays)
 
@@ -154,7 +189,7 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
         if sample_weight is not None:
             weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
         if before is None:
-            self.seed_ = _seed_of(self.random_state)
+            self.seed_ = seed_of(self.random_state)
             self.arguments_: dict[str, Any] = {}
         with self._precision(X.dtype):
             if before is None:
@@ -300,12 +335,12 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
     def _seed_of_call(self, random_state: Any) -> int:
         """Return the seed of one call: its own, or the estimator's."""
         if random_state is not None:
-            return _seed_of(random_state)
+            return seed_of(random_state)
         if hasattr(self, "seed_"):
             return self.seed_
         # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
         fixed = isinstance(self.random_state, int | np.integer | jax.Array)
-        return _seed_of(self.random_state) if fixed else 0
+        return seed_of(self.random_state) if fixed else 0
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
         """Bring outcomes into the kernel's terms."""
@@ -332,6 +367,17 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
         Returns
         -------
         array of shape (n_rows, n_samples) or (n_rows, n_outputs, n_samples)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> model.sample_y(X[:3], n_samples=5).shape
+        (3, 5)
         """
         X, arrays = self._read(X, arrays)
         n_samples = check_count("n_samples", n_samples)
@@ -352,81 +398,6 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         return outcomes
 
-    def set_posterior_sample(self, draws: Any, num_chains: int = 1) -> Self:
-        """Take posterior draws that were made elsewhere; the estimator then counts as fitted.
-
-        Parameters
-        ----------
-        draws : mapping, xarray.Dataset, xarray.DataTree or an object with a ``posterior`` group
-            In a mapping of site names to arrays the leading axis is the draws of all chains; xarray objects have the
-            dimensions ``chain`` and ``draw``.
-        num_chains : int, default=1
-            Chains that the leading axis of a mapping's arrays holds one after the other.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the draws are empty, 0-dimensional or unequal in number, or do not fit the kernel's sites.
-
-        Warns
-        -----
-        PosteriorWarning
-            If the output site is among them, a latent site is missing, or a site is not the kernel's.
-        """
-        with self._unchanged_on_error():
-            if not hasattr(self, "kernel_"):
-                self._check_parameters()
-                if self.kernel is None:
-                    raise ValueError("`set_posterior_sample` needs a `kernel`, or a fitted default one.")
-            arrays = draws_from(draws, num_chains)
-            if hasattr(self, "kernel_spec_"):
-                arrays = match_draws(arrays, self.kernel_spec_)
-                params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
-                n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
-                self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
-            else:
-                self.seed_ = _seed_of(self.random_state)
-            self.posterior_ = arrays
-        return self
-
-    def sample_posterior(self, num_samples: int = 1000, *, random_state: Any = None) -> xr.DataTree:
-        """Take fresh draws from the fitted inference state.
-
-        Variational guides are drawn from anew; Markov chains go on from where they ended.
-
-        Parameters
-        ----------
-        num_samples : int, default=1000
-            Draws to take, from each chain for MCMC.
-        random_state : int, RandomState, JAX key or None, default=None
-            Seed of this call, for variational guides; the estimator's own where None.
-
-        Returns
-        -------
-        xarray.DataTree
-            With a ``posterior`` group, whose variables have the dimensions ``chain`` and ``draw``. The estimator's own
-            draws stay; hand these to ``set_posterior_sample`` to use them.
-        """
-        check_is_fitted(self)
-        if getattr(self, "fit_result_", None) is None or not self.fit_result_.state:
-            raise ValueError(
-                "`sample_posterior` needs an inference state, and these posterior draws were made elsewhere. Call "
-                "`fit` without `posterior`."
-            )
-        num_samples = check_count("num_samples", num_samples)
-        result = self.fit_result_
-        spec = self.kernel_spec_
-        seed = self.seed_ if random_state is None else _seed_of(random_state)
-        with self._precision(result.data["rows"][spec.input].dtype):
-            inputs = abstract_inputs(self.arguments_, result.n_rows)
-            traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
-            draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
-        return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
-
     # Description
 
     def describe(self) -> pd.DataFrame:
@@ -437,6 +408,20 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
         pandas.DataFrame
             A row for every argument and site of the kernel, with its kind, law, shape, dimensions, and the number of
             chains and draws that the posterior holds of it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> model.describe().loc[["alpha", "y"], ["kind", "law", "draws"]]
+                 kind     law     draws
+        name
+        alpha  latent  Normal  1 x 1000
+        y      output  Normal
         """
         check_is_fitted(self, "kernel_spec_")
         spec = self.kernel_spec_
@@ -454,19 +439,6 @@ class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, Persiste
             records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
         columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
         return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
-
-
-def _seed_of(random_state: Any) -> int:
-    """Reduce any source of randomness to one integer below 2**32."""
-    if isinstance(random_state, jax.Array):
-        is_key = jax.dtypes.issubdtype(random_state.dtype, jax.dtypes.prng_key)
-        words = np.asarray(jax.random.key_data(random_state) if is_key else random_state).ravel()
-        return int(np.random.SeedSequence(words.tolist()).generate_state(1)[0]) if words.any() else 0
-    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
-        if not 0 <= random_state < 2**32:
-            raise ValueError(f"`random_state` must lie between 0 and 2**32 - 1, got {random_state}.")
-        return int(random_state)
-    return int(check_random_state(random_state).randint(2**31))
 
 
 def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

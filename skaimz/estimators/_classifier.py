@@ -216,6 +216,17 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         array of shape (n_rows, n_classes), or list of such arrays
             A list has an array for each of several outputs. Where an output has fewer classes than the kernel, these
             are probabilities given that none of the others occurs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = np.where(X[:, 0] > 0, "up", "down")
+        >>> model = NumPyroImpactClassifier(random_state=0).fit(X, y)
+        >>> model.predict_proba([[3.0, 0.0]]).round(1).tolist()  # of each of `classes_`
+        [[0.0, 1.0]]
         """
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
@@ -240,6 +251,17 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         -------
         array of shape (n_rows, n_classes), or list of such arrays
             A list has an array for each of several outputs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = np.where(X[:, 0] > 0, "up", "down")
+        >>> model = NumPyroImpactClassifier(random_state=0).fit(X, y)
+        >>> bool(np.allclose(model.predict_log_proba(X), np.log(model.predict_proba(X))))
+        True
         """
         found = self.predict_proba(X, **arrays)
         with np.errstate(divide="ignore"):
@@ -257,6 +279,17 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Returns
         -------
         array of shape (n_rows,) or (n_rows, n_outputs)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = np.where(X[:, 0] > 0, "up", "down")
+        >>> model = NumPyroImpactClassifier(random_state=0).fit(X, y)
+        >>> model.predict([[3.0, 0.0]]).tolist()
+        ['up']
         """
         found = self.predict_proba(X, **arrays)
         codes = [each.argmax(axis=-1) for each in found] if isinstance(found, list) else found.argmax(axis=-1)
@@ -277,6 +310,17 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactClassifier
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = np.where(X[:, 0] > 0, "up", "down")
+        >>> model = NumPyroImpactClassifier(random_state=0).fit(X, y)
+        >>> model.score(X, y) > 0.9
+        True
         """
         predicted = self.predict(X, **arrays)
         if predicted.ndim == 1:

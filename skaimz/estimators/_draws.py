@@ -109,6 +109,18 @@ class DrawsMixin:
         -----
         SpeedWarning
             If rows depend on one another, so that the kernel runs on all at once and draws are sharded.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> tree = model.sample_posterior_predictive(X[:3], in_sample=False)
+        >>> dict(tree["predictions"]["y"].sizes)
+        {'chain': 1, 'draw': 1000, 'rows': 3}
         """
         settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
         return self._posterior_predictive(
@@ -141,6 +153,18 @@ class DrawsMixin:
         -------
         xarray.DataTree or dict
             With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> draws = model.sample_posterior_predictive_on_batch(X[:3], return_datatree=False)
+        >>> draws["y"].shape
+        (1, 1000, 3)
         """
         return self._posterior_predictive(
             X, intervention, condition, in_sample, return_sites, random_state, arrays, Destination(), return_datatree
@@ -180,6 +204,20 @@ class DrawsMixin:
         -------
         xarray.DataTree
             With the group ``prior_predictive``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> tree = NumPyroImpactRegressor(kernel, random_state=0).sample_prior_predictive([[1.0]], num_samples=500)
+        >>> sorted(tree["prior_predictive"].data_vars)
+        ['slope', 'y']
         """
         settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
         return self._prior_predictive(
@@ -212,6 +250,21 @@ class DrawsMixin:
         -------
         xarray.DataTree or dict
             With the group ``prior_predictive``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> model = NumPyroImpactRegressor(kernel, random_state=0)
+        >>> draws = model.sample_prior_predictive_on_batch([[1.0]], num_samples=500, return_datatree=False)
+        >>> draws["slope"].shape, draws["y"].shape
+        ((1, 500), (1, 500, 1))
         """
         return self._prior_predictive(
             X, num_samples, intervention, condition, return_sites, random_state, arrays, Destination(), return_datatree
@@ -245,6 +298,18 @@ class DrawsMixin:
         -------
         xarray.DataTree
             With the groups ``posterior`` and ``log_likelihood``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> tree = model.log_likelihood(X, y)
+        >>> dict(tree["log_likelihood"]["y"].sizes)
+        {'chain': 1, 'draw': 1000, 'rows': 100}
         """
         settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
         return self._log_likelihood(X, y, in_sample, arrays, settings)
@@ -267,6 +332,21 @@ class DrawsMixin:
         -------
         xarray.DataTree or dict
             With the groups ``posterior`` and ``log_likelihood``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> model = NumPyroImpactRegressor(kernel, posterior={"slope": [1.0, 2.0]}, random_state=0)
+        >>> found = model.log_likelihood_on_batch([[1.0]], [1.0], return_datatree=False, in_sample=False)
+        >>> found["y"].round(3).tolist()  # of one row by each of two draws
+        [[[-0.919], [-1.419]]]
         """
         return self._log_likelihood(X, y, in_sample, arrays, Destination(), return_datatree)
 
@@ -366,9 +446,9 @@ class DrawsMixin:
     ) -> sampling.Pass:
         """Return a pass in which all latent sites are drawn from the prior."""
         traced, numbers, inputs = self._trace(X, arrays)
-        improper = [site.name for site in traced.spec.latents if site.law == "ImproperUniform"]
+        improper = traced.spec.improper_latents
         if improper:
-            raise ValueError(f"The priors of {improper} are improper, and cannot be drawn from.")
+            raise ValueError(f"The priors of {list(improper)} are improper, and cannot be drawn from.")
         job = sampling.Pass(
             traced,
             sampling.Posterior(numbers, {}, {}, num_samples),

@@ -9,9 +9,8 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 
-from skaimz.datatree import draws_from, draws_to_dataset, to_tree
+from skaimz.datatree import draws_from, draws_to_dataset
 from skaimz.inference import FitResult, picklable
 from skaimz.kernels import Inputs, KernelSpec, trace_kernel
 
@@ -39,18 +38,9 @@ class PersistenceMixin:
     _check_parameters: Callable[[], None]
     _precision: Callable[[Any], Any]
 
-    def to_datatree(self) -> xr.DataTree:
-        """Return posterior draws and all else that prediction needs, as data without code.
-
-        Returns
-        -------
-        xarray.DataTree
-            With the groups ``posterior``, ``sample_stats`` (where there are any), ``params`` and ``numbers``. It can
-            be written with ``to_netcdf`` or ``to_zarr`` and be read back by :meth:`from_datatree`.
-        """
-        check_is_fitted(self, "kernel_spec_")
+    def _saved_groups(self) -> dict[str, xr.Dataset]:
+        """Return what a fit left behind."""
         spec, result = self.kernel_spec_, self.fit_result_
-        is_default = isinstance(self.kernel_, self._default_kernel)
         groups = {"posterior": draws_to_dataset(self.posterior_, spec)}
         if result.sample_stats:
             groups["sample_stats"] = draws_to_dataset(result.sample_stats)
@@ -62,13 +52,18 @@ class PersistenceMixin:
             if site.kind == "param" and site.name in result.params
         }
         groups["params"] = _plain_dataset(params)
+        is_default = isinstance(self.kernel_, self._default_kernel)
         groups["numbers"] = _plain_dataset(self.kernel_.get_params() if is_default else {})
+        return groups
+
+    def _saved_attributes(self) -> dict[str, Any]:
+        """Return all else that prediction needs, as numbers and texts."""
         attrs = {
             "estimator": type(self).__name__,
-            "default_kernel": int(is_default),
+            "default_kernel": int(isinstance(self.kernel_, self._default_kernel)),
             "seed": self.seed_,
-            "n_rows": result.n_rows,
-            "num_samples": result.num_samples,
+            "n_rows": self.fit_result_.n_rows,
+            "num_samples": self.fit_result_.num_samples,
             "n_features_in": self.n_features_in_,
             "arguments": json.dumps(self.arguments_),
             "parameters": json.dumps({name: getattr(self, name) for name in SAVED_PARAMETERS}, default=_listed),
@@ -77,7 +72,7 @@ class PersistenceMixin:
             ),
             "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
         }
-        return to_tree(groups, attrs | self._saved_attrs())
+        return attrs | self._saved_attrs()
 
     def _saved_attrs(self) -> dict[str, Any]:
         return {}
@@ -97,6 +92,18 @@ class PersistenceMixin:
         -------
         estimator
             Predicts as the original does, to the bit. It has no inference state, so ``sample_posterior`` is refused.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> again = NumPyroImpactRegressor.from_datatree(None, model.to_datatree())
+        >>> bool((again.predict(X) == model.predict(X)).all())
+        True
         """
         attrs = tree.attrs
         if attrs.get("estimator") != cls.__name__:
@@ -125,7 +132,9 @@ class PersistenceMixin:
         with self._precision(inputs.rows[self.param_input].dtype):
             traced, _ = trace_kernel(self.kernel_, inputs, self.param_input, self.param_output)
         self.kernel_spec_ = traced.spec
-        self.posterior_ = draws_from(tree) if traced.spec.latents else {}
+        derived = {site.name for site in traced.spec.sites if site.kind == "deterministic"}
+        known = draws_from(tree) if traced.spec.latents else {}
+        self.posterior_ = {name: draws for name, draws in known.items() if name not in derived}
         if self.posterior_.keys() != {site.name for site in traced.spec.latents}:
             raise ValueError(
                 f"The tree has draws of {sorted(self.posterior_)}, but the kernel's latent sites are "

@@ -1,15 +1,139 @@
-"""Whether posterior draws fit a kernel, its rows, and what is intervened on."""
+"""Posterior draws: from elsewhere, drawn afresh, and whether they fit a kernel, its rows and what is intervened on."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Self
 
 import numpy as np
+import xarray as xr
+from sklearn.utils.validation import check_is_fitted
 
-from skaimz import sampling
+from skaimz import inference, sampling
+from skaimz.datatree import draws_from, draws_to_dataset, to_tree
+from skaimz.estimators._arguments import check_count, seed_of
+from skaimz.estimators._persistence import abstract_inputs
 from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning
-from skaimz.kernels import KernelSpec
+from skaimz.inference import FitResult
+from skaimz.kernels import KernelSpec, trace_kernel
 
-__all__ = ["check_interventions", "check_local", "match_draws"]
+__all__ = ["PosteriorMixin", "check_interventions", "check_local", "match_draws"]
+
+
+class PosteriorMixin:
+    """Posterior draws that come from elsewhere, or afresh from the inference state."""
+
+    kernel: Any
+    kernel_: Any
+    kernel_spec_: KernelSpec
+    inference_: Any
+    arguments_: dict[str, Any]
+    random_state: Any
+    verbose: int
+    _check_parameters: Callable[[], None]
+    _precision: Callable[[Any], AbstractContextManager]
+    _unchanged_on_error: Callable[[], AbstractContextManager]
+
+    def set_posterior_sample(self, draws: Any, num_chains: int = 1) -> Self:
+        """Take posterior draws that were made elsewhere; the estimator then counts as fitted.
+
+        Parameters
+        ----------
+        draws : mapping, xarray.Dataset, xarray.DataTree or an object with a ``posterior`` group
+            In a mapping of site names to arrays the leading axis is the draws of all chains; xarray objects have the
+            dimensions ``chain`` and ``draw``.
+        num_chains : int, default=1
+            Chains that the leading axis of a mapping's arrays holds one after the other.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the draws are empty, 0-dimensional or unequal in number, or do not fit the kernel's sites.
+
+        Warns
+        -----
+        PosteriorWarning
+            If the output site is among them, a latent site is missing, or a site is not the kernel's.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> model = NumPyroImpactRegressor(kernel, random_state=0)
+        >>> model = model.set_posterior_sample({"slope": [1.0, 2.0, 3.0]})
+        >>> model.predict([[10.0]]).tolist()
+        [20.0]
+        """
+        with self._unchanged_on_error():
+            if not hasattr(self, "kernel_"):
+                self._check_parameters()
+                if self.kernel is None:
+                    raise ValueError("`set_posterior_sample` needs a `kernel`, or a fitted default one.")
+            arrays = draws_from(draws, num_chains)
+            if hasattr(self, "kernel_spec_"):
+                arrays = match_draws(arrays, self.kernel_spec_)
+                params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
+                n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
+                self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
+            else:
+                self.seed_ = seed_of(self.random_state)
+            self.posterior_ = arrays
+        return self
+
+    def sample_posterior(self, num_samples: int = 1000, *, random_state: Any = None) -> xr.DataTree:
+        """Take fresh draws from the fitted inference state.
+
+        Variational guides are drawn from anew; Markov chains go on from where they ended.
+
+        Parameters
+        ----------
+        num_samples : int, default=1000
+            Draws to take, from each chain for MCMC.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call, for variational guides; the estimator's own where None.
+
+        Returns
+        -------
+        xarray.DataTree
+            With a ``posterior`` group, whose variables have the dimensions ``chain`` and ``draw``. The estimator's own
+            draws stay; hand these to ``set_posterior_sample`` to use them.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> dict(model.sample_posterior(200)["posterior"].sizes)["draw"]
+        200
+        """
+        check_is_fitted(self)
+        if getattr(self, "fit_result_", None) is None or not self.fit_result_.state:
+            raise ValueError(
+                "`sample_posterior` needs an inference state, and these posterior draws were made elsewhere. Call "
+                "`fit` without `posterior`."
+            )
+        num_samples = check_count("num_samples", num_samples)
+        result = self.fit_result_
+        spec = self.kernel_spec_
+        seed = self.seed_ if random_state is None else seed_of(random_state)
+        with self._precision(result.data["rows"][spec.input].dtype):
+            inputs = abstract_inputs(self.arguments_, result.n_rows)
+            traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
+            draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
+        return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
 
 
 def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, np.ndarray]:

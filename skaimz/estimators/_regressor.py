@@ -123,6 +123,18 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         mean : array of shape (n_rows,) or (n_rows, n_outputs)
         std : array of the same shape
             Only with ``return_std=True``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> mean, std = model.predict([[1.0, 0.0]], return_std=True)
+        >>> mean.round(1).tolist(), std.round(1).tolist()
+        ([1.0], [0.1])
         """
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
@@ -151,6 +163,17 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         Returns
         -------
         array of shape (n_rows, n_quantiles) or (n_rows, n_outputs, n_quantiles)
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> model.predict_quantiles(X[:3], [0.1, 0.5, 0.9]).shape
+        (3, 3)
         """
         levels = check_probabilities("quantiles", quantiles, closed=True)
         X, arrays = self._read(X, arrays)
@@ -173,6 +196,18 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         -------
         array of shape (n_rows, 2), or (n_rows, 2, n_levels) for a sequence
             Lower and upper ends. Outputs with several values a row have their axis after the rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> lower, upper = model.predict_interval(X, coverage=0.9).T
+        >>> bool(0.8 < np.mean((lower < y) & (y < upper)) < 1.0)
+        True
         """
         one = isinstance(coverage, numbers.Real)
         levels = np.asarray(check_probabilities("coverage", [coverage] if one else coverage, closed=False))
@@ -195,5 +230,16 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         Returns
         -------
         float
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> round(model.score(X, y), 2)
+        1.0
         """
         return float(r2_score(y, self.predict(X, **arrays), sample_weight=sample_weight))

@@ -2,7 +2,7 @@
 
 from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.result import FitResult
-from skaimz.inference.run import fit, partial_fit, resume
+from skaimz.inference.run import fit, log_densities, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, picklable, resolve_inference
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "FitResult",
     "bucket",
     "fit",
+    "log_densities",
     "pad_rows",
     "partial_fit",
     "picklable",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.infer
 
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
@@ -141,6 +142,9 @@ def fit_mcmc(
 
     run_in_chunks(warm_up, settings.num_warmup, label="MCMC warm-up", verbose=verbose, first=64)
     states, draws, statistics = _collect(programs, states, data, settings, settings.num_samples, verbose)
+    if isinstance(settings.sampler, numpyro.infer.NUTS):
+        # A tree of this depth has up to 2**depth - 1 steps, and more than half of them.
+        statistics["tree_depth"] = np.log2(statistics["n_steps"]).astype(int) + 1
     return FitResult(
         method="mcmc",
         draws=draws,

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skaimz.inference import densities
 from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.mcmc import continue_chains, fit_mcmc
 from skaimz.inference.result import FitResult
@@ -12,7 +13,7 @@ from skaimz.inference.settings import MCMC, SVI
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
 from skaimz.kernels import Inputs, TracedKernel
 
-__all__ = ["fit", "partial_fit", "resume"]
+__all__ = ["fit", "log_densities", "partial_fit", "resume"]
 
 
 def fit(
@@ -130,6 +131,34 @@ def resume(
     if isinstance(settings, SVI):
         return draw_from_guide(traced, data, result, settings, seed, num_samples)
     return continue_chains(traced, data, result, settings, num_samples, verbose)
+
+
+def log_densities(
+    traced: TracedKernel,
+    numbers: dict[str, Any],
+    inputs: Inputs,
+    weight: np.ndarray | None,
+    settings: SVI,
+    result: FitResult,
+) -> dict[str, np.ndarray]:
+    """Return the log densities of a variational fit's draws, by the kernel and by the guide.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+    numbers, inputs, weight, settings
+        As in :func:`fit`.
+    result : FitResult
+        What the fit returned.
+
+    Returns
+    -------
+    dict of str to array of shape (n_chains, n_draws)
+        ``log_p`` and, where the guide's density is known, ``log_q``.
+    """
+    n_rows = len(inputs.rows[traced.spec.input])
+    data = _padded(traced, Data(numbers, inputs.rows, inputs.whole, weight), n_rows)
+    return densities.log_densities(traced, data, result, settings)
 
 
 def _padded(traced: TracedKernel, data: Data, n_rows: int, most: int = 0) -> Data:

@@ -24,7 +24,7 @@ from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import shuffled
 from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
 
-__all__ = ["continue_svi", "draw_from_guide", "fit_svi"]
+__all__ = ["continue_svi", "draw_from_guide", "fit_svi", "make_guide"]
 
 # A fit holds some 500 memory maps of compiled code, and a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 24
@@ -57,7 +57,7 @@ def _programs(
     def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
         """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
         model = weighted_model(traced, present)
-        fitted_guide = _make_guide(guide.value, model, traced, present)
+        fitted_guide = make_guide(guide.value, model, traced, present)
         optimiser = optim.value(_schedule(*pace)) if _takes_rate(optim.value) else optim.value
         svi = numpyro.infer.SVI(model, fitted_guide, optimiser, loss.value)
         return svi, fitted_guide, svi.init(key, *data)
@@ -290,7 +290,7 @@ def _takes_rate(optim: Any) -> bool:
     return isinstance(optim, type)
 
 
-def _make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
+def make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
     if not traced.spec.latents:
         return _nothing_latent
     if _is_autoguide(setting):

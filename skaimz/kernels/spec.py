@@ -130,6 +130,11 @@ class KernelSpec:
         return tuple(site for site in self.latents if site.row_axis is not None)
 
     @property
+    def improper_latents(self) -> tuple[str, ...]:
+        """Names of the latent sites whose prior cannot be drawn from."""
+        return tuple(site.name for site in self.latents if site.law == "ImproperUniform")
+
+    @property
     def return_sites(self) -> tuple[str, ...]:
         """Sites that a posterior predictive holds unless told otherwise."""
         return (self.output, *(site.name for site in self._of_kind("deterministic")))

@@ -7,7 +7,7 @@ import numpy as np
 
 from skaimz.sampling.plan import Batch, Plan
 
-__all__ = ["Field", "MemorySink", "in_batch"]
+__all__ = ["Field", "MemorySink", "bytes_of", "in_batch"]
 
 
 class Field(NamedTuple):
@@ -48,6 +48,11 @@ class Field(NamedTuple):
 def in_batch(fields: Sequence[Field], plan: Plan, batch: Batch) -> list[Field]:
     """Return the fields that a batch has a part of: those without rows come once."""
     return [field for field in fields if plan.whole or batch.number == 0 or field.row_axis is not None]
+
+
+def bytes_of(fields: Sequence[Field], plan: Plan) -> int:
+    """Return the bytes of all draws."""
+    return sum(int(np.prod(field.shape)) * field.dtype.itemsize for field in fields) * plan.n_draws
 
 
 class MemorySink:

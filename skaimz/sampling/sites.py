@@ -14,7 +14,7 @@ from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import OUTCOMES, Launcher, with_global_latents
 from skaimz.sampling.proofs import host_law_of
-from skaimz.sampling.sinks import Field
+from skaimz.sampling.sinks import Field, bytes_of
 from skaimz.sampling.store import RowDigest, ZarrSink
 from skaimz.sampling.stream import run_steps, to_place
 
@@ -98,8 +98,7 @@ class Drawing:
     @property
     def nbytes(self) -> int:
         """Bytes of all draws."""
-        n_draws = self.plan.n_draws
-        return sum(n_draws * int(np.prod(field.shape)) * field.dtype.itemsize for field in self.fields)
+        return bytes_of(self.fields, self.plan)
 
     @property
     def sizes(self) -> dict[str, int]:

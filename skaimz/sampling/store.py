@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 
 from skaimz.sampling.plan import Batch, Plan
-from skaimz.sampling.sinks import Field, in_batch
+from skaimz.sampling.sinks import Field, bytes_of, in_batch
 
 __all__ = ["RowDigest", "ZarrSink", "store_state"]
 
@@ -99,6 +99,7 @@ class ZarrSink:
         compressors: Any = None,
     ):
         self.path, self.fields, self.plan, self.rows = path, fields, plan, rows
+        self._needed = bytes_of(fields, plan)
         self._folder = path / group
         if not _holds_anything(path):
             try:
@@ -286,10 +287,6 @@ class ZarrSink:
             f"Draws of {self._needed} bytes could not be written to {str(self.path)!r}: {error.strerror or error}."
             + what_is_there,
         )
-
-    @property
-    def _needed(self) -> int:
-        return sum(int(np.prod(field.shape)) * field.dtype.itemsize for field in self.fields) * self.plan.n_draws
 
     def _foreign(self) -> FileExistsError:
         return FileExistsError(

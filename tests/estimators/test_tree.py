@@ -1,0 +1,352 @@
+"""Trees with all groups: what is in them, and that ArviZ takes them as they are."""
+
+import functools
+import warnings
+
+import arviz_stats
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pandas as pd
+import pytest
+import xarray as xr
+import zoo
+from scipy.special import logsumexp
+from scipy.stats import gamma, multivariate_normal, norm
+
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.inference import MCMC, SVI
+
+NOISE = 0.5  # of zoo.conjugate
+SHORT = {"num_steps": 1500, "num_samples": 1000}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 2))
+    y = X @ [1.0, -0.5] + rng.normal(scale=NOISE, size=40)
+    return pd.DataFrame(X, columns=["height", "width"], index=[f"r{i}" for i in range(40)]), y
+
+
+def exact_posterior(X, y):
+    precision = np.eye(X.shape[1]) + X.T @ X / NOISE**2
+    covariance = np.linalg.inv(precision)
+    return covariance @ X.T @ y / NOISE**2, covariance
+
+
+@pytest.fixture(scope="module")
+def models(data):
+    X, y = data
+    settings = {
+        "svi": SVI(guide="auto_multivariate_normal", **SHORT),
+        "mcmc": MCMC(num_warmup=300, num_samples=500, num_chains=2),
+    }
+    found = {
+        name: NumPyroImpactRegressor(zoo.conjugate, inference=inference, random_state=0).fit(X, y)
+        for name, inference in settings.items()
+    }
+    mean, covariance = exact_posterior(X.to_numpy(), y)
+    draws = np.random.default_rng(1).multivariate_normal(mean, covariance, size=(2, 500))
+    posterior = xr.Dataset({"coef": (("chain", "draw", "column"), draws)})
+    found["injected"] = NumPyroImpactRegressor(zoo.conjugate, posterior=posterior, random_state=0).fit(X, y)
+    return found
+
+
+@pytest.fixture(scope="module")
+def trees(models, data):
+    return {name: model.to_datatree(*data) for name, model in models.items()}
+
+
+METHODS = ["svi", "mcmc", "injected"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_groups(trees, models, data, method):
+    tree, (X, y) = trees[method], data
+    expected = {"posterior", "posterior_predictive", "prior", "prior_predictive", "log_likelihood", "observed_data",
+                "constant_data", "params", "numbers"}  # fmt: skip
+    assert set(tree.children) == expected | ({"sample_stats"} if method != "injected" else set())
+    np.testing.assert_array_equal(tree["observed_data"]["y"], y)
+    np.testing.assert_array_equal(tree["constant_data"]["X"], X)
+    assert tree["constant_data"]["X"].dims == ("rows", "feature")
+    assert tree["constant_data"]["feature"].to_numpy().tolist() == ["height", "width"]
+    for group in ("observed_data", "constant_data", "posterior_predictive", "prior_predictive", "log_likelihood"):
+        assert tree[group]["rows"].to_numpy().tolist() == X.index.tolist()
+    model = models[method]
+    drawn = model.sample_posterior_predictive_on_batch(X, return_datatree=False)["y"]
+    np.testing.assert_array_equal(tree["posterior_predictive"]["y"], drawn)
+    coef = model.posterior_["coef"]
+    np.testing.assert_array_equal(tree["posterior"]["coef"], coef)
+    density = norm.logpdf(y, coef @ X.to_numpy().T, NOISE)
+    np.testing.assert_allclose(tree["log_likelihood"]["y"], density, rtol=1e-9)
+    prior = tree["prior"]["coef"].to_numpy()
+    assert prior.shape == (1, 1000, 2)
+    assert abs(prior.std() - 1) < 0.05
+    # Outcomes come from the latent sites beside them.
+    noise = tree["prior_predictive"]["y"].to_numpy() - prior @ X.to_numpy().T
+    assert abs(noise.std() - NOISE) < 0.01
+
+
+def test_statistics_of_the_sampler(trees):
+    statistics = trees["mcmc"]["sample_stats"]
+    for name in ("diverging", "energy", "lp", "n_steps", "acceptance_rate", "step_size", "tree_depth"):
+        assert statistics[name].sizes == {"chain": 2, "draw": 500}
+    steps, depth = statistics["n_steps"].to_numpy(), statistics["tree_depth"].to_numpy()
+    assert ((2 ** (depth - 1) <= steps) & (steps < 2**depth)).all()
+
+
+def test_densities_of_a_variational_posterior(trees, data):
+    (X, y), tree = data, trees["svi"]
+    X = X.to_numpy()
+    statistics = tree["sample_stats"]
+    assert statistics["loss"].sizes == {"step": SHORT["num_steps"]}
+    coef = tree["posterior"]["coef"].to_numpy()
+    log_p = norm.logpdf(coef).sum(axis=-1) + norm.logpdf(y, coef @ X.T, NOISE).sum(axis=-1)
+    np.testing.assert_allclose(statistics["log_p"], log_p, rtol=1e-9)
+    mean, covariance = exact_posterior(X, y)
+    # The guide's family holds the posterior, and the fit has come near it.
+    log_q = multivariate_normal.logpdf(coef, mean, covariance)
+    np.testing.assert_allclose(statistics["log_q"], log_q, atol=0.3)
+    evidence = multivariate_normal.logpdf(y, np.zeros(len(y)), X @ X.T + NOISE**2 * np.eye(len(y)))
+    weights = (statistics["log_p"] - statistics["log_q"]).to_numpy().ravel()
+    assert logsumexp(weights) - np.log(len(weights)) == pytest.approx(evidence, abs=0.02)
+
+
+# Guides
+
+
+def counted(X, y=None):
+    """A positive latent site, whose posterior is a gamma law."""
+    rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(rate * jnp.ones(X.shape[0])), obs=y)
+
+
+def lognormal_guide(X, y=None):
+    loc = numpyro.param("loc", 1.0)
+    scale = numpyro.param("scale", 0.1, constraint=dist.constraints.positive)
+    numpyro.sample("rate", dist.LogNormal(loc, scale))
+
+
+def guide_with_helper(X, y=None):
+    helper = numpyro.sample("helper", dist.Normal(0.0, 1.0), infer={"is_auxiliary": True})
+    loc = numpyro.param("loc", 1.0)
+    numpyro.sample("rate", dist.LogNormal(loc + 0.1 * helper, 0.01))
+
+
+COUNTS = np.random.default_rng(5).poisson(3.0, 30)
+
+
+@functools.cache
+def counted_tree(guide):
+    X = np.zeros((30, 1))
+    settings = SVI(guide=guide, num_steps=1500, num_samples=2000)
+    model = NumPyroImpactRegressor(counted, inference=settings, random_state=0).fit(X, COUNTS)
+    return model.to_datatree(X, COUNTS, groups=["log_likelihood"])
+
+
+@pytest.mark.parametrize("guide", ["auto_normal", "auto_diagonal_normal", "auto_laplace_approximation", lognormal_guide])
+def test_densities_are_those_of_the_site_itself(guide):
+    """Weighted by p / q the draws have the evidence as their average, whichever scale the guide works on."""
+    tree = counted_tree(guide)
+    assert set(tree.children) == {"posterior", "sample_stats", "params", "numbers", "log_likelihood"}
+    rate = tree["posterior"]["rate"].to_numpy()
+    statistics = tree["sample_stats"]
+    shape, inverse_scale = 2.0 + COUNTS.sum(), 1.0 + len(COUNTS)
+    exact = gamma.logpdf(rate, shape, scale=1 / inverse_scale)
+    # p is the posterior times the evidence, in every draw.
+    evidence = statistics["log_p"].to_numpy() - exact
+    np.testing.assert_allclose(evidence, evidence.flat[0], rtol=1e-8)
+    weights = (statistics["log_p"] - statistics["log_q"]).to_numpy().ravel()
+    assert logsumexp(weights) - np.log(len(weights)) == pytest.approx(evidence.flat[0], abs=0.02)
+
+
+@pytest.mark.parametrize("guide", ["auto_delta", guide_with_helper])
+def test_guides_without_a_known_density(guide):
+    statistics = counted_tree(guide)["sample_stats"]
+    assert "log_p" in statistics
+    assert "log_q" not in statistics
+
+
+def test_weights_are_a_part_of_the_density(data):
+    X, y = data
+    weight = np.arange(len(y)) % 3.0
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=SVI(num_steps=200), random_state=0)
+    model.fit(X, y, sample_weight=weight)
+    tree = model.to_datatree(X, y, sample_weight=weight, groups=["log_likelihood"])
+    coef = model.posterior_["coef"]
+    density = norm.logpdf(coef).sum(axis=-1) + norm.logpdf(y, coef @ X.to_numpy().T, NOISE) @ weight
+    np.testing.assert_allclose(tree["sample_stats"]["log_p"], density, rtol=1e-9)
+
+
+# ArviZ
+
+
+def loo_by_hand(log_likelihood):
+    """Importance sampling without smoothing: the harmonic mean of each row's likelihoods."""
+    flat = log_likelihood.reshape(-1, log_likelihood.shape[-1])
+    return np.log(len(flat)) - logsumexp(-flat, axis=0)
+
+
+def loo_exactly(X, y):
+    found = []
+    for i in range(len(y)):
+        others = np.arange(len(y)) != i
+        mean, covariance = exact_posterior(X[others], y[others])
+        found.append(norm.logpdf(y[i], X[i] @ mean, np.sqrt(NOISE**2 + X[i] @ covariance @ X[i])))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loo(trees, data, method):
+    tree, (X, y) = trees[method], data
+    loo = arviz_stats.loo(tree, pointwise=True)
+    by_hand = loo_by_hand(tree["log_likelihood"]["y"].to_numpy())
+    np.testing.assert_allclose(loo.elpd_i, by_hand, atol=0.02)
+    np.testing.assert_allclose(loo.elpd_i, loo_exactly(X.to_numpy(), y), atol=0.1)
+    assert loo.elpd == pytest.approx(by_hand.sum(), abs=0.1)
+    assert float(loo.pareto_k.max()) < loo.good_k
+
+
+def test_loo_of_an_approximate_posterior(trees, data):
+    (X, y), tree = data, trees["svi"]
+    statistics = tree["sample_stats"]
+    loo = arviz_stats.loo_approximate_posterior(tree, statistics["log_p"], statistics["log_q"], pointwise=True)
+    np.testing.assert_allclose(loo.elpd_i, loo_exactly(X.to_numpy(), y), atol=0.1)
+
+
+def test_a_correction_for_a_wrong_posterior(data):
+    """Draws of a guide that is too wide: only the correction by its density brings back the exact values."""
+    X, y = data
+
+    def wide(X, y=None):
+        mean, covariance = exact_posterior(*(each for each in (np.asarray(data[0]), data[1])))
+        numpyro.param("unused", 0.0)
+        numpyro.sample("coef", dist.MultivariateNormal(jnp.asarray(mean), jnp.asarray(2.0 * covariance)))
+
+    settings = SVI(guide=wide, num_steps=10, num_samples=4000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(X, y)
+    tree = model.to_datatree(X, y, groups=["log_likelihood"])
+    statistics = tree["sample_stats"]
+    exact = loo_exactly(X.to_numpy(), y).sum()
+    corrected = arviz_stats.loo_approximate_posterior(tree, statistics["log_p"], statistics["log_q"]).elpd
+    assert abs(corrected - exact) < 0.3 < abs(arviz_stats.loo(tree).elpd - exact)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_summary(trees, data, method):
+    X, y = data
+    table = arviz_stats.summary(trees[method], round_to="none")
+    mean, covariance = exact_posterior(X.to_numpy(), y)
+    np.testing.assert_allclose(table["mean"], mean, atol=0.02)
+    np.testing.assert_allclose(table["sd"], np.sqrt(np.diag(covariance)), rtol=0.15)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loo_pit(trees, method):
+    pit = arviz_stats.loo_pit(trees[method])["y"].to_numpy()
+    assert pit.shape == (40,)
+    assert 0.3 < pit.mean() < 0.7
+    assert pit.min() < 0.2 < 0.8 < pit.max()
+
+
+def test_compare(trees, data):
+    X, y = data
+    blind = NumPyroImpactRegressor(zoo.conjugate, inference=MCMC(num_warmup=300, num_samples=500, num_chains=2),
+                                   random_state=0).fit(X * 0.0, y)  # fmt: skip
+    table = arviz_stats.compare({"blind": blind.to_datatree(X * 0.0, y), **trees})
+    assert table.index[-1] == "blind"
+    assert table["elpd"].iloc[:3].std() < 0.5
+    assert table["elpd"].iloc[-1] < table["elpd"].iloc[0] - 20
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_pictures(trees, method):
+    arviz_plots = pytest.importorskip("arviz_plots")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    tree = trees[method]
+    options = {"backend": "matplotlib"}
+    for plot in (arviz_plots.plot_trace, arviz_plots.plot_forest, arviz_plots.plot_ppc_dist,
+                 arviz_plots.plot_prior_posterior):  # fmt: skip
+        plot(tree, **options)
+    matplotlib.pyplot.close("all")
+
+
+# Round trips and refusals
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_whole_tree_is_read_back(trees, models, data, method, tmp_path):
+    X, _ = data
+    path = tmp_path / "tree.nc"
+    trees[method].to_netcdf(path)
+    with xr.open_datatree(path) as tree:
+        again = NumPyroImpactRegressor.from_datatree(zoo.conjugate, tree.load())
+    np.testing.assert_array_equal(again.predict(X), models[method].predict(X))
+
+
+def test_deterministic_sites_join_the_posterior(data):
+    X, y = data
+    model = NumPyroImpactRegressor(zoo.linear, inference=SVI(num_steps=300), random_state=0).fit(X, y)
+    tree = model.to_datatree(X, groups=["posterior_predictive"])
+    draws = model.posterior_
+    mu = draws["intercept"][..., None] + draws["coef"] @ X.to_numpy().T
+    np.testing.assert_allclose(tree["posterior"]["mu"], mu, rtol=1e-10)
+    assert list(tree["posterior_predictive"].data_vars) == ["y"]
+    again = NumPyroImpactRegressor.from_datatree(zoo.linear, tree)
+    assert again.posterior_.keys() == draws.keys()
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_classes_are_codes(data):
+    X, y = data
+    labels = np.where(y > 0, "up", "down")
+    model = NumPyroImpactClassifier(zoo.logistic, inference=SVI(num_steps=300), random_state=0).fit(X, labels)
+    tree = model.to_datatree(X, labels)
+    np.testing.assert_array_equal(model.classes_[tree["observed_data"]["y"].to_numpy().astype(int)], labels)
+    assert arviz_stats.loo(tree).elpd < 0
+
+
+def test_arguments_of_the_kernel(data):
+    X, _ = data
+    exposure = np.linspace(1.0, 2.0, len(X))
+    counts = np.random.default_rng(0).poisson(exposure)
+    model = NumPyroImpactRegressor(zoo.poisson, inference=SVI(num_steps=300), random_state=0)
+    model.fit(X, counts, exposure=exposure)
+    tree = model.to_datatree(X, counts, exposure=exposure)
+    np.testing.assert_array_equal(tree["constant_data"]["exposure"], exposure)
+    assert tree["constant_data"]["exposure"].dims == ("rows",)
+    np.testing.assert_array_equal(tree["observed_data"]["y"], counts)
+
+
+def test_an_improper_prior_is_left_out():
+    X = np.linspace(-1.0, 1.0, 30)[:, None]
+    y = X[:, 0] + 1.0
+    model = NumPyroImpactRegressor(zoo.improper, inference=SVI(num_steps=300), random_state=0).fit(X, y)
+    assert not {"prior", "prior_predictive"} & set(model.to_datatree(X, y).children)
+    with pytest.raises(ValueError, match=r"improper"):
+        model.to_datatree(X, groups=["prior"])
+
+
+def test_refusals(models, data):
+    (X, y), model = data, models["svi"]
+    with pytest.raises(ValueError, match=r"y without X"):
+        model.to_datatree(y=y)
+    with pytest.raises(ValueError, match=r"'log_likelihood', which needs X and y"):
+        model.to_datatree(X, groups=["log_likelihood"])
+    with pytest.raises(ValueError, match=r"'prior', which needs X"):
+        model.to_datatree(groups=["prior"])
+    with pytest.raises(ValueError, match=r"'predictions', which is none of"):
+        model.to_datatree(X, groups=["predictions"])
+    with pytest.raises(TypeError, match=r"groups=\['prior'\]"):
+        model.to_datatree(X, groups="prior")
+    with pytest.raises(ValueError, match=r"there were 40, but X has 39"):
+        model.to_datatree(X.iloc[:39])
+    with pytest.raises(ValueError, match=r"rows in memory"):
+        model.to_datatree([{"X": X.to_numpy()}], y)
