@@ -1,8 +1,9 @@
 """Do 90 % intervals of effects cover what they should, for a Bayesian neural network?
 
 Each replication draws a network from the prior, simulates a study from it in which who is treated depends on x, fits
-the network by NUTS and estimates the average effect of the treatment, over all rows and over two groups. Under the exact
-posterior the intervals hold the truth in 90 % of replications. The truth is computed in NumPy, from the weights alone.
+the network by NUTS and estimates the average effect of the treatment, over all rows and over two groups. Under the
+exact posterior the intervals hold the truth in 90 % of replications. The truth is computed in NumPy, from the weights
+alone.
 """
 
 import argparse
@@ -71,7 +72,9 @@ def main() -> None:
     covered = (lower <= truth) & (truth <= upper)
     print(f"Bayesian network 3-{N_UNITS}-1, {N_ROWS} rows, NUTS, {options.replications} replications", end=", ")
     print(f"{time.perf_counter() - start:.0f} s\n")
-    print("| average effect | 90 % intervals that hold the truth | mean error / its standard error | sd of truth | sd |")
+    print(
+        "| average effect | 90 % intervals that hold the truth | mean error / its standard error | sd of truth | sd |"
+    )
     print("| --- | --- | --- | --- | --- |")
     for place, name in enumerate(GROUPS):
         error = mean[:, place] - truth[:, place]

@@ -417,11 +417,8 @@ class ImpactEstimator(
         >>> X = rng.normal(size=(100, 2))
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.describe().loc[["alpha", "y"], ["kind", "law", "draws"]]
-                 kind     law     draws
-        name
-        alpha  latent  Normal  1 x 1000
-        y      output  Normal
+        >>> model.describe().loc["alpha", ["kind", "law", "draws"]].tolist()
+        ['latent', 'Normal', '1 x 1000']
         """
         check_is_fitted(self, "kernel_spec_")
         spec = self.kernel_spec_

@@ -27,7 +27,10 @@ class PosteriorMixin:
     kernel_: Any
     kernel_spec_: KernelSpec
     inference_: Any
+    fit_result_: FitResult
+    posterior_: dict[str, np.ndarray]
     arguments_: dict[str, Any]
+    seed_: int
     random_state: Any
     verbose: int
     _check_parameters: Callable[[], None]

@@ -124,9 +124,7 @@ class TreeMixin:
         if self.posterior_:
             found["posterior"] = draws_to_dataset(self.posterior_, self.kernel_spec_, index)
         if "posterior_predictive" in wanted:
-            tree = self._posterior_predictive(
-                X, None, None, True, None, random_state, arrays, WHEREVER_IT_FITS
-            )
+            tree = self._posterior_predictive(X, None, None, True, None, random_state, arrays, WHEREVER_IT_FITS)
             drawn = tree["posterior_predictive"].to_dataset()
             found["posterior_predictive"] = drawn[[output]]
             found["posterior"] = found["posterior"].merge(drawn.drop_vars(output))
@@ -145,7 +143,7 @@ class TreeMixin:
             site = spec[output]
             row_dim = site.dims[site.row_axis or 0]
             if "constant_data" in wanted:
-                dims = {spec.input: (row_dim, "feature")}
+                dims: dict[str, tuple[str, ...]] = {spec.input: (row_dim, "feature")}
                 names = getattr(self, "feature_names_in_", ())
                 # Columns that are arguments of the kernel have left X.
                 labels = {"feature": names} if len(names) == X.shape[1] else {}
@@ -168,9 +166,7 @@ class TreeMixin:
                 if sample_weight is not None:
                     weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
                 inputs = Inputs({**inputs.rows, spec.output_parameter: y}, inputs.whole, inputs.static)
-                densities = inference.log_densities(
-                    traced, numbers, inputs, weight, self.inference_, self.fit_result_
-                )
+                densities = inference.log_densities(traced, numbers, inputs, weight, self.inference_, self.fit_result_)
                 found["sample_stats"] = found["sample_stats"].merge(draws_to_dataset(densities))
 
     def _check_rows_of_fit(self, X: Any) -> None:
@@ -184,8 +180,8 @@ class TreeMixin:
         many = result.seen > result.n_rows
         if result.method != "injected" and (n_rows < result.n_rows or (n_rows > result.n_rows and not many)):
             raise ValueError(
-                f"`to_datatree` takes the rows of the fit, of which there were {result.n_rows}, but X has {n_rows}. For "
-                "others call `sample_posterior_predictive` and `log_likelihood` with `in_sample=False`."
+                f"`to_datatree` takes the rows of the fit, of which there were {result.n_rows}, but X has {n_rows}. "
+                "For others call `sample_posterior_predictive` and `log_likelihood` with `in_sample=False`."
             )
 
 

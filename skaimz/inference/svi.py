@@ -291,6 +291,7 @@ def _takes_rate(optim: Any) -> bool:
 
 
 def make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
+    """Return the guide that a setting describes, for a model of ``Data``'s fields; see :func:`weighted_model`."""
     if not traced.spec.latents:
         return _nothing_latent
     if _is_autoguide(setting):

@@ -97,7 +97,7 @@ def test_statistics_of_the_sampler(trees):
     assert ((2 ** (depth - 1) <= steps) & (steps < 2**depth)).all()
 
 
-def test_densities_of_a_variational_posterior(trees, data):
+def test_densities_of_a_variational_posterior(trees, models, data):
     (X, y), tree = data, trees["svi"]
     X = X.to_numpy()
     statistics = tree["sample_stats"]
@@ -105,10 +105,10 @@ def test_densities_of_a_variational_posterior(trees, data):
     coef = tree["posterior"]["coef"].to_numpy()
     log_p = norm.logpdf(coef).sum(axis=-1) + norm.logpdf(y, coef @ X.T, NOISE).sum(axis=-1)
     np.testing.assert_allclose(statistics["log_p"], log_p, rtol=1e-9)
-    mean, covariance = exact_posterior(X, y)
-    # The guide's family holds the posterior, and the fit has come near it.
-    log_q = multivariate_normal.logpdf(coef, mean, covariance)
-    np.testing.assert_allclose(statistics["log_q"], log_q, atol=0.3)
+    params = models["svi"].fit_result_.params
+    covariance = params["auto_scale_tril"] @ params["auto_scale_tril"].T
+    log_q = multivariate_normal.logpdf(coef, params["auto_loc"], covariance)[None]
+    np.testing.assert_allclose(statistics["log_q"], log_q, rtol=1e-9)
     evidence = multivariate_normal.logpdf(y, np.zeros(len(y)), X @ X.T + NOISE**2 * np.eye(len(y)))
     weights = (statistics["log_p"] - statistics["log_q"]).to_numpy().ravel()
     assert logsumexp(weights) - np.log(len(weights)) == pytest.approx(evidence, abs=0.02)
@@ -147,7 +147,7 @@ def counted_tree(guide):
     return model.to_datatree(X, COUNTS, groups=["log_likelihood"])
 
 
-@pytest.mark.parametrize("guide", ["auto_normal", "auto_diagonal_normal", "auto_laplace_approximation", lognormal_guide])
+@pytest.mark.parametrize("guide", ["auto_normal", "auto_diagonal_normal", "auto_laplace", lognormal_guide])
 def test_densities_are_those_of_the_site_itself(guide):
     """Weighted by p / q the draws have the evidence as their average, whichever scale the guide works on."""
     tree = counted_tree(guide)
@@ -224,7 +224,7 @@ def test_a_correction_for_a_wrong_posterior(data):
     def wide(X, y=None):
         mean, covariance = exact_posterior(*(each for each in (np.asarray(data[0]), data[1])))
         numpyro.param("unused", 0.0)
-        numpyro.sample("coef", dist.MultivariateNormal(jnp.asarray(mean), jnp.asarray(2.0 * covariance)))
+        numpyro.sample("coef", dist.MultivariateNormal(jnp.asarray(mean), jnp.asarray(1.5 * covariance)))
 
     settings = SVI(guide=wide, num_steps=10, num_samples=4000)
     with warnings.catch_warnings():
@@ -254,11 +254,14 @@ def test_loo_pit(trees, method):
     assert pit.min() < 0.2 < 0.8 < pit.max()
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of pandas, in ArviZ
 def test_compare(trees, data):
     X, y = data
-    blind = NumPyroImpactRegressor(zoo.conjugate, inference=MCMC(num_warmup=300, num_samples=500, num_chains=2),
-                                   random_state=0).fit(X * 0.0, y)  # fmt: skip
-    table = arviz_stats.compare({"blind": blind.to_datatree(X * 0.0, y), **trees})
+    other = X[::-1].set_axis(X.index)
+    mean, covariance = exact_posterior(other.to_numpy(), y)
+    draws = np.random.default_rng(1).multivariate_normal(mean, covariance, size=1000)
+    blind = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": draws}, random_state=0).fit(other, y)
+    table = arviz_stats.compare({"blind": blind.to_datatree(other, y), **trees})
     assert table.index[-1] == "blind"
     assert table["elpd"].iloc[:3].std() < 0.5
     assert table["elpd"].iloc[-1] < table["elpd"].iloc[0] - 20
@@ -334,6 +337,14 @@ def test_an_improper_prior_is_left_out():
         model.to_datatree(X, groups=["prior"])
 
 
+class Batches:
+    def __init__(self, X):
+        self.X = X
+
+    def __iter__(self):
+        yield {"X": self.X}
+
+
 def test_refusals(models, data):
     (X, y), model = data, models["svi"]
     with pytest.raises(ValueError, match=r"y without X"):
@@ -349,4 +360,4 @@ def test_refusals(models, data):
     with pytest.raises(ValueError, match=r"there were 40, but X has 39"):
         model.to_datatree(X.iloc[:39])
     with pytest.raises(ValueError, match=r"rows in memory"):
-        model.to_datatree([{"X": X.to_numpy()}], y)
+        model.to_datatree(Batches(X.to_numpy()), y)
