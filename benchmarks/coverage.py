@@ -18,7 +18,7 @@ import numpyro.distributions as dist
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC
 
-N_ROWS, N_UNITS, NOISE = 200, 6, 0.5
+N_ROWS, N_UNITS, NOISE = 100, 4, 0.5
 GROUPS = ("all rows", "x < 0", "x > 0")
 
 
@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     # Two chains that found the same network with its units in another order disagree on the weights, not on effects.
     warnings.simplefilter("ignore")
-    settings = MCMC(num_warmup=400, num_samples=400, num_chains=2)
+    settings = MCMC(num_warmup=400, num_samples=500, num_chains=2, sampler_options={"max_tree_depth": 7})
     model = NumPyroImpactRegressor(network, inference=settings)
     start = time.perf_counter()
     found = np.stack([replicate(model, seed) for seed in range(options.replications)])
