@@ -5,7 +5,7 @@ found is that of one call on one machine, however the rows are chunked and which
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dask
@@ -13,15 +13,20 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 
+from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
+from skaimz.exceptions import NoRowsError
 from skaimz.sampling import PART_ROWS, Part
 
-__all__ = ["in_blocks"]
+__all__ = ["averages_in_blocks", "rows_in_blocks"]
+
+# Parts that are joined at a time.
+JOINED = 16
+# Rows of an array in memory that are sent as one.
+CUT_ROWS = 64 * PART_ROWS
 
 
-def in_blocks(
-    estimator: Any, method: str, X: Any, arrays: Mapping[str, Any], options: Mapping[str, Any]
-) -> Any:
-    """Call a method of an estimator on blocks of rows, lazily.
+def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
+    """Call a method that returns something for each row on blocks of rows, lazily.
 
     Parameters
     ----------
@@ -31,10 +36,8 @@ def in_blocks(
         Returns an array with the rows first, or several.
     X : dask array, DataFrame or Series
         Its first row is computed at once, for the types and shapes of what is returned.
-    arrays : dict
-        The kernel's further arguments. Collections, and arrays that are as long as X, are cut into the same blocks.
-    options : dict
-        Arguments that are the same for all rows.
+    arguments : dict
+        What in it is a collection or an array, and as long as X, is cut into the same blocks.
 
     Returns
     -------
@@ -42,48 +45,113 @@ def in_blocks(
         With the chunks of X.
     """
     rows = _Rows(X)
-    known = getattr(estimator, "arguments_", {})
-    by_row, constant = {}, dict(options)
-    for name, value in arrays.items():
-        if dask.is_dask_collection(value):
-            by_row[name] = _Rows(value)
-            if by_row[name].n_rows != rows.n_rows:
-                raise ValueError(f"Argument {name!r} has {by_row[name].n_rows} rows, but X has {rows.n_rows}.")
-        elif np.ndim(value) and len(value) == rows.n_rows and name not in known.get("whole", ()):
-            by_row[name] = _Rows(da.from_array(np.asarray(value), chunks=-1))
-        else:
-            constant[name] = value
-
-    def of(start: int, stop: int) -> tuple[Any, dict[str, Any]]:
-        return rows.between(start, stop), {name: array.between(start, stop) for name, array in by_row.items()}
-
-    first = _call(estimator, method, *dask.compute(*of(0, 1)), constant, Part(0, rows.n_rows))
+    arguments = _by_row(estimator, arguments, rows.n_rows)
+    whole = Part(0, rows.n_rows)
+    first = _call(estimator, method, *dask.compute(rows.between(0, 1), _between(arguments, 0, 1)), whole)
     several = isinstance(first, tuple | list)
-    sent = dask.delayed(estimator, pure=False, traverse=False)
-    call = dask.delayed(_call, pure=False, nout=len(first) if several else None)
-    bounds = rows.bounds()
-    blocks = [
-        (stop - start, call(sent, method, *of(start, stop), constant, Part(start, rows.n_rows)))
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
-    ]
+    blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
     if not several:
         return _array(blocks, first, rows.lengths)
-    found = [_array([(length, block[i]) for length, block in blocks], part, rows.lengths) for i, part in enumerate(first)]
-    return type(first)(found)
+    return type(first)(
+        _array([(length, block[i]) for length, block in blocks], part, rows.lengths) for i, part in enumerate(first)
+    )
 
 
-def _call(
-    estimator: Any, method: str, X: Any, arrays: Mapping[str, Any], constant: Mapping[str, Any], part: Part
-) -> Any:
+def averages_in_blocks(
+    estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], name: str, contrast: Contrast | None
+) -> EffectTree:
+    """Estimate effects over blocks of rows, and join them to effects over all rows.
+
+    Parameters
+    ----------
+    estimator, X, arguments
+        As in :func:`rows_in_blocks`.
+    method : str
+        Returns effects that are averages over rows.
+    name, contrast
+        As in :func:`skaimz.effects.joined`.
+
+    Returns
+    -------
+    EffectTree
+        Computed: it is small.
+    """
+    rows = _Rows(X)
+    arguments = _by_row(estimator, arguments, rows.n_rows)
+    parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
+    while len(parts) > 1:
+        parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
+    (found,) = dask.compute(parts[0])
+    if found is None:
+        raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
+    return joined([found], name, contrast)
+
+
+def _blocks(
+    estimator: Any, call: Callable[..., Any], method: str, rows: "_Rows", arguments: Any, n_results: int | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Yield the length of each block and what is found for it, delayed."""
+    sent = dask.delayed(estimator, pure=False, traverse=False)
+    delayed = dask.delayed(call, pure=False, nout=n_results)
+    bounds = rows.bounds()
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        part = Part(start, rows.n_rows)
+        yield stop - start, delayed(sent, method, rows.between(start, stop), _between(arguments, start, stop), part)
+
+
+def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
     """Call a method on a block, which gets the random numbers of its place."""
     here = copy.copy(estimator)
     here._part = part
-    return getattr(here, method)(X, **arrays, **constant)
+    return getattr(here, method)(X, **arguments)
+
+
+def _averages(*given: Any) -> EffectTree | None:
+    try:
+        return _call(*given)
+    except NoRowsError:
+        return None
+
+
+@dask.delayed(pure=True)
+def _join(parts: Sequence[EffectTree | None]) -> EffectTree | None:
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    are_contrasts = all("scenario" in node.data_vars for node in found[0].children.values())
+    return joined(found, *(resolve_contrast("difference") if are_contrasts else ("slope", None)))
 
 
 def _array(blocks: Sequence[tuple[int, Any]], example: np.ndarray, lengths: Sequence[int]) -> da.Array:
     parts = [da.from_delayed(block, (length, *example.shape[1:]), example.dtype) for length, block in blocks]
     return da.concatenate(parts).rechunk({0: tuple(length for length in lengths if length)})
+
+
+def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+    """Return arguments in which what has an entry for each row can be cut."""
+    whole = getattr(estimator, "arguments_", {}).get("whole", ())
+
+    def opened(name: Any, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: opened(key, each) for key, each in value.items()}
+        if dask.is_dask_collection(value):
+            found = _Rows(value)
+            if found.n_rows != n_rows:
+                raise ValueError(f"Argument {name!r} has {found.n_rows} rows, but X has {n_rows}.")
+            return found
+        is_array = hasattr(value, "shape") and np.ndim(value) > 0
+        if is_array and len(value) == n_rows and name not in whole:
+            return _Rows(da.from_array(np.asarray(value), chunks=(CUT_ROWS, *(-1,) * (np.ndim(value) - 1))))
+        return value
+
+    return {name: opened(name, value) for name, value in arguments.items()}
+
+
+def _between(value: Any, start: int, stop: int) -> Any:
+    """Cut what can be cut."""
+    if isinstance(value, _Rows):
+        return value.between(start, stop)
+    return {key: _between(each, start, stop) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
 class _Rows:
