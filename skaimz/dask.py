@@ -5,6 +5,7 @@ found is that of one call on one machine, however the rows are chunked and which
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,14 @@ import dask
 import dask.array as da
 import numpy as np
 import pandas as pd
+import xarray as xr
 
+from skaimz.datatree import with_more_rows
 from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
 from skaimz.exceptions import NoRowsError
 from skaimz.sampling import PART_ROWS, Part
 
-__all__ = ["averages_in_blocks", "rows_in_blocks"]
+__all__ = ["averages_in_blocks", "draws_in_blocks", "rows_in_blocks"]
 
 # Parts that are joined at a time.
 JOINED = 16
@@ -46,8 +49,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
     """
     rows = _Rows(X)
     arguments = _by_row(estimator, arguments, rows.n_rows)
-    whole = Part(0, rows.n_rows)
-    first = _call(estimator, method, *dask.compute(rows.between(0, 1), _between(arguments, 0, 1)), whole)
+    first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
     blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
     if not several:
@@ -55,6 +57,39 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
     return type(first)(
         _array([(length, block[i]) for length, block in blocks], part, rows.lengths) for i, part in enumerate(first)
     )
+
+
+def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> xr.DataTree:
+    """Call a method that returns a tree of draws on blocks of rows, lazily.
+
+    Parameters
+    ----------
+    estimator, X, arguments
+        As in :func:`rows_in_blocks`.
+    method : str
+        Takes ``return_datatree``, without which it returns arrays of shape ``(n_chains, n_draws, ...)`` by site.
+
+    Returns
+    -------
+    xarray.DataTree
+        With lazy arrays that have the chunks of X along their rows; sites without rows come from the first block.
+    """
+    rows = _Rows(X)
+    index = X.index.compute() if hasattr(X, "index") else None
+    arguments = _by_row(estimator, arguments, rows.n_rows)
+    # Two numbers of rows tell which dimension they are.
+    one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
+    blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
+    lengths = tuple(length for length in rows.lengths if length)
+
+    def lazy(name: str, shape: Sequence[int], dtype: np.dtype, axis: int | None) -> da.Array:
+        if axis is None:
+            return da.from_delayed(blocks[0][1][name], shape, dtype)
+        sizes = lambda length: (*shape[:axis], length, *shape[axis + 1 :])  # noqa: E731
+        parts = [da.from_delayed(block[name], sizes(length), dtype) for length, block in blocks]
+        return da.concatenate(parts, axis).rechunk({axis: lengths})
+
+    return with_more_rows(one, two, rows.n_rows, index, lazy)
 
 
 def averages_in_blocks(
@@ -94,7 +129,7 @@ def _blocks(
     sent = dask.delayed(estimator, pure=False, traverse=False)
     delayed = dask.delayed(call, pure=False, nout=n_results)
     bounds = rows.bounds()
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         part = Part(start, rows.n_rows)
         yield stop - start, delayed(sent, method, rows.between(start, stop), _between(arguments, start, stop), part)
 
@@ -104,6 +139,12 @@ def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], par
     here = copy.copy(estimator)
     here._part = part
     return getattr(here, method)(X, **arguments)
+
+
+def _first(estimator: Any, method: str, rows: "_Rows", arguments: Any, count: int) -> Any:
+    """Call a method on the first rows, at once."""
+    X, here = dask.compute(rows.between(0, count), _between(arguments, 0, count))
+    return _call(estimator, method, X, here, Part(0, rows.n_rows))
 
 
 def _averages(*given: Any) -> EffectTree | None:
@@ -140,9 +181,7 @@ def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> dict[s
                 raise ValueError(f"Argument {name!r} has {found.n_rows} rows, but X has {n_rows}.")
             return found
         is_array = hasattr(value, "shape") and np.ndim(value) > 0
-        if is_array and len(value) == n_rows and name not in whole:
-            return _Rows(da.from_array(np.asarray(value), chunks=(CUT_ROWS, *(-1,) * (np.ndim(value) - 1))))
-        return value
+        return _Rows(value) if is_array and len(value) == n_rows and name not in whole else value
 
     return {name: opened(name, value) for name, value in arguments.items()}
 
@@ -155,7 +194,7 @@ def _between(value: Any, start: int, stop: int) -> Any:
 
 
 class _Rows:
-    """A collection as delayed pieces of rows, which are cut and joined to blocks.
+    """A collection, or an array in memory, as delayed pieces of rows, which are cut and joined to blocks.
 
     Attributes
     ----------
@@ -171,9 +210,12 @@ class _Rows:
                 collection = collection.compute_chunk_sizes()
             self._pieces = collection.to_delayed().ravel().tolist()
             self.lengths = [int(length) for length in collection.chunks[0]]
-        else:
+        elif dask.is_dask_collection(collection):
             self._pieces = collection.to_delayed()
             self.lengths = list(dask.compute(*(dask.delayed(len)(piece) for piece in self._pieces)))
+        else:
+            parts = [_part_of(collection, slice(i, i + CUT_ROWS)) for i in range(0, len(collection), CUT_ROWS)]
+            self._pieces, self.lengths = [dask.delayed(part) for part in parts], list(map(len, parts))
         self._ends = np.cumsum(self.lengths)
         if not self.n_rows:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
@@ -202,9 +244,11 @@ class _Rows:
         return parts[0] if len(parts) == 1 else _joined(parts)
 
 
-@dask.delayed(pure=True)
-def _cut(piece: Any, part: slice) -> Any:
-    return piece.iloc[part] if hasattr(piece, "iloc") else piece[part]
+def _part_of(rows: Any, part: slice) -> Any:
+    return rows.iloc[part] if hasattr(rows, "iloc") else rows[part]
+
+
+_cut = dask.delayed(_part_of, pure=True)
 
 
 @dask.delayed(pure=True)

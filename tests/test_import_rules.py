@@ -15,7 +15,7 @@ ROOMS = {
     "inference": {"exceptions", "kernels"},
     "sampling": {"exceptions", "kernels"},
     "datatree": {"exceptions", "kernels", "sampling"},
-    "dask": {"exceptions", "sampling", "effects"},
+    "dask": {"exceptions", "sampling", "datatree", "effects"},
     "effects": {"exceptions", "sampling", "datatree"},
     "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree", "dask", "effects"},
     "metrics": {"estimators", "sampling"},

@@ -1,6 +1,7 @@
 """Effects over parts of the rows, joined to effects over all of them."""
 
 import graphlib
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,7 @@ def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contras
         found[part] = total if dims else total[:, :, 0]
     if contrast is not None:
         found = {"effect": contrast_of(contrast, found["scenario"], found["baseline"], comparison), **found}
-    coordinates: dict[str, Any] = {dim: c for dim, c in first.coords.items() if not set(dims) & set(c.dims)}
+    coordinates: dict[Any, Any] = {dim: c for dim, c in first.coords.items() if not set(dims) & set(c.dims)}
     if dims:
         columns = _columns(first, dims)
         values = {n: np.asarray([label[i] for label in every], first[n].dtype) for i, n in enumerate(columns)}
@@ -86,8 +87,8 @@ def _in_order(labels: Sequence[list[tuple]]) -> list[tuple]:
     every = {label for own in labels for label in own}
     if all(own == sorted(own) for own in labels):
         return sorted(every)
-    order: graphlib.TopologicalSorter = graphlib.TopologicalSorter({label: () for label in every})
+    order: graphlib.TopologicalSorter = graphlib.TopologicalSorter(dict.fromkeys(every, ()))
     for own in labels:
-        for before, after in zip(own[:-1], own[1:], strict=True):
+        for before, after in itertools.pairwise(own):
             order.add(after, before)
     return list(order.static_order())

@@ -321,7 +321,7 @@ class ImpactEstimator(
             posterior,
             inputs,
             self._seed_of_call(random_state),
-            check_local(spec, local, len(X)) if in_sample else {},
+            check_local(spec, local, len(X), part) if in_sample else {},
             sampling.site_values(spec, "intervention", intervention, len(X)),
             sampling.site_values(spec, "condition", condition, len(X)),
             part,

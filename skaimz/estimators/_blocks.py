@@ -8,7 +8,10 @@ from typing import Any
 from skaimz import effects
 from skaimz.estimators._arguments import seed_of
 
-__all__ = ["averaged", "row_by_row"]
+__all__ = ["averaged", "drawn", "row_by_row"]
+
+# What says where draws go and how they are computed: Dask's affair.
+DESTINATION = ("store", "output_dir", "shard_axis", "batch_size", "compressors", "progress")
 
 
 def row_by_row(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,6 +28,21 @@ def averaged(method: Callable[..., Any]) -> Callable[..., Any]:
         contrast = given.pop("contrast", "difference")
         asked = effects.resolve_contrast(contrast) if "scenarios" in given else (_of_slope(given), None)
         return door.averages_in_blocks(self, name, X, given, *asked)
+
+    return _dispatching(method, answer)
+
+
+def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method whose answer is a tree of draws take Dask collections, and then answer with lazy arrays."""
+
+    def answer(door: Any, self: Any, name: str, X: Any, given: dict[str, Any]) -> Any:
+        if given.get("store", "auto") == "zarr" or given.get("output_dir") is not None:
+            raise ValueError(
+                "Draws of Dask collections are lazy arrays: leave out `store` and `output_dir`, and write the tree by "
+                "its `to_zarr`, which Dask does in parallel."
+            )
+        kept = {key: value for key, value in given.items() if key not in DESTINATION}
+        return door.draws_in_blocks(self, f"{name}_on_batch", X, kept)
 
     return _dispatching(method, answer)
 

@@ -102,13 +102,13 @@ def test_columns_of_frames():
     model = NumPyroImpactRegressor(zoo.poisson, column_args={"exposure": "months"}, random_state=0)
     model.set_posterior_sample({"coef": draws})
     scenarios = {"longer": {"columns": {"months": lambda months: months + 1}}}
-    given = {"scenarios": scenarios, "by": "size"}
     kept, lazy = frame[["a", "b", "months"]], collection[["a", "b", "months"]]
     expected = model.estimate_effect(kept, scenarios=scenarios, by={"size": frame["size"]})
     assert list(expected["longer"]["size"].to_numpy()) == ["small", "large", "huge"]
     found = model.estimate_effect(lazy, scenarios=scenarios, by={"size": collection["size"]})
     assert_same(found, expected)
-    assert given
+    again = model.estimate_effect(lazy, scenarios=scenarios, by={"size": frame["size"]})
+    assert_same(again, expected)
 
 
 def test_refusals(poisson, rows):

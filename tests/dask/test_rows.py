@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import zoo
 
+import skaimz
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 
 N_ROWS, N_DRAWS = 5000, 60
@@ -155,6 +156,7 @@ def test_refusals(conjugate, X, monkeypatch):
     with pytest.raises(ValueError, match=r"no rows"):
         conjugate.predict(rows[:0])
     monkeypatch.setitem(sys.modules, "skaimz.dask", None)
+    monkeypatch.delattr(skaimz, "dask")
     with pytest.raises(ImportError, match=r"pip install 'skaimz\[dask\]'"):
         conjugate.predict(rows)
 
@@ -178,6 +180,4 @@ def test_processes_of_a_cluster(cluster, poisson, X):
     lazy = poisson.predict_quantiles(da.from_array(X, chunks=(1234, 2)), exposure=exposure)
     found = cluster.compute(lazy).result()
     np.testing.assert_array_equal(found, poisson.predict_quantiles(X, exposure=exposure))
-    workers = {worker for workers in cluster.who_has().values() for worker in workers}
     assert len(cluster.scheduler_info()["workers"]) == 2
-    assert workers <= set(cluster.scheduler_info()["workers"])
