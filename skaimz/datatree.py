@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,6 +27,7 @@ __all__ = [
     "row_coordinates",
     "storable_labels",
     "to_tree",
+    "with_more_rows",
     "write_skeleton",
 ]
 
@@ -183,6 +184,55 @@ def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
 def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:
     """Join datasets to a tree that says when and by what it was made."""
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=made_by(attrs)), **groups})
+
+
+def with_more_rows(
+    one: xr.DataTree,
+    two: xr.DataTree,
+    n_rows: int,
+    index: Any,
+    array: Callable[[str, Sequence[int], np.dtype, int | None], Any],
+) -> xr.DataTree:
+    """Return a tree of draws for many rows, from those for the first one and the first two.
+
+    Parameters
+    ----------
+    one, two : DataTree
+    n_rows : int
+    index : pandas.Index or None
+        Labels of the rows.
+    array : callable
+        Returns a site's draws, given its name, the shape and type for one row, and the axis of the rows, if any.
+    """
+    groups: dict[str, xr.Dataset] = {}
+    for group, node in one.children.items():
+        few, more = node.to_dataset(), two[group].to_dataset()
+        rows = {dim for dim, size in more.sizes.items() if size != few.sizes[dim]}
+        if group == "posterior":
+            # Latent sites of rows, of which the first alone are here, can be had from the estimator.
+            groups[str(group)] = few.drop_vars(
+                [name for name, draws in few.data_vars.items() if rows & set(draws.dims)]
+            )
+            continue
+        variables = {
+            str(name): (
+                draws.dims,
+                array(str(name), draws.shape, draws.dtype, next(iter(_places(draws.dims, rows)), None)),
+            )
+            for name, draws in few.data_vars.items()
+        }
+        coordinates: dict[Any, Any] = {
+            name: labels for name, labels in few.coords.items() if not rows & set(labels.dims)
+        }
+        for dim in rows:
+            coordinates |= row_coordinates(str(dim), np.arange(n_rows) if index is None else index)
+        groups[str(group)] = xr.Dataset(variables, coordinates)
+    attrs = {str(name): value for name, value in one.attrs.items() if name != "batch_size"}
+    return to_tree(groups, attrs)
+
+
+def _places(dims: Sequence[Any], chosen: set[Any]) -> list[int]:
+    return [place for place, dim in enumerate(dims) if dim in chosen]
 
 
 def write_skeleton(

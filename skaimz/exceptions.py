@@ -1,4 +1,4 @@
-"""Warnings of skaimz, one class a cause, so that each can be silenced alone, and the one error of its own.
+"""Warnings of skaimz, one class a cause, so that each can be silenced alone, and the errors of its own.
 
 All other errors are Python's and scikit-learn's: ``ValueError``, ``TypeError``, ``OSError`` and
 :class:`sklearn.exceptions.NotFittedError`.
@@ -14,6 +14,7 @@ __all__ = [
     "HeldLatentWarning",
     "IncompleteDrawsError",
     "LocalGuideWarning",
+    "NoRowsError",
     "NonFiniteLossWarning",
     "OutputWarning",
     "PairingWarning",
@@ -79,6 +80,10 @@ class UnreachedOutputWarning(EffectWarning):
 
 class HeldLatentWarning(EffectWarning):
     """A latent site that depends on an intervention keeps posterior draws that were made without it."""
+
+
+class NoRowsError(ValueError):
+    """An average was asked for over rows of which there are none."""
 
 
 class IncompleteDrawsError(RuntimeError):

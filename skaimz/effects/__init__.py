@@ -1,15 +1,18 @@
 """What scenarios change: contrasts of expected outcomes, averaged over rows, with their uncertainty."""
 
-from skaimz.effects.contrasts import resolve_contrast
+from skaimz.effects.contrasts import Contrast, resolve_contrast
 from skaimz.effects.draws import effects_of_draws
 from skaimz.effects.estimate import Target, contrasts_of, row_contrasts
+from skaimz.effects.join import joined
 from skaimz.effects.tree import EffectTree
 
 __all__ = [
+    "Contrast",
     "EffectTree",
     "Target",
     "contrasts_of",
     "effects_of_draws",
+    "joined",
     "resolve_contrast",
     "row_contrasts",
 ]

@@ -15,7 +15,7 @@ from skaimz.effects.tree import PARTS, EffectTree
 __all__ = ["Target", "contrasts_of", "row_contrasts"]
 
 # Names that an answer's dimensions and columns have already.
-RESERVED = (*CHAIN_AND_DRAW, "comparison", *PARTS)
+RESERVED = (*CHAIN_AND_DRAW, "comparison", "total_weight", *PARTS)
 
 
 class Target(NamedTuple):
@@ -99,7 +99,9 @@ def contrasts_of(
         raise ValueError(
             f"`by` cannot be named {min(both)!r}, as is a dimension of the output: pass a dict with another name."
         )
-    return _tree(first, arrays, compared, contrast, (*dims, *more), coordinates | of_classes, attrs)
+    weight = np.bincount(target.groups, target.weights, len(target.labels))
+    total = {"total_weight": (dims, weight if dims else weight[0])}
+    return _tree(first, arrays, compared, contrast, (*dims, *more), coordinates | of_classes, attrs, total)
 
 
 def row_contrasts(
@@ -153,6 +155,7 @@ def _tree(
     dims: Sequence[str],
     coordinates: Mapping[str, Any],
     attrs: Mapping[str, Any],
+    more: Mapping[str, Any] | None = None,
 ) -> EffectTree:
     chains = job.posterior.n_chains
     arrays = {name: array.reshape(chains, -1, *array.shape[1:]) for name, array in arrays.items()}
@@ -162,7 +165,7 @@ def _tree(
         if baseline is not None:
             effect = contrast_of(contrast, arrays[scenario], arrays[baseline], name)
             parts = {"effect": effect, "scenario": arrays[scenario], "baseline": arrays[baseline]}
-        variables = {part: ((*CHAIN_AND_DRAW, *dims), array) for part, array in parts.items()}
+        variables = {part: ((*CHAIN_AND_DRAW, *dims), array) for part, array in parts.items()} | dict(more or {})
         counted = {dim: np.arange(size) for dim, size in zip(CHAIN_AND_DRAW, arrays[scenario].shape, strict=False)}
         groups[name] = xr.Dataset(variables, counted | dict(coordinates))
     return EffectTree.of(groups, attrs)

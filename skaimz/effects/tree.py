@@ -18,7 +18,8 @@ class EffectTree(xr.DataTree):
     """Draws of effects: a DataTree with a group for each comparison, and a summary.
 
     Each group holds the variables ``effect``, ``scenario`` and ``baseline`` with the dimensions ``chain`` and ``draw``,
-    then those of the groups of rows (or of the rows), then those of the output.
+    then those of the groups of rows (or of the rows), then those of the output. ``total_weight`` is the sum of the
+    weights of the rows that an average is over, their number where they have none.
     """
 
     __slots__ = ()

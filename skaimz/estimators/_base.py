@@ -16,6 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs, seed_of
+from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
@@ -297,7 +298,12 @@ class ImpactEstimator(
     ) -> sampling.Pass:
         """Return all that the sampling core needs for checked rows."""
         traced, numbers, inputs = self._trace(X, arrays)
-        spec = traced.spec
+        spec, part = traced.spec, getattr(self, "_part", None)
+        if spec.rows_mix is not None and part is not None:
+            raise ValueError(
+                "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
+                f"{spec.rows_mix}. Pass them in one, as `X.compute()`."
+            )
         if spec.rows_mix is not None:
             warnings.warn(
                 f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
@@ -315,9 +321,10 @@ class ImpactEstimator(
             posterior,
             inputs,
             self._seed_of_call(random_state),
-            check_local(spec, local, len(X)) if in_sample else {},
+            check_local(spec, local, len(X), part) if in_sample else {},
             sampling.site_values(spec, "intervention", intervention, len(X)),
             sampling.site_values(spec, "condition", condition, len(X)),
+            part,
         )
         check_interventions(job)
         return job
@@ -351,6 +358,7 @@ class ImpactEstimator(
 
     # Draws
 
+    @row_by_row
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = None, **arrays: Any) -> np.ndarray:
         """Draw outcomes from the posterior predictive.
 

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
+from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
 from skaimz.kernels import KernelSpec, kernel_parameters
@@ -202,6 +203,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         asked = parameter is not None and parameter.default is parameter.empty and hasattr(self, "classes_")
         return {"n_classes": self._most_classes} if asked else {}
 
+    @row_by_row
     def predict_proba(self, X: Any, **arrays: Any) -> Any:
         """Return posterior predictive class probabilities.
 
@@ -238,6 +240,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         possible = [found[:, output, :count] for output, count in enumerate(counts)]
         return [each / each.sum(axis=-1, keepdims=True) for each in possible]
 
+    @row_by_row
     def predict_log_proba(self, X: Any, **arrays: Any) -> Any:
         """Return the logarithm of :meth:`predict_proba`.
 
@@ -267,6 +270,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         with np.errstate(divide="ignore"):
             return [np.log(each) for each in found] if isinstance(found, list) else np.log(found)
 
+    @row_by_row
     def predict(self, X: Any, **arrays: Any) -> np.ndarray:
         """Return the most probable label of each row.
 

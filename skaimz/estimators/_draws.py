@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 from skaimz import sampling
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
+from skaimz.estimators._blocks import drawn
 from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._posterior import check_interventions
 from skaimz.estimators._rows import LazyRows, as_is
@@ -33,6 +34,7 @@ class DrawsMixin:
     _seed_of_call: Callable[[Any], int]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
 
+    @drawn
     def sample_posterior_predictive(
         self,
         X: Any,
@@ -170,6 +172,7 @@ class DrawsMixin:
             X, intervention, condition, in_sample, return_sites, random_state, arrays, Destination(), return_datatree
         )
 
+    @drawn
     def sample_prior_predictive(
         self,
         X: Any,
@@ -207,7 +210,6 @@ class DrawsMixin:
 
         Examples
         --------
-        >>> import numpy as np
         >>> import numpyro
         >>> import numpyro.distributions as dist
         >>> from skaimz import NumPyroImpactRegressor
@@ -253,7 +255,6 @@ class DrawsMixin:
 
         Examples
         --------
-        >>> import numpy as np
         >>> import numpyro
         >>> import numpyro.distributions as dist
         >>> from skaimz import NumPyroImpactRegressor
@@ -270,6 +271,7 @@ class DrawsMixin:
             X, num_samples, intervention, condition, return_sites, random_state, arrays, Destination(), return_datatree
         )
 
+    @drawn
     def log_likelihood(
         self,
         X: Any,
@@ -335,7 +337,6 @@ class DrawsMixin:
 
         Examples
         --------
-        >>> import numpy as np
         >>> import numpyro
         >>> import numpyro.distributions as dist
         >>> from skaimz import NumPyroImpactRegressor
@@ -457,6 +458,7 @@ class DrawsMixin:
             {},
             sampling.site_values(traced.spec, "intervention", intervention, len(X)),
             sampling.site_values(traced.spec, "condition", condition, len(X)),
+            getattr(self, "_part", None),
         )
         check_interventions(job)
         return job

@@ -10,6 +10,7 @@ import xarray as xr
 
 from skaimz import effects, sampling
 from skaimz.effects import EffectTree, Target, contrasts_of, row_contrasts
+from skaimz.estimators._blocks import averaged
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._draws import index_of
 from skaimz.estimators._scenarios import (
@@ -46,6 +47,7 @@ class EffectsMixin:
     _precision: Callable[[Any], AbstractContextManager]
     __sklearn_is_fitted__: Callable[[], bool]
 
+    @averaged
     def estimate_effect(
         self,
         X: Any = None,
@@ -174,6 +176,7 @@ class EffectsMixin:
         attrs = {"contrast": name, "of": of}
         return self._compare(X, arrays, named, compared, KINDS[of], None, function, attrs, asked)
 
+    @averaged
     def estimate_slope(
         self,
         X: Any,

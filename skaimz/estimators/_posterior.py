@@ -206,12 +206,18 @@ def check_interventions(job: sampling.Pass) -> None:
             )
 
 
-def check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> dict[str, np.ndarray]:
+def check_local(
+    spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int, part: sampling.Part | None
+) -> dict[str, np.ndarray]:
+    """Return the draws of row-aligned latent sites for these rows, which are the rows of the fit or a part of them."""
+    first, total = part or sampling.Part(0, n_rows)
+    found = {}
     for name, draw in local.items():
-        fitted = draw.shape[1 + (spec[name].row_axis or 0)]
-        if fitted != n_rows:
+        axis = 1 + (spec[name].row_axis or 0)
+        if draw.shape[axis] != total:
             raise ValueError(
-                f"Latent site {name!r} has draws for the {fitted} rows of the fit, but X has {n_rows} rows: pass those "
-                "rows, or `in_sample=False`."
+                f"Latent site {name!r} has draws for the {draw.shape[axis]} rows of the fit, but X has {total} rows: "
+                "pass those rows, or `in_sample=False`."
             )
-    return dict(local)
+        found[name] = draw[(*(slice(None),) * axis, slice(first, first + n_rows))]
+    return found

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array
 from skaimz import sampling
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
+from skaimz.estimators._blocks import row_by_row
 from skaimz.exceptions import OutputWarning
 from skaimz.kernels import KernelSpec
 from skaimz.kernels.default import LinearRegression
@@ -106,6 +107,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
         return self._check_outcome(y, spec)
 
+    @row_by_row
     def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:
         """Return the posterior predictive mean.
 
@@ -149,6 +151,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
             )
         return (mean, *map(np.sqrt, variance)) if return_std else mean
 
+    @row_by_row
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Any) -> np.ndarray:
         """Return quantiles of the posterior predictive, from one outcome for each posterior draw.
 
@@ -181,6 +184,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
             job = self._prepare(X, arrays)
             return sampling.outcome_quantiles(job, levels)
 
+    @row_by_row
     def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:
         """Return equal-tailed intervals of the posterior predictive.
 

@@ -8,6 +8,7 @@ import numpy as np
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._rows import LazyRows
+from skaimz.exceptions import NoRowsError
 
 __all__ = ["Asked", "Rows", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
@@ -169,7 +170,7 @@ def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
             )
         weights = weights * where
     if not weights.any():
-        raise ValueError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
+        raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
     return weights
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
+from skaimz.estimators._blocks import row_by_row
 from skaimz.kernels import KernelSpec
 
 __all__ = ["ScoresMixin"]
@@ -21,6 +22,7 @@ class ScoresMixin:
     _prepare: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
 
+    @row_by_row
     def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
         r"""Return the log density of outcomes under the posterior predictive.
 

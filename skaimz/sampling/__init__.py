@@ -3,6 +3,7 @@
 from skaimz.sampling.averages import averages
 from skaimz.sampling.forward import CLASS_LAWS
 from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values
+from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
     crps,
     log_predictive,
@@ -19,9 +20,11 @@ from skaimz.sampling.store import RowDigest, ZarrSink, store_state
 
 __all__ = [
     "CLASS_LAWS",
+    "PART_ROWS",
     "Drawing",
     "Field",
     "MemorySink",
+    "Part",
     "Pass",
     "Posterior",
     "Quantity",

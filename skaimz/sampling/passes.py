@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, abstract_arrays
+from skaimz.sampling.plan import Part
 
 __all__ = ["Pass", "Posterior", "Quantity", "site_values"]
 
@@ -48,6 +49,8 @@ class Pass:
         Draws of row-aligned latent sites for these very rows.
     intervention, condition : dict of str to array
         Values that sites are set to, by the do-operator or as if they had been drawn; see :func:`site_values`.
+    part : Part, optional
+        Where the rows lie among more of them.
     """
 
     traced: TracedKernel
@@ -57,6 +60,7 @@ class Pass:
     local: Mapping[str, np.ndarray] = field(default_factory=dict)
     intervention: Mapping[str, np.ndarray] = field(default_factory=dict)
     condition: Mapping[str, np.ndarray] = field(default_factory=dict)
+    part: Part | None = None
 
     @property
     def spec(self) -> KernelSpec:

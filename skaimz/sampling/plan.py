@@ -8,7 +8,7 @@ import numpy as np
 
 from skaimz.kernels import KernelSpec
 
-__all__ = ["Batch", "Plan", "Step", "cut", "make_plan"]
+__all__ = ["PART_ROWS", "Batch", "Part", "Plan", "Step", "cut", "make_plan"]
 
 # Numbers that one call of a program may hold in its widest intermediate value.
 TILE_ELEMENTS = 2**24
@@ -16,6 +16,23 @@ MOST_TILE_ROWS = 1024
 LEAST_TILE_ROWS = 8
 # Products of large matrices are fastest draw by draw, with enough rows to fill the machine; few rows get few.
 MATRIX_TILE_ROWS = (256, 2048)
+# Every length of a tile divides this one.
+PART_ROWS = 2048
+
+
+class Part(NamedTuple):
+    """Where rows lie among more of them, whose random numbers they get.
+
+    Attributes
+    ----------
+    first : int
+        Number of the first row, a multiple of ``PART_ROWS``.
+    total : int
+        Number of all rows.
+    """
+
+    first: int
+    total: int
 
 
 class Step(NamedTuple):
@@ -57,6 +74,8 @@ class Plan:
         Tiles of one step.
     batch_rows : int
         Rows of a batch, a multiple of ``tile_rows``.
+    first_tile : int
+        Number of the first tile, where the rows are a part of more.
     """
 
     n_rows: int
@@ -68,6 +87,7 @@ class Plan:
     whole: bool
     shards: int = 1
     batch_rows: int = 0
+    first_tile: int = 0
 
     def batches(self) -> list[Batch]:
         """Return the batches in the order in which they are computed."""
@@ -90,7 +110,7 @@ class Plan:
         """Yield the steps of a batch."""
         length = self.tile_rows * self.shards
         for start in range(batch.rows.start, batch.rows.stop, length):
-            first = start // self.tile_rows
+            first = self.first_tile + start // self.tile_rows
             tiles = np.arange(first, first + self.shards, dtype=np.uint32)
             yield Step(tiles, slice(start, min(start + length, batch.rows.stop)), batch.draws)
 
@@ -110,7 +130,14 @@ def cut(array: Any, part: slice, length: int, axis: int = 0) -> np.ndarray:
 
 
 def make_plan(
-    spec: KernelSpec, n_rows: int, n_draws: int, *, n_chains: int = 1, shards: int = 1, whole: bool = False
+    spec: KernelSpec,
+    n_rows: int,
+    n_draws: int,
+    *,
+    n_chains: int = 1,
+    shards: int = 1,
+    whole: bool = False,
+    part: Part | None = None,
 ) -> Plan:
     """Choose tile and draw counts so that a step's work fits the budget.
 
@@ -127,15 +154,19 @@ def make_plan(
         Devices to spread rows over.
     whole : bool, default=False
         Whether one tile must hold all rows for a reason that ``spec`` does not tell.
+    part : Part, optional
+        Where the rows lie among more of them.
     """
+    first, total = part or Part(0, n_rows)
     if whole or spec.rows_mix is not None:
         step_draws = max(1, min(n_draws // n_chains, TILE_ELEMENTS // (spec.width * n_rows)))
         at_once = 1 if spec.multiplies_matrices else step_draws
         return Plan(n_rows, n_chains, n_draws, n_rows, step_draws, at_once, whole=True)
     if spec.multiplies_matrices:
-        tile_rows = MATRIX_TILE_ROWS[n_rows > MATRIX_TILE_ROWS[0]]
-        return Plan(n_rows, n_chains, n_draws, tile_rows, n_draws, 1, whole=False, shards=shards)
-    fitting = max(LEAST_TILE_ROWS, TILE_ELEMENTS // (spec.width * n_draws))
-    tile_rows = min(MOST_TILE_ROWS, 2 ** (fitting.bit_length() - 1))
-    at_once = max(1, min(n_draws, TILE_ELEMENTS // (spec.width * tile_rows)))
-    return Plan(n_rows, n_chains, n_draws, tile_rows, n_draws, at_once, whole=False, shards=shards)
+        tile_rows, at_once = MATRIX_TILE_ROWS[total > MATRIX_TILE_ROWS[0]], 1
+    else:
+        fitting = max(LEAST_TILE_ROWS, TILE_ELEMENTS // (spec.width * n_draws))
+        tile_rows = min(MOST_TILE_ROWS, 2 ** (fitting.bit_length() - 1))
+        at_once = max(1, min(n_draws, TILE_ELEMENTS // (spec.width * tile_rows)))
+    tile = first // tile_rows
+    return Plan(n_rows, n_chains, n_draws, tile_rows, n_draws, at_once, whole=False, shards=shards, first_tile=tile)

@@ -103,7 +103,7 @@ def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:
     """Average over draws on every tile."""
     job = at_average_draw(with_global_latents(job), quantity)
     n_devices = 1 if job.n_rows == 1 else jax.local_device_count()
-    plan = make_plan(job.spec, job.n_rows, job.posterior.n_draws, shards=n_devices)
+    plan = make_plan(job.spec, job.n_rows, job.posterior.n_draws, shards=n_devices, part=job.part)
     launch = Launcher(job, quantity, plan)
     results = [np.empty((plan.n_rows, *part.shape[1:]), part.dtype) for part in launch.shapes()]
     count = 0

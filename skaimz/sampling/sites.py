@@ -80,6 +80,7 @@ class Drawing:
             n_chains=posterior.n_chains,
             shards=1 if self.shard_draws else n_devices,
             whole=whole,
+            part=job.part,
         )
         self._host, self._paired = self._host_law(quantity), paired
         on_host = self._host is not None

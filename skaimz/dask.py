@@ -1,0 +1,256 @@
+"""Rows of Dask collections: an estimator's methods block by block, wherever Dask runs them.
+
+Blocks end where tiles of the sampling core end, whose random numbers follow from their place among all rows. So what is
+found is that of one call on one machine, however the rows are chunked and whichever worker takes a block.
+"""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from skaimz.datatree import with_more_rows
+from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
+from skaimz.exceptions import NoRowsError
+from skaimz.sampling import PART_ROWS, Part
+
+__all__ = ["averages_in_blocks", "draws_in_blocks", "rows_in_blocks"]
+
+# Parts that are joined at a time.
+JOINED = 16
+# Rows of an array in memory that are sent as one.
+CUT_ROWS = 64 * PART_ROWS
+
+
+def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
+    """Call a method that returns something for each row on blocks of rows, lazily.
+
+    Parameters
+    ----------
+    estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
+        Sent once to each worker that takes a block.
+    method : str
+        Returns an array with the rows first, or several.
+    X : dask array, DataFrame or Series
+        Its first row is computed at once, for the types and shapes of what is returned.
+    arguments : dict
+        What in it is a collection or an array, and as long as X, is cut into the same blocks.
+
+    Returns
+    -------
+    dask array, or a tuple or list of them
+        With the chunks of X.
+    """
+    rows = _Rows(X)
+    arguments = _by_row(estimator, arguments, rows.n_rows)
+    first = _first(estimator, method, rows, arguments, 1)
+    several = isinstance(first, tuple | list)
+    blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
+    if not several:
+        return _array(blocks, first, rows.lengths)
+    return type(first)(
+        _array([(length, block[i]) for length, block in blocks], part, rows.lengths) for i, part in enumerate(first)
+    )
+
+
+def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> xr.DataTree:
+    """Call a method that returns a tree of draws on blocks of rows, lazily.
+
+    Parameters
+    ----------
+    estimator, X, arguments
+        As in :func:`rows_in_blocks`.
+    method : str
+        Takes ``return_datatree``, without which it returns arrays of shape ``(n_chains, n_draws, ...)`` by site.
+
+    Returns
+    -------
+    xarray.DataTree
+        With lazy arrays that have the chunks of X along their rows; sites without rows come from the first block.
+    """
+    rows = _Rows(X)
+    index = X.index.compute() if hasattr(X, "index") else None
+    arguments = _by_row(estimator, arguments, rows.n_rows)
+    # Two numbers of rows tell which dimension they are.
+    one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
+    blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
+    lengths = tuple(length for length in rows.lengths if length)
+
+    def lazy(name: str, shape: Sequence[int], dtype: np.dtype, axis: int | None) -> da.Array:
+        if axis is None:
+            return da.from_delayed(blocks[0][1][name], shape, dtype)
+        sizes = lambda length: (*shape[:axis], length, *shape[axis + 1 :])  # noqa: E731
+        parts = [da.from_delayed(block[name], sizes(length), dtype) for length, block in blocks]
+        return da.concatenate(parts, axis).rechunk({axis: lengths})
+
+    return with_more_rows(one, two, rows.n_rows, index, lazy)
+
+
+def averages_in_blocks(
+    estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], name: str, contrast: Contrast | None
+) -> EffectTree:
+    """Estimate effects over blocks of rows, and join them to effects over all rows.
+
+    Parameters
+    ----------
+    estimator, X, arguments
+        As in :func:`rows_in_blocks`.
+    method : str
+        Returns effects that are averages over rows.
+    name, contrast
+        As in :func:`skaimz.effects.joined`.
+
+    Returns
+    -------
+    EffectTree
+        Computed: it is small.
+    """
+    rows = _Rows(X)
+    arguments = _by_row(estimator, arguments, rows.n_rows)
+    parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
+    while len(parts) > 1:
+        parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
+    (found,) = dask.compute(parts[0])
+    if found is None:
+        raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
+    return joined([found], name, contrast)
+
+
+def _blocks(
+    estimator: Any, call: Callable[..., Any], method: str, rows: "_Rows", arguments: Any, n_results: int | None = None
+) -> Iterator[tuple[int, Any]]:
+    """Yield the length of each block and what is found for it, delayed."""
+    sent = dask.delayed(estimator, pure=False, traverse=False)
+    delayed = dask.delayed(call, pure=False, nout=n_results)
+    bounds = rows.bounds()
+    for start, stop in itertools.pairwise(bounds):
+        part = Part(start, rows.n_rows)
+        yield stop - start, delayed(sent, method, rows.between(start, stop), _between(arguments, start, stop), part)
+
+
+def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
+    """Call a method on a block, which gets the random numbers of its place."""
+    here = copy.copy(estimator)
+    here._part = part
+    return getattr(here, method)(X, **arguments)
+
+
+def _first(estimator: Any, method: str, rows: "_Rows", arguments: Any, count: int) -> Any:
+    """Call a method on the first rows, at once."""
+    X, here = dask.compute(rows.between(0, count), _between(arguments, 0, count))
+    return _call(estimator, method, X, here, Part(0, rows.n_rows))
+
+
+def _averages(*given: Any) -> EffectTree | None:
+    try:
+        return _call(*given)
+    except NoRowsError:
+        return None
+
+
+@dask.delayed(pure=True)
+def _join(parts: Sequence[EffectTree | None]) -> EffectTree | None:
+    found = [part for part in parts if part is not None]
+    if not found:
+        return None
+    are_contrasts = all("scenario" in node.data_vars for node in found[0].children.values())
+    return joined(found, *(resolve_contrast("difference") if are_contrasts else ("slope", None)))
+
+
+def _array(blocks: Sequence[tuple[int, Any]], example: np.ndarray, lengths: Sequence[int]) -> da.Array:
+    parts = [da.from_delayed(block, (length, *example.shape[1:]), example.dtype) for length, block in blocks]
+    return da.concatenate(parts).rechunk({0: tuple(length for length in lengths if length)})
+
+
+def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+    """Return arguments in which what has an entry for each row can be cut."""
+    whole = getattr(estimator, "arguments_", {}).get("whole", ())
+
+    def opened(name: Any, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: opened(key, each) for key, each in value.items()}
+        if dask.is_dask_collection(value):
+            found = _Rows(value)
+            if found.n_rows != n_rows:
+                raise ValueError(f"Argument {name!r} has {found.n_rows} rows, but X has {n_rows}.")
+            return found
+        is_array = hasattr(value, "shape") and np.ndim(value) > 0
+        return _Rows(value) if is_array and len(value) == n_rows and name not in whole else value
+
+    return {name: opened(name, value) for name, value in arguments.items()}
+
+
+def _between(value: Any, start: int, stop: int) -> Any:
+    """Cut what can be cut."""
+    if isinstance(value, _Rows):
+        return value.between(start, stop)
+    return {key: _between(each, start, stop) for key, each in value.items()} if isinstance(value, Mapping) else value
+
+
+class _Rows:
+    """A collection, or an array in memory, as delayed pieces of rows, which are cut and joined to blocks.
+
+    Attributes
+    ----------
+    lengths : list of int
+        Rows of each piece.
+    """
+
+    def __init__(self, collection: Any):
+        if isinstance(collection, da.Array):
+            # A piece holds whole rows.
+            collection = collection.rechunk(dict.fromkeys(range(1, collection.ndim), -1))
+            if np.isnan(collection.shape[0]):
+                collection = collection.compute_chunk_sizes()
+            self._pieces = collection.to_delayed().ravel().tolist()
+            self.lengths = [int(length) for length in collection.chunks[0]]
+        elif dask.is_dask_collection(collection):
+            self._pieces = collection.to_delayed()
+            self.lengths = list(dask.compute(*(dask.delayed(len)(piece) for piece in self._pieces)))
+        else:
+            parts = [_part_of(collection, slice(i, i + CUT_ROWS)) for i in range(0, len(collection), CUT_ROWS)]
+            self._pieces, self.lengths = [dask.delayed(part) for part in parts], list(map(len, parts))
+        self._ends = np.cumsum(self.lengths)
+        if not self.n_rows:
+            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
+
+    @property
+    def n_rows(self) -> int:
+        """Number of all rows."""
+        return int(self._ends[-1])
+
+    def bounds(self) -> list[int]:
+        """Return where blocks begin and end: where pieces do, to the nearest end of a tile."""
+        inner = np.round(self._ends / PART_ROWS).astype(int) * PART_ROWS
+        return sorted({0, *inner[inner < self.n_rows].tolist(), self.n_rows})
+
+    def between(self, start: int, stop: int) -> Any:
+        """Return rows, delayed."""
+        parts = []
+        first = int(np.searchsorted(self._ends, start, side="right"))
+        for piece, length, end in zip(self._pieces[first:], self.lengths[first:], self._ends[first:], strict=True):
+            begin = end - length
+            if begin >= stop:
+                break
+            if length:
+                part = slice(int(max(start - begin, 0)), int(min(stop, end) - begin))
+                parts.append(piece if part == slice(0, length) else _cut(piece, part))
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _part_of(rows: Any, part: slice) -> Any:
+    return rows.iloc[part] if hasattr(rows, "iloc") else rows[part]
+
+
+_cut = dask.delayed(_part_of, pure=True)
+
+
+@dask.delayed(pure=True)
+def _joined(parts: Sequence[Any]) -> Any:
+    return pd.concat(parts) if hasattr(parts[0], "iloc") else np.concatenate(parts)

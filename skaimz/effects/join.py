@@ -1,0 +1,94 @@
+"""Effects over parts of the rows, joined to effects over all of them."""
+
+import graphlib
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from skaimz.datatree import CHAIN_AND_DRAW
+from skaimz.effects.contrasts import Contrast, contrast_of
+from skaimz.effects.tree import EffectTree
+
+__all__ = ["joined"]
+
+
+def joined(parts: Sequence[EffectTree], name: str, contrast: Contrast | None) -> EffectTree:
+    """Return effects over the rows of all parts: averages are averaged by weight, and then contrasted.
+
+    Parameters
+    ----------
+    parts : sequence of EffectTree
+        Averages over rows, for the same comparisons and posterior draws.
+    name : str
+        Name of the contrast.
+    contrast : callable or None
+        None where effects are no contrasts, but averages themselves.
+    """
+    groups = {
+        comparison: _averaged([part[comparison].to_dataset() for part in parts], comparison, contrast)
+        for comparison in parts[0].children
+    }
+    return EffectTree.of(groups, {**parts[0].attrs, "contrast": name})
+
+
+def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contrast | None) -> xr.Dataset:
+    first = datasets[0]
+    dims = first["total_weight"].dims
+    labels = [_labels(dataset, dims) for dataset in datasets]
+    every = _in_order(labels)
+    places = [[every.index(label) for label in own] for own in labels]
+    weight = np.zeros(len(every))
+    for dataset, place in zip(datasets, places, strict=True):
+        weight[place] += dataset["total_weight"].to_numpy().reshape(-1)
+    found: dict[str, np.ndarray] = {}
+    for part in ("effect",) if contrast is None else ("scenario", "baseline"):
+        total: Any = 0.0
+        for dataset, place in zip(datasets, places, strict=True):
+            own = dataset["total_weight"].to_numpy().reshape(-1)
+            average = dataset[part].transpose(*CHAIN_AND_DRAW, *dims, ...).to_numpy()
+            by_group = average.reshape(*average.shape[:2], len(own), *average.shape[2 + len(dims) :])
+            share = (own / weight[place]).reshape(-1, *(1,) * (by_group.ndim - 3))
+            here = np.zeros((*by_group.shape[:2], len(every), *by_group.shape[3:]))
+            here[:, :, place] = by_group * share
+            total = total + here
+        found[part] = total if dims else total[:, :, 0]
+    if contrast is not None:
+        found = {"effect": contrast_of(contrast, found["scenario"], found["baseline"], comparison), **found}
+    coordinates: dict[Any, Any] = {dim: c for dim, c in first.coords.items() if not set(dims) & set(c.dims)}
+    if dims:
+        columns = _columns(first, dims)
+        values = {n: np.asarray([label[i] for label in every], first[n].dtype) for i, n in enumerate(columns)}
+        coordinates |= {n: (dims, value) for n, value in values.items()}
+        if columns != list(dims):
+            coordinates[str(dims[0])] = np.arange(len(every))
+    rest = [dim for dim in first["effect"].dims if dim not in (*CHAIN_AND_DRAW, *dims)]
+    variables: dict[str, Any] = {part: ((*CHAIN_AND_DRAW, *dims, *rest), array) for part, array in found.items()}
+    variables["total_weight"] = (dims, weight if dims else weight[0])
+    return xr.Dataset(variables, coordinates)
+
+
+def _columns(dataset: xr.Dataset, dims: tuple[Any, ...]) -> list[str]:
+    """Return the names of what groups are told by: several things, or the dimension itself."""
+    several = [str(name) for name, c in dataset.coords.items() if c.dims == dims and name not in dims]
+    return several or [str(dim) for dim in dims]
+
+
+def _labels(dataset: xr.Dataset, dims: tuple[Any, ...]) -> list[tuple]:
+    if not dims:
+        return [()]
+    return list(zip(*(dataset[name].to_numpy().tolist() for name in _columns(dataset, dims)), strict=True))
+
+
+def _in_order(labels: Sequence[list[tuple]]) -> list[tuple]:
+    """Return all labels in an order that is that of each part: sorted, or that of categories."""
+    every = {label for own in labels for label in own}
+    if all(own == sorted(own) for own in labels):
+        return sorted(every)
+    order: graphlib.TopologicalSorter = graphlib.TopologicalSorter(dict.fromkeys(every, ()))
+    for own in labels:
+        for before, after in itertools.pairwise(own):
+            order.add(after, before)
+    return list(order.static_order())

@@ -1,0 +1,75 @@
+"""Methods that take Dask collections."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from skaimz import effects
+from skaimz.estimators._arguments import seed_of
+
+__all__ = ["averaged", "drawn", "row_by_row"]
+
+# What says where draws go and how they are computed: Dask's affair.
+DESTINATION = ("store", "output_dir", "shard_axis", "batch_size", "compressors", "progress")
+
+
+def row_by_row(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method whose answer has a part for each row of X take Dask collections, and then answer lazily."""
+    return _dispatching(method, lambda door, *given: door.rows_in_blocks(*given))
+
+
+def averaged(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method whose answer is effects that are averaged over rows take Dask collections."""
+
+    def answer(door: Any, self: Any, name: str, X: Any, given: dict[str, Any]) -> Any:
+        if not given.get("average", True):
+            raise ValueError("Effects of each row of a Dask collection would not fit: leave out `average=False`.")
+        contrast = given.pop("contrast", "difference")
+        asked = effects.resolve_contrast(contrast) if "scenarios" in given else (_of_slope(given), None)
+        return door.averages_in_blocks(self, name, X, given, *asked)
+
+    return _dispatching(method, answer)
+
+
+def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method whose answer is a tree of draws take Dask collections, and then answer with lazy arrays."""
+
+    def answer(door: Any, self: Any, name: str, X: Any, given: dict[str, Any]) -> Any:
+        if given.get("store", "auto") == "zarr" or given.get("output_dir") is not None:
+            raise ValueError(
+                "Draws of Dask collections are lazy arrays: leave out `store` and `output_dir`, and write the tree by "
+                "its `to_zarr`, which Dask does in parallel."
+            )
+        kept = {key: value for key, value in given.items() if key not in DESTINATION}
+        return door.draws_in_blocks(self, f"{name}_on_batch", X, kept)
+
+    return _dispatching(method, answer)
+
+
+def _of_slope(given: dict[str, Any]) -> str:
+    return "elasticity" if given.get("elasticity") else "slope"
+
+
+def _dispatching(method: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        X = args[0] if args else kwargs.get("X")
+        if type(X).__module__.partition(".")[0] not in ("dask", "dask_expr"):
+            return method(self, *args, **kwargs)
+        try:
+            from skaimz import dask
+        except ImportError as error:
+            raise ImportError("Rows in Dask collections need Dask: `pip install 'skaimz[dask]'`.") from error
+        given = signature.bind(self, *args, **kwargs).arguments
+        given = {name: value for name, value in given.items() if name not in ("self", "X", "arrays")} | given.get(
+            "arrays", {}
+        )
+        if given.get("random_state") is not None:
+            # A source that changes as it is drawn from would give each block another seed.
+            given["random_state"] = seed_of(given["random_state"])
+        return answer(dask, self, method.__name__, X, given)
+
+    return call

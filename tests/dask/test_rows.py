@@ -1,0 +1,183 @@
+"""Dask collections in, lazy arrays out: equal to one call, however rows are chunked and whoever computes them."""
+
+import sys
+import warnings
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import zoo
+
+import skaimz
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+
+N_ROWS, N_DRAWS = 5000, 60
+CHUNKS = [(5000,), (1, 4999), (2047, 1, 2952), (700, 1300, 1000, 2000), (0, 3000, 0, 2000)]
+
+
+@pytest.fixture(scope="module")
+def X():
+    return np.random.default_rng(0).normal(size=(N_ROWS, 2))
+
+
+@pytest.fixture(autouse=True)
+def _in_this_thread():
+    with dask.config.set(scheduler="synchronous"):
+        yield
+
+
+def draws(*shape, seed=1):
+    return 0.3 * np.random.default_rng(seed).normal(size=(N_DRAWS, *shape))
+
+
+@pytest.fixture(scope="module")
+def conjugate():
+    return NumPyroImpactRegressor(zoo.conjugate, random_state=0).set_posterior_sample({"coef": draws(2)})
+
+
+@pytest.fixture(scope="module")
+def poisson():
+    return NumPyroImpactRegressor(zoo.poisson, random_state=0).set_posterior_sample({"coef": draws(2)})
+
+
+METHODS = {
+    "predict": {},
+    "predict_quantiles": {"quantiles": [0.1, 0.5]},
+    "predict_interval": {"coverage": 0.8},
+    "sample_y": {"n_samples": 7, "random_state": 3},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunks", CHUNKS, ids=str)
+def test_arrays(conjugate, X, method, chunks):
+    call = getattr(conjugate, method)
+    found = call(da.from_array(X, chunks=(chunks, 1)), **METHODS[method])
+    assert isinstance(found, da.Array)
+    assert found.chunks[0] == tuple(size for size in chunks if size)
+    expected = call(X, **METHODS[method])
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found.compute(), expected)
+
+
+def test_outcomes_that_the_host_draws(poisson, X):
+    """Its generators are read tile by tile, so that blocks must be whole tiles."""
+    exposure = np.linspace(0.5, 2.0, N_ROWS)
+    expected = poisson.predict_quantiles(X, exposure=exposure)
+    rows = da.from_array(X, chunks=(1234, 2))
+    for given in (exposure, da.from_array(exposure, chunks=999), pd.Series(exposure)):
+        np.testing.assert_array_equal(poisson.predict_quantiles(rows, exposure=given).compute(), expected)
+
+
+def test_several_arrays(conjugate, X):
+    mean, std = conjugate.predict(da.from_array(X, chunks=(3000, 2)), return_std=True)
+    expected = conjugate.predict(X, return_std=True)
+    np.testing.assert_array_equal(mean.compute(), expected[0])
+    np.testing.assert_array_equal(std.compute(), expected[1])
+
+
+def test_outcomes_go_with_their_rows(conjugate, X):
+    y = X[:, 0]
+    rows = da.from_array(X, chunks=(3000, 2))
+    for given in (y, da.from_array(y, chunks=700)):
+        found = conjugate.log_predictive_density(rows, given).compute()
+        np.testing.assert_array_equal(found, conjugate.log_predictive_density(X, y))
+
+
+def test_single_precision(conjugate, X):
+    found = conjugate.predict(da.from_array(X.astype(np.float32), chunks=(3000, 2)))
+    assert found.dtype == found.compute().dtype == np.float32
+
+
+def test_classes(X):
+    labels = np.where(X[:, 0] > 0, "up", "down")
+    model = NumPyroImpactClassifier(random_state=0).fit(X[:200], labels[:200])
+    rows = da.from_array(X, chunks=(3000, 2))
+    np.testing.assert_array_equal(model.predict(rows).compute(), model.predict(X))
+    np.testing.assert_array_equal(model.predict_proba(rows).compute(), model.predict_proba(X))
+    assert model.score(rows, labels) == model.score(X, labels)
+
+
+@pytest.fixture(scope="module")
+def frame(X):
+    generator = np.random.default_rng(2)
+    return pd.DataFrame({"a": X[:, 0], "b": X[:, 1], "months": generator.uniform(1, 3, N_ROWS)})
+
+
+@pytest.fixture(scope="module")
+def counting(frame):
+    """A fit with an argument that is a column."""
+    some = frame[:200]
+    model = NumPyroImpactRegressor(zoo.poisson, column_args={"exposure": "months"}, random_state=0)
+    return model.fit(some, np.random.default_rng(3).poisson(some["months"]))
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_frames(counting, frame, partitions):
+    collection = dd.from_pandas(frame, npartitions=partitions)
+    found = counting.predict_interval(collection)
+    assert isinstance(found, da.Array)
+    assert len(found.chunks[0]) == partitions
+    np.testing.assert_array_equal(found.compute(), counting.predict_interval(frame))
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # of pandas, in Dask
+def test_files(counting, frame, tmp_path):
+    dd.from_pandas(frame, npartitions=3).to_parquet(tmp_path / "rows")
+    np.testing.assert_array_equal(counting.predict(dd.read_parquet(tmp_path / "rows")), counting.predict(frame))
+
+
+def test_nothing_is_computed_but_the_first_row(conjugate, X):
+    seen = []
+
+    def load(block, block_info=None):
+        seen.append(block_info[0]["chunk-location"][0])
+        return block
+
+    rows = da.from_array(X, chunks=(1000, 2)).map_blocks(load, dtype=X.dtype, meta=np.empty((0, 0)))
+    found = conjugate.predict(rows)
+    assert set(seen) == {0}
+    found[:10].compute()
+    # The first block ends with a tile, in the third chunk.
+    assert set(seen) == {0, 1, 2}
+
+
+def test_refusals(conjugate, X, monkeypatch):
+    rows = da.from_array(X, chunks=(3000, 2))
+    mixing = NumPyroImpactRegressor(zoo.centring, random_state=0).set_posterior_sample({"coef": draws(2)})
+    with pytest.raises(ValueError, match=r"block by block, but the kernel's rows may depend on one another"):
+        mixing.predict(rows)
+    with pytest.raises(ValueError, match=r"'exposure' has 4999 rows, but X has 5000"):
+        conjugate.predict(rows, exposure=da.ones(4999))
+    with pytest.raises(ValueError, match=r"no rows"):
+        conjugate.predict(rows[:0])
+    monkeypatch.setitem(sys.modules, "skaimz.dask", None)
+    monkeypatch.delattr(skaimz, "dask")
+    with pytest.raises(ImportError, match=r"pip install 'skaimz\[dask\]'"):
+        conjugate.predict(rows)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    from distributed import Client, LocalCluster
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with (
+            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+
+
+@pytest.mark.slow
+def test_processes_of_a_cluster(cluster, poisson, X):
+    exposure = np.linspace(0.5, 2.0, N_ROWS)
+    lazy = poisson.predict_quantiles(da.from_array(X, chunks=(1234, 2)), exposure=exposure)
+    found = cluster.compute(lazy).result()
+    np.testing.assert_array_equal(found, poisson.predict_quantiles(X, exposure=exposure))
+    assert len(cluster.scheduler_info()["workers"]) == 2
