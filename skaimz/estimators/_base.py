@@ -19,6 +19,7 @@ from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs
 from skaimz.estimators._data import FLOATS, DataMixin
+from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
 from skaimz.estimators._increments import check_continuation, learns_in_parts
@@ -33,7 +34,9 @@ from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, ke
 __all__ = ["ImpactEstimator"]
 
 
-class ImpactEstimator(DataMixin, DrawsMixin, EffectsMixin, ScoresMixin, PersistenceMixin, RoutingMixin, BaseEstimator):
+class ImpactEstimator(
+    DataMixin, DiagnoseMixin, DrawsMixin, EffectsMixin, ScoresMixin, PersistenceMixin, RoutingMixin, BaseEstimator
+):
     """Base of the estimators over NumPyro kernels."""
 
     _default_kernel: Any
