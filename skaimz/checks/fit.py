@@ -5,7 +5,7 @@ Each takes a :class:`skaimz.inference.FitResult` and returns findings, or, as te
 
 import numpy as np
 
-from skaimz.checks.findings import Finding, judged
+from skaimz.checks.findings import Finding, judged, unknown
 from skaimz.inference.diagnostics import LEAST_ESS_PER_CHAIN, WORST_R_HAT, bulk_sizes, r_hats, tail_sizes
 from skaimz.inference.result import FitResult
 
@@ -101,13 +101,7 @@ def loss(result: FitResult) -> Found:
             "`learning_rate`."
         )
         return [Finding("loss", "", np.nan, np.nan, "bad", advice)]
-    return [
-        judged(
-            "loss",
-            "",
-            found["loss_fall"],
-            high=found["loss_fall_allowed"],
-            above="The loss was still falling: raise `num_steps` or `learning_rate`.",
-            undefined="Fewer than 100 steps decide nothing.",
-        )
-    ]
+    if found["loss_fall"] is None:
+        return [unknown("loss", "", "Fewer than 100 steps decide nothing.")]
+    advice = "The loss was still falling: raise `num_steps` or `learning_rate`."
+    return [judged("loss", "", found["loss_fall"], high=found["loss_fall_allowed"], above=advice)]

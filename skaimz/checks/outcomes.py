@@ -105,7 +105,7 @@ def prior_edge(site: str, posterior: np.ndarray, prior: np.ndarray) -> Finding:
     site is measured on another scale. Of k elements, each may lie in a k-th of the tails that one may lie in.
     """
     median = np.median(np.asarray(posterior, np.float64), axis=0)
-    share = np.where(np.isfinite(median), 1 - upper_tail(prior, median), np.nan)
+    share = np.where(np.isfinite(median), upper_tail(-np.asarray(prior, np.float64), -median), np.nan)
     value, where = _most_extreme(share)
     low = PRIOR_EDGE / max(1, share.size)
     return judged(
@@ -143,12 +143,18 @@ def efficiency(draws: dict[str, np.ndarray]) -> float:
 
 
 def pareto_shapes(log_density: np.ndarray, relative_efficiency: float) -> np.ndarray:
-    """Return the k-hat of rows, from log densities ``(n_rows, ..., n_draws)``."""
+    """Return the k-hat of rows, from log densities ``(n_rows, ..., n_draws)``; minus infinity where draws weigh the same."""
     from arviz_stats.base import array_stats
 
-    if not len(log_density):
-        return np.empty(log_density.shape[:-1])
-    return array_stats.psislw(np.asarray(log_density, np.float64), r_eff=relative_efficiency, axis=-1)[1]
+
+    def shape(row: np.ndarray) -> float:
+        try:
+            return float(array_stats.psislw(row, r_eff=relative_efficiency)[1])
+        except ValueError:  # all weights in the tail are the same
+            return -np.inf
+
+    rows = np.asarray(log_density, np.float64)
+    return np.array([shape(row) for row in rows.reshape(-1, rows.shape[-1])]).reshape(rows.shape[:-1])
 
 
 def influence(site: str, shapes: np.ndarray, n_draws: int) -> Finding:
@@ -164,7 +170,7 @@ def influence(site: str, shapes: np.ndarray, n_draws: int) -> Finding:
     )
     value = by_row[row]
     defined = np.isfinite(value) and high > 0
-    undefined = "Undefined: too few draws for the tail of the importance weights."
+    undefined = "Undefined: too few draws for the tail of the importance weights, or draws that do not differ."
     return judged("k_hat", site, value if defined else None, high=max(high, 0.0), above=advice, undefined=undefined)
 
 

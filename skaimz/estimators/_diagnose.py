@@ -111,8 +111,8 @@ class DiagnoseMixin:
 
         ``prior_width`` is the median over prior draws of :math:`\sqrt{(m_s - m)^2 + d_s^2} / d`, with the mean
         :math:`m_s` and standard deviation :math:`d_s` of drawn outcomes, the median :math:`m` of these means, and the
-        standard deviation :math:`d` of the observed outcomes.
-        That up to 100 is good is a choice of this package: the check is to find priors that are absurd.
+        standard deviation :math:`d` of the observed outcomes. That up to 100 is good is a choice of this package: the
+        check is to find priors that are absurd.
 
         ``k_hat`` is that of ``arviz_stats.loo`` for draws :math:`S` in number, good up to
         :math:`\min(1 - 1 / \log_{10} S, 0.7)`. It needs ``pip install 'skaimz[arviz]'``.

@@ -131,9 +131,9 @@ def _bulk_ess(draws: np.ndarray) -> float:
 
 def _tail_ess(draws: np.ndarray) -> float:
     """Return the smaller effective sample size of the two estimates of how much lies beyond a 5 % quantile."""
-    beyond = [_halves((draws <= np.quantile(draws, level)).astype(np.float64)) for level in (0.05, 0.95)]
-    with np.errstate(invalid="ignore"):  # of a few values only, all draws may lie on one side
-        return min(float(effective_sample_size(side)) for side in beyond)
+    beyond = [draws <= np.quantile(draws, level) for level in (0.05, 0.95)]
+    # Of draws with few values, all may lie on one side.
+    return min(float(effective_sample_size(_halves(side.astype(np.float64)))) for side in beyond if not side.all())
 
 
 def _halves(draws: np.ndarray) -> np.ndarray:
