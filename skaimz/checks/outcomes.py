@@ -143,9 +143,11 @@ def efficiency(draws: dict[str, np.ndarray]) -> float:
 
 
 def pareto_shapes(log_density: np.ndarray, relative_efficiency: float) -> np.ndarray:
-    """Return the k-hat of rows, from log densities ``(n_rows, ..., n_draws)``; minus infinity where draws weigh the same."""
-    from arviz_stats.base import array_stats
+    """Return the k-hat of rows, from log densities ``(n_rows, ..., n_draws)``.
 
+    It is minus infinity where all draws in the tail weigh the same.
+    """
+    from arviz_stats.base import array_stats
 
     def shape(row: np.ndarray) -> float:
         try:

@@ -117,8 +117,8 @@ class DiagnoseMixin:
         ``k_hat`` is that of ``arviz_stats.loo`` for draws :math:`S` in number, good up to
         :math:`\min(1 - 1 / \log_{10} S, 0.7)`. It needs ``pip install 'skaimz[arviz]'``.
 
-        Drawn outcomes and log densities are reduced tile by tile, so that memory does not grow with the rows. Time
-        does: ``k_hat`` fits a tail for every row.
+        Drawn outcomes and log densities are reduced tile by tile, and never held for all rows. ``k_hat`` fits the tail
+        of the draws for every row, which takes the longest.
 
         References
         ----------

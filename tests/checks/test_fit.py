@@ -51,7 +51,7 @@ def test_draws_from_elsewhere_are_judged_themselves():
     apart = DRAWS | {"a": DRAWS["a"] + np.arange(4)[:, None]}
     found = fit.r_hat(FitResult("injected", apart))
     assert {finding.site: finding.value for finding in found} == r_hats(apart)
-    assert [finding.verdict for finding in found][0] == "bad"
+    assert found[0].verdict == "bad"
     assert fit.ess(FitResult("injected", apart))[0].verdict == "bad"
 
 

@@ -1,4 +1,4 @@
-"""`diagnose`: what is computed for which check, and of which fit. The statistics themselves are tested in tests/checks."""
+"""`diagnose`: what is computed for which check, and of which fit. Statistics themselves are tested in tests/checks."""
 
 import sys
 

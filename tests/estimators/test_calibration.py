@@ -11,7 +11,9 @@ from sklearn.pipeline import make_pipeline
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.calibration import CalibrationResult, simulation_based_calibration
-from skaimz.inference import MCMC, SVI
+from skaimz.inference import SVI
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 rng = np.random.default_rng(0)
 X = rng.normal(size=(6, 2))
@@ -45,7 +47,7 @@ def known(request):
         law = request.param
 
     model = OfLaw(zoo.conjugate, random_state=3)
-    return request.param, simulation_based_calibration(model, X, num_replications=150, num_draws=29)
+    return request.param, simulation_based_calibration(model, X, num_replications=100, num_draws=29)
 
 
 def test_ranks_tell_the_true_posterior_from_others(known):
@@ -55,7 +57,7 @@ def test_ranks_tell_the_true_posterior_from_others(known):
     assert list(table.index) == ["coef[0]", "coef[1]", "log_likelihood"]
     if law == "posterior":
         assert (table["p_value"] > 0.01).all()
-        np.testing.assert_allclose(table["mean"], 0.5, atol=4 / np.sqrt(12 * 150))
+        np.testing.assert_allclose(table["mean"], 0.5, atol=4 / np.sqrt(12 * 100))
         np.testing.assert_allclose(table["spread"], 1.0, atol=0.15)
     if law in ("narrow", "wide", "low"):
         assert (coef["p_value"] < 1e-6).all()
@@ -76,9 +78,9 @@ def test_ranks_tell_the_true_posterior_from_others(known):
 def test_ranks_are_those_of_the_truth_among_the_draws(known):
     _, result = known
     assert result.n_draws == 29
-    assert result.n_replications == 150
+    assert result.n_replications == 100
     for ranks in result.ranks.values():
-        assert ranks.shape == (150,)
+        assert ranks.shape == (100,)
         assert ranks.dtype.kind == "i"
         assert ranks.min() >= 0
         assert ranks.max() <= 29
@@ -147,16 +149,24 @@ def test_a_classifier_whose_outcomes_lack_a_class():
     assert result.bad_fits == {"r_hat": 0, "ess": 0, "divergences": 0, "loss": 0}
 
 
-def test_discrete_outcomes_leave_ties_to_chance():
-    """Two classes and no rows to learn from tell nothing: the posterior is the prior, the likelihood a constant."""
+class Guessing(NumPyroImpactClassifier):
+    """A classifier that draws from the prior N(0, 1) of a level."""
+
+    def _fit(self, X, y, sample_weight, arrays, classes):
+        draws = np.random.default_rng([self.random_state, 7]).normal(size=19)
+        return self.set_posterior_sample({"level": draws})
+
+
+def test_ties_are_left_to_chance():
+    """Outcomes that depend on nothing have one likelihood, whatever the draw."""
 
     def blind(X, y=None):
         numpyro.sample("level", dist.Normal(0.0, 1.0))
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Bernoulli(probs=0.5 + 0.0 * X[:, 0]), obs=y)
 
-    model = NumPyroImpactClassifier(blind, inference=SVI(num_steps=200, num_samples=19), random_state=0)
-    result = simulation_based_calibration(model, X, num_replications=60, num_draws=19)
+    result = simulation_based_calibration(Guessing(blind, random_state=0), X, num_replications=60, num_draws=19)
+    assert result.p_values(bins=4)["level"] > 0.01
     assert result.p_values(bins=4)["log_likelihood"] > 0.01
     assert len(np.unique(result.ranks["log_likelihood"])) > 10
 
@@ -190,40 +200,3 @@ def test_refusals():
     for name in ("num_replications", "num_draws"):
         with pytest.raises(ValueError, match=f"`{name}` must be a positive integer"):
             simulation_based_calibration(model, X, **{name: 0})
-
-
-# What inference by sampling and by variation show
-
-CHAINS = MCMC(num_warmup=200, num_samples=200, num_chains=2)
-
-
-@pytest.mark.slow
-@warns_of_fits
-@pytest.mark.parametrize("kernel", [None, zoo.by_school], ids=["default", "hierarchical"])
-def test_ranks_under_mcmc_are_uniform(kernel):
-    rows = rng.normal(size=(10, 1)) if kernel is None else np.eye(4)[np.repeat(np.arange(4), 3)]
-    model = NumPyroImpactRegressor(kernel, inference=CHAINS, random_state=0)
-    if kernel is None:
-        model.fit(rows, rows[:, 0] + np.random.default_rng(1).normal(size=10))
-    result = simulation_based_calibration(model, rows, num_replications=80, num_draws=39)
-    assert (result.p_values() > 0.01).all(), result
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("guide", "exact"), [("auto_normal", False), ("auto_multivariate_normal", True)])
-def test_a_mean_field_is_too_narrow_where_latents_are_correlated(guide, exact):
-    common = np.random.default_rng(0).normal(size=(10, 1))
-    rows = common + 0.2 * np.random.default_rng(1).normal(size=(10, 2))
-    settings = SVI(guide=guide, num_steps=1000, num_samples=99)
-    model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0)
-    result = simulation_based_calibration(model, rows, num_replications=100)
-    table = result.summary().loc[["coef[0]", "coef[1]"]]
-    if exact:
-        assert (table["p_value"] > 0.01).all()
-        return
-    assert (table["p_value"] < 1e-6).all()
-    assert (table["spread"] > 1.25).all()
-    for name in table.index:
-        # A fifth of the ranks would lie in the outer fifth of the places.
-        outer = (result.ranks[name] < 10) | (result.ranks[name] >= 90)
-        assert outer.mean() > 0.4
