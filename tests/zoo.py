@@ -118,6 +118,15 @@ def centred_deterministic(X, y=None):
         numpyro.sample("y", dist.Normal(X @ coef, 0.5), obs=y)
 
 
+def by_school(X, y=None):
+    """Effects of groups, whose indicators are the columns of X, around a common centre; not centred."""
+    centre = numpyro.sample("centre", dist.Normal(0.0, 1.0))
+    spread = numpyro.sample("spread", dist.HalfNormal(1.0))
+    off = numpyro.sample("off", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ (centre + spread * off), 0.5), obs=y)
+
+
 def grouped(X, y=None):
     """Effects of rows whose prior has parameters of its own."""
     level = numpyro.sample("level", dist.Normal(0.0, 5.0))

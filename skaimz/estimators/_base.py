@@ -18,6 +18,7 @@ from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs, seed_of
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._data import FLOATS, DataMixin
+from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
 from skaimz.estimators._increments import check_continuation, learns_in_parts
@@ -35,6 +36,7 @@ __all__ = ["ImpactEstimator"]
 
 class ImpactEstimator(
     DataMixin,
+    DiagnoseMixin,
     DrawsMixin,
     EffectsMixin,
     ScoresMixin,

@@ -16,7 +16,7 @@ from skaimz.exceptions import (
     UnsettledLossWarning,
 )
 
-__all__ = ["check_chains", "check_losses"]
+__all__ = ["LEAST_ESS_PER_CHAIN", "WORST_R_HAT", "bulk_sizes", "check_chains", "check_losses", "r_hats", "tail_sizes"]
 
 # Statistics and thresholds of Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16(2), 2021.
 WORST_R_HAT = 1.01
@@ -34,13 +34,16 @@ def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
     """
     losses = np.asarray(losses, np.float64)
     finite = bool(np.isfinite(losses).all())
+    fall: float | None = None
+    allowed: float | None = None
     settled = True
     tenth = len(losses) // 10
     if finite and tenth >= 10:
         middle, last = (losses[start : start + tenth] for start in (5 * tenth, len(losses) - tenth))
-        fall = middle.mean() - last.mean()
+        fall = float(middle.mean() - last.mean())
         error = np.sqrt((middle.var() + last.var()) / tenth)
-        settled = bool(fall <= max(3.0, 0.004 * abs(last.mean()), 3 * error))
+        allowed = float(max(3.0, 0.004 * abs(last.mean()), 3 * error))
+        settled = fall <= allowed
     if not finite:
         steps = np.flatnonzero(~np.isfinite(losses))
         warnings.warn(
@@ -60,6 +63,8 @@ def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
         "loss_final": float(losses[-max(tenth, 1) :].mean()),
         "loss_is_finite": finite,
         "loss_is_settled": finite and settled,
+        "loss_fall": fall,
+        "loss_fall_allowed": allowed,
     }
 
 
@@ -69,10 +74,8 @@ def check_chains(draws: Mapping[str, np.ndarray], diverging: np.ndarray) -> dict
     R-hat is the rank-normalised, folded split r-hat, and the effective sample size that of the bulk. Those of a site
     are those of its worst element, and None where they are undefined.
     """
-    num_chains, num_draws = diverging.shape
-    enough = num_draws >= 4
-    r_hat = {name: _worst(_r_hat, draw, max) if enough else None for name, draw in draws.items()}
-    ess = {name: _worst(_bulk_ess, draw, min) if enough else None for name, draw in draws.items()}
+    num_chains = len(diverging)
+    r_hat, ess = r_hats(draws), bulk_sizes(draws)
     divergences = int(diverging.sum())
     apart = [name for name, value in r_hat.items() if value is not None and value > WORST_R_HAT]
     if apart:
@@ -102,6 +105,21 @@ def check_chains(draws: Mapping[str, np.ndarray], diverging: np.ndarray) -> dict
     return {"r_hat": r_hat, "ess": ess, "num_divergences": divergences}
 
 
+def r_hats(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Return the rank-normalised, folded split r-hat of each site's worst element, None where it is undefined."""
+    return {name: _worst(_r_hat, draw, max) for name, draw in draws.items()}
+
+
+def bulk_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Return the bulk effective sample size of each site's worst element, None where it is undefined."""
+    return {name: _worst(_bulk_ess, draw, min) for name, draw in draws.items()}
+
+
+def tail_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+    """Return the tail effective sample size of each site's worst element, None where it is undefined."""
+    return {name: _worst(_tail_ess, draw, min) for name, draw in draws.items()}
+
+
 def _r_hat(draws: np.ndarray) -> float:
     folded = np.abs(draws - np.median(draws))
     return max(float(gelman_rubin(_normal_scores(_halves(values)))) for values in (draws, folded))
@@ -109,6 +127,13 @@ def _r_hat(draws: np.ndarray) -> float:
 
 def _bulk_ess(draws: np.ndarray) -> float:
     return float(effective_sample_size(_normal_scores(_halves(draws))))
+
+
+def _tail_ess(draws: np.ndarray) -> float:
+    """Return the smaller effective sample size of the two estimates of how much lies beyond a 5 % quantile."""
+    beyond = [draws <= np.quantile(draws, level) for level in (0.05, 0.95)]
+    # Of draws with few values, all may lie on one side.
+    return min(float(effective_sample_size(_halves(side.astype(np.float64)))) for side in beyond if not side.all())
 
 
 def _halves(draws: np.ndarray) -> np.ndarray:
@@ -123,6 +148,8 @@ def _normal_scores(draws: np.ndarray) -> np.ndarray:
 
 
 def _worst(statistic: Any, draws: np.ndarray, worst: Any) -> float | None:
+    if draws.shape[1] < 4:
+        return None
     flat = np.asarray(draws, np.float64).reshape(*draws.shape[:2], -1)
     moving = flat[..., flat.std(axis=(0, 1)) > 0]
     if moving.size == 0 or not np.isfinite(moving).all():

@@ -28,8 +28,9 @@ class FitResult:
     sample_stats : dict of str to array of shape (n_chains, n_draws)
         Statistics of the sampler, by ArviZ's names; empty for SVI.
     diagnostics : dict of str to number or dict
-        ``loss_final``, ``loss_is_finite`` and ``loss_is_settled`` for SVI; ``r_hat`` and ``ess`` by site (the worst of
-        its elements) and ``num_divergences`` for MCMC.
+        For SVI ``loss_final``, ``loss_is_finite``, ``loss_is_settled``, and ``loss_fall`` in the second half of the
+        steps with the ``loss_fall_allowed`` (None for fewer than 100 steps or a loss that is not finite). For MCMC
+        ``r_hat`` and ``ess`` by site (the worst of its elements) and ``num_divergences``.
     state : tuple of array
         The inference state, from which ``sample_posterior`` goes on.
     data : dict of str to dict of array, or array

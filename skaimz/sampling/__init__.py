@@ -6,6 +6,7 @@ from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
     crps,
+    log_densities_reduced,
     log_predictive,
     mean,
     moments,
@@ -13,10 +14,12 @@ from skaimz.sampling.predictive import (
     outcomes,
     probabilities,
 )
+from skaimz.sampling.programs import with_global_latents
 from skaimz.sampling.proofs import influence
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import RowDigest, ZarrSink, store_state
+from skaimz.sampling.summaries import Summary, summaries
 
 __all__ = [
     "CLASS_LAWS",
@@ -29,10 +32,12 @@ __all__ = [
     "Posterior",
     "Quantity",
     "RowDigest",
+    "Summary",
     "ZarrSink",
     "averages",
     "crps",
     "influence",
+    "log_densities_reduced",
     "log_predictive",
     "mean",
     "moments",
@@ -41,4 +46,6 @@ __all__ = [
     "probabilities",
     "site_values",
     "store_state",
+    "summaries",
+    "with_global_latents",
 ]

@@ -15,7 +15,16 @@ from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place
 
-__all__ = ["crps", "log_predictive", "mean", "moments", "outcome_quantiles", "outcomes", "probabilities"]
+__all__ = [
+    "crps",
+    "log_densities_reduced",
+    "log_predictive",
+    "mean",
+    "moments",
+    "outcome_quantiles",
+    "outcomes",
+    "probabilities",
+]
 
 
 def mean(job: Pass) -> np.ndarray:
@@ -41,12 +50,12 @@ def probabilities(job: Pass) -> np.ndarray:
 
 def outcomes(job: Pass) -> np.ndarray:
     """Return one outcome for each row and draw, of shape ``(n_rows, ..., n_draws)``."""
-    return _of_outcomes(job, lambda drawn: drawn)
+    return _by_row(job, "values", lambda drawn: drawn)
 
 
 def outcome_quantiles(job: Pass, quantiles: Sequence[float]) -> np.ndarray:
     """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``; draws are held one tile at a time."""
-    return _of_outcomes(job, lambda drawn: _quantiles(drawn, quantiles))
+    return _by_row(job, "values", lambda drawn: _quantiles(drawn, quantiles))
 
 
 def log_predictive(job: Pass, y: Any) -> np.ndarray:
@@ -69,7 +78,12 @@ def crps(job: Pass, y: np.ndarray) -> np.ndarray:
 
     That is of every row, and of every output on it, alone; draws are held one tile at a time.
     """
-    return _of_outcomes(job, _crps, y)
+    return _by_row(job, "values", _crps, y)
+
+
+def log_densities_reduced(job: Pass, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return what a function makes of the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y``, tile by tile."""
+    return _by_row(job.with_rows({job.spec.output_parameter: y}), "log density", reduce)
 
 
 def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -139,12 +153,12 @@ def _merged(
     return merged
 
 
-def _of_outcomes(job: Pass, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
-    """Reduce outcomes of shape ``(n_rows, ..., n_draws)`` and what goes along with their rows, tile by tile."""
+def _by_row(job: Pass, kind: str, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
+    """Reduce what each row and draw has ``(n_rows, ..., n_draws)``, and what goes along with the rows, tile by tile."""
     output = job.spec[job.spec.output]
     if job.spec.rows_mix is None:
-        return Drawing(job, Quantity("values", (output.name,), draws_last=True)).reduced(reduce, *companions)
-    drawing = Drawing(job, Quantity("values", (output.name,)))
+        return Drawing(job, Quantity(kind, (output.name,), draws_last=True)).reduced(reduce, *companions)
+    drawing = Drawing(job, Quantity(kind, (output.name,)))
     sink = MemorySink(drawing.fields, drawing.plan)
     drawing.into(sink)
     drawn = sink.finish()[output.name]
