@@ -161,9 +161,8 @@ class IntervalCalibrationDisplay:
         distance = np.sort(2 * np.abs(self.pit - 0.5))
         observed = np.searchsorted(distance, LEVELS, side="right") / n_rows
         lower, upper = (binom.ppf(tail, n_rows, LEVELS) / n_rows for tail in ((1 - level) / 2, (1 + level) / 2))
-        ax.fill_between(
-            100 * LEVELS, 100 * lower, 100 * upper, color=tint(OBSERVED, 0.15), lw=0, label=f"{100 * level:g} % by chance"
-        )
+        chance = f"{100 * level:g} % by chance"
+        ax.fill_between(100 * LEVELS, 100 * lower, 100 * upper, color=tint(OBSERVED, 0.15), lw=0, label=chance)
         ax.plot([0, 100], [0, 100], color="0.4", lw=1, ls="--", label="Calibrated")
         ax.plot(100 * LEVELS, 100 * observed, color=COLOURS[0], lw=2, label=f"Observed, {n_rows} rows")
         ax.set_aspect("equal")

@@ -1,6 +1,5 @@
 """Checks of what is to be drawn."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ __all__ = ["check_level", "check_levels", "check_regressor", "check_values"]
 
 def check_level(name: str, level: Any) -> float:
     """Return a probability strictly between 0 and 1."""
-    if not isinstance(level, numbers.Real) or not 0 < level < 1:
+    if not isinstance(level, float | int | np.number) or not 0 < level < 1:
         raise ValueError(f"`{name}` must lie between 0 and 1, got {level!r}.")
     return float(level)
 

@@ -1,6 +1,5 @@
 """A picture of predictions with their intervals."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -91,7 +90,7 @@ class IntervalDisplay:
         self.feature = None if feature is None else _numbers_or_dates(check_values("feature", feature, (n_rows,)))
         self.feature_name = feature_name or getattr(feature, "name", None) or "Feature"
         if self.feature is None and not np.isfinite(self.mean).all():
-            raise ValueError("The predicted means are not all finite, and cannot be the horizontal axis: give `feature`.")
+            raise ValueError("The predicted means are not all finite, as the horizontal axis must be: give `feature`.")
 
     @classmethod
     def from_estimator(
@@ -202,7 +201,8 @@ class IntervalDisplay:
         across = self.mean if self.feature is None else self.feature
         (self._draw_bars if kind == "bar" else self._draw_bands)(across)
         if self.y is not None:
-            self.ax_.plot(across, self.y, "o", color=OBSERVED, ms=3 if len(across) < 200 else 2, mew=0, label="Observed")
+            size = 3 if len(across) < 200 else 2
+            self.ax_.plot(across, self.y, "o", color=OBSERVED, ms=size, mew=0, label="Observed")
         self.ax_.set_xlabel("Predicted mean" if self.feature is None else self.feature_name)
         self.ax_.set_ylabel("Outcome")
         legend_above(self.ax_)
@@ -253,7 +253,7 @@ def _column(estimator: Any, X: Any, column: Any) -> tuple[np.ndarray, str]:
     X = X if hasattr(X, "columns") else np.asarray(X)
     names = list(getattr(X, "columns", getattr(estimator, "feature_names_in_", [])))
     place = names.index(column) if column in names else column
-    if not isinstance(place, numbers.Integral) or isinstance(place, bool) or not 0 <= place < X.shape[1]:
+    if not isinstance(place, int | np.integer) or isinstance(place, bool) or not 0 <= place < X.shape[1]:
         known = f"names are {names}" if names else "it has no names"
         raise ValueError(
             f"`feature` must be one of the {X.shape[1]} columns of X, by position or name ({known}), got {column!r}."

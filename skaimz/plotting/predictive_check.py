@@ -178,14 +178,12 @@ class PredictiveCheckDisplay:
         """
         level = check_level("level", level)
         if self.classes is not None and len(self.classes) > MOST_CLASSES:
-            raise ValueError(
-                f"A picture of {len(self.classes)} classes is not legible: draw {MOST_CLASSES} at most."
-            )
+            raise ValueError(f"A picture of {len(self.classes)} classes is not legible: draw {MOST_CLASSES} at most.")
         height = 4.0 if self.classes is None else max(2.2, 1.2 + 0.38 * len(self.classes))
         self.ax_ = new_axes(ax, height=height)
         self.figure_ = self.ax_.figure
         if self.classes is not None:
-            self._draw_classes(level)
+            self._draw_classes(self.classes, level)
         elif _are_whole(self.y) and _are_whole(self.draws):
             self._draw_counts(level)
         else:
@@ -198,7 +196,8 @@ class PredictiveCheckDisplay:
 
     def _draw_densities(self) -> None:
         ax, n_draws = self.ax_, self.draws.shape[1]
-        grid = np.linspace(*np.clip(widened(*self._window()), *self.bounds), 300)
+        low, high = np.clip(widened(*self._window()), *self.bounds)
+        grid = np.linspace(low, high, 300)
         for i, draws in enumerate(self.draws.T):
             label = f"{n_draws} draw{'s'[: n_draws > 1]} of the posterior predictive" if i == 0 else None
             draw_density(ax, draws, grid, self.bounds, color=COLOURS[0], alpha=0.35, lw=0.8, label=label)
@@ -227,8 +226,8 @@ class PredictiveCheckDisplay:
         ax.set_ylim(bottom=0)
         legend_above(ax)
 
-    def _draw_classes(self, level: float) -> None:
-        ax, classes = self.ax_, self.classes
+    def _draw_classes(self, classes: np.ndarray, level: float) -> None:
+        ax = self.ax_
         observed = np.array([(self.y == label).mean() for label in classes])
         drawn = np.stack([(self.draws == label).mean(axis=0) for label in classes])
         lower, median, upper = _intervals(drawn, level)
@@ -241,7 +240,8 @@ class PredictiveCheckDisplay:
         ax.set_xlim(left=0)
         ax.set_xlabel("Share of rows")
         ax.set_ylabel("Class")
-        legend_above(ax)
+        # Long labels leave little width.
+        legend_above(ax, columns=1)
 
 
 def _intervals(shares: np.ndarray, level: float) -> np.ndarray:

@@ -45,8 +45,8 @@ class RankDisplay:
     Notes
     -----
     There are 5 to 20 bins, each of which expects 20 replications where there are enough of them. Their number divides
-    that of the possible ranks, ``n_draws + 1``, where it has such a divisor, since bins of an equal number of ranks have
-    the same band: 99 or 999 draws are better than 100 or 1000.
+    that of the possible ranks, ``n_draws + 1``, where it has such a divisor, since bins of equally many ranks have the
+    same band: 99 or 999 draws are better than 100 or 1000.
 
     References
     ----------
@@ -157,7 +157,8 @@ class RankDisplay:
         lower, upper = (binom.ppf(tail, len(ranks), share) for tail in ((1 - level) / 2, (1 + level) / 2))
         counts = np.histogram(ranks, edges - 0.5)[0]
         ends = edges - 0.5
-        ax.stairs(upper, ends, baseline=lower, fill=True, color=tint(OBSERVED, 0.2), label=f"{100 * level:g} % if uniform")
+        uniform = f"{100 * level:g} % if uniform"
+        ax.stairs(upper, ends, baseline=lower, fill=True, color=tint(OBSERVED, 0.2), label=uniform)
         ax.stairs(counts, ends, baseline=None, color=COLOURS[0], lw=1.5, label="Ranks")
         ax.set_xlim(ends[0], ends[-1])
         ax.set_ylim(0, 1.1 * max(counts.max(), upper.max()))

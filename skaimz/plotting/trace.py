@@ -98,7 +98,9 @@ class TraceDisplay:
         result = getattr(estimator, "fit_result_", None)
         if result is not None and result.losses is not None:
             if sites is not None:
-                raise ValueError("`sites` chooses what chains are shown of, but this fit is variational: it has a loss.")
+                raise ValueError(
+                    "`sites` chooses what is shown of chains, but this fit is variational, and has a loss."
+                )
             return cls(losses=result.losses).plot(ax=ax)
         diverging = None if result is None else result.sample_stats.get("diverging")
         chosen = global_sites(estimator) if sites is None else sites

@@ -1,3 +1,4 @@
+import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -29,3 +30,11 @@ def model(rows):
     coef = np.random.default_rng(1).normal([0.0, 2.0], 0.1, size=(200, 2))
     model = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": coef}, random_state=0)
     return model.fit(rows, rows @ [0.0, 2.0])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation():
+    """Compile quickly rather than well: these fits are of a few rows."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

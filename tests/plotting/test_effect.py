@@ -9,13 +9,12 @@ import pictures
 import pytest
 import xarray as xr
 import zoo
+from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.effects import EffectTree
 from skaimz.plotting import EffectDisplay
-
-from matplotlib import pyplot as plt
 
 N_CHAINS, N_DRAWS = 2, 500
 
@@ -220,7 +219,7 @@ def test_pictures_are_legible(effects, kind):
     pictures.check_legible(EffectDisplay.from_effects(effects, kind=kind).figure_)
 
 
-.mark.parametrize("kind", ["interval", "density", "uplift"])
+@pytest.mark.parametrize("kind", ["interval", "density", "uplift"])
 def test_pictures_are_as_they_were(kind, tmp_path):
     effects = tree_of(SOME, ("rows",)) if kind == "uplift" else tree_of(THREE)
     pictures.check_picture(f"effect_{kind}", EffectDisplay.from_effects(effects, kind=kind).figure_, tmp_path)

@@ -82,7 +82,7 @@ def test_counts(level):
     lower, median, upper = np.quantile(shares(draws, at), [(1 - level) / 2, 0.5, (1 + level) / 2], axis=1)
     np.testing.assert_allclose([bar[:, 1] for bar in ax.collections[0].get_segments()], np.stack([lower, upper], 1))
     np.testing.assert_allclose(ax.get_lines()[0].get_data(), [at, median])
-    assert legend(ax) == ["Observed", f"Posterior predictive: median, {100 * level:g} % interval"]
+    assert legend(ax) == [f"Posterior predictive: median, {100 * level:g} % interval", "Observed"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("Outcome", "Share of rows")
 
 

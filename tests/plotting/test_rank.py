@@ -96,7 +96,11 @@ def test_pictures_are_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("ranks", "quantities", "message"),
     [
-        (RANKS, "dose", r"`quantities` names \['dose'\], but there are ranks of \['slope', 'scale', 'log likelihood'\]"),
+        (
+            RANKS,
+            "dose",
+            r"`quantities` names \['dose'\], but there are ranks of \['slope', 'scale'",
+        ),
         (RANKS, [], "There is nothing to draw"),
         ({"slope": [0, 100]}, None, "The ranks of 'slope' must be integers from 0 to `n_draws`=99"),
         ({"slope": [-1, 5]}, None, "The ranks of 'slope' must be integers from 0 to `n_draws`=99"),
