@@ -1,8 +1,8 @@
 """Pictures: whether they can be read, and whether they still look as they did when somebody looked at them.
 
-What was looked at is in ``plotting/baseline``, without text and legends: matplotlib's versions draw letters differently,
-and make room for them. These have tests of their own. ``SKAIMZ_NEW_PICTURES=1`` draws the pictures anew: look at every one
-that changed before it is committed.
+What was looked at is in ``plotting/baseline``, without text and legends, which have tests of their own: matplotlib's
+versions draw letters differently, and place the axes accordingly. ``SKAIMZ_NEW_PICTURES=1`` draws the pictures anew:
+look at every one that changed before it is committed.
 """
 
 import itertools

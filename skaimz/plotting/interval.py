@@ -59,8 +59,8 @@ class IntervalDisplay:
     >>> from skaimz import NumPyroImpactRegressor
     >>> from skaimz.plotting import IntervalDisplay
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(50, 2))
-    >>> y = X @ [1.0, 2.0] + rng.normal(size=50)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = X @ [1.0, 2.0] + rng.normal(size=200)
     >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
     >>> display = IntervalDisplay.from_estimator(model, X, y, feature=1)
     >>> display.ax_.get_xlabel(), display.ax_.get_ylabel()

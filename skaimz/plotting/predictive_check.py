@@ -1,5 +1,6 @@
 """A picture of outcomes beside those that a model would produce."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -58,8 +59,8 @@ class PredictiveCheckDisplay:
     >>> from skaimz import NumPyroImpactRegressor
     >>> from skaimz.plotting import PredictiveCheckDisplay
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(50, 2))
-    >>> y = X @ [1.0, 2.0] + rng.normal(size=50)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = X @ [1.0, 2.0] + rng.normal(size=200)
     >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
     >>> display = PredictiveCheckDisplay.from_estimator(model, X, y)
     >>> [text.get_text() for text in display.ax_.get_legend().get_texts()]
@@ -210,7 +211,8 @@ class PredictiveCheckDisplay:
 
     def _draw_counts(self, level: float) -> None:
         ax = self.ax_
-        low, high = map(int, self._window())
+        low, high = self._window()
+        low, high = math.floor(low), math.ceil(high)
         width = -(-(high - low + 1) // MOST_BINS)
         edges = np.arange(low, high + width + 1, width) - 0.5
         centres = (edges[:-1] + edges[1:]) / 2

@@ -48,20 +48,15 @@ class PriorPosteriorDisplay:
     Examples
     --------
     >>> import numpy as np
-    >>> import numpyro
-    >>> import numpyro.distributions as dist
     >>> from skaimz import NumPyroImpactRegressor
     >>> from skaimz.plotting import PriorPosteriorDisplay
-    >>> def kernel(X, y=None):
-    ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    ...     with numpyro.plate("rows", X.shape[0]):
-    ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(50, 1))
-    >>> model = NumPyroImpactRegressor(kernel, random_state=0).fit(X, X[:, 0] + rng.normal(size=50))
-    >>> display = PriorPosteriorDisplay.from_estimator(model, X)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = X @ [1.0, 2.0] + rng.normal(size=200)
+    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> display = PriorPosteriorDisplay.from_estimator(model, X, "beta")
     >>> [ax.get_xlabel() for ax in display.axes_]
-    ['slope']
+    ['beta[0]', 'beta[1]']
     """
 
     def __init__(

@@ -66,7 +66,11 @@ def new_panels(ax: Any, count: int) -> np.ndarray:
             raise ValueError(f"`ax` is not part of a grid, and cannot be divided: give an array of {count} axes.")
         ax.set_axis_off()
         grid = place.subgridspec(rows, columns)
-    return np.array([new_axes(figure.add_subplot(grid[i])) for i in range(count)])
+    panels = [new_axes(figure.add_subplot(grid[i])) for i in range(count)]
+    for panel in panels:
+        # More numbers would not have room beside one another.
+        panel.locator_params(nbins=5)
+    return np.array(panels)
 
 
 def legend_of_panels(axes: np.ndarray) -> None:

@@ -50,8 +50,8 @@ class TraceDisplay:
     >>> from skaimz import NumPyroImpactRegressor
     >>> from skaimz.plotting import TraceDisplay
     >>> rng = np.random.default_rng(0)
-    >>> X = rng.normal(size=(50, 2))
-    >>> y = X @ [1.0, 2.0] + rng.normal(size=50)
+    >>> X = rng.normal(size=(200, 2))
+    >>> y = X @ [1.0, 2.0] + rng.normal(size=200)
     >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
     >>> TraceDisplay.from_estimator(model).axes_[0].get_ylabel()
     'Loss'

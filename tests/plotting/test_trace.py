@@ -114,18 +114,24 @@ def test_from_variational_fits(rows):
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 def test_from_markov_chains(rows):
     """Steps far too long diverge."""
-    settings = MCMC(num_warmup=0, num_samples=40, num_chains=2, sampler_options={"step_size": 10.0})
-    model = NumPyroImpactRegressor(zoo.random_effects, inference=settings, random_state=0).fit(rows, rows[:, 0])
+    options = {"step_size": 10.0, "num_steps": 1, "trajectory_length": None}
+    settings = MCMC("hmc", num_warmup=0, num_samples=40, num_chains=2, sampler_options=options)
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(rows, rows[:, 0])
     diverging = model.fit_result_.sample_stats["diverging"]
     assert diverging.any()
-    # Effects of rows are left out unless they are asked for.
     axes = TraceDisplay.from_estimator(model).axes_
     assert [ax.get_ylabel() for ax in axes] == ["coef[0]", "coef[1]"]
     *chains, marks = axes[1].get_lines()
     np.testing.assert_array_equal([chain.get_ydata() for chain in chains], model.posterior_["coef"][..., 1])
     np.testing.assert_array_equal(marks.get_xdata(), np.flatnonzero(diverging.any(axis=0)))
+
+
+def test_effects_of_rows_are_shown_where_they_are_asked_for(rows):
+    draws = {"coef": RNG.normal(size=(20, 2)), "effect": RNG.normal(size=(20, 40))}
+    model = NumPyroImpactRegressor(zoo.random_effects, posterior=draws).fit(rows, rows[:, 0])
+    assert [ax.get_ylabel() for ax in TraceDisplay.from_estimator(model).axes_] == ["coef[0]", "coef[1]"]
     (ax,) = TraceDisplay.from_estimator(model, "effect[39]").axes_
-    np.testing.assert_array_equal(ax.get_lines()[1].get_ydata(), model.posterior_["effect"][1, :, 39])
+    np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), draws["effect"][:, 39])
 
 
 def test_from_a_posterior_without_a_fit():
