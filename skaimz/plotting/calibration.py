@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import binom
 from sklearn.utils import check_random_state
 
-from skaimz.plotting.checks import check_level, check_regressor, check_values
+from skaimz.plotting.checks import check_estimator, check_level, check_values
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, new_axes, tint
 
 __all__ = ["IntervalCalibrationDisplay"]
@@ -110,7 +110,7 @@ class IntervalCalibrationDisplay:
         ValueError
             If it has several outputs, or an argument cannot be used.
         """
-        check_regressor(estimator, cls.__name__)
+        check_estimator(estimator, "predict_interval", cls.__name__)
         level = check_level("level", level)
         draws = estimator.sample_y(X, num_draws, random_state=random_state, **arrays)
         return cls.from_predictions(y, draws, level=level, ax=ax)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_level", "check_levels", "check_regressor", "check_values"]
+__all__ = ["check_estimator", "check_level", "check_levels", "check_values"]
 
 
 def check_level(name: str, level: Any) -> float:
@@ -20,12 +20,13 @@ def check_levels(name: str, levels: Any) -> list[float]:
     return [check_level(name, level) for level in ([levels] if np.ndim(levels) == 0 else levels)]
 
 
-def check_regressor(estimator: Any, display: str) -> None:
-    """Refuse what does not predict numbers."""
-    if not hasattr(estimator, "predict_interval"):
+def check_estimator(estimator: Any, method: str, display: str) -> None:
+    """Refuse what does not have the method that a display calls."""
+    if not hasattr(estimator, method):
+        wanted = "NumPyroImpactRegressor" if method == "predict_interval" else "regressor or classifier of skaimz"
         raise TypeError(
-            f"{display} draws intervals of numbers: it takes a NumPyroImpactRegressor, but was given a "
-            f"{type(estimator).__name__}."
+            f"{display} takes a {wanted}, but was given a {type(estimator).__name__}. Of a Pipeline give the last "
+            "step, and the rows as they reach it."
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from skaimz.plotting.checks import check_levels, check_regressor, check_values
+from skaimz.plotting.checks import check_estimator, check_levels, check_values
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, new_axes, tint
 
 __all__ = ["IntervalDisplay"]
@@ -134,7 +134,7 @@ class IntervalDisplay:
         ValueError
             If it has several outputs, or an argument cannot be used.
         """
-        check_regressor(estimator, cls.__name__)
+        check_estimator(estimator, "predict_interval", cls.__name__)
         levels = check_levels("coverage", coverage)
         name = None
         if feature is not None and np.ndim(feature) == 0:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from skaimz.plotting.checks import check_level, check_values
+from skaimz.plotting.checks import check_estimator, check_level, check_values
 from skaimz.plotting.density import ANYWHERE, bounds_of, draw_density, widened
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, new_axes, tint
 
@@ -124,7 +124,15 @@ class PredictiveCheckDisplay:
         Returns
         -------
         PredictiveCheckDisplay
+
+        Raises
+        ------
+        TypeError
+            If the estimator is not one of this package.
+        ValueError
+            If it has several outputs, or an argument cannot be used.
         """
+        check_estimator(estimator, "sample_y", cls.__name__)
         draws = estimator.sample_y(X, num_draws, random_state=random_state, **arrays)
         # Several outputs have a list of classes, and are refused for the shape of their draws.
         classes = getattr(estimator, "classes_", None)

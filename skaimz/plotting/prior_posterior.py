@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skaimz.plotting.checks import check_estimator
 from skaimz.plotting.density import ANYWHERE, bounds_of, draw_density, widened
 from skaimz.plotting.sites import elements, global_sites, site_of
 from skaimz.plotting.style import COLOURS, legend_of_panels, new_panels
@@ -115,9 +116,12 @@ class PriorPosteriorDisplay:
 
         Raises
         ------
+        TypeError
+            If the estimator is not one of this package.
         ValueError
             If sites are unknown or too many, or a prior is improper.
         """
+        check_estimator(estimator, "sample_posterior", cls.__name__)
         check_is_fitted(estimator, "posterior_")
         posterior = estimator.posterior_
         sites = global_sites(estimator) if sites is None else [sites] if isinstance(sites, str) else list(sites)

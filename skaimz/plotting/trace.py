@@ -6,7 +6,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skaimz.plotting.checks import check_values
+from skaimz.plotting.checks import check_estimator, check_values
 from skaimz.plotting.sites import elements, global_sites
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, legend_of_panels, new_panels, tint
 
@@ -91,9 +91,12 @@ class TraceDisplay:
 
         Raises
         ------
+        TypeError
+            If the estimator is not one of this package.
         ValueError
             If ``sites`` are given for a variational fit, unknown, or too many.
         """
+        check_estimator(estimator, "sample_posterior", cls.__name__)
         check_is_fitted(estimator, "posterior_")
         result = getattr(estimator, "fit_result_", None)
         if result is not None and result.losses is not None:
@@ -203,8 +206,8 @@ def _draw_losses(ax: Any, losses: np.ndarray) -> None:
     low, high = _limits(losses)
     ax.set_ylim(low, high)
     ax.margins(x=0)
-    above = np.flatnonzero(mean > high)
-    ax.set_xlabel("Step" if not len(above) else f"Step (the loss of the first {above[-1] + 1} is above the picture)")
+    above = int(np.argmin(mean > high))
+    ax.set_xlabel(f"Step (the loss of the first {above} is above the picture)" if above else "Step")
     ax.set_ylabel("Loss")
     legend_above(ax)
 

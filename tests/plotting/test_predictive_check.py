@@ -6,6 +6,7 @@ import pytest
 import zoo
 from matplotlib import pyplot as plt
 from scipy.stats import norm
+from sklearn.pipeline import make_pipeline
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.plotting import PredictiveCheckDisplay
@@ -203,3 +204,8 @@ def test_refusals(y, draws, options, message):
     with pytest.raises(ValueError, match=message):
         PredictiveCheckDisplay.from_predictions(y, draws, **options)
     assert not plt.get_fignums()
+
+
+def test_pipelines(model, rows):
+    with pytest.raises(TypeError, match="takes a regressor or classifier of skaimz, but was given a Pipeline"):
+        PredictiveCheckDisplay.from_estimator(make_pipeline(model), rows, rows[:, 0])

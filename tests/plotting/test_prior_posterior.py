@@ -6,6 +6,7 @@ import pytest
 import zoo
 from matplotlib import pyplot as plt
 from scipy.stats import halfnorm, norm, t
+from sklearn.pipeline import make_pipeline
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.plotting import PriorPosteriorDisplay
@@ -178,3 +179,8 @@ def test_refusals(posterior, sites, message):
 def test_unknown_sites_of_estimators(model, rows):
     with pytest.raises(ValueError, match=r"names 'dose', which is neither .*: the sites are \['coef'\]"):
         PriorPosteriorDisplay.from_estimator(model, rows, "dose")
+
+
+def test_pipelines(model, rows):
+    with pytest.raises(TypeError, match="takes a regressor or classifier of skaimz, but was given a Pipeline"):
+        PriorPosteriorDisplay.from_estimator(make_pipeline(model), rows)

@@ -5,7 +5,9 @@ import pictures
 import pytest
 import zoo
 from matplotlib import pyplot as plt
+from matplotlib.colors import to_hex
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI
@@ -35,7 +37,7 @@ def test_losses_and_their_running_mean():
     assert smooth[0] == pytest.approx(LOSSES[:10].mean())
     assert smooth[-1] == pytest.approx(LOSSES[-11:].mean())
     assert mean.get_linewidth() > raw.get_linewidth()
-    assert sum(mean.get_color() == raw.get_color() for _ in range(1)) == 0
+    assert to_hex(mean.get_color()) != to_hex(raw.get_color())
     assert legend(ax) == ["Each step", "Mean of 20 steps"]
     assert ax.get_ylabel() == "Loss"
 
@@ -49,6 +51,13 @@ def test_the_axis_shows_where_the_loss_settled():
     assert high - low < 6 * np.ptp(tail)
     smooth = ax.get_lines()[1].get_ydata()
     assert ax.get_xlabel() == f"Step (the loss of the first {(smooth > high).sum()} is above the picture)"
+
+
+def test_only_the_first_steps_count_as_out_of_the_picture():
+    losses = LOSSES.copy()
+    losses[300:350] += 1e4
+    (ax,) = TraceDisplay.from_losses(losses).axes_
+    assert ax.get_xlabel() == TraceDisplay.from_losses(LOSSES).axes_[0].get_xlabel()
 
 
 def test_small_losses_are_shown_whole():
@@ -234,3 +243,8 @@ def test_too_many_panels():
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
         TraceDisplay(**options)
+
+
+def test_pipelines(model):
+    with pytest.raises(TypeError, match="takes a regressor or classifier of skaimz, but was given a Pipeline"):
+        TraceDisplay.from_estimator(make_pipeline(model))
