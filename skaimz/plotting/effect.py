@@ -3,9 +3,10 @@
 from typing import Any, Self
 
 import numpy as np
-from scipy.stats import gaussian_kde
 
 from skaimz.effects import EffectTree
+from skaimz.plotting.checks import check_level
+from skaimz.plotting.density import draw_density, widened
 from skaimz.plotting.style import COLOURS, new_axes
 
 __all__ = ["EffectDisplay"]
@@ -112,8 +113,7 @@ class EffectDisplay:
         drawers = {"interval": self._draw_intervals, "density": self._draw_densities, "uplift": self._draw_uplift}
         if kind not in drawers:
             raise ValueError(f"`kind` must be one of {sorted(drawers)}, got {kind!r}.")
-        if not 0 < level < 1:
-            raise ValueError(f"`level` must lie between 0 and 1, got {level!r}.")
+        level = check_level("level", level)
         if kind != "uplift":
             count = len(self.effects.summary(level))
             if count > MOST_INTERVALS:
@@ -154,14 +154,11 @@ class EffectDisplay:
         summary = self.effects.summary(level)
         ax = self.ax_
         for label, draws, colour in zip(summary.index, self._draws(), _cycled(COLOURS), strict=False):
-            if np.ptp(draws) == 0:
-                ax.axvline(draws[0], color=colour, label=_label(label))
-                continue
-            grid = np.linspace(*_widened(draws), 200)
-            density = gaussian_kde(draws)(grid)
-            inside = (grid >= summary.loc[label, "lower"]) & (grid <= summary.loc[label, "upper"])
-            ax.plot(grid, density, color=colour, label=_label(label))
-            ax.fill_between(grid, density, where=inside, color=colour, alpha=0.2, lw=0)
+            grid = np.linspace(*widened(draws.min(), draws.max()), 200)
+            heights = draw_density(ax, draws, grid, color=colour, label=_label(label))
+            if heights is not None:
+                inside = (grid >= summary.loc[label, "lower"]) & (grid <= summary.loc[label, "upper"])
+                ax.fill_between(grid, heights, where=inside, color=colour, alpha=0.2, lw=0)
         ax.axvline(self._neutral, color="0.6", lw=1, zorder=0)
         ax.set_ylim(bottom=0)
         ax.set_xlabel(self._unit)
@@ -219,9 +216,3 @@ def _label(label: Any) -> str:
 
 def _cycled(colours: tuple[str, ...]) -> list[str]:
     return list(colours) * (1 + MOST_INTERVALS // len(colours))
-
-
-def _widened(draws: np.ndarray) -> tuple[float, float]:
-    """Return bounds that a density has left behind."""
-    margin = 0.1 * np.ptp(draws)
-    return draws.min() - margin, draws.max() + margin

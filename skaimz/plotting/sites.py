@@ -1,0 +1,76 @@
+"""Which latent sites a picture is of, element by element."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from skaimz.plotting.style import MOST_PANELS
+
+__all__ = ["check_panels", "elements", "global_sites", "site_of"]
+
+
+def elements(draws: Mapping[str, Any], sites: str | Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Return the draws ``(n_chains, n_draws)`` of each element of sites, by labels such as ``"coef[0]"``.
+
+    Parameters
+    ----------
+    draws : dict of str to array of shape (n_chains, n_draws, ...)
+    sites : str, sequence of str or None
+        Names of sites and labels of elements; all sites where None.
+
+    Raises
+    ------
+    ValueError
+        If there is no such site or element, or too many of them for a picture.
+    """
+    asked = list(draws) if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    check_panels(sum(math.prod(draws[name].shape[2:]) if name in draws else 1 for name in asked))
+    found: dict[str, np.ndarray] = {}
+    for name in asked:
+        site = site_of(name, draws)
+        shape = draws[site].shape
+        labels = [_label(site, place) for place in np.ndindex(shape[2:])]
+        of_site = dict(zip(labels, np.moveaxis(draws[site].reshape(*shape[:2], -1), -1, 0), strict=True))
+        if name != site and name not in of_site:
+            raise ValueError(f"`sites` names {name!r}, but {site!r} has the elements {_abridged(labels)}.")
+        found |= of_site if name == site else {name: of_site[name]}
+    return found
+
+
+def site_of(name: str, draws: Mapping[str, Any]) -> str:
+    """Return the site that is named, or that an element of is."""
+    site = name if name in draws else name.partition("[")[0]
+    if site not in draws:
+        raise ValueError(
+            f"`sites` names {name!r}, which is neither a latent site nor an element of one, such as 'coef[0]': the "
+            f"sites are {list(draws)}."
+        )
+    return site
+
+
+def global_sites(estimator: Any) -> list[str]:
+    """Return the latent sites without an entry for each row."""
+    spec = getattr(estimator, "kernel_spec_", None)
+    local = {site.name for site in spec.local_latents} if spec is not None else set()
+    return [name for name in estimator.posterior_ if name not in local]
+
+
+def check_panels(count: int) -> None:
+    """Refuse pictures of nothing, and of too much."""
+    if count == 0:
+        raise ValueError("There is nothing to draw.")
+    if count > MOST_PANELS:
+        raise ValueError(
+            f"A picture of {count} panels is not legible: choose {MOST_PANELS} at most by name, of a site with several "
+            "elements as in 'coef[0]'."
+        )
+
+
+def _label(site: str, place: tuple[int, ...]) -> str:
+    return f"{site}[{', '.join(map(str, place))}]" if place else site
+
+
+def _abridged(labels: list[str]) -> str:
+    return f"{labels[0]} to {labels[-1]}"

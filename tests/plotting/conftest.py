@@ -1,0 +1,40 @@
+import jax
+import matplotlib
+import numpy as np
+import pytest
+import zoo
+
+from skaimz import NumPyroImpactRegressor
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+
+@pytest.fixture(autouse=True)
+def _fresh_figures():
+    """Draw as matplotlib does by itself, whatever a matplotlibrc says, and leave no figure open."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def rows():
+    return np.random.default_rng(0).normal(size=(40, 2))
+
+
+@pytest.fixture(scope="session")
+def model(rows):
+    """A regressor whose posterior is given: normal with means 0 and 2."""
+    coef = np.random.default_rng(1).normal([0.0, 2.0], 0.1, size=(200, 2))
+    model = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": coef}, random_state=0)
+    return model.fit(rows, rows @ [0.0, 2.0])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_compilation():
+    """Compile quickly rather than well: these fits are of a few rows."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
