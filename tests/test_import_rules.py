@@ -19,6 +19,7 @@ ROOMS = {
     "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree", "effects"},
     "metrics": {"estimators", "sampling"},
     "plotting": {"effects"},
+    "mlflow": {"estimators", "inference", "metrics"},
     "__init__": {"datatree", "estimators"},
 }
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}

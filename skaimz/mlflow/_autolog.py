@@ -82,7 +82,9 @@ def autolog(
 
     # MLflow reads these names and defaults from the signature, and looks up their values when a fit begins.
     def enable(disable: bool = False, exclusive: bool = False, silent: bool = False) -> None:
-        _patch_fit(Settings(log_models, log_input_examples, log_posterior, registered_model_name), dict(extra_tags or {}))
+        _patch_fit(
+            Settings(log_models, log_input_examples, log_posterior, registered_model_name), dict(extra_tags or {})
+        )
 
     autologging_integration(INTEGRATION)(enable)(disable=disable, exclusive=exclusive, silent=silent)
 
@@ -115,7 +117,8 @@ def _fit_and_log(settings: Settings, original: Any, estimator: Any, /, *args: An
     import mlflow
     from mlflow.utils.autologging_utils import get_instance_method_first_arg_value
 
-    run_id = mlflow.active_run().info.run_id
+    run: Any = mlflow.active_run()
+    run_id = run.info.run_id
     if "mlflow.sklearn" not in _modules_on_the_stack():
         record_parameters(run_id, estimator, estimator)
     result = original(estimator, *args, **kwargs)

@@ -19,11 +19,11 @@ PINNED = ("jax", "jaxlib", "numpy", "numpyro", "scikit-learn", "skaimz")
 
 
 class Parameter(NamedTuple):
-    """A parameter of a call: MLflow's type of it, its default, and whether it is a list."""
+    """A parameter of a call, as MLflow describes it; lists have the shape (-1,)."""
 
     type: str
     default: Any
-    listed: bool = False
+    shape: tuple[int, ...] | None = None
 
 
 def _draws(model: Any, X: Any, asked: Mapping[str, Any]) -> Any:
@@ -45,7 +45,7 @@ CLASSIFICATION: dict[str, Callable[[Any, Any, Mapping[str, Any]], Any]] = {
 OF_DRAWS = {"n_samples": Parameter("long", 1), "random_state": Parameter("long", None)}
 OF_REGRESSION = {
     "output": Parameter("string", "mean"),
-    "quantiles": Parameter("double", [0.05, 0.5, 0.95], listed=True),
+    "quantiles": Parameter("double", [0.05, 0.5, 0.95], (-1,)),
     "coverage": Parameter("double", 0.9),
     **OF_DRAWS,
 }
@@ -282,7 +282,5 @@ def _offered(estimator: Any) -> tuple[dict[str, Callable], dict[str, Parameter]]
 def _schema(model: Any) -> Any:
     from mlflow.types import ParamSchema, ParamSpec
 
-    parameters = _offered(final_estimator(model))[1]
-    return ParamSchema(
-        [ParamSpec(name, kind, default, (-1,) if listed else None) for name, (kind, default, listed) in parameters.items()]
-    )
+    parameters = _offered(final_estimator(model))[1].items()
+    return ParamSchema([ParamSpec(name, each.type, each.default, each.shape) for name, each in parameters])

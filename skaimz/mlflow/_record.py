@@ -26,8 +26,8 @@ MOST_POINTS = 1000
 def log_fit(model: Any, *, posterior: bool = True) -> None:
     """Log what a fit left behind to the active run, or to a new one that becomes active.
 
-    :func:`autolog` does this on every ``fit``; call it after ``partial_fit``, ``set_posterior_sample`` and where a
-    search or a Pipeline is to be logged as one. :func:`log_model` logs the model itself.
+    :func:`autolog` does this on every ``fit``; call it after ``partial_fit``, and where a search or a Pipeline is to be
+    logged with all its parameters. :func:`log_model` logs the model itself.
 
     =========== ================================================================================================
     parameters  ``get_params(deep=True)``; the settings that ``inference`` stands for, as ``inference__<name>``;
