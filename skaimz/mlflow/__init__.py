@@ -7,8 +7,8 @@ MLflow itself is optional (``pip install 'skaimz[mlflow]'``) and imported when a
 """
 
 from skaimz.mlflow._autolog import autolog
-from skaimz.mlflow._flavour import _load_pyfunc, load_model, log_model, save_model
+from skaimz.mlflow._flavour import _load_pyfunc as _load_pyfunc  # the models name this module, and MLflow calls this
+from skaimz.mlflow._flavour import load_model, log_model, save_model
 from skaimz.mlflow._record import log_fit
 
-# MLflow's models name this module, and MLflow calls its `_load_pyfunc`.
-__all__ = ["_load_pyfunc", "autolog", "load_model", "log_fit", "log_model", "save_model"]
+__all__ = ["autolog", "load_model", "log_fit", "log_model", "save_model"]

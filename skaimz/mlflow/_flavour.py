@@ -14,6 +14,7 @@ from skaimz.mlflow._optional import needs_mlflow
 
 __all__ = ["final_estimator", "infer_signature", "load_model", "log_model", "save_model"]
 
+Prediction = Callable[[Any, Any, Mapping[str, Any]], Any]
 # What the last bit of a prediction rests on. MLflow finds what a model imports, but leaves out what that requires.
 PINNED = ("jax", "jaxlib", "numpy", "numpyro", "scikit-learn", "skaimz")
 
@@ -30,14 +31,14 @@ def _draws(model: Any, X: Any, asked: Mapping[str, Any]) -> Any:
     return model.sample_y(X, asked["n_samples"], asked["random_state"])
 
 
-# The first output of each is the default.
-REGRESSION: dict[str, Callable[[Any, Any, Mapping[str, Any]], Any]] = {
+# What each value of the parameter `output` returns.
+REGRESSION: dict[str, Prediction] = {
     "mean": lambda model, X, asked: model.predict(X),
     "quantiles": lambda model, X, asked: model.predict_quantiles(X, asked["quantiles"]),
     "interval": lambda model, X, asked: model.predict_interval(X, asked["coverage"]),
     "draws": _draws,
 }
-CLASSIFICATION: dict[str, Callable[[Any, Any, Mapping[str, Any]], Any]] = {
+CLASSIFICATION: dict[str, Prediction] = {
     "label": lambda model, X, asked: model.predict(X),
     "proba": lambda model, X, asked: model.predict_proba(X),
     "draws": _draws,
@@ -272,7 +273,7 @@ def infer_signature(model: Any, X: Any) -> Any:
     return signature
 
 
-def _offered(estimator: Any) -> tuple[dict[str, Callable], dict[str, Parameter]]:
+def _offered(estimator: Any) -> tuple[dict[str, Prediction], dict[str, Parameter]]:
     """Return the outputs that an estimator has, and the parameters that choose among them."""
     if isinstance(estimator, NumPyroImpactClassifier):
         return CLASSIFICATION, OF_CLASSIFICATION

@@ -21,33 +21,26 @@ SHORT = SVI(num_steps=50, num_samples=40)
 
 
 @pytest.fixture(scope="session")
-def mlflow():
-    """MLflow, whose own modules warn while they are imported."""
+def mlflow(tmp_path_factory):
+    """MLflow with a database of the session's, which is made when it is first used."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "(?s).*Any type hint is inferred as AnyType", UserWarning)
-        warnings.filterwarnings("ignore", "The ``noload`` loader strategy", DeprecationWarning)
+        # MLflow's own modules warn while they are imported.
+        warnings.simplefilter("ignore")
         import mlflow.pyfunc
         import mlflow.sklearn
         import mlflow.store.tracking.sqlalchemy_store
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}")
     return mlflow
 
 
-@pytest.fixture(scope="session")
-def _database(mlflow, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mlflow")
-    address = f"sqlite:///{folder / 'mlflow.db'}"
-    mlflow.MlflowClient(address).create_experiment("tests", artifact_location=(folder / "artifacts").as_uri())
-    return address
-
-
 @pytest.fixture
-def store(mlflow, _database, monkeypatch):
-    """MLflow, with a new database for the session."""
+def store(mlflow, tmp_path, monkeypatch):
+    """MLflow with an experiment of the test's own, whose artifacts go to the test's folder."""
     # Errors in what is logged are raised, rather than reported.
     monkeypatch.setenv("MLFLOW_AUTOLOGGING_TESTING", "true")
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(_database)
-    mlflow.set_experiment("tests")
+    name = str(tmp_path)
+    mlflow.set_experiment(experiment_id=mlflow.create_experiment(name, artifact_location=tmp_path.as_uri()))
     yield mlflow
     mlflow.end_run()
     mlflow.set_tracking_uri(before)

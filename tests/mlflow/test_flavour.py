@@ -131,6 +131,26 @@ def test_search(mlflow, search, data, tmp_path):
     assert skaimz.mlflow.load_model(str(tmp_path / "model")).best_params_ == search.best_params_
 
 
+def test_kernel_in_a_module(mlflow, regressor, data, tmp_path, monkeypatch):
+    source = tmp_path / "elsewhere_kernels.py"
+    source.write_text("import zoo\n\ndef kernel(X, y=None):\n    zoo.conjugate(X, y)\n")
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        from elsewhere_kernels import kernel
+
+        model = NumPyroImpactRegressor(kernel, inference=regressor.inference, random_state=1).fit(*data)
+        skaimz.mlflow.save_model(model, tmp_path / "model", code_paths=[str(source)], **PLAIN)
+    source.unlink()
+    del sys.modules["elsewhere_kernels"]
+    path = list(sys.path)
+    try:
+        loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
+        np.testing.assert_array_equal(loaded.predict(data[0]), regressor.predict(data[0]))
+    finally:
+        sys.path[:] = path
+        del sys.modules["elsewhere_kernels"]
+
+
 def test_signature_of_ones_own(mlflow, regressor, data, tmp_path):
     signature = mlflow.models.infer_signature(data[0])
     skaimz.mlflow.save_model(regressor, tmp_path / "model", signature=signature, metadata={"team": "a"}, **PLAIN)

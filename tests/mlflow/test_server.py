@@ -54,7 +54,8 @@ def serving(command, port, log, **environment):
                 time.sleep(0.2)
             yield
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def invoke(port, rows, **params):
@@ -75,7 +76,6 @@ def model(data, regressor):
     return NumPyroImpactRegressor(kernel, inference=regressor.inference, random_state=2).fit(*data)
 
 
-@pytest.mark.usefixtures("_no_inference")
 def test_from_fit_to_http(store, model, data, tmp_path):
     mlflow, X = store, data[0]
     port, door = free_port(), free_port()
@@ -92,6 +92,8 @@ def test_from_fit_to_http(store, model, data, tmp_path):
         np.testing.assert_array_equal(losses, model.fit_result_.losses)
         assert client.get_model_version("served", "1").run_id == run.info.run_id
         assert int(info.registered_model_version) == 1
+        with open(mlflow.pyfunc.get_model_dependencies("models:/served/1")) as file:
+            assert {"jaxlib", "numpyro", "skaimz"} <= {line.partition("==")[0] for line in file}
         loaded = skaimz.mlflow.load_model("models:/served/1")
         np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
         command = ["models", "serve", "--model-uri", "models:/served/1", "--env-manager", "local"]
