@@ -22,6 +22,7 @@ ROOMS = {
     "calibration": {"exceptions", "checks", "estimators"},
     "metrics": {"estimators", "sampling"},
     "plotting": {"effects"},
+    "mlflow": {"estimators", "inference", "metrics"},
     "__init__": {"datatree", "estimators"},
 }
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}

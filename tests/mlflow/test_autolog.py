@@ -1,0 +1,157 @@
+"""Fits that log themselves."""
+
+import joblib
+import numpy as np
+import pytest
+import zoo
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from zoo_inputs import shifted
+
+import skaimz.mlflow
+from skaimz import NumPyroImpactRegressor
+from skaimz.estimators._base import ImpactEstimator
+
+pytestmark = [
+    pytest.mark.usefixtures("_no_inference"),
+    # What MLflow 3.0 asks of SQLAlchemy.
+    pytest.mark.filterwarnings("ignore:The Query.get.. method is considered legacy"),
+]
+
+
+@pytest.fixture
+def runs(store, tmp_path):
+    """What was logged since the test began, oldest first."""
+    client = store.MlflowClient()
+    experiment = client.get_experiment_by_name(str(tmp_path)).experiment_id
+    yield lambda: client.search_runs([experiment], order_by=["attributes.start_time"])
+    skaimz.mlflow.autolog(disable=True)
+    store.sklearn.autolog(disable=True)
+
+
+@pytest.fixture
+def estimator(regressor):
+    return NumPyroImpactRegressor(zoo.conjugate, inference=regressor.inference, random_state=1)
+
+
+def models(store, run):
+    return store.search_logged_models([run.info.experiment_id], output_format="list")
+
+
+def artifacts(store, run):
+    return {each.path for each in store.MlflowClient().list_artifacts(run.info.run_id)}
+
+
+def test_run_of_its_own(store, runs, estimator, data):
+    skaimz.mlflow.autolog(extra_tags={"team": "a"}, registered_model_name="impact", log_input_examples=True)
+    fitted = estimator.fit(*data)
+    assert fitted is estimator
+    [run] = runs()
+    assert (run.info.status, store.active_run()) == ("FINISHED", None)
+    assert (run.data.tags["team"], run.data.tags["mlflow.autologging"]) == ("a", "skaimz")
+    assert run.data.params["kernel"] == "zoo.conjugate"
+    assert run.data.metrics["loss_final"] == fitted.fit_result_.diagnostics["loss_final"]
+    assert artifacts(store, run) == {"kernel.py", "diagnostics.json", "posterior.nc"}
+    [model] = models(store, run)
+    assert model.source_run_id == run.info.run_id
+    loaded = store.pyfunc.load_model("models:/impact/1")
+    wanted = fitted.predict_quantiles(data[0])
+    np.testing.assert_array_equal(loaded.predict(data[0], params={"output": "quantiles"}), wanted)
+    np.testing.assert_array_equal(loaded.input_example, data[0][:5])
+
+
+def test_run_that_is_active(store, runs, estimator, data):
+    skaimz.mlflow.autolog(log_models=False, log_posterior=False)
+    with store.start_run() as active:
+        estimator.fit(X=data[0], y=data[1])
+        assert store.active_run().info.run_id == active.info.run_id
+    [run] = runs()
+    assert run.data.params["seed"] == "1"
+    assert artifacts(store, run) == {"kernel.py", "diagnostics.json"}
+    assert models(store, run) == []
+    skaimz.mlflow.autolog(exclusive=True)
+    with store.start_run():
+        estimator.fit(*data)
+    assert runs()[-1].data.params == {}
+
+
+def test_disable(runs, estimator, data):
+    before = ImpactEstimator.__dict__["fit"]
+    skaimz.mlflow.autolog()
+    assert ImpactEstimator.__dict__["fit"] is not before
+    skaimz.mlflow.autolog(disable=True)
+    assert ImpactEstimator.__dict__["fit"] is before
+    estimator.fit(*data)
+    assert runs() == []
+
+
+def test_failed_fit(store, runs, estimator, data):
+    skaimz.mlflow.autolog()
+    with pytest.raises(ValueError, match="NaN"):
+        estimator.fit(data[0] * np.nan, data[1])
+    [run] = runs()
+    assert (run.info.status, store.active_run()) == ("FAILED", None)
+    assert run.data.params["inference__num_steps"] == "50"
+
+
+def test_rows_without_a_signature(store, runs, estimator, data):
+    # The kernel's argument is no column, so that MLflow's form of the model cannot predict.
+    skaimz.mlflow.autolog(log_posterior=False)
+    model = estimator.set_params(kernel=shifted).fit(*data, offset=np.ones(40))
+    [run] = runs()
+    [logged] = models(store, run)
+    loaded = skaimz.mlflow.load_model(logged.model_uri)
+    wanted = model.predict(data[0], offset=np.ones(40))
+    np.testing.assert_array_equal(loaded.predict(data[0], offset=np.ones(40)), wanted)
+
+
+@pytest.mark.parametrize("backend", ["sequential", "threading"])
+def test_search(store, runs, estimator, data, backend):
+    skaimz.mlflow.autolog(log_posterior=False)
+    with joblib.parallel_backend(backend, n_jobs=2 if backend == "threading" else 1):
+        search = GridSearchCV(estimator, {"inference__learning_rate": [0.01, 0.05]}, cv=2).fit(*data)
+        cross_val_score(estimator, *data, cv=2)
+    # The last fit, with the best parameters, and no other.
+    [run] = runs()
+    assert run.data.params["inference__learning_rate"] == str(search.best_params_["inference__learning_rate"])
+    assert run.data.metrics["loss_final"] == search.best_estimator_.fit_result_.diagnostics["loss_final"]
+    assert models(store, run) == []
+
+
+def test_pipeline(store, runs, estimator, data):
+    skaimz.mlflow.autolog(log_posterior=False)
+    make_pipeline(StandardScaler(), LinearRegression()).fit(*data)
+    assert runs() == []
+    with store.start_run():
+        pipeline = make_pipeline(StandardScaler(), estimator).fit(*data)
+        info = skaimz.mlflow.log_model(pipeline, input_example=data[0][:2])
+    [run] = runs()
+    assert run.data.params["kernel"] == "zoo.conjugate"
+    # The one that was logged by hand: the estimator alone would take rows that nothing has scaled.
+    assert [model.model_id for model in models(store, run)] == [info.model_id]
+    loaded = store.pyfunc.load_model(info.model_uri)
+    np.testing.assert_array_equal(loaded.predict(data[0]), pipeline.predict(data[0]))
+
+
+@pytest.mark.parametrize("ours_first", [True, False])
+def test_beside_mlflow_sklearn(store, runs, estimator, data, ours_first):
+    for ours in (True, False) if ours_first else (False, True):
+        if ours:
+            skaimz.mlflow.autolog(log_posterior=False)
+        else:
+            store.sklearn.autolog(log_datasets=False, log_post_training_metrics=False, log_models=False)
+    pipeline = make_pipeline(StandardScaler(), estimator)
+    grid = {"numpyroimpactregressor__inference__learning_rate": [0.01, 0.05]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(*data)
+    [run], children = (
+        [each for each in runs() if ("mlflow.parentRunId" in each.data.tags) == is_child] for is_child in (False, True)
+    )
+    assert run.data.tags["mlflow.autologging"] == "sklearn"
+    assert run.data.metrics["best_cv_score"] == search.best_score_
+    assert run.data.metrics["loss_final"] == search.best_estimator_[-1].fit_result_.diagnostics["loss_final"]
+    assert artifacts(store, run) >= {"cv_results.csv", "kernel.py"}
+    assert len(children) == 2
+    assert all("loss" not in child.data.metrics for child in children)
+    assert models(store, run) == []
