@@ -38,8 +38,8 @@ def broken(root: Path) -> list[str]:
                 well_formed = parts.scheme in ("http", "https") and "." in parts.netloc and " " not in address
             else:
                 target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-                anchor = unquote(parts.fragment)
-                well_formed = target.is_file() and (target not in pages or not anchor or anchor in pages[target].anchors)
+                anchors = pages[target].anchors if target in pages and parts.fragment else {unquote(parts.fragment)}
+                well_formed = target.is_file() and unquote(parts.fragment) in anchors
             if not well_formed:
                 found.append(f"{path.relative_to(root.resolve())}: {address}")
     if not pages:

@@ -3,7 +3,7 @@
 import importlib.metadata
 
 project = "skaimz"
-author = copyright = "The skaimz developers"
+author = project_copyright = "The skaimz developers"
 version = release = importlib.metadata.version("skaimz")
 extensions = [
     "myst_parser",

@@ -56,7 +56,7 @@ plots = arviz_plots.plot_dist(tree)
 # Which model?
 # ------------
 #
-# ``log_likelihood`` gives the log density of every row under every draw, and ArviZ estimates from it how well each model
+# ``log_likelihood`` gives the log density of every row under every draw, from which ArviZ estimates how well each model
 # would predict a row that it has not seen.
 
 scores = {name: arviz_stats.loo(model.log_likelihood(X, y)) for name, model in models.items()}

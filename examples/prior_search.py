@@ -25,8 +25,8 @@ from skaimz.metrics import LogPredictiveDensity
 # The kernel
 # ----------
 #
-# A kernel that is an object has hyperparameters, which are searched by name. Numbers among them compile nothing anew. The
-# coefficients are drawn on a unit scale, so that one learning rate suits every scale of the prior.
+# A kernel that is an object has hyperparameters, which are searched by name. Numbers among them compile nothing anew.
+# Coefficients are drawn on a unit scale, so that one learning rate suits every scale of the prior.
 
 
 class Shrunk(BaseEstimator):

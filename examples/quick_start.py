@@ -35,7 +35,8 @@ def progression(X, y=None):
 # Fit and predict
 # ---------------
 #
-# The mean is deterministic. The standard deviation and the interval hold the uncertainty of the parameters and the noise.
+# The mean is deterministic. The standard deviation and the intervals hold the uncertainty of the parameters, and the
+# noise.
 
 X, y = load_diabetes(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)

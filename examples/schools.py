@@ -28,8 +28,8 @@ grade = truth.repeat(sizes) + 20.0 * pupils["hours"] + rng.normal(scale=60.0, si
 # The kernel
 # ----------
 #
-# The column ``school`` reaches the kernel as integer codes, and ``n_school`` tells it how many there are. Offsets are drawn
-# on a unit scale, which chains explore more easily than the levels themselves.
+# The column ``school`` reaches the kernel as integer codes, and ``n_school`` tells it how many there are. Offsets are
+# drawn on a unit scale, which chains explore more easily than the levels themselves.
 
 
 def grades(X, y=None, *, school, n_school):

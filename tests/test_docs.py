@@ -17,6 +17,7 @@ from skaimz.inference import SVI
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDE = sorted(path for path in (DOCS / "guide").glob("*.md") if path.stem != "index")
+PAGES = [DOCS / "index.md", *sorted(path for path in (DOCS / "concepts").glob("*.md") if path.stem != "index")]
 # A block of Python, with the block of text that follows it at once: its output.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -86,7 +87,7 @@ def test_guide(path, capsys, model_of_the_guide):
     run(path, capsys, model_of_the_guide)
 
 
-@pytest.mark.parametrize("path", [DOCS / "index.md", *sorted((DOCS / "concepts").glob("[!i]*.md"))], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_pages(path, capsys):
     run(path, capsys)
 
