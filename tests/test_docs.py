@@ -1,5 +1,6 @@
 """The code of the documentation runs, and prints what the pages say it prints."""
 
+import importlib.util
 import re
 import sys
 import types
@@ -10,9 +11,9 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import zoo
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.inference import SVI
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -96,8 +97,21 @@ def test_readme(capsys):
     def experiment():
         rng = np.random.default_rng(0)
         men = pd.DataFrame({"train": rng.integers(2, size=60), "education": rng.integers(3, size=60)})
-        model = NumPyroImpactRegressor(inference=SVI(num_steps=2000), random_state=0)
-        return {"men": men, "model": model.fit(men, 1.7 * men["train"] + rng.normal(size=60))}
+        model = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": rng.normal(size=(20, 2))})
+        return {"men": men, "model": model.fit(men, men["train"])}
 
     found = run(ROOT / "README.md", capsys, steps=[dict, experiment])
     assert len(found["effects"].summary()) == 3
+
+
+def test_links_that_lead_nowhere_are_found(tmp_path):
+    spec = importlib.util.spec_from_file_location("check_links", DOCS / "check_links.py")
+    check_links = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check_links)
+    good = '<a href="b.html#there">b</a><a href="#top" id="top">a</a><a href="https://num.pyro.ai/">n</a>'
+    (tmp_path / "b.html").write_text('<p id="there"></p>')
+    (tmp_path / "a.html").write_text(good)
+    assert check_links.broken(tmp_path) == []
+    bad = ["b.html#nowhere", "#nowhere", "c.html", "no.png", "https:/num.pyro.ai", "htp://num.pyro.ai"]
+    (tmp_path / "a.html").write_text(good + "".join(f'<a href="{address}">x</a>' for address in bad))
+    assert check_links.broken(tmp_path) == [f"a.html: {address}" for address in bad]
