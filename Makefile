@@ -50,13 +50,15 @@ test-floors:
 	.venv-floors/bin/python -m pip install --quiet --constraint tests/floors.txt --editable '.[test,demo]'
 	.venv-floors/bin/python -m pytest -n 2 --dist worksteal
 
+# Each file's output is shown, and written to the fragment that the documentation includes.
+bench: SHELL := /bin/bash
+bench: .SHELLFLAGS := -e -o pipefail -c
 bench: $(VENV)/.bench
-	$(RUN) benchmarks/fit.py
-	$(RUN) benchmarks/sampling.py
-	$(RUN) benchmarks/soak.py
+	for name in fit sampling soak; do $(RUN) -u benchmarks/$$name.py | tee benchmarks/tables/$$name.md; done
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(RUN) docs/check_links.py docs/_build/html
 
 clean:
-	rm -rf $(VENV) .venv-3.13 .venv-floors build docs/_build *.egg-info
+	rm -rf $(VENV) .venv-3.13 .venv-floors build docs/_build docs/gallery examples/build *.egg-info

@@ -95,9 +95,9 @@ def main():
             first = resident()
     last = resident()
     left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-    print(f"{N_CALLS} calls on {jax.device_count()} devices")
-    print(f"memory after {N_FIRST} calls {first:.0f} MiB, after the last {last:.0f} MiB: {last / first - 1:+.1%}")
-    print(f"files left behind: {left or 'none'}")
+    print(f"- {N_CALLS} calls on {jax.device_count()} devices")
+    print(f"- memory after {N_FIRST} calls {first:.0f} MiB, after the last {last:.0f} MiB: {last / first - 1:+.1%}")
+    print(f"- files left behind: {left or 'none'}")
     shutil.rmtree(folder)
     sys.exit(bool(left) or last > 1.05 * first)
 

@@ -3,11 +3,31 @@
 import importlib.metadata
 
 project = "skaimz"
-author = "The skaimz developers"
+author = project_copyright = "The skaimz developers"
 version = release = importlib.metadata.version("skaimz")
-extensions = ["myst_parser", "numpydoc", "sphinx.ext.autodoc", "sphinx.ext.autosummary"]
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"skaimz {release}"
-exclude_patterns = ["_build"]
+html_static_path = ["_static"]
+html_css_files = ["style.css"]
+myst_heading_anchors = 3
 numpydoc_show_class_members = False
 autodoc_member_order = "bysource"
+autosummary_generate = False
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "image_scrapers": ("matplotlib",),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}

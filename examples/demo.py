@@ -1,4 +1,9 @@
-"""Fit the NSW job-training experiment, cross-validate on the diabetes data, draw a picture, save and reload."""
+"""
+The demo: an experiment, cross-validation, a picture, and a saved model
+=======================================================================
+
+Fit the NSW job-training experiment, cross-validate on the diabetes data, draw a picture, save and reload.
+"""
 
 import time
 import warnings

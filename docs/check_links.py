@@ -1,0 +1,53 @@
+"""Check the links of the built site without a network: internal ones by file and anchor, others by their form."""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ADDRESSES = {"a": "href", "link": "href", "img": "src", "script": "src"}
+
+
+class Page(HTMLParser):
+    """The anchors and the addresses of a page."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.addresses: list[str] = []
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what can be linked to, and what is."""
+        given = {name: value or "" for name, value in attrs}
+        self.anchors |= {given[name] for name in ("id", "name") if name in given}
+        if ADDRESSES.get(tag) in given:
+            self.addresses.append(given[ADDRESSES[tag]])
+
+
+def broken(root: Path) -> list[str]:
+    """Describe every link of the site that leads nowhere."""
+    pages = {path.resolve(): Page(path) for path in sorted(root.rglob("*.html"))}
+    found = []
+    for path, page in pages.items():
+        for address in page.addresses:
+            parts = urlsplit(address)
+            if parts.scheme in ("mailto", "data"):
+                continue
+            if parts.scheme or parts.netloc:
+                well_formed = parts.scheme in ("http", "https") and "." in parts.netloc and " " not in address
+            else:
+                target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+                anchors = pages[target].anchors if target in pages and parts.fragment else {unquote(parts.fragment)}
+                well_formed = target.is_file() and unquote(parts.fragment) in anchors
+            if not well_formed:
+                found.append(f"{path.relative_to(root.resolve())}: {address}")
+    if not pages:
+        found.append(f"{root}: no pages")
+    return found
+
+
+if __name__ == "__main__":
+    lines = broken(Path(sys.argv[1]))
+    print("\n".join(lines) or "All links lead somewhere.")
+    sys.exit(bool(lines))
