@@ -55,7 +55,8 @@ def test_extreme_draws_do_not_stretch_the_axis():
 
 
 def test_densities_end_at_bounds():
-    y = np.abs(RNG.normal(size=500))
+    rng = np.random.default_rng(0)
+    y = np.abs(rng.normal(size=500))
     ax = PredictiveCheckDisplay.from_predictions(y, y[:, None], bounds=(0.0, np.inf)).ax_
     x, height = ax.get_lines()[-1].get_data()
     assert x[0] == 0

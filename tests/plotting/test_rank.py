@@ -61,7 +61,8 @@ def test_the_band_is_binomial(level):
     ],
 )
 def test_bins(n_draws, n_replications, sizes):
-    ranks = {"slope": RNG.integers(n_draws + 1, size=n_replications)}
+    rng = np.random.default_rng(0)
+    ranks = {"slope": rng.integers(n_draws + 1, size=n_replications)}
     (ax,) = RankDisplay.from_ranks(ranks, n_draws).axes_
     (upper, edges, lower), (counts, same, _) = drawn(ax)
     np.testing.assert_allclose(np.diff(edges), sizes)

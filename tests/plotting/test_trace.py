@@ -94,11 +94,12 @@ def test_chains():
 
 
 def test_sites_and_elements_are_chosen():
+    rng = np.random.default_rng(0)
     axes = TraceDisplay.from_draws(CHAINS, ["scale", "coef[1]"]).axes_
     assert [ax.get_ylabel() for ax in axes] == ["scale", "coef[1]"]
     np.testing.assert_array_equal(axes[1].get_lines()[2].get_ydata(), CHAINS["coef"][2, :, 1])
     assert legend(axes[0]) == ["Chain 1", "Chain 2", "Chain 3"]
-    matrix = {"beta": RNG.normal(size=(1, 9, 3, 2))}
+    matrix = {"beta": rng.normal(size=(1, 9, 3, 2))}
     (ax,) = TraceDisplay.from_draws(matrix, "beta[2, 0]").axes_
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), matrix["beta"][0, :, 2, 0])
     # One chain needs no name.
@@ -136,7 +137,8 @@ def test_from_markov_chains(rows):
 
 
 def test_effects_of_rows_are_shown_where_they_are_asked_for(rows):
-    draws = {"coef": RNG.normal(size=(20, 2)), "effect": RNG.normal(size=(20, 40))}
+    rng = np.random.default_rng(0)
+    draws = {"coef": rng.normal(size=(20, 2)), "effect": rng.normal(size=(20, 40))}
     model = NumPyroImpactRegressor(zoo.random_effects, posterior=draws).fit(rows, rows[:, 0])
     assert [ax.get_ylabel() for ax in TraceDisplay.from_estimator(model).axes_] == ["coef[0]", "coef[1]"]
     (ax,) = TraceDisplay.from_estimator(model, "effect[39]").axes_
@@ -199,7 +201,8 @@ def test_pictures_are_as_they_were(name, tmp_path):
 
 
 def test_twelve_panels_are_legible():
-    draws = {"a_rather_long_name": 1e5 * RNG.normal(size=(5, 30, 12))}
+    rng = np.random.default_rng(0)
+    draws = {"a_rather_long_name": 1e5 * rng.normal(size=(5, 30, 12))}
     display = TraceDisplay.from_draws(draws, diverging=np.ones((5, 30)))
     assert len(display.axes_) == 12
     pictures.check_legible(display.figure_)
