@@ -27,7 +27,9 @@ class Page(HTMLParser):
 
 def broken(root: Path) -> list[str]:
     """Describe every link of the site that leads nowhere."""
-    pages = {path.resolve(): Page(path) for path in sorted(root.rglob("*.html"))}
+    # The theme's files hold templates, which are no pages.
+    own = (path for path in sorted(root.rglob("*.html")) if "_static" not in path.relative_to(root).parts)
+    pages = {path.resolve(): Page(path) for path in own}
     found = []
     for path, page in pages.items():
         for address in page.addresses:
