@@ -96,6 +96,17 @@ def test_failed_fit(store, runs, estimator, data):
     assert run.data.params["inference__num_steps"] == "50"
 
 
+def test_fit_outlives_failed_logging(runs, estimator, regressor, data, monkeypatch):
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setenv("MLFLOW_AUTOLOGGING_TESTING", "false")
+    monkeypatch.setattr("skaimz.mlflow._autolog.record_fit", full)
+    skaimz.mlflow.autolog()
+    np.testing.assert_array_equal(estimator.fit(*data).predict(data[0]), regressor.predict(data[0]))
+    assert [run.info.status for run in runs()] == ["FAILED"]
+
+
 def test_rows_without_a_signature(store, runs, estimator, data):
     # The kernel's argument is no column, so that MLflow's form of the model cannot predict.
     skaimz.mlflow.autolog(log_posterior=False)
