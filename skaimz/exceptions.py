@@ -4,6 +4,9 @@ All other errors are Python's and scikit-learn's: ``ValueError``, ``TypeError``,
 :class:`sklearn.exceptions.NotFittedError`.
 """
 
+import sys
+import warnings
+
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
@@ -88,3 +91,11 @@ class NoRowsError(ValueError):
 
 class IncompleteDrawsError(RuntimeError):
     """Stored draws were not written to the end."""
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn at the line outside this package that led here, however deep inside the cause was found."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "skaimz":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

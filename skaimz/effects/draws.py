@@ -1,6 +1,5 @@
 """Effects from predictive draws that were made before."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import xarray as xr
 from skaimz.datatree import CHAIN_AND_DRAW
 from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.tree import EffectTree
-from skaimz.exceptions import PairingWarning
+from skaimz.exceptions import PairingWarning, warn_user
 
 __all__ = ["effects_of_draws"]
 
@@ -68,7 +67,7 @@ def _check_pairing(baseline: xr.DataTree, tree: xr.DataTree, key: str) -> None:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, PairingWarning, stacklevel=5)
+    warn_user(message, PairingWarning)
 
 
 def _same_site(

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -27,7 +26,7 @@ from skaimz.estimators._posterior import PosteriorMixin, check_interventions, ch
 from skaimz.estimators._routing import RoutingMixin
 from skaimz.estimators._scores import ScoresMixin
 from skaimz.estimators._tree import TreeMixin
-from skaimz.exceptions import SpeedWarning
+from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
 
@@ -307,10 +306,9 @@ class ImpactEstimator(
                 f"{spec.rows_mix}. Pass them in one, as `X.compute()`."
             )
         if spec.rows_mix is not None:
-            warnings.warn(
+            warn_user(
                 f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
                 SpeedWarning,
-                stacklevel=4,
             )
         draws, params = self._fitted_state(spec)
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self.fit_result_.num_samples)

@@ -1,7 +1,6 @@
 """Draws into the place that was asked for."""
 
 import shutil
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +11,7 @@ from skaimz import sampling
 from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
-from skaimz.exceptions import SpeedWarning
+from skaimz.exceptions import SpeedWarning, warn_user
 
 __all__ = ["Destination", "collect"]
 
@@ -55,11 +54,10 @@ def collect(
     drawing = sampling.Drawing(job, quantity, shard_draws=settings.shard_axis == "draw", batch_size=settings.batch_size)
     mixing = [name for name in quantity.names if job.spec[name].mixing]
     if job.spec.rows_mix is None and mixing:
-        warnings.warn(
+        warn_user(
             f"The kernel runs on all rows at once, because site {mixing[0]!r} may mix them: "
             f"{job.spec[mixing[0]].mixing}. Leave it out of `return_sites` to run tile by tile.",
             SpeedWarning,
-            stacklevel=4,
         )
     small = drawing.nbytes <= MEMORY_BUDGET and settings.output_dir is None
     in_memory = settings.store == "memory" or (settings.store == "auto" and small)

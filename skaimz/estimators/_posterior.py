@@ -1,6 +1,5 @@
 """Posterior draws: from elsewhere, drawn afresh, and whether they fit a kernel, its rows and what is intervened on."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Self
@@ -13,7 +12,7 @@ from skaimz import inference, sampling
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import check_count, seed_of
 from skaimz.estimators._persistence import abstract_inputs
-from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning
+from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import KernelSpec, trace_kernel
 
@@ -157,11 +156,20 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, 
     foreign = sorted(draws.keys() - sites.keys())
     missing = sorted(latents.keys() - draws.keys())
     if spec.output in draws:
-        _warn(f"Posterior draws of the output site {spec.output!r} are left out: outcomes are predicted, not given.")
+        warn_user(
+            f"Posterior draws of the output site {spec.output!r} are left out: outcomes are predicted, not given.",
+            PosteriorWarning,
+        )
     if foreign:
-        _warn(f"Posterior draws of {foreign} are left out: the kernel has no such sites.")
+        warn_user(
+            f"Posterior draws of {foreign} are left out: the kernel has no such sites.",
+            PosteriorWarning,
+        )
     if missing:
-        _warn(f"Latent sites {missing} have no posterior draws: they are drawn from their prior given the others.")
+        warn_user(
+            f"Latent sites {missing} have no posterior draws: they are drawn from their prior given the others.",
+            PosteriorWarning,
+        )
     kept = {name: np.asarray(draws[name]) for name in latents if name in draws}
     if not kept and latents:
         raise ValueError(f"None of the posterior draws {sorted(draws)} is of a latent site: {sorted(latents)}.")
@@ -178,10 +186,6 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, 
     return kept
 
 
-def _warn(message: str) -> None:
-    warnings.warn(message, PosteriorWarning, stacklevel=4)
-
-
 def check_interventions(job: sampling.Pass) -> None:
     """Warn where an intervention cannot do what it is meant to do."""
     for name in job.intervention:
@@ -190,19 +194,17 @@ def check_interventions(job: sampling.Pass) -> None:
             continue
         reaches, held = found
         if not reaches:
-            warnings.warn(
+            warn_user(
                 f"The intervention on {name!r} cannot change the output {job.spec.output!r}: nothing that this is "
                 "computed from depends on it. (NumPyro's `do` does not reach sites in the body of a `scan`.)",
                 UnreachedOutputWarning,
-                stacklevel=5,
             )
         if held:
-            warnings.warn(
+            warn_user(
                 f"Latent sites {held} depend on {name!r}, and keep their posterior draws, which were made without the "
                 "intervention: what it does through them is not seen. Intervene on them too, or leave them out of the "
                 "posterior to have them drawn anew.",
                 HeldLatentWarning,
-                stacklevel=5,
             )
 
 

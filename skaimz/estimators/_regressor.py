@@ -1,7 +1,6 @@
 """The regressor."""
 
 import numbers
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from skaimz import sampling
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
-from skaimz.exceptions import OutputWarning
+from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec
 from skaimz.kernels.default import LinearRegression
 
@@ -143,11 +142,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
             job = self._prepare(X, arrays)
             mean, *variance = sampling.moments(job) if return_std else (sampling.mean(job),)
         if not np.isfinite(mean).all():
-            warnings.warn(
+            warn_user(
                 f"{np.count_nonzero(~np.isfinite(mean))} predictions are not finite: the output has no finite mean "
                 "for some posterior draws. Use `predict_quantiles`.",
                 OutputWarning,
-                stacklevel=2,
             )
         return (mean, *map(np.sqrt, variance)) if return_std else mean
 

@@ -1,6 +1,5 @@
 """Whether a fit can be trusted: numbers for the result, and a warning of its own class for each that is bad."""
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from skaimz.exceptions import (
     NonFiniteLossWarning,
     RHatWarning,
     UnsettledLossWarning,
+    warn_user,
 )
 
 __all__ = ["LEAST_ESS_PER_CHAIN", "WORST_R_HAT", "bulk_sizes", "check_chains", "check_losses", "r_hats", "tail_sizes"]
@@ -46,18 +46,16 @@ def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
         settled = fall <= allowed
     if not finite:
         steps = np.flatnonzero(~np.isfinite(losses))
-        warnings.warn(
+        warn_user(
             f"The loss was not finite at {len(steps)} of {len(losses)} steps, first at step {steps[0]}; those steps "
             "were skipped. Check that the data lie in the support of the output, and try a lower learning rate.",
             NonFiniteLossWarning,
-            stacklevel=2,
         )
     elif ended and not settled:
-        warnings.warn(
+        warn_user(
             f"The loss still fell by {fall:.3g} in the second half of {len(losses)} steps. Raise `num_steps` or "
             "`learning_rate`.",
             UnsettledLossWarning,
-            stacklevel=2,
         )
     return {
         "loss_final": float(losses[-max(tenth, 1) :].mean()),
@@ -80,27 +78,24 @@ def check_chains(draws: Mapping[str, np.ndarray], diverging: np.ndarray) -> dict
     apart = [name for name, value in r_hat.items() if value is not None and value > WORST_R_HAT]
     if apart:
         worst = max(apart, key=lambda name: r_hat[name] or 0.0)
-        warnings.warn(
+        warn_user(
             f"Chains disagree: split r-hat exceeds {WORST_R_HAT} for {apart}, worst {r_hat[worst]:.3f} for {worst!r}. "
             "Raise `num_warmup` and `num_samples`, or reparameterise the kernel.",
             RHatWarning,
-            stacklevel=2,
         )
     least = LEAST_ESS_PER_CHAIN * num_chains
     few = [name for name, value in ess.items() if value is not None and value < least]
     if few:
         worst = min(few, key=lambda name: ess[name] or 0.0)
-        warnings.warn(
+        warn_user(
             f"Fewer than {least} effective draws for {few}, least {ess[worst]:.0f} for {worst!r}. Raise `num_samples`.",
             EffectiveSampleSizeWarning,
-            stacklevel=2,
         )
     if divergences:
-        warnings.warn(
+        warn_user(
             f"{divergences} of {diverging.size} steps diverged, so a part of the posterior may be missing. Raise "
             "`target_accept_prob` in `sampler_options`, or reparameterise the kernel.",
             DivergenceWarning,
-            stacklevel=2,
         )
     return {"r_hat": r_hat, "ess": ess, "num_divergences": divergences}
 

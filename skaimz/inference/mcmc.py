@@ -1,6 +1,5 @@
 """Markov chain Monte Carlo as two compiled programs that equal estimators share."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
 
-from skaimz.exceptions import SpeedWarning
+from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
 from skaimz.inference.data import Data, refuse_discrete, weighted_model
 from skaimz.inference.diagnostics import check_chains
@@ -191,11 +190,10 @@ def _collect(
 def _programs_of(traced: TracedKernel, settings: MCMC, data: Data) -> Programs:
     method = settings.chain_method
     if method == "parallel" and jax.device_count() < settings.num_chains:
-        warnings.warn(
+        warn_user(
             f"{settings.num_chains} chains cannot run in parallel on {jax.device_count()} JAX device(s); they run one "
             "after the other. Set `chain_method='vectorized'`, or give JAX more devices.",
             SpeedWarning,
-            stacklevel=3,
         )
         method = "sequential"
     sampler = ByValue.of(settings.sampler)

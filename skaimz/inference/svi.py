@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import numpyro.optim
 from numpyro import handlers
 from numpyro.infer import autoguide
 
-from skaimz.exceptions import LocalGuideWarning
+from skaimz.exceptions import LocalGuideWarning, warn_user
 from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
 from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model
 from skaimz.inference.diagnostics import check_losses
@@ -256,12 +255,11 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
         )
     local = [site.name for site in traced.spec.local_latents]
     if local and _is_autoguide(settings.guide):
-        warnings.warn(
+        warn_user(
             f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
             "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
             "computes them from the data, or set `batch_size=None`.",
             LocalGuideWarning,
-            stacklevel=2,
         )
 
 

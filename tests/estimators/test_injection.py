@@ -155,3 +155,14 @@ def test_none_of_the_sites_is_known():
     model = NumPyroImpactRegressor(zoo.conjugate, posterior={"other": np.ones(3)})
     with pytest.warns(PosteriorWarning), pytest.raises(ValueError, match=r"None of .*\['other'\].*\['coef'\]"):
         model.predict(X)
+
+
+def test_warnings_point_at_the_line_of_the_user():
+    """However deep inside they arise, and through whatever wraps a method."""
+    X = np.ones((3, 2))
+    model = NumPyroImpactRegressor(zoo.grouped, random_state=0)
+    model.set_posterior_sample({"level": np.zeros(4), "spread": np.ones(4)})
+    for call in (model.predict, model.sample_posterior_predictive_on_batch):
+        with pytest.warns(PosteriorWarning) as record:
+            call(X)
+        assert {each.filename for each in record} == {__file__}
