@@ -2,6 +2,8 @@
 
 import importlib.metadata
 
+from sphinx_gallery.sorting import ExplicitOrder
+
 project = "skaimz"
 author = project_copyright = "The skaimz developers"
 version = release = importlib.metadata.version("skaimz")
@@ -17,14 +19,21 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skaimz {release}"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+# Pages that are no part of a section have nothing to navigate beside them.
+html_sidebars = {page: [] for page in ("index", "migration", "performance", "faq", "design", "changes")}
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
+# No parameter is documented that is not there, and what is returned is described.
+numpydoc_validation_checks = {"PR02", "RT01"}
 autodoc_member_order = "bysource"
 autosummary_generate = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
+    "within_subsection_order": ExplicitOrder(
+        ["quick_start.py", "schools.py", "prior_search.py", "arviz_results.py", "*", "demo.py"]
+    ),
     "image_scrapers": ("matplotlib",),
     "abort_on_example_error": True,
     "download_all_examples": False,

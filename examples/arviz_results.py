@@ -8,6 +8,7 @@ leave-one-out cross-validation.
 
 import arviz_plots
 import arviz_stats
+import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -18,6 +19,7 @@ from skaimz.inference import MCMC
 # %%
 # The data have a few outliers, which noise of heavy tails may forgive.
 
+plt.rcParams["figure.constrained_layout.use"] = True
 rng = np.random.default_rng(0)
 X = rng.normal(size=(150, 2))
 y = 1.0 + X @ [2.0, -1.0] + rng.standard_t(2.5, size=150)
@@ -50,7 +52,7 @@ print(arviz_stats.summary(tree, kind="stats").to_string())
 
 # %%
 
-plots = arviz_plots.plot_dist(tree)
+plots = arviz_plots.plot_dist(tree, col_wrap=2, figure_kwargs={"figsize": (8.0, 5.0)})
 
 # %%
 # Which model?
@@ -62,4 +64,4 @@ plots = arviz_plots.plot_dist(tree)
 scores = {name: arviz_stats.loo(model.log_likelihood(X, y)) for name, model in models.items()}
 table = arviz_stats.compare(scores)
 print(table[["rank", "elpd", "se", "elpd_diff", "dse"]].round(1).to_string())
-plots = arviz_plots.plot_compare(table)
+plots = arviz_plots.plot_compare(table, figure_kwargs={"figsize": (7.0, 2.5)})

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import joblib
+import matplotlib as mpl
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -29,6 +30,9 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import SVI
 from skaimz.metrics import LogPredictiveDensity
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
 
 NUMBERS = ["log_density", "perc1019", "perc2029", "percblack", "percmale"]
 
@@ -91,7 +95,23 @@ def show(title, search):
     print(f"  best: {', '.join(map(str, search.best_params_.values()))}\n")
 
 
+def draw(search):
+    """Draw the scores of a search."""
+    scores = search.cv_results_
+    laws, scales = (np.asarray([list(params.values())[i] for params in scores["params"]]) for i in (0, 1))
+    figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
+    for law, colour in (("poisson", "#D55E00"), ("negative binomial", "#0072B2")):
+        chosen = laws == law
+        ax.plot(scales[chosen], scores["mean_test_score"][chosen], "o-", color=colour, label=law)
+    ax.set(xscale="log", xlabel="Scale of the coefficients' prior", ylabel="Log predictive density of a county")
+    ax.legend(frameon=False)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    figure.savefig("build/murder_rates.png", dpi=150)
+
+
 def main():
+    Path("build").mkdir(exist_ok=True)
     X, y = counties()
     print(f"{len(y)} counties, {y.sum():,} murders\n")
     with sklearn.config_context(enable_metadata_routing=True):
@@ -102,6 +122,7 @@ def main():
     show("Exposure routed beside X", routed)
     in_columns = tune(pipeline(column_args={"exposure": "exposure"}), LogPredictiveDensity(), X, y)
     show("Exposure as a column of X", in_columns)
+    draw(in_columns)
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.joblib"
