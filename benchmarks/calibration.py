@@ -1,7 +1,7 @@
 """Simulation-based calibration of four inferences: ranks of true values among posterior draws.
 
-Prints for each quantity the mean rank (1/2 if calibrated), the spread of the ranks (1 if calibrated, more where posteriors
-are too narrow) and the p-value of the chi-square test that ranks are uniform.
+Prints for each quantity the mean rank (1/2 if calibrated), the spread of the ranks (1 if calibrated, more where
+posteriors are too narrow) and the p-value of the chi-square test that ranks are uniform.
 """
 
 import argparse
