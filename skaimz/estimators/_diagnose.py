@@ -75,25 +75,25 @@ class DiagnoseMixin:
 
         Notes
         -----
-        ==================  =======  ===================================================================  ==============
-        check               needs    value                                                                good
-        ==================  =======  ===================================================================  ==============
-        ``r_hat``                    rank-normalised, folded split r-hat of a latent site [1]_            up to 1.01
-        ``ess``                      bulk effective sample size of a latent site [1]_                     100 a chain
-        ``ess_tail``                 the smaller effective sample size of its 5 % and 95 % quantiles      100 a chain
-        ``divergences``              steps that diverged                                                  0
-        ``energy``                   E-BFMI of the worst chain [2]_                                       at least 0.3
-        ``loss``                     fall of the loss from the middle tenth of its steps to the last      nearly none
-        ``prior_edge``      X        share of the prior below the posterior median of a latent site       0.01 to 0.99
-        ``prior_mean``      X, y     prior predictive p-value of the outcomes' mean [3]_                  0.01 to 0.99
-        ``prior_sd``        X, y     prior predictive p-value of their standard deviation                 at least 0.01
-        ``prior_width``     X, y     width of the prior predictive over that of the outcomes (below)      up to 100
-        ``p_mean``          X, y     posterior predictive p-value of the outcomes' mean [4]_              0.025 to 0.975
-        ``p_sd``            X, y     the same of their standard deviation                                 0.025 to 0.975
-        ``p_min``           X, y     the same of the least                                                0.025 to 0.975
-        ``p_max``           X, y     the same of the greatest                                             0.025 to 0.975
-        ``k_hat``           X, y     Pareto shape of the worst row in leave-one-out [5]_                  below
-        ==================  =======  ===================================================================  ==============
+        ===============  =====  ===================================================================  ==============
+        check            needs  value                                                                good
+        ===============  =====  ===================================================================  ==============
+        ``r_hat``               rank-normalised, folded split r-hat of a latent site (Vehtari 2021)  up to 1.01
+        ``ess``                 bulk effective sample size of a latent site                          100 a chain
+        ``ess_tail``            the smaller effective sample size of its 5 % and 95 % quantiles      100 a chain
+        ``divergences``         steps that diverged                                                  0
+        ``energy``              E-BFMI of the worst chain (Betancourt 2016)                          at least 0.3
+        ``loss``                fall of the loss from the middle tenth of its steps to the last      nearly none
+        ``prior_edge``   X      share of the prior below the posterior median of a latent site       0.01 to 0.99
+        ``prior_mean``   X, y   prior predictive p-value of the outcomes' mean (Box 1980)            0.01 to 0.99
+        ``prior_sd``     X, y   the same of their standard deviation                                 at least 0.01
+        ``prior_width``  X, y   width of the prior predictive over that of the outcomes              up to 100
+        ``p_mean``       X, y   posterior predictive p-value of the outcomes' mean (Gelman 1996)     0.025 to 0.975
+        ``p_sd``         X, y   the same of their standard deviation                                 0.025 to 0.975
+        ``p_min``        X, y   the same of the least outcome                                        0.025 to 0.975
+        ``p_max``        X, y   the same of the greatest outcome                                     0.025 to 0.975
+        ``k_hat``        X, y   Pareto shape of the worst row in leave-one-out (Vehtari 2024)        up to 0.7
+        ===============  =====  ===================================================================  ==============
 
         The first three are of Markov chains and of draws that were made elsewhere, ``divergences`` and ``energy`` of a
         fit by MCMC, ``loss`` of one by SVI. Asked for by name elsewhere, they are "unknown". ``energy`` looks at the
@@ -117,21 +117,25 @@ class DiagnoseMixin:
         ``k_hat`` is that of ``arviz_stats.loo`` for draws :math:`S` in number, good up to
         :math:`\min(1 - 1 / \log_{10} S, 0.7)`. It needs ``pip install 'skaimz[arviz]'``.
 
-        Drawn outcomes and log densities are reduced tile by tile, and never held for all rows. ``k_hat`` fits the tail
-        of the draws for every row, which takes the longest.
+        Drawn outcomes and log densities are reduced tile by tile, and not held for all rows, but for the log densities
+        of a kernel whose rows depend on one another. ``k_hat`` fits a tail for every row, which takes the longest.
 
         References
         ----------
-        .. [1] A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Bürkner (2021), Rank-normalization, folding,
-           and localization: an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2).
-        .. [2] M. Betancourt (2016), Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo,
-           arXiv:1604.00695.
-        .. [3] G. E. P. Box (1980), Sampling and Bayes' inference in scientific modelling and robustness, Journal of the
-           Royal Statistical Society A 143(4).
-        .. [4] A. Gelman, X.-L. Meng and H. Stern (1996), Posterior predictive assessment of model fitness via realized
-           discrepancies, Statistica Sinica 6.
-        .. [5] A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry (2024), Pareto smoothed importance sampling,
-           Journal of Machine Learning Research 25(72).
+        A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Bürkner (2021), Rank-normalization, folding, and
+        localization: an improved R-hat for assessing convergence of MCMC, Bayesian Analysis 16(2).
+
+        M. Betancourt (2016), Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo,
+        arXiv:1604.00695.
+
+        G. E. P. Box (1980), Sampling and Bayes' inference in scientific modelling and robustness, Journal of the Royal
+        Statistical Society A 143(4).
+
+        A. Gelman, X.-L. Meng and H. Stern (1996), Posterior predictive assessment of model fitness via realized
+        discrepancies, Statistica Sinica 6.
+
+        A. Vehtari, D. Simpson, A. Gelman, Y. Yao and J. Gabry (2024), Pareto smoothed importance sampling, Journal of
+        Machine Learning Research 25(72).
 
         Examples
         --------
@@ -140,7 +144,7 @@ class DiagnoseMixin:
         >>> rng = np.random.default_rng(0)
         >>> X = rng.normal(size=(100, 2))
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> y[0] += 5.0  # far beyond what the noise explains
+        >>> y[0] += 20.0  # far from all others
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
         >>> table = model.diagnose(X, y, checks=["loss", "p_mean", "p_max"])
         >>> table["verdict"].to_dict()

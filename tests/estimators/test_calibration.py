@@ -30,7 +30,7 @@ class Known(NumPyroImpactRegressor):
         mean = covariance @ X.T @ y / 0.25
         mean, covariance = {
             "posterior": (mean, covariance),
-            "narrow": (mean, covariance / 4),
+            "narrow": (mean, covariance / 9),
             "wide": (mean, covariance * 4),
             "low": (mean - np.sqrt(np.diag(covariance)), covariance),
             "prior": (np.zeros(2), np.eye(2)),
@@ -60,7 +60,7 @@ def test_ranks_tell_the_true_posterior_from_others(known):
         np.testing.assert_allclose(table["mean"], 0.5, atol=4 / np.sqrt(12 * 100))
         np.testing.assert_allclose(table["spread"], 1.0, atol=0.15)
     if law in ("narrow", "wide", "low"):
-        assert (coef["p_value"] < 1e-6).all()
+        assert (coef["p_value"] < 1e-4).all()
     if law == "narrow":
         assert (coef["spread"] > 1.2).all()
         assert (result.ranks["coef[0]"] == 0).mean() > 0.1
@@ -133,6 +133,7 @@ def test_the_default_kernel_keeps_the_scales_of_its_fit():
     assert model.kernel_.y_mean == pytest.approx(1000.0 + X[:, 0].mean())
 
 
+@warns_of_fits
 def test_a_classifier_whose_outcomes_lack_a_class():
     def rare(X, y=None, *, n_classes):
         level = numpyro.sample("level", dist.Normal(-4.0, 1.0))
@@ -143,7 +144,8 @@ def test_a_classifier_whose_outcomes_lack_a_class():
     model = NumPyroImpactClassifier(rare, inference=QUICK, random_state=0)
     drawn = model.sample_prior_predictive_on_batch(X, num_samples=10, return_datatree=False, n_classes=3)["y"]
     assert (drawn[0] == 0).all(axis=1).any()
-    result = simulation_based_calibration(model, X, num_replications=10, num_draws=20, n_classes=3)
+    model.fit(X, [0, 1, 2] * 2)  # which tells the number of classes
+    result = simulation_based_calibration(model, X, num_replications=10, num_draws=20)
     assert list(result.ranks) == ["level", "log_likelihood"]
     assert result.n_replications == 10
     assert result.bad_fits == {"r_hat": 0, "ess": 0, "divergences": 0, "loss": 0}
