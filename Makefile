@@ -28,6 +28,11 @@ lint: $(VENV)/.lint $(VENV)/.test
 test test-short test-floors: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.pytest_cache/jax
 test test-short test-floors: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.2
 
+# Most of the time goes to the compiler, so here it does little. The short selection, and the suite on the oldest
+# versions, run code that is optimised as users' code is. `make test XLA_FLAGS=` leaves a flag out that XLA may forget.
+test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= true
+test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
+
 # Two processes: compilation dominates and does not share a core well with more.
 test: $(VENV)/.test $(VENV)/.demo
 	$(RUN) -m pytest -n 2 --dist worksteal --cov=skaimz --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)

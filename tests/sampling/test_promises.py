@@ -90,7 +90,8 @@ every_case = pytest.mark.parametrize(("kernel", "draws"), CASES.values(), ids=CA
 def run_on(devices, path):
     """Run the script with so many devices, and return what it has to complain of."""
     # Code that is not optimised compiles faster, and has to give the same.
-    flags = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    more = f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {more}"
     search = os.pathsep.join(filter(None, [str(SCRIPT.parents[1]), os.environ.get("PYTHONPATH")]))
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": search}
     return subprocess.run(
