@@ -46,7 +46,8 @@ test-other:
 	done; echo "Python 3.13 not found: skipped"
 
 test-short: $(VENV)/.test
-	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow" tests/kernels/test_spec.py tests/sampling tests/estimators/test_regressor.py
+	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow" tests/kernels/test_identity.py tests/kernels/test_spec.py \
+	  tests/inference/test_svi.py tests/sampling tests/estimators/test_regressor.py
 
 # The whole suite on the oldest versions that pyproject.toml admits.
 test-floors:
