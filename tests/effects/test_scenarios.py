@@ -206,7 +206,7 @@ def test_effects_are_the_same_on_several_devices(tmp_path):
     paths = {n_devices: tmp_path / f"{n_devices}.pickle" for n_devices in (1, 4)}
     running = []
     for n_devices, path in paths.items():
-        flags = f"--xla_force_host_platform_device_count={n_devices}"
+        flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n_devices}"
         environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(SCRIPT.parent.parent)}
         running.append(subprocess.Popen([sys.executable, SCRIPT, path], env=environment))
     assert [process.wait() for process in running] == [0, 0]

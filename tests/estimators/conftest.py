@@ -15,9 +15,10 @@ def quick():
 @pytest.fixture(scope="module")
 def quick_compilation():
     """Compile quickly rather than well: fits of a few rows spend their time in the compiler."""
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")
