@@ -103,5 +103,5 @@ def loss(result: FitResult) -> Found:
         return [Finding("loss", "", np.nan, np.nan, "bad", advice)]
     if found["loss_fall"] is None:
         return [unknown("loss", "", "Fewer than 100 steps decide nothing.")]
-    advice = "The loss was still falling: raise `num_steps` or `learning_rate`."
+    advice = "The loss was still falling: raise `num_steps`, or try another `learning_rate`."
     return [judged("loss", "", found["loss_fall"], high=found["loss_fall_allowed"], above=advice)]

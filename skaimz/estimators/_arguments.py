@@ -18,8 +18,8 @@ __all__ = ["RESERVED", "check_count", "check_outcome", "check_probabilities", "k
 RESERVED = frozenset(
     """
     X y along average baseline batch_size by checks classes compressors condition contrast coverage elasticity
-    groups in_sample intervention n_samples num_chains num_samples of output_dir pairs progress quantiles
-    random_state return_datatree return_sites return_std sample_weight scenarios shard_axis store where
+    in_sample intervention n_samples num_chains num_samples of output_dir pairs progress quantiles random_state
+    return_datatree return_groups return_sites return_std sample_weight scenarios shard_axis store where
     """.split()
 )
 SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

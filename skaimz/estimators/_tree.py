@@ -46,7 +46,7 @@ class TreeMixin:
         X: Any = None,
         y: Any = None,
         *,
-        groups: Sequence[str] | None = None,
+        return_groups: Sequence[str] | None = None,
         sample_weight: Any = None,
         random_state: Any = None,
         **arrays: Any,
@@ -64,7 +64,7 @@ class TreeMixin:
         y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
             The outcomes of the fit. With them the tree has the groups ``log_likelihood`` and ``observed_data``, and
             after variational inference ``sample_stats`` has the log densities of the draws.
-        groups : sequence of str, optional
+        return_groups : sequence of str, optional
             Which of these groups to compute; all where None (but those from an improper prior).
         sample_weight : array-like of shape (n_rows,), optional
             The weights of the fit, which are a part of the density ``log_p``.
@@ -95,13 +95,13 @@ class TreeMixin:
         >>> X = np.linspace(0.0, 1.0, 50)[:, None]
         >>> y = 2.0 * X[:, 0] + np.random.default_rng(0).normal(scale=0.1, size=50)
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> tree = model.to_datatree(X, y, groups=["log_likelihood", "observed_data"])
+        >>> tree = model.to_datatree(X, y, return_groups=["log_likelihood", "observed_data"])
         >>> dict(tree["log_likelihood"]["y"].sizes)
         {'chain': 1, 'draw': 1000, 'rows': 50}
         """
         check_is_fitted(self, "kernel_spec_")
-        wanted = _check_groups(groups, X is not None, y is not None)
-        if groups is None and self.kernel_spec_.improper_latents:
+        wanted = _check_groups(return_groups, X is not None, y is not None)
+        if return_groups is None and self.kernel_spec_.improper_latents:
             wanted = [name for name in wanted if not name.startswith("prior")]
         found = self._saved_groups()
         if X is not None:
@@ -194,10 +194,14 @@ def _check_groups(groups: Sequence[str] | None, with_rows: bool, with_outcome: b
     if groups is None:
         return possible
     if isinstance(groups, str):
-        raise TypeError(f"`groups` must be a sequence of names, got {groups!r}: write `groups=[{groups!r}]`.")
+        raise TypeError(
+            f"`return_groups` must be a sequence of names, got {groups!r}: write `return_groups=[{groups!r}]`."
+        )
     for name in groups:
         if name not in known:
-            raise ValueError(f"`groups` names {name!r}, which is none of {list(known)}.")
+            raise ValueError(f"`return_groups` names {name!r}, which is none of {list(known)}.")
         if name not in possible:
-            raise ValueError(f"`groups` names {name!r}, which needs {'X and y' if name in NEEDS_OUTCOME else 'X'}.")
+            raise ValueError(
+                f"`return_groups` names {name!r}, which needs {'X and y' if name in NEEDS_OUTCOME else 'X'}."
+            )
     return groups

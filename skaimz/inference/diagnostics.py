@@ -53,8 +53,8 @@ def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
         )
     elif ended and not settled:
         warn_user(
-            f"The loss still fell by {fall:.3g} in the second half of {len(losses)} steps. Raise `num_steps` or "
-            "`learning_rate`.",
+            f"The loss still fell by {fall:.3g} in the second half of {len(losses)} steps. Raise `num_steps`, or "
+            "try another `learning_rate`.",
             UnsettledLossWarning,
         )
     return {

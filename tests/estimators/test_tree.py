@@ -144,7 +144,7 @@ def counted_tree(guide):
     X = np.zeros((30, 1))
     settings = SVI(guide=guide, num_steps=1500, num_samples=2000)
     model = NumPyroImpactRegressor(counted, inference=settings, random_state=0).fit(X, COUNTS)
-    return model.to_datatree(X, COUNTS, groups=["log_likelihood"])
+    return model.to_datatree(X, COUNTS, return_groups=["log_likelihood"])
 
 
 @pytest.mark.parametrize("guide", ["auto_normal", "auto_diagonal_normal", "auto_laplace", lognormal_guide])
@@ -175,7 +175,7 @@ def test_weights_are_a_part_of_the_density(data):
     weight = np.arange(len(y)) % 3.0
     model = NumPyroImpactRegressor(zoo.conjugate, inference=SVI(num_steps=200), random_state=0)
     model.fit(X, y, sample_weight=weight)
-    tree = model.to_datatree(X, y, sample_weight=weight, groups=["log_likelihood"])
+    tree = model.to_datatree(X, y, sample_weight=weight, return_groups=["log_likelihood"])
     coef = model.posterior_["coef"]
     density = norm.logpdf(coef).sum(axis=-1) + norm.logpdf(y, coef @ X.to_numpy().T, NOISE) @ weight
     np.testing.assert_allclose(tree["sample_stats"]["log_p"], density, rtol=1e-9)
@@ -230,7 +230,7 @@ def test_a_correction_for_a_wrong_posterior(data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(X, y)
-    tree = model.to_datatree(X, y, groups=["log_likelihood"])
+    tree = model.to_datatree(X, y, return_groups=["log_likelihood"])
     statistics = tree["sample_stats"]
     exact = loo_exactly(X.to_numpy(), y).sum()
     corrected = arviz_stats.loo_approximate_posterior(tree, statistics["log_p"], statistics["log_q"]).elpd
@@ -297,7 +297,7 @@ def test_a_whole_tree_is_read_back(trees, models, data, method, tmp_path):
 def test_deterministic_sites_join_the_posterior(data):
     X, y = data
     model = NumPyroImpactRegressor(zoo.linear, inference=SVI(num_steps=300), random_state=0).fit(X, y)
-    tree = model.to_datatree(X, groups=["posterior_predictive"])
+    tree = model.to_datatree(X, return_groups=["posterior_predictive"])
     draws = model.posterior_
     mu = draws["intercept"][..., None] + draws["coef"] @ X.to_numpy().T
     np.testing.assert_allclose(tree["posterior"]["mu"], mu, rtol=1e-10)
@@ -334,7 +334,7 @@ def test_an_improper_prior_is_left_out():
     model = NumPyroImpactRegressor(zoo.improper, inference=SVI(num_steps=300), random_state=0).fit(X, y)
     assert not {"prior", "prior_predictive"} & set(model.to_datatree(X, y).children)
     with pytest.raises(ValueError, match=r"improper"):
-        model.to_datatree(X, groups=["prior"])
+        model.to_datatree(X, return_groups=["prior"])
 
 
 class Batches:
@@ -350,13 +350,13 @@ def test_refusals(models, data):
     with pytest.raises(ValueError, match=r"y without X"):
         model.to_datatree(y=y)
     with pytest.raises(ValueError, match=r"'log_likelihood', which needs X and y"):
-        model.to_datatree(X, groups=["log_likelihood"])
+        model.to_datatree(X, return_groups=["log_likelihood"])
     with pytest.raises(ValueError, match=r"'prior', which needs X"):
-        model.to_datatree(groups=["prior"])
+        model.to_datatree(return_groups=["prior"])
     with pytest.raises(ValueError, match=r"'predictions', which is none of"):
-        model.to_datatree(X, groups=["predictions"])
-    with pytest.raises(TypeError, match=r"groups=\['prior'\]"):
-        model.to_datatree(X, groups="prior")
+        model.to_datatree(X, return_groups=["predictions"])
+    with pytest.raises(TypeError, match=r"return_groups=\['prior'\]"):
+        model.to_datatree(X, return_groups="prior")
     with pytest.raises(ValueError, match=r"there were 40, but X has 39"):
         model.to_datatree(X.iloc[:39])
     with pytest.raises(ValueError, match=r"rows in memory"):

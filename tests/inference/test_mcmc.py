@@ -23,7 +23,7 @@ pytestmark = [
 
 PRIOR, NOISE = 2.0, 0.5
 N_ROWS = 20
-STATISTICS = {"diverging", "energy", "lp", "n_steps", "acceptance_rate", "step_size"}
+STATISTICS = {"diverging", "energy", "lp", "n_steps", "acceptance_rate", "step_size", "tree_depth"}
 
 EFFECTS = np.array([28, 8, -3, 7, -1, 1, 18, 12], np.float32)
 ERRORS = np.array([15, 10, 16, 11, 9, 11, 10, 18], np.float32)
