@@ -48,7 +48,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
         With the chunks of X.
     """
     rows = _Rows(X)
-    arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
     first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
     blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
@@ -76,7 +76,7 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     """
     rows = _Rows(X)
     index = X.index.compute() if hasattr(X, "index") else None
-    arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
     # Two numbers of rows tell which dimension they are.
     one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
     blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
@@ -112,7 +112,7 @@ def averages_in_blocks(
         Computed: it is small.
     """
     rows = _Rows(X)
-    arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
     parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
     while len(parts) > 1:
         parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
@@ -168,8 +168,11 @@ def _array(blocks: Sequence[tuple[int, Any]], example: np.ndarray, lengths: Sequ
     return da.concatenate(parts).rechunk({0: tuple(length for length in lengths if length)})
 
 
-def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
-    """Return arguments in which what has an entry for each row can be cut."""
+def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> tuple[Any, dict[str, Any]]:
+    """Return arguments in which what has an entry for each row can be cut, and an estimator that knows which these are.
+
+    Otherwise a block that happens to have as many rows as some whole array has entries would take it for one of rows.
+    """
     whole = getattr(estimator, "arguments_", {}).get("whole", ())
 
     def opened(name: Any, value: Any) -> Any:
@@ -183,7 +186,15 @@ def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> dict[s
         is_array = hasattr(value, "shape") and np.ndim(value) > 0
         return _Rows(value) if is_array and len(value) == n_rows and name not in whole else value
 
-    return {name: opened(name, value) for name, value in arguments.items()}
+    found = {name: opened(name, value) for name, value in arguments.items()}
+    if not hasattr(estimator, "arguments_"):
+        estimator = copy.copy(estimator)
+        by_row = [name for name, value in found.items() if isinstance(value, _Rows)]
+        estimator.arguments_ = {
+            "rows": dict.fromkeys(by_row),
+            "whole": {name: None for name, value in found.items() if np.ndim(value) and name not in by_row},
+        }
+    return estimator, found
 
 
 def _between(value: Any, start: int, stop: int) -> Any:

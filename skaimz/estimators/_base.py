@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, colu
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs, seed_of
-from skaimz.estimators._blocks import row_by_row
+from skaimz.estimators._blocks import in_memory, row_by_row
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
@@ -74,6 +74,7 @@ class ImpactEstimator(
 
     # Fitting
 
+    @in_memory
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Infer the posterior of the kernel's latent sites.
 
@@ -121,6 +122,7 @@ class ImpactEstimator(
         return self
 
     @available_if(learns_in_parts)
+    @in_memory
     def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 

@@ -8,7 +8,7 @@ from typing import Any
 from skaimz import effects
 from skaimz.estimators._arguments import seed_of
 
-__all__ = ["averaged", "drawn", "row_by_row"]
+__all__ = ["averaged", "drawn", "in_memory", "row_by_row"]
 
 # What says where draws go and how they are computed: Dask's affair.
 DESTINATION = ("store", "output_dir", "shard_axis", "batch_size", "compressors", "progress")
@@ -30,6 +30,24 @@ def averaged(method: Callable[..., Any]) -> Callable[..., Any]:
         return door.averages_in_blocks(self, name, X, given, *asked)
 
     return _dispatching(method, answer)
+
+
+def in_memory(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a method that needs all rows at once take Dask collections, which are computed."""
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self, *map(_computed, args), **{name: _computed(arg) for name, arg in kwargs.items()})
+
+    return call
+
+
+def _computed(value: Any) -> Any:
+    return value.compute() if _is_collection(value) else value
+
+
+def _is_collection(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] in ("dask", "dask_expr")
 
 
 def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +75,7 @@ def _dispatching(method: Callable[..., Any], answer: Callable[..., Any]) -> Call
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         X = args[0] if args else kwargs.get("X")
-        if type(X).__module__.partition(".")[0] not in ("dask", "dask_expr"):
+        if not _is_collection(X):
             return method(self, *args, **kwargs)
         try:
             from skaimz import dask

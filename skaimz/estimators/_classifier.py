@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
-from skaimz.estimators._blocks import row_by_row
+from skaimz.estimators._blocks import in_memory, row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
 from skaimz.kernels import KernelSpec, kernel_parameters
@@ -102,6 +102,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     set_predict_log_proba_request = setter("predict_log_proba")
 
     @available_if(learns_in_parts)
+    @in_memory
     def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 

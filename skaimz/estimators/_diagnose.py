@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skaimz import sampling
 from skaimz.checks import Finding, as_table, fit, outcomes, unknown
 from skaimz.datatree import draws_from
+from skaimz.estimators._blocks import in_memory
 from skaimz.inference import FitResult
 from skaimz.kernels import KernelSpec
 
@@ -31,6 +32,7 @@ class DiagnoseMixin:
     _prepare_prior: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
 
+    @in_memory
     def diagnose(
         self,
         X: Any = None,

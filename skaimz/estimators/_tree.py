@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from skaimz import inference
 from skaimz.datatree import data_to_dataset, draws_to_dataset, to_tree
+from skaimz.estimators._blocks import in_memory
 from skaimz.estimators._collect import Destination
 from skaimz.estimators._draws import index_of
 from skaimz.estimators._rows import open_rows
@@ -41,6 +42,7 @@ class TreeMixin:
     _saved_groups: Callable[[], dict[str, xr.Dataset]]
     _saved_attributes: Callable[[], dict[str, Any]]
 
+    @in_memory
     def to_datatree(
         self,
         X: Any = None,

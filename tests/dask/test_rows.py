@@ -7,6 +7,8 @@ import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import zoo
@@ -129,6 +131,28 @@ def test_frames(counting, frame, partitions):
 def test_files(counting, frame, tmp_path):
     dd.from_pandas(frame, npartitions=3).to_parquet(tmp_path / "rows")
     np.testing.assert_array_equal(counting.predict(dd.read_parquet(tmp_path / "rows")), counting.predict(frame))
+
+
+def test_fits_load_what_they_are_given(counting, frame):
+    some = frame[:200]
+    y = np.random.default_rng(3).poisson(some["months"])
+    model = NumPyroImpactRegressor(zoo.poisson, column_args={"exposure": "months"}, random_state=0)
+    model.fit(dd.from_pandas(some, npartitions=2), da.from_array(y, chunks=70))
+    assert model.feature_names_in_.tolist() == counting.feature_names_in_.tolist()
+    np.testing.assert_array_equal(model.posterior_["coef"], counting.posterior_["coef"])
+
+
+def with_whole(X, y=None, *, knots):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ coef + knots.sum(), 1.0), obs=y)
+
+
+def test_an_array_as_long_as_a_block_is_no_argument_of_rows(X):
+    model = NumPyroImpactRegressor(with_whole, random_state=0).set_posterior_sample({"coef": draws(2)})
+    knots = np.linspace(0.0, 1.0, 2048)  # the length of the first block
+    found = model.predict(da.from_array(X, chunks=(1000, 2)), knots=knots)
+    np.testing.assert_array_equal(found.compute(), model.predict(X, knots=knots))
 
 
 def test_nothing_is_computed_but_the_first_row(conjugate, X):

@@ -427,9 +427,12 @@ class TestFunctions:
                 for source in (
                     "class K(abc.ABC):\n    def __call__(self, X, y=None): return X\nkernel = K()",
                     "class E(enum.Enum):\n    A = 1\ndef kernel(X, y=None): return E.A",
-                    "g = slice(3)\ndef kernel(X, y=None): return g",
                     "g = operator.itemgetter(1)\ndef kernel(X, y=None): return g(X)",
                 )
+            ),
+            pytest.param(
+                "g = slice(3)\ndef kernel(X, y=None): return g",
+                marks=pytest.mark.xfail(sys.version_info < (3, 12), strict=True, reason="slices had no hash"),
             ),
         ],
         ids=[
@@ -445,8 +448,8 @@ class TestFunctions:
             "vmap of an importable",
             "abstract class",
             "enum",
-            "slice",
             "itemgetter",
+            "slice",
         ],
     )
     def test_scripts_run_in_two_processes_make_equal_kernels(self, source):
