@@ -8,6 +8,7 @@ import enum
 import functools
 import operator
 import pickle
+import sys
 from typing import NamedTuple
 
 import cloudpickle
