@@ -19,6 +19,15 @@ def _bounded_compiled_code():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compile quickly rather than well: fits of a few rows spend their time in the compiler."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @pytest.fixture
 def _interruptible():
     """Python's own handling of Ctrl-C, which is off in a process that was started in the background."""

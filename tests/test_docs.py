@@ -6,7 +6,6 @@ import sys
 import types
 from pathlib import Path
 
-import jax
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -23,15 +22,7 @@ PAGES = [DOCS / "index.md", *sorted(path for path in (DOCS / "concepts").glob("*
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_compilation():
-    """Compile quickly rather than well: the fits of these pages spend their time in the compiler."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,3 @@
-import jax
 import pytest
 from zoo import conjugate
 
@@ -10,15 +9,6 @@ from skaimz.inference import SVI
 def quick():
     """Settings for tests in which the quality of the fit does not matter."""
     return SVI(num_steps=100, num_samples=200)
-
-
-@pytest.fixture(scope="module")
-def quick_compilation():
-    """Compile quickly rather than well: fits of a few rows spend their time in the compiler."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

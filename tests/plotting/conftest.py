@@ -1,4 +1,3 @@
-import jax
 import matplotlib
 import numpy as np
 import pytest
@@ -33,8 +32,5 @@ def model(rows):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick_compilation():
-    """Compile quickly rather than well: these fits are of a few rows."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def _quickly(quick_compilation):
+    """Compile quickly: fits here are of a few rows."""
