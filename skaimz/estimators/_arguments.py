@@ -12,8 +12,10 @@ from sklearn.utils import check_random_state
 from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
-__all__ = ["RESERVED", "check_count", "check_outcome", "check_probabilities", "kernel_inputs", "seed_of"]
+__all__ = ["PRIOR_DRAWS", "RESERVED", "check_count", "check_outcome", "check_probabilities", "kernel_inputs", "seed_of"]
 
+# Draws from the prior where nothing says how many.
+PRIOR_DRAWS = 1000
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
     """

@@ -12,13 +12,12 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from skaimz import sampling
 from skaimz.checks import Finding, as_table, fit, outcomes, unknown
 from skaimz.datatree import draws_from
+from skaimz.estimators._arguments import PRIOR_DRAWS
 from skaimz.estimators._blocks import in_memory
 from skaimz.inference import FitResult
 from skaimz.kernels import KernelSpec
 
 __all__ = ["DiagnoseMixin"]
-
-PRIOR_DRAWS = 1000
 
 
 class DiagnoseMixin:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from skaimz import effects, sampling
 from skaimz.effects import EffectTree, Target, contrasts_of, row_contrasts
+from skaimz.estimators._arguments import PRIOR_DRAWS
 from skaimz.estimators._blocks import averaged
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._draws import index_of
@@ -27,7 +28,6 @@ from skaimz.kernels import KernelSpec
 
 __all__ = ["EffectsMixin"]
 
-PRIOR_DRAWS = 1000
 KINDS = {"mean": "means", "outcome": "values"}
 # Laws of labels that stand for nothing to calculate with.
 LABEL_LAWS = {law.__name__ for law in sampling.CLASS_LAWS if not law.__name__.startswith("Bernoulli")}

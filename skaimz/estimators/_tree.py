@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, check_consistent_leng
 
 from skaimz import inference
 from skaimz.datatree import data_to_dataset, draws_to_dataset, to_tree
+from skaimz.estimators._arguments import PRIOR_DRAWS
 from skaimz.estimators._blocks import in_memory
 from skaimz.estimators._collect import Destination
 from skaimz.estimators._draws import index_of
@@ -131,7 +132,7 @@ class TreeMixin:
             found["posterior_predictive"] = drawn[[output]]
             found["posterior"] = found["posterior"].merge(drawn.drop_vars(output))
         if "prior" in wanted or "prior_predictive" in wanted:
-            tree = self._prior_predictive(X, 1000, None, None, None, random_state, arrays, WHEREVER_IT_FITS)
+            tree = self._prior_predictive(X, PRIOR_DRAWS, None, None, None, random_state, arrays, WHEREVER_IT_FITS)
             drawn = tree["prior_predictive"].to_dataset()
             both = {"prior": drawn.drop_vars(output), "prior_predictive": drawn[[output]]}
             found |= {name: dataset for name, dataset in both.items() if name in wanted}
