@@ -120,7 +120,8 @@ def draws_to_store(
     rows = _Rows(X)
     estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
     index = X.index.compute() if hasattr(X, "index") else None
-    store = _first(estimator, method, rows, {**arguments, **destination}, 1, index)
+    one, here = dask.compute(rows.between(0, 1), _between(arguments, 0, 1))
+    store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
     given = {**arguments, "shard_axis": destination["shard_axis"], "store": dask.delayed(store, traverse=False)}
     sent = dask.delayed(estimator, pure=False, traverse=False)
     batches = store.plan.batches()
@@ -187,10 +188,10 @@ def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], par
     return getattr(here, method)(X, **arguments)
 
 
-def _first(estimator: Any, method: str, rows: "_Rows", arguments: Any, count: int, index: Any = None) -> Any:
-    """Call a method on the first rows, at once; ``index`` has the labels of all."""
+def _first(estimator: Any, method: str, rows: "_Rows", arguments: Any, count: int) -> Any:
+    """Call a method on the first rows, at once."""
     X, here = dask.compute(rows.between(0, count), _between(arguments, 0, count))
-    return _call(estimator, method, X, here, Part(0, rows.n_rows, index))
+    return _call(estimator, method, X, here, Part(0, rows.n_rows))
 
 
 _write = dask.delayed(_call, pure=False)
