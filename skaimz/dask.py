@@ -28,7 +28,7 @@ __all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_b
 # Parts that are joined at a time.
 JOINED = 16
 # Seconds between two looks at what is written.
-LOOK = 0.2
+LOOK = 0.5
 # Rows of an array in memory that are sent as one.
 CUT_ROWS = 64 * PART_ROWS
 

@@ -4,12 +4,14 @@ import contextlib
 import errno
 import itertools
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dask
@@ -179,6 +181,20 @@ def test_temporary_draws(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_batch_may_be_written_by_two_at_once(whole, tmp_path, monkeypatch):
+    """Dask gives a task to another worker where it takes one for lost; it need not be."""
+    put = Store.put
+
+    def twice(self, *args):
+        writers = (self, pickle.loads(pickle.dumps(self)))
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda writer: put(writer, *args), writers))
+
+    monkeypatch.setattr(Store, "put", twice)
+    stored(tmp_path / "draws", rows_of(X))
+    assert_same_files(tmp_path / "draws", whole)
+
+
 # Calls that are cut off
 
 
@@ -316,7 +332,7 @@ def cluster_of(n_workers):
     with (
         warnings.catch_warnings(),
         dask.config.set(scheduler=None),
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         warnings.simplefilter("ignore")
@@ -339,6 +355,9 @@ def check_that_a_lost_worker_changes_nothing(client, whole, folder):
     assert died.exists()
     assert set(client.scheduler_info()["workers"]) != workers
     assert_same_files(folder / "draws", whole)
+    # What a worker refuses, the call refuses.
+    with dask.config.set(scheduler=None), pytest.raises(FileExistsError, match="holds the output of another call"):
+        stored(folder / "draws", rows_of(X), model_of(zoo.Shrinkage(noise=5.0), coef=(2,)))
 
 
 @pytest.mark.slow
