@@ -9,18 +9,18 @@ import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
-from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._blocks import drawn
 from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._posterior import check_interventions
 from skaimz.estimators._rows import LazyRows, as_is
+from skaimz.estimators._temporary import FoldersMixin
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
 __all__ = ["DrawsMixin", "index_of"]
 
 
-class DrawsMixin:
+class DrawsMixin(FoldersMixin):
     """Predictive draws of every site, and the log likelihood."""
 
     kernel: Any
@@ -61,7 +61,8 @@ class DrawsMixin:
         ----------
         X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
             An array of any kind, memory-mapped ones included; or anything that can be iterated over repeatedly and
-            gives mappings of the kernel's arguments, the input among them, to arrays of some rows.
+            gives mappings of the kernel's arguments, the input among them, to arrays of some rows. Dask collections,
+            too, with ``pip install 'skaimz[dask]'``.
         intervention : dict of str to array, optional
             Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
         condition : dict of str to array, optional
@@ -78,10 +79,13 @@ class DrawsMixin:
             Rows that are handed on at a time, rounded to whole tiles; as many as make 32 MiB where None. It changes
             speed and memory, and is the length of a chunk on disk.
         store : {"auto", "zarr", "memory"}, default="auto"
-            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise.
+            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise. Draws
+            of Dask collections are lazy arrays, unless ``"zarr"`` or an ``output_dir`` is asked for: then the workers
+            write the store, a batch each, and the call returns when all are there.
         output_dir : path-like, optional
             Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
-            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`.
+            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share
+            it.
         compressors : Zarr codec or sequence of Zarr codecs, optional
             Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
         random_state : int, RandomState, JAX key or None, default=None
@@ -105,7 +109,7 @@ class DrawsMixin:
         FileExistsError
             If ``output_dir`` holds anything but draws of the same call.
         OSError
-            If draws cannot be written; the store is then marked as incomplete.
+            If draws cannot be written; the store is then marked as incomplete. If a worker does not see the folder.
 
         Warns
         -----
@@ -350,28 +354,6 @@ class DrawsMixin:
         [[[-0.919], [-1.419]]]
         """
         return self._log_likelihood(X, y, in_sample, arrays, Destination(), return_datatree)
-
-    # Folders
-
-    @property
-    def temp_dir_(self) -> str:
-        """Folder of the draws that were stored without an ``output_dir``."""
-        folder = _temporary.folder_of(self)
-        if folder is None:
-            raise AttributeError("There is no `temp_dir_`: no draws were stored without an `output_dir`.")
-        return str(folder)
-
-    def cleanup(self) -> None:
-        """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
-
-        At the end of the process they are removed in any case.
-        """
-        _temporary.remove(self)
-
-    @staticmethod
-    def cleanup_all() -> None:
-        """Do what :meth:`cleanup` does, for all estimators of this process."""
-        _temporary.remove_all()
 
     # Behind the public methods
 
