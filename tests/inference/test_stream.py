@@ -169,13 +169,13 @@ FITS = {
 
 @pytest.mark.parametrize("case", FITS)
 def test_the_fit_is_that_of_rows_in_memory(case):
-    given, weighted, dtype = FITS[case]
+    changes, weighted, dtype = FITS[case]
     tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-9}
     with jax.enable_x64(dtype == np.float64):
         rows, weight = made(dtype)
         sources = as_sources(rows)
         weight, lazy_weight = (weight, Source(weight)) if weighted else (None, None)
-        inference = SVI(num_samples=20, **given)
+        inference = SVI(num_samples=20, **changes)
         traced, checked, expected = run(rows, inference, weight)
         *_, found = run(sources, inference, lazy_weight)
         again, fresh = (resume(traced, each, checked, 7, 10)["coef"] for each in (expected, found))
@@ -185,9 +185,9 @@ def test_the_fit_is_that_of_rows_in_memory(case):
     assert found.draws["coef"].dtype == found.losses.dtype == dtype
     assert (found.n_rows, found.seen) == (N_ROWS, expected.seen)
     # Nothing of the size of the rows is asked for, or left.
-    size = given["batch_size"]
+    size = changes["batch_size"]
     assert max(sources["X"].asked) <= max(size, BLOCK)
-    assert len(found.data["rows"]["X"]) <= (1 if "guide" not in given else 64)
+    assert len(found.data["rows"]["X"]) <= (1 if "guide" not in changes else 64)
 
 
 @pytest.fixture(scope="module")
@@ -272,9 +272,9 @@ def test_parts_are_learnt_from_alike(weighted):
     weights = (weight, Source(weight)) if weighted else (None, None)
     inference = SVI(batch_size=10, num_steps=50, num_samples=20, total_rows=1000)
     found = []
-    for each, given in zip(weights, (rows, as_sources(rows)), strict=True):
-        before = go_on(given, inference, each)
-        found.append((before, go_on(given, inference, each, before)))
+    for each, source in zip(weights, (rows, as_sources(rows)), strict=True):
+        before = go_on(source, inference, each)
+        found.append((before, go_on(source, inference, each, before)))
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one.losses, other.losses)
         np.testing.assert_array_equal(one.draws["coef"], other.draws["coef"])
