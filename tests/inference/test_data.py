@@ -190,7 +190,7 @@ def test_rows_that_hang_together_are_not_padded(kernel):
 def test_rows_that_are_not_padded_can_have_weights():
     rows = rows_of(centred)
     weight = np.linspace(0, 2, N_ROWS, dtype=np.float32)
-    traced, data = padded(centred, rows, weight)
+    traced, data = traced_and_padded(centred, rows, weight)
     np.testing.assert_array_equal(data.weight, weight)
     theta = np.asarray(THETA["theta"])
     of_rows = np.asarray(dist.Normal((X - X.mean(0)) @ theta, 0.5).log_prob(Y))
