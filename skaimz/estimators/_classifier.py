@@ -1,11 +1,13 @@
 """The classifier."""
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
@@ -15,9 +17,10 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
-from skaimz.estimators._blocks import in_memory, row_by_row
+from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
+from skaimz.estimators._sources import Reader
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
 
@@ -102,8 +105,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     set_predict_log_proba_request = setter("predict_log_proba")
 
     @available_if(learns_in_parts)
-    @in_memory
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, *, sample_weight: Any = None, **arrays: Any
+    ) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 
         Parameters
@@ -133,26 +137,42 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         self, X: Any, y: Any, *, reset: bool, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        outputs = _outputs(y)
-        for labels in outputs:
-            check_classification_targets(labels)
-        given = outputs if classes is None else [classes] if y.ndim == 1 else classes
+        y = _without_single_column(y)
+        self._learn_classes([y], classes, reset=reset)
+        return X, self._codes(y), columns
+
+    def _outcome_reader(
+        self, parts: Callable[[], Iterable[np.ndarray]], dtype: Any, *, reset: bool, classes: Any = None
+    ) -> Reader:
+        # Labels that were given, or are known, are compared with each part as it is read.
+        is_first = reset and classes is None
+        checked = (_checked_labels(part, start) for part, start in _counted(parts()))
+        self._learn_classes(checked if is_first else itertools.islice(checked, 1), classes, reset=reset)
+        return lambda part, start: self._codes(_checked_labels(part, start))
+
+    def _learn_classes(self, parts: Iterable[np.ndarray], classes: Any, *, reset: bool) -> None:
+        """Find the labels of each output in all parts of y, or compare those that are given with those known."""
+        found: list[np.ndarray] = []
+        for y in parts:
+            outputs = _outputs(y)
+            for labels in outputs:
+                check_classification_targets(labels)
+            if classes is None:
+                sorted_labels = list(map(np.unique, outputs))
+                found = list(map(np.union1d, found, sorted_labels)) if found else sorted_labels
+        given = found if classes is None else list(map(np.unique, [classes] if y.ndim == 1 else classes))
         if len(given) != len(outputs):
             raise ValueError(
                 f"`classes` must be a list with the labels of each of the {len(outputs)} outputs of y, got {classes!r}."
             )
-        found = [np.unique(labels) for labels in given]
         if reset:
-            for labels in found:
+            for labels in given:
                 if len(labels) < 2:
                     raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels[0]!r}.")
-            self.classes_ = found[0] if y.ndim == 1 else found
-        elif classes is not None and not all(map(np.array_equal, found, self._classes)):
+            self.classes_ = given[0] if y.ndim == 1 else given
+        elif classes is not None and not all(map(np.array_equal, given, self._classes)):
             known = [labels.tolist() for labels in self._classes]
             raise ValueError(f"`classes` are {classes!r}, but were {known[0] if y.ndim == 1 else known} before.")
-        return X, self._codes(y), columns
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
         site, most = spec[spec.output], self._most_classes
@@ -379,6 +399,25 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             self.classes_ = [np.asarray(each, dtype=np.dtype(own)) for each, own in pairs]
         else:
             self.classes_ = np.asarray(labels, dtype=np.dtype(dtype))
+
+
+def _without_single_column(y: np.ndarray) -> np.ndarray:
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _counted(parts: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield parts, each with the number of its first row."""
+    start = 0
+    for part in parts:
+        yield part, start
+        start += len(part)
+
+
+def _checked_labels(y: np.ndarray, start: int) -> np.ndarray:
+    missing = pd.isna(y)
+    if missing.any():
+        raise ValueError(f"y has no label in row {start + int(np.argwhere(missing)[0, 0])}.")
+    return _without_single_column(y)
 
 
 def _outputs(y: np.ndarray) -> Sequence[np.ndarray]:
