@@ -1,7 +1,6 @@
 """The classifier."""
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -20,7 +19,7 @@ from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
-from skaimz.estimators._sources import Reader
+from skaimz.estimators._sources import Reader, parts_of
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
 
@@ -138,41 +137,34 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset)
         y = _without_single_column(y)
-        self._learn_classes([y], classes, reset=reset)
+        found = _labels_in([y])
+        self._learn_classes(found if classes is None else classes, len(found), reset=reset, given=classes is not None)
         return X, self._codes(y), columns
 
-    def _outcome_reader(
-        self, parts: Callable[[], Iterable[np.ndarray]], dtype: Any, *, reset: bool, classes: Any = None
-    ) -> Reader:
-        # Labels that were given, or are known, are compared with each part as it is read.
-        is_first = reset and classes is None
-        checked = (_checked_labels(part, start) for part, start in _counted(parts()))
-        self._learn_classes(checked if is_first else itertools.islice(checked, 1), classes, reset=reset)
+    def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool, classes: Any = None) -> Reader:
+        if classes is not None or reset:
+            # Labels that are known beforehand are compared with each part as it is read.
+            found = classes if classes is not None else _labels_in(_checked_labels(*part) for part in _numbered(y))
+            n_outputs = 1 if len(y.shape) == 1 else y.shape[1]
+            self._learn_classes(found, n_outputs, reset=reset, given=classes is not None)
         return lambda part, start: self._codes(_checked_labels(part, start))
 
-    def _learn_classes(self, parts: Iterable[np.ndarray], classes: Any, *, reset: bool) -> None:
-        """Find the labels of each output in all parts of y, or compare those that are given with those known."""
-        found: list[np.ndarray] = []
-        for y in parts:
-            outputs = _outputs(y)
-            for labels in outputs:
-                check_classification_targets(labels)
-            if classes is None:
-                sorted_labels = list(map(np.unique, outputs))
-                found = list(map(np.union1d, found, sorted_labels)) if found else sorted_labels
-        given = found if classes is None else list(map(np.unique, [classes] if y.ndim == 1 else classes))
-        if len(given) != len(outputs):
+    def _learn_classes(self, classes: Any, n_outputs: int, *, reset: bool, given: bool) -> None:
+        """Remember the labels of each output, or compare those that are given with those known."""
+        labels = [classes] if given and n_outputs == 1 else classes
+        if len(labels) != n_outputs:
             raise ValueError(
-                f"`classes` must be a list with the labels of each of the {len(outputs)} outputs of y, got {classes!r}."
+                f"`classes` must be a list with the labels of each of the {n_outputs} outputs of y, got {classes!r}."
             )
+        found = list(map(np.unique, labels))
         if reset:
-            for labels in given:
+            for labels in found:
                 if len(labels) < 2:
                     raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels[0]!r}.")
-            self.classes_ = given[0] if y.ndim == 1 else given
-        elif classes is not None and not all(map(np.array_equal, given, self._classes)):
+            self.classes_ = found[0] if n_outputs == 1 else found
+        elif given and not all(map(np.array_equal, found, self._classes)):
             known = [labels.tolist() for labels in self._classes]
-            raise ValueError(f"`classes` are {classes!r}, but were {known[0] if y.ndim == 1 else known} before.")
+            raise ValueError(f"`classes` are {classes!r}, but were {known[0] if n_outputs == 1 else known} before.")
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
         site, most = spec[spec.output], self._most_classes
@@ -405,12 +397,24 @@ def _without_single_column(y: np.ndarray) -> np.ndarray:
     return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
-def _counted(parts: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield parts, each with the number of its first row."""
+def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the parts of y, each with the number of its first row."""
     start = 0
-    for part in parts:
+    for part in parts_of(y):
         yield part, start
         start += len(part)
+
+
+def _labels_in(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Return the distinct labels of each output in all parts of y."""
+    found: list[np.ndarray] = []
+    for y in parts:
+        outputs = _outputs(y)
+        for labels in outputs:
+            check_classification_targets(labels)
+        here = list(map(np.unique, outputs))
+        found = list(map(np.union1d, found, here)) if found else here
+    return found
 
 
 def _checked_labels(y: np.ndarray, start: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The regressor."""
 
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X, y, columns = self._validate(X, y, reset=reset, y_numeric=True, ensure_min_samples=1)
         return X, y.astype(X.dtype, copy=False), columns
 
-    def _outcome_reader(self, parts: Callable[[], Iterable[np.ndarray]], dtype: Any, *, reset: bool) -> Reader:
+    def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
         return lambda part, start: check_numbers("y", part, start).astype(dtype, copy=False)
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:

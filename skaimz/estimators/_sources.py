@@ -68,7 +68,9 @@ def open_table(
 
 def parts_of(value: Any) -> Iterator[np.ndarray]:
     """Yield an array part by part, as it was given."""
-    if isinstance(value, Column):
+    if not reads_in_parts(value):
+        yield value
+    elif isinstance(value, Column):
         yield from map(value.of, value.batches.iterate())
     elif isinstance(value, np.memmap):
         yield from (value[start : start + PIECE_ROWS] for start in range(0, len(value), PIECE_ROWS))

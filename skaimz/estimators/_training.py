@@ -1,6 +1,6 @@
 """From the training data that a user passes to checked rows: in memory, or read a part at a time."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._columns import split_columns
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._rows import Batches, Column, LazyRows, check_numbers, is_iterable_of_batches
-from skaimz.estimators._sources import Reader, is_number, loaded, open_table, opened, parts_of, reads_in_parts, to_array
+from skaimz.estimators._sources import Reader, is_number, loaded, open_table, opened, reads_in_parts, to_array
 from skaimz.estimators._spool import Scratch
 
 __all__ = ["TrainingData", "TrainingMixin"]
@@ -43,8 +43,8 @@ class TrainingMixin(DataMixin):
         """Return checked rows, outcomes in the kernel's terms, and its arguments that are columns of X."""
         raise NotImplementedError
 
-    def _outcome_reader(self, parts: Callable[[], Iterable[np.ndarray]], dtype: Any, *, reset: bool) -> Reader:
-        """Return how a part of y is brought into the kernel's terms; ``parts`` passes over all of it."""
+    def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
+        """Return how a part of y is brought into the kernel's terms."""
         raise NotImplementedError
 
     def _take_apart(self, data: TrainingData) -> TrainingData:
@@ -79,23 +79,21 @@ class TrainingMixin(DataMixin):
         if reset:
             self.categories_ = {}
         dtype, table_reader, columns = self._check_columns(data.X, reset)
-        read_outcome = self._outcome_reader(
-            lambda: parts_of(y) if reads_in_parts(y) else [y], dtype, reset=reset, **checks
-        )
+        read_outcome = self._outcome_reader(y, dtype, reset=reset, **checks)
         readers: dict[str, Reader] = {
             self.param_input: _numbers("X", dtype),
             self.param_output: read_outcome,
             "sample_weight": _weights(dtype),
         }
         given = {self.param_input: data.X, self.param_output: y, "sample_weight": data.weight, **data.arrays}
+        of_table = {} if table_reader is None else open_table(data.X, table_reader, scratch)
         in_parts = {
             name: (value, readers.get(name, _numbers(f"Argument {name!r}")))
             for name, value in given.items()
-            if reads_in_parts(value) and not (table_reader is not None and name == self.param_input)
+            if reads_in_parts(value) and not (of_table and name == self.param_input)
         }
-        found: dict[str, Any] = {} if table_reader is None else open_table(data.X, table_reader, scratch)
-        found |= opened(in_parts, scratch)
-        X: LazyRows = found.pop(self.param_input)
+        found: dict[str, Any] = opened(in_parts, scratch)
+        X: LazyRows = (of_table or found).pop(self.param_input)
         if table_reader is None and self.column_args is not None:
             X, columns, self.categories_ = self._split_columns(X, None if reset else self.categories_, learn=False)
         if self.param_output not in found:
@@ -108,7 +106,7 @@ class TrainingMixin(DataMixin):
         if weight is not None and "sample_weight" not in found:
             weight = _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
         y, weight = found.pop(self.param_output), found.pop("sample_weight", weight)
-        return TrainingData(X, y, weight, {**data.arrays, **columns, **found})
+        return TrainingData(X, y, weight, {**columns, **of_table, **data.arrays, **found})
 
     def _check_columns(self, X: Any, reset: bool) -> tuple[Any, Any, dict[str, Any]]:
         """Check the columns of X, and return the precision of its rows and, for a table, how its parts are read.
