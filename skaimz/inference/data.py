@@ -9,7 +9,17 @@ from numpyro.primitives import Messenger
 
 from skaimz.kernels import KernelSpec, TracedKernel
 
-__all__ = ["Data", "bucket", "pad_rows", "refuse_discrete", "weighted_guide", "weighted_model"]
+__all__ = [
+    "Data",
+    "bucket",
+    "in_memory",
+    "loaded",
+    "pad_rows",
+    "padded",
+    "refuse_discrete",
+    "weighted_guide",
+    "weighted_model",
+]
 
 
 class Data(NamedTuple):
@@ -20,7 +30,8 @@ class Data(NamedTuple):
     numbers : dict
         The kernel's numeric hyperparameters.
     rows : dict of str to array
-        Row-aligned arguments, the output among them.
+        Row-aligned arguments, the output among them. Before a fit pads them, they and the weight may be anything with
+        ``shape`` and ``dtype`` that gives arrays when it is sliced by rows.
     whole : dict of str to array
     weight : array of shape (n_rows,) or None
         Factor on the log-likelihood of each row; None where every row counts once and none is padding.
@@ -46,6 +57,33 @@ def pad_rows(array: np.ndarray, n_rows: int) -> np.ndarray:
     """Lengthen an array with copies of its first row, which is a valid one."""
     missing = n_rows - len(array)
     return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array
+
+
+def padded(traced: TracedKernel, data: Data, n_rows: int) -> Data:
+    """Bring rows to the bucket's length, with weight zero beyond the real ones, where that is exact."""
+    spec = traced.spec
+    if not spec.can_be_padded:
+        weight = None if data.weight is None else np.broadcast_to(data.weight, n_rows)
+        return data._replace(rows={name: pad_rows(array, n_rows) for name, array in data.rows.items()}, weight=weight)
+    size = bucket(n_rows)
+    weight = np.zeros(size, data.rows[spec.input].dtype)
+    weight[:n_rows] = 1.0 if data.weight is None else np.broadcast_to(data.weight[:n_rows], n_rows)
+    return data._replace(rows={name: pad_rows(array, size) for name, array in data.rows.items()}, weight=weight)
+
+
+def in_memory(array: Any) -> bool:
+    """Whether an array is held, rather than read a part at a time."""
+    return isinstance(array, np.ndarray) and not isinstance(array, np.memmap)
+
+
+def loaded(data: Data, stop: int) -> Data:
+    """Read the first rows into memory."""
+
+    def read(array: Any) -> np.ndarray:
+        return array if in_memory(array) and len(array) == stop else np.asarray(array[:stop])
+
+    weight = None if data.weight is None else read(data.weight)
+    return data._replace(rows={name: read(array) for name, array in data.rows.items()}, weight=weight)
 
 
 def refuse_discrete(spec: KernelSpec, method: str) -> None:

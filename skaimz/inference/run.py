@@ -1,15 +1,17 @@
 """One door to both kinds of inference."""
 
+import contextlib
 import dataclasses
 from typing import Any
 
 import numpy as np
 
 from skaimz.inference import densities
-from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.data import Data, bucket, loaded, padded
 from skaimz.inference.mcmc import continue_chains, fit_mcmc
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import MCMC, SVI
+from skaimz.inference.stream import minibatches, total_weight
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
 from skaimz.kernels import Inputs, TracedKernel
 
@@ -20,7 +22,7 @@ def fit(
     traced: TracedKernel,
     numbers: dict[str, Any],
     inputs: Inputs,
-    weight: np.ndarray | None,
+    weight: Any,
     settings: SVI | MCMC,
     seed: int,
     *,
@@ -35,8 +37,11 @@ def fit(
         The kernel's numeric hyperparameters.
     inputs : Inputs
         Arguments, the output among the rows.
+        Rows may be anything with ``shape`` and ``dtype`` that gives arrays when it is sliced by rows. Where they are
+        not all in memory, and more than ``shuffle.WINDOW_ROWS``, minibatches are made from as many rows at a time.
+        Otherwise all of them are loaded.
     weight : array of shape (n_rows,) or None
-        Factor on each row's log-likelihood.
+        Factor on each row's log-likelihood, which may be read a part at a time, too.
     settings : SVI or MCMC
         Checked settings.
     seed : int
@@ -51,19 +56,20 @@ def fit(
     n_rows = len(inputs.rows[traced.spec.input])
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
-    data = _padded(traced, Data(numbers, inputs.rows, inputs.whole, weight), n_rows)
+    data = Data(numbers, inputs.rows, inputs.whole, weight)
     if isinstance(settings, SVI):
         result = fit_svi(traced, data, n_rows, settings, seed, verbose=verbose)
     else:
+        data = padded(traced, loaded(data, n_rows), n_rows)
         result = fit_mcmc(traced, data, n_rows, settings, seed, verbose=verbose)
-    return dataclasses.replace(result, seen=float(n_rows if weight is None else weight.sum()))
+    return dataclasses.replace(result, seen=total_weight(weight, n_rows))
 
 
 def partial_fit(
     traced: TracedKernel,
     numbers: dict[str, Any],
     inputs: Inputs,
-    weight: np.ndarray | None,
+    weight: Any,
     settings: SVI | MCMC,
     seed: int,
     before: FitResult | None,
@@ -92,23 +98,23 @@ def partial_fit(
         raise ValueError(f"`partial_fit` needs a kernel whose rows stand alone given its latent sites, but {reason}.")
     _check_weighted(traced, "`partial_fit`")
     n_rows = len(inputs.rows[spec.input])
-    weight = np.ones(n_rows, inputs.rows[spec.input].dtype) if weight is None else weight
-    seen = float(weight.sum()) + (0.0 if before is None else before.seen)
-    total = settings.total_rows or seen
-    size = min(settings.batch_size or n_rows, n_rows)
-    steps = 0 if before is None else len(before.losses)  # type: ignore[arg-type]
-    order = np.arange(n_rows) if size == n_rows else np.random.default_rng((seed, steps)).permutation(n_rows)
-    batches = []
-    for start in range(0, n_rows, size):
-        chosen = order[start : start + size]
-        share = weight[chosen].sum()
-        if share > 0:
-            rows = {name: array[chosen] for name, array in inputs.rows.items()}
-            scaled = (weight[chosen] * (total / share)).astype(weight.dtype)
-            batches.append((_padded(traced, Data(numbers, rows, inputs.whole, scaled), len(chosen), size), len(chosen)))
-    if not batches:
+    added = total_weight(weight, n_rows)
+    if added == 0:
         raise ValueError("`sample_weight` is zero for every row.")
-    return dataclasses.replace(continue_svi(traced, batches, before, settings, seed), seen=seen)
+    seen = added + (0.0 if before is None else before.seen)
+    size = min(settings.batch_size or n_rows, n_rows)
+    chunks = minibatches(
+        Data(numbers, inputs.rows, inputs.whole, weight),
+        n_rows,
+        size,
+        -(-n_rows // size),
+        seed,
+        epoch=0 if before is None else len(before.losses),  # type: ignore[arg-type]
+        padded_size=bucket(size),
+        total=settings.total_rows or seen,
+    )
+    with contextlib.closing(chunks):
+        return dataclasses.replace(continue_svi(traced, chunks, before, settings, seed), seen=seen)
 
 
 def _check_weighted(traced: TracedKernel, what: str) -> None:
@@ -127,9 +133,9 @@ def resume(
 
     A fitted guide is drawn from with ``seed``; Markov chains go on with their own random numbers.
     """
-    data = _padded(traced, Data(**result.data), result.n_rows)
     if isinstance(settings, SVI):
-        return draw_from_guide(traced, data, result, settings, seed, num_samples)
+        return draw_from_guide(traced, result, settings, seed, num_samples)
+    data = padded(traced, Data(**result.data), result.n_rows)
     return continue_chains(traced, data, result, settings, num_samples, verbose)
 
 
@@ -137,7 +143,7 @@ def log_densities(
     traced: TracedKernel,
     numbers: dict[str, Any],
     inputs: Inputs,
-    weight: np.ndarray | None,
+    weight: Any,
     settings: SVI,
     result: FitResult,
 ) -> dict[str, np.ndarray]:
@@ -157,20 +163,5 @@ def log_densities(
         ``log_p`` and, where the guide's density is known, ``log_q``.
     """
     n_rows = len(inputs.rows[traced.spec.input])
-    data = _padded(traced, Data(numbers, inputs.rows, inputs.whole, weight), n_rows)
+    data = padded(traced, Data(numbers, inputs.rows, inputs.whole, weight), n_rows)
     return densities.log_densities(traced, data, result, settings)
-
-
-def _padded(traced: TracedKernel, data: Data, n_rows: int, most: int = 0) -> Data:
-    """Bring rows to the bucket's length, with weight zero beyond the real ones, where that is exact.
-
-    The bucket is one for ``most`` rows, where that is more.
-    """
-    spec = traced.spec
-    if not spec.can_be_padded:
-        weight = None if data.weight is None else np.broadcast_to(data.weight, n_rows)
-        return data._replace(rows={name: pad_rows(array, n_rows) for name, array in data.rows.items()}, weight=weight)
-    size = bucket(max(n_rows, most))
-    weight = np.zeros(size, data.rows[spec.input].dtype)
-    weight[:n_rows] = 1.0 if data.weight is None else np.broadcast_to(data.weight[:n_rows], n_rows)
-    return data._replace(rows={name: pad_rows(array, size) for name, array in data.rows.items()}, weight=weight)

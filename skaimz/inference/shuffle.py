@@ -1,17 +1,94 @@
-"""A random order of rows that is computed where it is needed, and held nowhere."""
+"""The random order of an epoch's rows, which is computed where it is needed, and held nowhere.
 
+Rows are cut into blocks. An epoch permutes the blocks, and then the rows of each window of blocks that follow one
+another, so that rows on disk are read in long pieces, and no more than a window of them is held.
+"""
+
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["shuffled"]
+from skaimz.kernels import key_of
 
+__all__ = ["BLOCK_ROWS", "WINDOW_ROWS", "ordered", "shuffled", "window_of"]
+
+BLOCK_ROWS = 2**13
+# A multiple of the rows of a block.
+WINDOW_ROWS = 2**18
 ROUNDS = 6
+# Purpose of random numbers, folded into the seed so that no other shares its stream.
+ORDER = 12
 
 
-def shuffled(places: Any, n_rows: Any, most_rows: int, key: Any) -> Any:
-    """Return which rows stand at some places of a random order of all rows.
+def ordered(places: Any, n_rows: Any, most_rows: int, seed: Any, epoch: Any) -> Any:
+    """Return which rows stand at some places of an epoch's order.
+
+    Parameters
+    ----------
+    places : array of uint32
+        Below ``n_rows``.
+    n_rows : int
+        Not static.
+    most_rows : int
+        Static bound on ``n_rows``: one window needs no permutation of its blocks.
+    seed, epoch : int
+        Others give another order.
+
+    Returns
+    -------
+    array of uint32 of the shape of ``places``
+    """
+    key = key_of(seed, ORDER, epoch)
+    if most_rows <= WINDOW_ROWS:
+        return shuffled(places, n_rows, key)
+    window = places // WINDOW_ROWS
+    first = window * WINDOW_ROWS
+    inside = jnp.minimum(jnp.asarray(n_rows, jnp.uint32) - first, WINDOW_ROWS)
+    places = first + shuffled(places - first, inside, key, window)
+    return _blocks(places // BLOCK_ROWS, n_rows // BLOCK_ROWS, key) * BLOCK_ROWS + places % BLOCK_ROWS
+
+
+def window_of(window: int, n_rows: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what of :func:`ordered` belongs to one window.
+
+    Returns
+    -------
+    blocks : array
+        Numbers of the window's blocks of rows.
+    order : array
+        Numbers of the rows among those of these blocks, one after the other.
+    """
+    inside = min(WINDOW_ROWS, n_rows - window * WINDOW_ROWS)
+    # Few lengths, so that they share programs.
+    length = min(WINDOW_ROWS, 1 << (inside - 1).bit_length())
+    words = map(np.uint32, (window, inside, n_rows // BLOCK_ROWS, seed, epoch))
+    blocks, order = _window_of(*words, length=length, most_blocks=WINDOW_ROWS // BLOCK_ROWS)
+    blocks = np.arange(-(-n_rows // BLOCK_ROWS)) if n_rows <= WINDOW_ROWS else np.asarray(blocks)
+    return blocks[: -(-inside // BLOCK_ROWS)], np.asarray(order)[:inside]
+
+
+@functools.partial(jax.jit, static_argnames=("length", "most_blocks"))
+def _window_of(
+    window: Any, inside: Any, full_blocks: Any, seed: Any, epoch: Any, length: int, most_blocks: int
+) -> tuple[Any, Any]:
+    key = key_of(seed, ORDER, epoch)
+    places = jnp.minimum(jnp.arange(length, dtype=jnp.uint32), inside - 1)
+    blocks = window * most_blocks + jnp.arange(most_blocks, dtype=jnp.uint32)
+    return _blocks(blocks, full_blocks, key), shuffled(places, inside, key, window)
+
+
+def _blocks(places: Any, full_blocks: Any, key: Any) -> Any:
+    """Return which blocks stand at some places; the last block stays where it is if it is short."""
+    full_blocks = jnp.maximum(jnp.asarray(full_blocks, jnp.uint32), 1)
+    found = shuffled(jnp.minimum(places, full_blocks - 1), full_blocks, jax.random.fold_in(key, 1))
+    return jnp.where(places < full_blocks, found, places)
+
+
+def shuffled(places: Any, n_rows: Any, key: Any, window: Any = 0) -> Any:
+    """Return which numbers stand at some places of a random order of all numbers below a bound.
 
     A Feistel network permutes the numbers below a power of four; those that are no rows are permuted on until they are
     (Black and Rogaway 2002, Ciphers with arbitrary finite domains). It takes a few operations for each place, where to
@@ -21,29 +98,32 @@ def shuffled(places: Any, n_rows: Any, most_rows: int, key: Any) -> Any:
     ----------
     places : array of uint32
         Below ``n_rows``.
-    n_rows : int
+    n_rows : int, or array of the shape of ``places``
         Not static.
-    most_rows : int
-        Static bound on ``n_rows``.
     key : key
         Another one gives another order.
+    window : int, or array of the shape of ``places``
+        Another one gives another order too.
 
     Returns
     -------
     array of uint32 of the shape of ``places``
         Below ``n_rows``; other places have other rows.
     """
-    half = max(1, ((most_rows - 1).bit_length() + 1) // 2)
-    mask = jnp.uint32(2**half - 1)
+    n_rows = jnp.asarray(n_rows, jnp.uint32)
+    # Half the bits of the largest number, and three at least, as few rounds mix no fewer.
+    half = jnp.maximum(3, (33 - jax.lax.clz(n_rows - 1)) // 2).astype(jnp.uint32)
+    mask = (jnp.uint32(1) << half) - 1
     secrets = jax.random.bits(key, (ROUNDS,), jnp.uint32)
+    # The first window's is zero.
+    own = _mixed(jnp.asarray(window, jnp.uint32))
 
     def permuted(number: Any) -> Any:
         left, right = number >> half, number & mask
         for i in range(ROUNDS):
-            left, right = right, left ^ (_mixed(right + secrets[i]) & mask)
+            left, right = right, left ^ (_mixed(right + secrets[i] + own) & mask)
         return (left << half) | right
 
-    n_rows = jnp.asarray(n_rows, jnp.uint32)
     return jax.lax.while_loop(
         lambda rows: (rows >= n_rows).any(),
         lambda rows: jnp.where(rows < n_rows, rows, permuted(rows)),

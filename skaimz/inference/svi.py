@@ -1,9 +1,10 @@
-"""Stochastic variational inference as three compiled programs that equal estimators share."""
+"""Stochastic variational inference as a few compiled programs that equal estimators share."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -16,19 +17,20 @@ from numpyro.infer import autoguide
 
 from skaimz.exceptions import LocalGuideWarning, warn_user
 from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
-from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model
+from skaimz.inference.data import Data, loaded, padded, refuse_discrete, weighted_guide, weighted_model
 from skaimz.inference.diagnostics import check_losses
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
-from skaimz.inference.shuffle import shuffled
+from skaimz.inference.shuffle import ordered
+from skaimz.inference.stream import Chunk, minibatches, needs_stream
 from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
 
 __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "make_guide"]
 
 # A fit holds some 500 memory maps of compiled code, and a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 24
-# Purposes of random numbers, folded into the seed so that no two of them share a stream.
-INIT, ORDER, DRAW, FRESH_DRAW = 11, 12, 13, 15
+# Purposes of random numbers, folded into the seed so that no two of them share a stream; 12 is `shuffle.ORDER`.
+INIT, DRAW, FRESH_DRAW = 11, 13, 15
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
 # These guides look at the data again when they are drawn from.
@@ -44,6 +46,7 @@ class Programs(NamedTuple):
 
     init: Callable
     advance: Callable
+    advance_through: Callable
     draw: Callable
 
 
@@ -73,38 +76,43 @@ def _programs(
         data, present = first_batch(data, n_rows)
         return start(key_of(seed, INIT), data, pace, present)[2]
 
+    def steps(state: Any, count: Any, pace: tuple, batch_of: Callable[[Any, Any], tuple[Data, Any]]) -> tuple[Any, Any]:
+        def step(i: Any, carry: tuple) -> tuple:
+            state, losses = carry
+            batch, present = batch_of(i, state)
+            # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
+            svi, *_ = start(jax.random.key(0), batch, pace, present)
+            state, loss = svi.stable_update(state, *batch)
+            return state, losses.at[i].set(loss)
+
+        return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(CHUNK_STEPS, jnp.result_type(float))))
+
     @functools.partial(jax.jit, donate_argnums=0)
     @one_at_a_time
     def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, count: Any) -> tuple[Any, Any]:
-        losses = jnp.zeros(CHUNK_STEPS, jnp.result_type(float))
-        # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
-        key = jax.random.key(0)
         if batch_size is None:
-            svi, *_ = start(key, data, pace)
-
-            def step(i: Any, carry: tuple) -> tuple:
-                state, losses = carry
-                state, loss = svi.stable_update(state, *data)
-                return state, losses.at[i].set(loss)
-
-            return jax.lax.fori_loop(0, count, step, (state, losses))
+            return steps(state, count, pace, lambda i, state: (data, None))
 
         size = len(next(iter(data.rows.values())))
         n_rows = jnp.asarray(n_rows, jnp.uint32)
         per_epoch = (n_rows + batch_size - 1) // batch_size
 
-        def minibatch_step(i: Any, carry: tuple) -> tuple:
-            state, losses = carry
+        def minibatch(i: Any, state: Any) -> tuple[Data, Any]:
             done = jnp.asarray(state.optim_state[0], jnp.uint32)
             places = done % per_epoch * batch_size + jnp.arange(batch_size, dtype=jnp.uint32)
-            order = key_of(seed, ORDER, done // per_epoch)
-            chosen = shuffled(jnp.minimum(places, n_rows - 1), n_rows, size, order)
-            batch, present = _take(data, chosen, places < n_rows, n_rows)
-            svi, *_ = start(key, batch, pace, present)
-            state, loss = svi.stable_update(state, *batch)
-            return state, losses.at[i].set(loss)
+            chosen = ordered(jnp.minimum(places, n_rows - 1), n_rows, size, seed, done // per_epoch)
+            return _take(data, chosen, places < n_rows, n_rows)
 
-        return jax.lax.fori_loop(0, count, minibatch_step, (state, losses))
+        return steps(state, count, pace, minibatch)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    @one_at_a_time
+    def advance_through(state: Any, chunk: Data, pace: tuple, first: Any, count: Any) -> tuple[Any, Any]:
+        def minibatch(i: Any, state: Any) -> tuple[Data, Any]:
+            rows, weight = jax.tree.map(lambda array: array[first + i], (chunk.rows, chunk.weight))
+            return chunk._replace(rows=rows, weight=weight), None
+
+        return steps(state, count, pace, minibatch)
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     @one_at_a_time
@@ -117,7 +125,7 @@ def _programs(
         draws = _draw(fitted_guide, params, data, key, num_samples)
         return {site.name: draws[site.name] for site in traced.spec.latents}, params
 
-    return Programs(init, advance, draw)
+    return Programs(init, advance, advance_through, draw)
 
 
 def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int, *, verbose: int = 0) -> FitResult:
@@ -127,9 +135,8 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     ----------
     traced : TracedKernel
     data : Data
-        Padded arrays with weights.
+        Rows and weights, which may be read a part at a time.
     n_rows : int
-        Number of rows before padding.
     settings : SVI
         Checked settings.
     seed : int
@@ -148,30 +155,67 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     if settings.num_epochs is not None:
         num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
     pace = _pace(settings, num_steps)
-    seed_word = np.uint32(seed)
-    state = programs.init(seed_word, data, n_rows, pace)
+    seed_word, all_rows = np.uint32(seed), np.uint32(n_rows)
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
+    with contextlib.ExitStack() as stack:
+        if batch_size is not None and needs_stream(data, n_rows):
+            _check_stream(traced)
+            # What begins with the first minibatch holds no other.
+            held = padded(traced, loaded(data, batch_size), batch_size)
+            programs = _programs_of(traced, settings, held)
+            chunks = stack.enter_context(contextlib.closing(minibatches(data, n_rows, batch_size, num_steps, seed)))
+            take = _through(programs, chunks, pace)
+        else:
+            held = padded(traced, loaded(data, n_rows), n_rows)
+            programs = _programs_of(traced, settings, held)
 
-    def advance(start: int, count: int) -> str:
-        nonlocal state
-        state, chunk = programs.advance(state, data, n_rows, pace, seed_word, count)
-        losses[start : start + count] = np.asarray(chunk)[:count]
-        return f"loss {losses[start + count - 1]:.4g}"
+            def take(state: Any, _: int, count: int) -> tuple[Any, Any]:
+                return programs.advance(state, held, all_rows, pace, seed_word, count)
 
-    run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
-    return _result(programs, state, data, n_rows, settings, pace, seed_word, losses, check_losses(losses))
+        state = programs.init(seed_word, held, all_rows, pace)
+
+        def advance(start: int, count: int) -> str:
+            nonlocal state
+            state, found = take(state, start, count)
+            losses[start : start + count] = np.asarray(found)[:count]
+            return f"loss {losses[start + count - 1]:.4g}"
+
+        run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
+    return _result(traced, settings, state, held, n_rows, seed_word, losses, check_losses(losses))
+
+
+def _through(programs: Programs, chunks: Iterator[Chunk], pace: tuple[float, float]) -> Callable:
+    """Return a function that takes the steps of chunks, which need not end where its calls do."""
+    first = stop = 0
+    held: Any = None
+
+    def take(state: Any, start: int, count: int) -> tuple[Any, np.ndarray]:
+        nonlocal first, stop, held
+        losses = []
+        while count:
+            if start == stop:
+                (data, inside), first = next(chunks), start
+                stop = start + len(inside)
+                held = data._replace(rows=jax.device_put(data.rows), weight=jax.device_put(data.weight))
+            some = min(count, stop - start)
+            state, found = programs.advance_through(state, held, pace, start - first, some)
+            losses.append(np.asarray(found)[:some])
+            start, count = start + some, count - some
+        return state, np.concatenate(losses)
+
+    return take
 
 
 def continue_svi(
-    traced: TracedKernel, batches: Sequence[tuple[Data, int]], before: FitResult | None, settings: SVI, seed: int
+    traced: TracedKernel, chunks: Iterable[Chunk], before: FitResult | None, settings: SVI, seed: int
 ) -> FitResult:
-    """Take one step on each batch, starting where an earlier fit ended.
+    """Take one step on each minibatch, starting where an earlier fit ended.
 
     Parameters
     ----------
     traced : TracedKernel
-    batches : sequence of (Data, int)
-        Padded arrays with weights that scale them to all rows, and their numbers of rows before padding.
+    chunks : iterable of Chunk
+        Minibatches whose weights scale them to all rows.
     before : FitResult or None
         What to go on with.
     settings : SVI
@@ -183,37 +227,38 @@ def continue_svi(
     FitResult
         Its losses are those of all steps since ``fit``, or since the first batch.
     """
-    settings = dataclasses.replace(settings, batch_size=None)
-    programs = _programs_of(traced, settings, batches[0][0])
     pace = _pace(settings, settings.num_steps)
     seed_word = np.uint32(seed)
-    first = (seed_word, *batches[0], pace)
-    if before is None:
-        state = programs.init(*first)
-    else:
-        state = unpack_state(before.state, jax.eval_shape(programs.init, *first))
-    losses = np.empty(len(batches), batches[0][0].rows[traced.spec.input].dtype)
-    for i, (data, n_rows) in enumerate(batches):
-        state, chunk = programs.advance(state, data, n_rows, pace, seed_word, 1)
-        losses[i] = np.asarray(chunk)[0]
-    all_losses = losses if before is None else np.concatenate([before.losses, losses])
-    diagnostics = check_losses(all_losses, ended=False)
-    return _result(programs, state, data, n_rows, settings, pace, seed_word, all_losses, diagnostics)
+    state = None
+    losses = [] if before is None else [np.asarray(before.losses)]
+    for chunk in chunks:
+        if state is None:
+            data, n_rows = chunk.minibatch(0)
+            programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
+            init = functools.partial(programs.init, seed_word, data, np.uint32(n_rows), pace)
+            state = init() if before is None else unpack_state(before.state, jax.eval_shape(init))
+        count = len(chunk.inside)
+        state, found = programs.advance_through(state, chunk.data, pace, 0, count)
+        losses.append(np.asarray(found)[:count])
+    data, n_rows = chunk.minibatch(-1)
+    all_losses = np.concatenate(losses)
+    return _result(traced, settings, state, data, n_rows, seed_word, all_losses, check_losses(all_losses, ended=False))
 
 
 def _result(
-    programs: Programs,
+    traced: TracedKernel,
+    settings: SVI,
     state: Any,
     data: Data,
     n_rows: int,
-    settings: SVI,
-    pace: tuple[float, float],
     seed_word: np.uint32,
     losses: np.ndarray,
     diagnostics: dict[str, Any],
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
-    draws, params = programs.draw(state, data, n_rows, pace, (seed_word, DRAW), num_samples=settings.num_samples)
+    kept = _kept(traced, settings, data)
+    programs, given = _to_draw(traced, settings, kept, n_rows)
+    draws, params = programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
     return FitResult(
         method="svi",
         draws={name: draw[None] for name, draw in to_numpy(draws).items()},
@@ -221,23 +266,45 @@ def _result(
         losses=losses,
         diagnostics=diagnostics,
         state=pack_state(state),
-        data=data._asdict() if _needs_data(settings.guide) else _first_row(data),
+        data=kept._asdict(),
         n_rows=n_rows,
         num_samples=settings.num_samples,
     )
 
 
 def draw_from_guide(
-    traced: TracedKernel, data: Data, result: FitResult, settings: SVI, seed: int, num_samples: int
+    traced: TracedKernel, result: FitResult, settings: SVI, seed: int, num_samples: int
 ) -> dict[str, np.ndarray]:
     """Take fresh draws ``(1, num_samples, ...)`` from a fitted guide."""
-    programs = _programs_of(traced, settings, data)
-    pace = _pace(settings, settings.num_steps)
+    programs, given = _to_draw(traced, settings, Data(**result.data), result.n_rows)
     seed_word = np.uint32(seed)
-    like = jax.eval_shape(programs.init, seed_word, data, result.n_rows, pace)
-    state = unpack_state(result.state, like)
-    draws, _ = programs.draw(state, data, result.n_rows, pace, (seed_word, FRESH_DRAW), num_samples=num_samples)
+    state = unpack_state(result.state, jax.eval_shape(programs.init, seed_word, *given))
+    draws, _ = programs.draw(state, *given, (seed_word, FRESH_DRAW), num_samples=num_samples)
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
+
+
+def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
+    """Return those rows of a fit that its guide is drawn from with."""
+    if not _needs_data(settings.guide):
+        stop = 1
+    elif _is_autoguide(settings.guide) and settings.batch_size is not None and traced.spec.can_be_padded:
+        stop = settings.batch_size
+    else:
+        return data
+    rows, weight = jax.tree.map(lambda array: np.array(array[:stop]), (data.rows, data.weight))
+    return data._replace(rows=rows, weight=weight)
+
+
+def _to_draw(traced: TracedKernel, settings: SVI, kept: Data, n_rows: int) -> tuple[Programs, tuple]:
+    """Return the programs that draw from a guide, and what they are given of the fit beside its state."""
+    if traced.spec.can_be_padded:
+        data = padded(traced, kept, len(kept.rows[traced.spec.input]))
+        if not _needs_data(settings.guide):
+            # Fits of all sizes draw by one program.
+            settings = dataclasses.replace(settings, batch_size=None)
+    else:
+        data = padded(traced, kept, n_rows)
+    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), _pace(settings, settings.num_steps))
 
 
 def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
@@ -260,6 +327,15 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
             "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
             "computes them from the data, or set `batch_size=None`.",
             LocalGuideWarning,
+        )
+
+
+def _check_stream(traced: TracedKernel) -> None:
+    by_row = [site.name for site in traced.spec.sites if site.kind in ("latent", "param") and site.row_axis is not None]
+    if by_row:
+        raise ValueError(
+            f"Sites {by_row} have an entry for each row, which needs all rows at once, but these are read a part at a "
+            "time. Load them into memory, or sum the sites out in the kernel."
         )
 
 
@@ -329,8 +405,3 @@ def _is_autoguide(guide: Any) -> bool:
 
 def _needs_data(guide: Any) -> bool:
     return not _is_autoguide(guide) or issubclass(_kind(guide), GUIDES_WITH_DATA)
-
-
-def _first_row(data: Data) -> dict[str, Any]:
-    first = {name: np.array(array[:1]) for name, array in data.rows.items()}
-    return data._replace(rows=first, weight=None if data.weight is None else np.array(data.weight[:1]))._asdict()

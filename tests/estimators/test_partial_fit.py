@@ -15,6 +15,7 @@ from sklearn.metrics import r2_score
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI
+from skaimz.inference.shuffle import window_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning"),
@@ -152,7 +153,7 @@ def test_batches_of_one_call_are_one_step_each():
     model = regressor(settings).partial_fit(X, Y)
     assert model.fit_result_.losses.shape == (4,)
     # In a random order, which the seed decides.
-    order = np.random.default_rng((0, 0)).permutation(60)
+    _, order = window_of(0, 60, seed=0, epoch=0)
     by_hand = regressor(SVI(num_steps=50, num_samples=50, total_rows=60))
     for start in range(0, 60, 16):
         rows = order[start : start + 16]
