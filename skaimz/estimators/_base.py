@@ -81,12 +81,18 @@ class ImpactEstimator(
     def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Infer the posterior of the kernel's latent sites.
 
+        Where X is a memory-mapped, Zarr or Dask array, a Dask data frame, or an iterable of mappings, and inference is
+        by minibatches (``SVI(batch_size=...)``), rows are read a part at a time, and kept on the disk while the fit
+        lasts where that makes them quicker to read again. Otherwise they are loaded into memory. What is found is the
+        same.
+
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-            Input; float32 stays float32, everything else becomes float64.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            Outcome, in the shape of the kernel's output site.
+            Input; float32 stays float32, everything else becomes float64. Or anything that can be iterated over
+            repeatedly and gives mappings of names to arrays with some of the rows: X, y and further arguments.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+            Outcome, in the shape of the kernel's output site. It may be left out where it comes with X.
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all.
         **arrays : array or scalar
@@ -101,6 +107,10 @@ class ImpactEstimator(
         ------
         ValueError, TypeError
             If the kernel, a parameter or the data cannot be used. The estimator is then left as it was.
+        ImportError
+            If rows are a Dask collection, and Dask is not installed.
+        OSError
+            If rows are kept on the disk, and it is too small.
 
         Warns
         -----
@@ -131,12 +141,14 @@ class ImpactEstimator(
         Rows are taken in the settings' ``batch_size`` (all at once where None), in a random order, with an optimiser
         step for each minibatch. Its log-likelihood is scaled to the settings' ``total_rows``, or to all rows given so
         far: where rows are given more than once, give ``total_rows``. The learning rate falls over the settings'
-        ``num_steps``, among which the steps of an earlier ``fit`` count.
+        ``num_steps``, among which the steps of an earlier ``fit`` count. With a ``batch_size``, rows that are not in
+        memory are read a part at a time, as in :meth:`fit`.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        X : array-like of shape (n_rows, n_features), or iterable of mappings
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+            It may be left out where it comes with X.
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative factor on each row's log-likelihood.
         **arrays : array or scalar

@@ -111,8 +111,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        X : array-like of shape (n_rows, n_features), or iterable of mappings
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+            It may be left out where it comes with X.
         classes : array-like of shape (n_classes,), or list of them, optional
             All labels that will ever occur, for each output: needed in the first call, and the same in later ones.
         sample_weight : array-like of shape (n_rows,), optional
