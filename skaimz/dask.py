@@ -29,7 +29,7 @@ JOINED = 16
 # Rows of an array in memory that are sent as one.
 CUT_ROWS = 64 * PART_ROWS
 # Bytes of pieces that are computed together, where each is smaller.
-TOGETHER_BYTES = 2**29
+TOGETHER_BYTES = 2**28
 
 
 def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
