@@ -76,43 +76,47 @@ def _programs(
         data, present = first_batch(data, n_rows)
         return start(key_of(seed, INIT), data, pace, present)[2]
 
-    def steps(state: Any, count: Any, pace: tuple, batch_of: Callable[[Any, Any], tuple[Data, Any]]) -> tuple[Any, Any]:
+    def repeated(update: Callable[[Any, Any], tuple[Any, Any]], state: Any, count: Any) -> tuple[Any, Any]:
         def step(i: Any, carry: tuple) -> tuple:
             state, losses = carry
-            batch, present = batch_of(i, state)
-            # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
-            svi, *_ = start(jax.random.key(0), batch, pace, present)
-            state, loss = svi.stable_update(state, *batch)
+            state, loss = update(i, state)
             return state, losses.at[i].set(loss)
 
         return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(CHUNK_STEPS, jnp.result_type(float))))
+
+    def ready(data: Data, pace: tuple, present: Any = None) -> numpyro.infer.SVI:
+        # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
+        return start(jax.random.key(0), data, pace, present)[0]
 
     @functools.partial(jax.jit, donate_argnums=0)
     @one_at_a_time
     def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, count: Any) -> tuple[Any, Any]:
         if batch_size is None:
-            return steps(state, count, pace, lambda i, state: (data, None))
+            svi = ready(data, pace)
+            return repeated(lambda i, state: svi.stable_update(state, *data), state, count)
 
         size = len(next(iter(data.rows.values())))
         n_rows = jnp.asarray(n_rows, jnp.uint32)
         per_epoch = (n_rows + batch_size - 1) // batch_size
 
-        def minibatch(i: Any, state: Any) -> tuple[Data, Any]:
+        def update(i: Any, state: Any) -> tuple[Any, Any]:
             done = jnp.asarray(state.optim_state[0], jnp.uint32)
             places = done % per_epoch * batch_size + jnp.arange(batch_size, dtype=jnp.uint32)
             chosen = ordered(jnp.minimum(places, n_rows - 1), n_rows, size, seed, done // per_epoch)
-            return _take(data, chosen, places < n_rows, n_rows)
+            batch, present = _take(data, chosen, places < n_rows, n_rows)
+            return ready(batch, pace, present).stable_update(state, *batch)
 
-        return steps(state, count, pace, minibatch)
+        return repeated(update, state, count)
 
     @functools.partial(jax.jit, donate_argnums=0)
     @one_at_a_time
     def advance_through(state: Any, chunk: Data, pace: tuple, first: Any, count: Any) -> tuple[Any, Any]:
-        def minibatch(i: Any, state: Any) -> tuple[Data, Any]:
+        def update(i: Any, state: Any) -> tuple[Any, Any]:
             rows, weight = jax.tree.map(lambda array: array[first + i], (chunk.rows, chunk.weight))
-            return chunk._replace(rows=rows, weight=weight), None
+            batch = chunk._replace(rows=rows, weight=weight)
+            return ready(batch, pace).stable_update(state, *batch)
 
-        return steps(state, count, pace, minibatch)
+        return repeated(update, state, count)
 
     @functools.partial(jax.jit, static_argnames="num_samples")
     @one_at_a_time
@@ -147,7 +151,6 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     -------
     FitResult
     """
-    programs = _programs_of(traced, settings, data)
     batch_size = settings.batch_size
     if batch_size is not None:
         _check_minibatches(traced, settings, n_rows)
@@ -159,7 +162,7 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
     with contextlib.ExitStack() as stack:
         if batch_size is not None and needs_stream(data, n_rows):
-            _check_stream(traced)
+            _check_stream(traced, n_rows)
             # What begins with the first minibatch holds no other.
             held = padded(traced, loaded(data, batch_size), batch_size)
             programs = _programs_of(traced, settings, held)
@@ -330,7 +333,9 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
         )
 
 
-def _check_stream(traced: TracedKernel) -> None:
+def _check_stream(traced: TracedKernel, n_rows: int) -> None:
+    if n_rows >= 2**32:
+        raise ValueError(f"A fit takes fewer than 2**32 rows, got {n_rows}: give `partial_fit` a part at a time.")
     by_row = [site.name for site in traced.spec.sites if site.kind in ("latent", "param") and site.row_axis is not None]
     if by_row:
         raise ValueError(

@@ -11,8 +11,7 @@ from numpyro import handlers
 from numpyro.infer.util import log_density
 
 from skaimz.inference import Data, bucket, pad_rows
-from skaimz.inference.data import weighted_model
-from skaimz.inference.run import _padded
+from skaimz.inference.data import padded, weighted_model
 from skaimz.kernels import Inputs, trace_kernel
 
 N_ROWS = 20
@@ -147,7 +146,7 @@ def rows_of(kernel):
 def padded(kernel, rows, weight=None):
     inputs = Inputs({name: array for name, array in rows.items() if name != "y"}, {})
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
-    return traced, _padded(traced, Data(numbers, rows, {}, weight), len(rows["X"]))
+    return traced, padded(traced, Data(numbers, rows, {}, weight), len(rows["X"]))
 
 
 def density(traced, data):
