@@ -21,7 +21,9 @@ Reader = Callable[[np.ndarray, int], np.ndarray]
 
 def reads_in_parts(value: Any) -> bool:
     """Whether an array's rows need not be in memory."""
-    return is_collection(value) or isinstance(value, np.memmap | zarr.Array | Column)
+    # Dask's collections of anything have no dimensions.
+    is_array = is_collection(value) and isinstance(getattr(value, "ndim", None), int)
+    return is_array or isinstance(value, np.memmap | zarr.Array | Column)
 
 
 def loaded(value: Any) -> Any:

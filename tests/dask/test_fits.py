@@ -74,6 +74,12 @@ def test_arrays(expected):
         np.testing.assert_array_equal(models[-1].posterior_["coef"], models[0].posterior_["coef"])
 
 
+def test_what_is_no_collection_of_rows_is_loaded(expected):
+    months = FRAME["months"].to_numpy()
+    model = regressor().fit(dask.delayed(X), dask.delayed(COUNTS), exposure=months, sample_weight=WEIGHT)
+    same(model.posterior_, expected)
+
+
 @pytest.mark.parametrize("partitions", [1, 4])
 def test_frames_with_a_column_that_is_an_argument(expected, partitions):
     table = dd.from_pandas(FRAME[["a", "b", "months"]], npartitions=partitions)
