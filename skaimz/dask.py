@@ -13,9 +13,11 @@ from typing import Any
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
+from dask.sizeof import sizeof
 from tqdm.auto import tqdm
 
 from skaimz.datatree import open_draws, with_more_rows
@@ -23,7 +25,7 @@ from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
 from skaimz.exceptions import NoRowsError
 from skaimz.sampling import PART_ROWS, Part, Store
 
-__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks"]
+__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "pieces_of", "rows_in_blocks", "table_of"]
 
 # Parts that are joined at a time.
 JOINED = 16
@@ -31,6 +33,8 @@ JOINED = 16
 LOOK = 0.5
 # Rows of an array in memory that are sent as one.
 CUT_ROWS = 64 * PART_ROWS
+# Bytes of pieces that are computed together, where each is smaller.
+TOGETHER_BYTES = 2**28
 
 
 def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
@@ -169,6 +173,21 @@ def averages_in_blocks(
     return joined([found], name, contrast)
 
 
+def pieces_of(collection: Any) -> "_Rows":
+    """Return a collection as pieces of rows, which are computed as they are asked for."""
+    return _Rows(collection)
+
+
+def table_of(collection: Any) -> pd.DataFrame | None:
+    """Return a data frame's columns without rows, None for anything else; categories not known before are left out."""
+    if not isinstance(collection, dd.DataFrame):
+        return None
+    table = collection._meta
+    categorical = [name for name, dtype in table.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    unknown = [name for name in categorical if not collection[name].cat.known]
+    return table.astype(dict.fromkeys(unknown, object))
+
+
 def _blocks(
     estimator: Any, call: Callable[..., Any], method: str, rows: "_Rows", arguments: Any, n_results: int | None = None
 ) -> Iterator[tuple[int, Any]]:
@@ -285,6 +304,8 @@ class _Rows:
         Rows of each piece.
     """
 
+    in_order = False
+
     def __init__(self, collection: Any):
         if isinstance(collection, da.Array):
             # A piece holds whole rows.
@@ -300,6 +321,7 @@ class _Rows:
             parts = [_part_of(collection, slice(i, i + CUT_ROWS)) for i in range(0, len(collection), CUT_ROWS)]
             self._pieces, self.lengths = [dask.delayed(part) for part in parts], list(map(len, parts))
         self._ends = np.cumsum(self.lengths)
+        self._together = 1
         if not self.n_rows:
             raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
 
@@ -312,6 +334,15 @@ class _Rows:
         """Return where blocks begin and end: where pieces do, to the nearest end of a tile."""
         inner = np.round(self._ends / PART_ROWS).astype(int) * PART_ROWS
         return sorted({0, *inner[inner < self.n_rows].tolist(), self.n_rows})
+
+    def computed(self, numbers: Sequence[int]) -> Iterator[Any]:
+        """Yield pieces, of which several are computed together while they fit into memory."""
+        waiting = list(numbers)
+        while waiting:
+            now, waiting = waiting[: self._together], waiting[self._together :]
+            found = dask.compute(*(self._pieces[number] for number in now))
+            self._together = max(1, TOGETHER_BYTES // max(1, *map(sizeof, found)))
+            yield from found
 
     def between(self, start: int, stop: int) -> Any:
         """Return rows, delayed."""

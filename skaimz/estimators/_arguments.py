@@ -139,7 +139,7 @@ def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
     return array
 
 
-def check_outcome(y: np.ndarray, spec: KernelSpec) -> np.ndarray:
+def check_outcome(y: Any, spec: KernelSpec) -> Any:
     """Check an outcome against the kernel's output site and give it the site's kind of numbers."""
     site: Site = spec[spec.output]
     if y.shape[1:] != site.event_shape:
@@ -149,18 +149,33 @@ def check_outcome(y: np.ndarray, spec: KernelSpec) -> np.ndarray:
             f"{what}, got an array of shape {y.shape} instead: the kernel's output site {site.name!r} has the shape "
             f"(n_rows{expected})."
         )
-    if site.support is not None and not SUPPORT_CHECKS[site.support](y).all():
-        raise ValueError(
-            f"y has values outside the support of the kernel's output {site.name!r}, a {site.law} law: they must be "
-            f"{site.support.replace('_', ' ')}."
-        )
-    if np.issubdtype(site.dtype, np.integer):
-        if not (y == np.floor(y)).all() or np.abs(y).max(initial=0) >= 2**31:
+    if isinstance(y, LazyRows):
+        return LazyRows(y, lambda part, start: _outcome_values(part, site, start))
+    return _outcome_values(y, site, 0)
+
+
+def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
+    """Check outcomes, the first of which is that of the row ``start``, against the support of a site."""
+    if site.support is not None:
+        inside = SUPPORT_CHECKS[site.support](y)
+        if not inside.all():
             raise ValueError(
-                f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.law} law."
+                f"y has values outside the support of the kernel's output {site.name!r}, a {site.law} law: they must "
+                f"be {site.support.replace('_', ' ')}, and in row {_first_row(~inside, start)} are not."
+            )
+    if np.issubdtype(site.dtype, np.integer):
+        inside = (y == np.floor(y)) & (np.abs(y) < 2**31)
+        if not inside.all():
+            raise ValueError(
+                f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.law} law, and row "
+                f"{_first_row(~inside, start)} has none."
             )
         return y.astype(np.int32)
     return y
+
+
+def _first_row(where: np.ndarray, start: int) -> int:
+    return start + int(np.argwhere(where)[0, 0])
 
 
 def seed_of(random_state: Any) -> int:

@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs, seed_of
-from skaimz.estimators._blocks import in_memory, row_by_row
-from skaimz.estimators._data import FLOATS, DataMixin
+from skaimz.estimators._blocks import row_by_row
+from skaimz.estimators._data import FLOATS
 from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
@@ -24,7 +24,11 @@ from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
 from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
+from skaimz.estimators._rows import LazyRows
 from skaimz.estimators._scores import ScoresMixin
+from skaimz.estimators._sources import reads_in_parts
+from skaimz.estimators._spool import Scratch
+from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference import FitResult
@@ -34,7 +38,7 @@ __all__ = ["ImpactEstimator"]
 
 
 class ImpactEstimator(
-    DataMixin,
+    TrainingMixin,
     DiagnoseMixin,
     DrawsMixin,
     EffectsMixin,
@@ -74,16 +78,21 @@ class ImpactEstimator(
 
     # Fitting
 
-    @in_memory
-    def fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
+    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Infer the posterior of the kernel's latent sites.
+
+        Where X is a memory-mapped, Zarr or Dask array, a Dask data frame, or an iterable of mappings, and inference is
+        by minibatches (``SVI(batch_size=...)``), rows are read a part at a time, and kept on the disk while the fit
+        lasts where that makes them quicker to read again. Otherwise they are loaded into memory. What is found is the
+        same.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-            Input; float32 stays float32, everything else becomes float64.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            Outcome, in the shape of the kernel's output site.
+            Input; float32 stays float32, everything else becomes float64. Or anything that can be iterated over
+            repeatedly and gives mappings of names to arrays with some of the rows: X, y and further arguments.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+            Outcome, in the shape of the kernel's output site. It may be left out where it comes with X.
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all.
         **arrays : array or scalar
@@ -98,6 +107,10 @@ class ImpactEstimator(
         ------
         ValueError, TypeError
             If the kernel, a parameter or the data cannot be used. The estimator is then left as it was.
+        ImportError
+            If rows are a Dask collection, and Dask is not installed.
+        OSError
+            If rows are kept on the disk, and it is too small.
 
         Warns
         -----
@@ -118,23 +131,24 @@ class ImpactEstimator(
         (1, 1000, 2)
         """
         with self._unchanged_on_error():
-            self._fit(X, y, sample_weight, arrays)
+            self._fit(TrainingData(X, y, sample_weight, arrays))
         return self
 
     @available_if(learns_in_parts)
-    @in_memory
-    def partial_fit(self, X: Any, y: Any, *, sample_weight: Any = None, **arrays: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 
         Rows are taken in the settings' ``batch_size`` (all at once where None), in a random order, with an optimiser
         step for each minibatch. Its log-likelihood is scaled to the settings' ``total_rows``, or to all rows given so
         far: where rows are given more than once, give ``total_rows``. The learning rate falls over the settings'
-        ``num_steps``, among which the steps of an earlier ``fit`` count.
+        ``num_steps``, among which the steps of an earlier ``fit`` count. With a ``batch_size``, rows that are not in
+        memory are read a part at a time, as in :meth:`fit`.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        X : array-like of shape (n_rows, n_features), or iterable of mappings
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+            It may be left out where it comes with X.
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative factor on each row's log-likelihood.
         **arrays : array or scalar
@@ -170,28 +184,29 @@ class ImpactEstimator(
 
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any], **checks: Any) -> Self:
         check_continuation(self)
+        before = getattr(self, "fit_result_", None)
         with self._unchanged_on_error():
-            self._fit(X, y, sample_weight, arrays, before=getattr(self, "fit_result_", None), in_parts=True, **checks)
+            self._fit(TrainingData(X, y, sample_weight, dict(arrays)), before=before, in_parts=True, **checks)
         return self
 
     def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        arrays: Mapping[str, Any],
-        *,
-        before: FitResult | None = None,
-        in_parts: bool = False,
-        **checks: Any,
+        self, data: TrainingData, *, before: FitResult | None = None, in_parts: bool = False, **checks: Any
     ) -> None:
         self._check_parameters()
         settings = inference.resolve_inference(self.inference)
-        X, y, columns = self._check_data(X, y, reset=before is None, **checks)
-        arrays = {**columns, **arrays}
-        weight = None
-        if sample_weight is not None:
-            weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+        data = self._take_apart(data)
+        # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
+        reads_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
+        with Scratch() as scratch:
+            if reads_parts and reads_in_parts(data.X):
+                data = self._open(data, scratch, reset=before is None, **checks)
+            else:
+                data = self._load(data, reset=before is None, **checks)
+            self._infer(data, settings, before, in_parts)
+
+    def _infer(self, data: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
+        """Infer the posterior from checked training data."""
+        X, y, weight, arrays = data
         if before is None:
             self.seed_ = seed_of(self.random_state)
             self.arguments_: dict[str, Any] = {}
@@ -241,22 +256,17 @@ class ImpactEstimator(
                 "elsewhere do not know."
             )
 
-    def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Return checked rows, outcomes in the kernel's terms, and its arguments that are columns of X."""
-        raise NotImplementedError
+    def _check_outcome(self, y: Any, spec: KernelSpec) -> Any:
+        return check_outcome(y if spec[spec.output].event_shape else _without_single_column(y), spec)
 
-    def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
-        if y.ndim == 2 and y.shape[1] == 1 and not spec[spec.output].event_shape:
-            y = column_or_1d(y, warn=True)
-        return check_outcome(y, spec)
-
-    def _make_kernel(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> Callable:
+    def _make_kernel(self, X: Any, y: Any, weight: Any) -> Callable:
         if self.kernel is not None:
             return clone(self.kernel, safe=False)
         if (self.param_input, self.param_output) != ("X", "y"):
             raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
-        y = column_or_1d(y, warn=True)
-        return self._default_kernel.of({"X": X, "y": y}, weight, len(getattr(self, "classes_", ())))
+        return self._default_kernel.of(
+            {"X": X, "y": _without_single_column(y)}, weight, len(getattr(self, "classes_", ()))
+        )
 
     def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
         """Return kernel arguments that the estimator itself knows."""
@@ -448,6 +458,14 @@ class ImpactEstimator(
             records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
         columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
         return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
+
+
+def _without_single_column(y: Any) -> Any:
+    """Return outcomes in one dimension, with scikit-learn's warning where they are a column."""
+    if isinstance(y, LazyRows) and y.shape[1:] == (1,):
+        column_or_1d(y[:1], warn=True)
+        return y.then(np.ravel)
+    return y if isinstance(y, LazyRows) or y.shape[1:] != (1,) else column_or_1d(y, warn=True)
 
 
 def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

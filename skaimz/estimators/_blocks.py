@@ -10,7 +10,7 @@ from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import seed_of
 from skaimz.estimators._collect import Destination
 
-__all__ = ["averaged", "drawn", "in_memory", "row_by_row"]
+__all__ = ["averaged", "dask_door", "drawn", "in_memory", "is_collection", "row_by_row"]
 
 
 def row_by_row(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,10 +42,11 @@ def in_memory(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _computed(value: Any) -> Any:
-    return value.compute() if _is_collection(value) else value
+    return value.compute() if is_collection(value) else value
 
 
-def _is_collection(value: Any) -> bool:
+def is_collection(value: Any) -> bool:
+    """Whether something is Dask's; Dask need not be installed."""
     return type(value).__module__.partition(".")[0] in ("dask", "dask_expr")
 
 
@@ -68,6 +69,15 @@ def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
     return _dispatching(method, answer)
 
 
+def dask_door() -> Any:
+    """Return what knows Dask."""
+    try:
+        from skaimz import dask
+    except ImportError as error:
+        raise ImportError("Rows in Dask collections need Dask: `pip install 'skaimz[dask]'`.") from error
+    return dask
+
+
 def _of_slope(given: dict[str, Any]) -> str:
     return "elasticity" if given.get("elasticity") else "slope"
 
@@ -78,12 +88,9 @@ def _dispatching(method: Callable[..., Any], answer: Callable[..., Any]) -> Call
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         X = args[0] if args else kwargs.get("X")
-        if not _is_collection(X):
+        if not is_collection(X):
             return method(self, *args, **kwargs)
-        try:
-            from skaimz import dask
-        except ImportError as error:
-            raise ImportError("Rows in Dask collections need Dask: `pip install 'skaimz[dask]'`.") from error
+        dask = dask_door()
         given = signature.bind(self, *args, **kwargs).arguments
         given = {name: value for name, value in given.items() if name not in ("self", "X", "arrays")} | given.get(
             "arrays", {}

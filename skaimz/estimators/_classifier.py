@@ -2,10 +2,11 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
@@ -15,9 +16,10 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome
 from skaimz.estimators._base import ImpactEstimator
-from skaimz.estimators._blocks import in_memory, row_by_row
+from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
+from skaimz.estimators._sources import Reader, parts_of
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
 
@@ -102,14 +104,16 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     set_predict_log_proba_request = setter("predict_log_proba")
 
     @available_if(learns_in_parts)
-    @in_memory
-    def partial_fit(self, X: Any, y: Any, classes: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
+    def partial_fit(
+        self, X: Any, y: Any = None, classes: Any = None, *, sample_weight: Any = None, **arrays: Any
+    ) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+        X : array-like of shape (n_rows, n_features), or iterable of mappings
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+            It may be left out where it comes with X.
         classes : array-like of shape (n_classes,), or list of them, optional
             All labels that will ever occur, for each output: needed in the first call, and the same in later ones.
         sample_weight : array-like of shape (n_rows,), optional
@@ -133,26 +137,35 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         self, X: Any, y: Any, *, reset: bool, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset)
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
-        outputs = _outputs(y)
-        for labels in outputs:
-            check_classification_targets(labels)
-        given = outputs if classes is None else [classes] if y.ndim == 1 else classes
-        if len(given) != len(outputs):
+        y = _without_single_column(y)
+        found = _labels_in([y])
+        self._learn_classes(found if classes is None else classes, len(found), reset=reset, given=classes is not None)
+        return X, self._codes(y), columns
+
+    def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool, classes: Any = None) -> Reader:
+        if classes is not None or reset:
+            # Labels that are known beforehand are compared with each part as it is read.
+            found = classes if classes is not None else _labels_in(_checked_labels(*part) for part in _numbered(y))
+            n_outputs = 1 if len(y.shape) == 1 else y.shape[1]
+            self._learn_classes(found, n_outputs, reset=reset, given=classes is not None)
+        return lambda part, start: self._codes(_checked_labels(part, start))
+
+    def _learn_classes(self, classes: Any, n_outputs: int, *, reset: bool, given: bool) -> None:
+        """Remember the labels of each output, or compare those that are given with those known."""
+        labels = [classes] if given and n_outputs == 1 else classes
+        if len(labels) != n_outputs:
             raise ValueError(
-                f"`classes` must be a list with the labels of each of the {len(outputs)} outputs of y, got {classes!r}."
+                f"`classes` must be a list with the labels of each of the {n_outputs} outputs of y, got {classes!r}."
             )
-        found = [np.unique(labels) for labels in given]
+        found = list(map(np.unique, labels))
         if reset:
             for labels in found:
                 if len(labels) < 2:
                     raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels[0]!r}.")
-            self.classes_ = found[0] if y.ndim == 1 else found
-        elif classes is not None and not all(map(np.array_equal, found, self._classes)):
+            self.classes_ = found[0] if n_outputs == 1 else found
+        elif given and not all(map(np.array_equal, found, self._classes)):
             known = [labels.tolist() for labels in self._classes]
-            raise ValueError(f"`classes` are {classes!r}, but were {known[0] if y.ndim == 1 else known} before.")
-        return X, self._codes(y), columns
+            raise ValueError(f"`classes` are {classes!r}, but were {known[0] if n_outputs == 1 else known} before.")
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
         site, most = spec[spec.output], self._most_classes
@@ -379,6 +392,37 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             self.classes_ = [np.asarray(each, dtype=np.dtype(own)) for each, own in pairs]
         else:
             self.classes_ = np.asarray(labels, dtype=np.dtype(dtype))
+
+
+def _without_single_column(y: np.ndarray) -> np.ndarray:
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the parts of y, each with the number of its first row."""
+    start = 0
+    for part in parts_of(y):
+        yield part, start
+        start += len(part)
+
+
+def _labels_in(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Return the distinct labels of each output in all parts of y."""
+    found: list[np.ndarray] = []
+    for y in parts:
+        outputs = _outputs(y)
+        for labels in outputs:
+            check_classification_targets(labels)
+        here = list(map(np.unique, outputs))
+        found = list(map(np.union1d, found, here)) if found else here
+    return found
+
+
+def _checked_labels(y: np.ndarray, start: int) -> np.ndarray:
+    missing = pd.isna(y)
+    if missing.any():
+        raise ValueError(f"y has no label in row {start + int(np.argwhere(missing)[0, 0])}.")
+    return _without_single_column(y)
 
 
 def _outputs(y: np.ndarray) -> Sequence[np.ndarray]:

@@ -13,6 +13,8 @@ from skaimz import sampling
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
+from skaimz.estimators._rows import check_numbers
+from skaimz.estimators._sources import Reader
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec
 from skaimz.kernels.default import LinearRegression
@@ -101,6 +103,9 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset, y_numeric=True, ensure_min_samples=1)
         return X, y.astype(X.dtype, copy=False), columns
+
+    def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
+        return lambda part, start: check_numbers("y", part, start).astype(dtype, copy=False)
 
     def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
         y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")

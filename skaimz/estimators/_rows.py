@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-__all__ = ["LazyRows", "as_is", "numeric", "open_rows"]
+__all__ = ["Batches", "Column", "LazyRows", "as_is", "check_numbers", "is_iterable_of_batches", "numeric", "open_rows"]
 
 
 class LazyRows:
@@ -56,6 +56,11 @@ class LazyRows:
         """Return the same rows, changed as they are read."""
         return LazyRows(self.source, lambda part, start: change(self.convert(part, start)))
 
+    def fetch(self, parts: Iterable[slice]) -> None:
+        """Have several parts at hand, where the source computes them together."""
+        if hasattr(self.source, "fetch"):
+            self.source.fetch(parts)
+
     def astype(self, dtype: Any) -> "LazyRows":
         """Return the same rows in another precision."""
         return self.then(lambda part: part.astype(dtype, copy=False))
@@ -68,27 +73,36 @@ def as_is(source: Any) -> LazyRows:
 
 def numeric(name: str, source: Any) -> LazyRows:
     """Return rows that must be finite numbers."""
-
-    def check(part: np.ndarray, start: int) -> np.ndarray:
-        if part.dtype.kind not in "biuf":
-            raise ValueError(f"{name} must be numeric, got an array of type {part.dtype}.")
-        if part.dtype.kind == "f" and not np.isfinite(part).all():
-            row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
-            raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
-        return part
-
-    return LazyRows(source, check)
+    return LazyRows(source, lambda part, start: check_numbers(name, part, start))
 
 
-class _Batches:
-    """A re-iterable of mappings, read as arrays whose parts are asked for in order; a step back starts it again."""
+def check_numbers(name: str, part: np.ndarray, start: int) -> np.ndarray:
+    """Return rows, the first of which has the number ``start``, if they are finite numbers."""
+    if part.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must be numeric, got an array of type {part.dtype}.")
+    if part.dtype.kind == "f" and not np.isfinite(part).all():
+        row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
+        raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
+    return part
+
+
+class Batches:
+    """A re-iterable of mappings, read as arrays whose parts are asked for in order; a step back starts it again.
+
+    Attributes
+    ----------
+    lengths : list of int
+        Rows of each batch that has any.
+    shapes, dtypes : dict
+        Of each array: the shape of a row, and a type for all batches.
+    """
 
     def __init__(self, batches: Iterable[Mapping[str, Any]]):
         self.batches = batches
-        self.n_rows = 0
+        self.lengths: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
-        for batch in self._iterate():
+        for batch in self.iterate():
             shapes = {name: array.shape[1:] for name, array in batch.items()}
             self.shapes = self.shapes or shapes
             if shapes != self.shapes:
@@ -97,12 +111,14 @@ class _Batches:
                     f"{self.shapes}."
                 )
             self.dtypes = {name: np.result_type(array, self.dtypes.get(name, array)) for name, array in batch.items()}
-            self.n_rows += len(next(iter(batch.values())))
+            self.lengths.append(len(next(iter(batch.values()))))
+        self.n_rows = sum(self.lengths)
         if not self.n_rows:
             raise ValueError("Found array with 0 sample(s): the batches are empty, or can be iterated over only once.")
         self._restart()
 
-    def _iterate(self) -> Iterator[dict[str, np.ndarray]]:
+    def iterate(self) -> Iterator[dict[str, np.ndarray]]:
+        """Yield the batches that have rows."""
         for batch in self.batches:
             if not isinstance(batch, Mapping):
                 raise TypeError(
@@ -116,11 +132,16 @@ class _Batches:
             lengths = {name: len(array) for name, array in arrays.items()}
             if len(set(lengths.values())) > 1:
                 raise ValueError(f"The arrays of a batch differ in length: {lengths}.")
-            if arrays:
+            if any(lengths.values()):
                 yield arrays
 
+    def load(self) -> dict[str, np.ndarray]:
+        """Return the arrays whole."""
+        batches = list(self.iterate())
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in self.shapes}
+
     def _restart(self) -> None:
-        self._iterator = self._iterate()
+        self._iterator = self.iterate()
         self._held: list[tuple[int, dict[str, np.ndarray]]] = []
         self._stop = 0
 
@@ -138,10 +159,10 @@ class _Batches:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-class _Column:
+class Column:
     """One array of the batches."""
 
-    def __init__(self, batches: _Batches, name: str):
+    def __init__(self, batches: Batches, name: str):
         self.batches, self.name = batches, name
         self.shape, self.dtype = (batches.n_rows, *batches.shapes[name]), batches.dtypes[name]
 
@@ -149,19 +170,28 @@ class _Column:
         start, stop, _ = part.indices(self.batches.n_rows)
         return self.batches.read(self.name, start, stop).astype(self.dtype, copy=False)
 
+    def of(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the array in one batch."""
+        return batch[self.name].astype(self.dtype, copy=False)
+
+
+def is_iterable_of_batches(X: Any) -> bool:
+    """Whether X is to be iterated over, rather than an array or a table."""
+    if hasattr(X, "__array__") or hasattr(X, "shape") or isinstance(X, list | tuple | str | Mapping):
+        return False
+    return isinstance(X, Iterable) and not hasattr(X, "__dataframe__")
+
 
 def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] | None:
     """Return rows that are read part by part, and further arguments that came with them; None for anything else."""
     if isinstance(X, zarr.Array):
         return _input(X), {}
-    if hasattr(X, "__array__") or hasattr(X, "shape") or isinstance(X, list | tuple | str | Mapping):
+    if not is_iterable_of_batches(X):
         return None
-    if not isinstance(X, Iterable) or hasattr(X, "__dataframe__"):
-        return None
-    batches = _Batches(X)
+    batches = Batches(X)
     if param_input not in batches.shapes:
         raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(batches.shapes)}.")
-    columns = {name: as_is(_Column(batches, name)) for name in batches.shapes}
+    columns = {name: as_is(Column(batches, name)) for name in batches.shapes}
     return _input(columns.pop(param_input)), columns
 
 

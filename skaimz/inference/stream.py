@@ -156,14 +156,17 @@ def _window(arrays: Any, window: int, n_rows: int, seed: int, epoch: int) -> Any
     places = np.empty_like(order)
     places[order] = np.arange(len(order), dtype=order.dtype)
     read = jax.tree.map(lambda array: np.empty((len(order), *array.shape[1:]), array.dtype), arrays)
+    starts = blocks.astype(int) * shuffle.BLOCK_ROWS
+    parts = [slice(start, min(start + shuffle.BLOCK_ROWS, n_rows)) for start in starts.tolist()]
+    for array in jax.tree.leaves(arrays):
+        if hasattr(array, "fetch"):
+            array.fetch(parts)
     # In the order of the source, which may be one that is best read forwards.
     for place in np.argsort(blocks):
-        start = int(blocks[place]) * shuffle.BLOCK_ROWS
-        stop = min(start + shuffle.BLOCK_ROWS, n_rows)
         first = int(place) * shuffle.BLOCK_ROWS
-        to = places[first : first + stop - start]
+        to = places[first : first + shuffle.BLOCK_ROWS]
         for array, out in zip(jax.tree.leaves(arrays), jax.tree.leaves(read), strict=True):
-            out[to] = array[start:stop]
+            out[to] = array[parts[place]]
     return read
 
 

@@ -342,7 +342,7 @@ def test_prior_draws_before_fit():
 
 
 def test_draws_made_elsewhere():
-    message = "codes of the categories of the kernel's argument 'group' are not known without `fit`.*'categories': "
+    message = "The categories of the kernel's argument 'group' are not known without `fit`.*'categories': "
     with pytest.raises(ValueError, match=message):
         by_group({"group": 2}, posterior=LEVELS).predict(with_group("array"))
     names = ["east", "north", "south", "west"]

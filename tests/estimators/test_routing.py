@@ -46,9 +46,9 @@ class Recording(NumPyroImpactRegressor):
 
     calls: list = []  # noqa: RUF012
 
-    def _fit(self, X, y, sample_weight, arrays, **more):
-        self.calls.append(("fit", np.asarray(X), sample_weight, dict(arrays)))
-        super()._fit(X, y, sample_weight, arrays, **more)
+    def _fit(self, data, **more):
+        self.calls.append(("fit", np.asarray(data.X), data.weight, data.arrays))
+        super()._fit(data, **more)
 
     def _prepare(self, X, arrays, **more):
         self.calls.append(("predict", np.asarray(X), None, dict(arrays)))

@@ -1,0 +1,338 @@
+"""Fits on rows that are read a part at a time are the fits on the plain arrays, and hold a part of them at a time."""
+
+import gc
+import pickle
+import shutil
+import tempfile
+import weakref
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import zarr
+import zoo
+import zoo_inputs
+
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.estimators import _sources, _spool
+from skaimz.inference import MCMC, SVI, shuffle
+
+N_ROWS, BLOCK, WINDOW = 600, 32, 128
+SETTINGS = SVI(batch_size=50, num_steps=30, num_samples=20)
+rng = np.random.default_rng(0)
+X = rng.normal(size=(N_ROWS, 2))
+EXPOSURE = rng.uniform(1, 2, size=N_ROWS)
+COUNTS = rng.poisson(EXPOSURE * np.exp(X @ [0.3, -0.2])).astype(float)
+Y = 1.0 + X @ [2.0, -1.0] + rng.normal(scale=0.5, size=N_ROWS)
+LABELS = np.where(X[:, 0] + rng.normal(size=N_ROWS) > 0, "yes", "no")
+WEIGHT = rng.uniform(0.5, 2.0, size=N_ROWS)
+
+pytestmark = pytest.mark.usefixtures("quick_compilation", "_small_parts")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_parts():
+    """Windows and pieces that a few rows fill several times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "WINDOW_ROWS", WINDOW)
+        patch.setattr(shuffle, "BLOCK_ROWS", BLOCK)
+        patch.setattr(_sources, "PIECE_ROWS", 100)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Where the files of a fit lie, which must be empty after it."""
+    place = tmp_path / "scratch"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    yield place
+    assert list(place.iterdir()) == []
+
+
+class Batches:
+    """Mappings of parts of arrays, which can be iterated over again."""
+
+    def __init__(self, size, **arrays):
+        self.size, self.arrays, self.passes = size, arrays, 0
+
+    def __iter__(self):
+        self.passes += 1
+        for start in range(0, len(self.arrays["X"]), self.size):
+            yield {name: array[start : start + self.size] for name, array in self.arrays.items()}
+
+
+def in_zarr(array, rows=70):
+    stored = zarr.create_array({}, shape=array.shape, chunks=(rows, *array.shape[1:]), dtype=array.dtype)
+    stored[...] = array
+    return stored
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    def write(array):
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npy"
+        out = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=array.shape)
+        out[...] = array
+        return out
+
+    return write
+
+
+def same(found, expected, rtol=1e-9):
+    assert found.keys() == expected.keys()
+    for name, draws in found.items():
+        assert draws.dtype == expected[name].dtype
+        np.testing.assert_allclose(draws, expected[name], rtol=rtol, atol=rtol)
+
+
+def fit(*given, kernel=zoo.poisson, settings=SETTINGS, **more):
+    return NumPyroImpactRegressor(kernel, inference=settings, random_state=0).fit(*given, **more)
+
+
+@pytest.fixture(scope="module", params=["float32", "float64"])
+def counts(request):
+    """Arrays, and what is fitted to them in memory."""
+    arrays = [array.astype(request.param) for array in (X, COUNTS, EXPOSURE, WEIGHT)]
+    x, y, exposure, weight = arrays
+    return arrays, fit(x, y, exposure=exposure, sample_weight=weight)
+
+
+@pytest.mark.parametrize("kind", ["mapped", "zarr", "short chunks", "batches", "batches and a weight", "mixed"])
+def test_sources_agree_with_arrays(counts, kind, mapped):
+    (x, y, exposure, weight), expected = counts
+    given, more = {
+        "mapped": lambda: ((mapped(x), mapped(y)), {"exposure": mapped(exposure), "sample_weight": mapped(weight)}),
+        "zarr": lambda: ((in_zarr(x), in_zarr(y, 300)), {"exposure": in_zarr(exposure, 9), "sample_weight": weight}),
+        "short chunks": lambda: ((in_zarr(x, 1), y), {"exposure": exposure, "sample_weight": in_zarr(weight, 1)}),
+        "batches": lambda: ((Batches(90, X=x, y=y, exposure=exposure),), {"sample_weight": weight}),
+        "batches and a weight": lambda: (
+            (Batches(7, X=x, exposure=exposure), in_zarr(y)),
+            {"sample_weight": in_zarr(weight)},
+        ),
+        "mixed": lambda: ((in_zarr(x), y.tolist()), {"exposure": mapped(exposure), "sample_weight": weight.tolist()}),
+    }[kind]()
+    found = fit(*given, **more, kernel=zoo.poisson)
+    single = x.dtype == np.float32
+    np.testing.assert_allclose(found.fit_result_.losses, expected.fit_result_.losses, rtol=1e-4 if single else 1e-9)
+    same(found.posterior_, expected.posterior_, 1e-4 if single else 1e-9)
+    assert found.arguments_ == expected.arguments_
+    assert found.fit_result_.seen == pytest.approx(expected.fit_result_.seen, rel=1e-6)
+    np.testing.assert_allclose(found.predict(x, exposure=exposure), expected.predict(x, exposure=exposure), rtol=1e-3)
+
+
+def test_pieces_change_nothing():
+    fits = [fit(in_zarr(X, rows), in_zarr(COUNTS, 40), exposure=EXPOSURE) for rows in (33, 600)]
+    fits += [fit(Batches(size, X=X, y=COUNTS, exposure=EXPOSURE)) for size in (1, 250)]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.posterior_["coef"], fits[0].posterior_["coef"])
+
+
+def test_the_default_kernel_is_scaled_block_by_block(mapped, monkeypatch):
+    expected = fit(X, Y, kernel=None, sample_weight=WEIGHT)
+    monkeypatch.setattr("skaimz.kernels.default.BLOCK_ROWS", 77)
+    found = fit(in_zarr(X), mapped(Y), kernel=None, sample_weight=in_zarr(WEIGHT))
+    for name in ("x_mean", "x_scale", "y_mean", "y_scale"):
+        np.testing.assert_allclose(getattr(found.kernel_, name), getattr(expected.kernel_, name), rtol=1e-12)
+    np.testing.assert_allclose(found.kernel_.x_mean, np.average(X, axis=0, weights=WEIGHT))
+    np.testing.assert_allclose(found.kernel_.y_scale**2, np.cov(Y, aweights=WEIGHT, ddof=0))
+    same(found.posterior_, expected.posterior_, 1e-7)
+
+
+@pytest.mark.parametrize("kind", ["labels in memory", "batches", "numbers"])
+def test_labels(kind, mapped):
+    model = NumPyroImpactClassifier(zoo.logistic, inference=SETTINGS, random_state=0)
+    expected = model.fit(X, LABELS).posterior_
+    given = {
+        "labels in memory": lambda: (in_zarr(X), LABELS),
+        "batches": lambda: (Batches(90, X=X, y=LABELS),),
+        "numbers": lambda: (in_zarr(X), mapped(3 * (LABELS == "yes"))),
+    }[kind]()
+    model.fit(*given)
+    assert model.classes_.tolist() == ([0, 3] if kind == "numbers" else ["no", "yes"])
+    same(model.posterior_, expected)
+
+
+def test_labels_of_several_outputs():
+    model = NumPyroImpactClassifier(zoo_inputs.switches, inference=SETTINGS, random_state=0)
+    y = (X[:, :1] > [[0.0, 0.5, 1.0]]).astype(int)
+    expected = model.fit(X, y).posterior_
+    same(model.fit(in_zarr(X), in_zarr(y)).posterior_, expected)
+    assert [labels.tolist() for labels in model.classes_] == [[0, 1]] * 3
+
+
+def test_learning_goes_on(mapped):
+    settings = SVI(batch_size=50, num_samples=20, total_rows=2 * N_ROWS)
+    models = [NumPyroImpactClassifier(zoo.logistic, inference=settings, random_state=0) for _ in range(2)]
+    for _ in range(2):
+        models[0].partial_fit(X, LABELS, classes=["no", "yes"], sample_weight=WEIGHT)
+        models[1].partial_fit(mapped(X), LABELS, classes=["no", "yes"], sample_weight=in_zarr(WEIGHT))
+        same(models[1].posterior_, models[0].posterior_)
+    batches = Batches(90, X=X, y=LABELS)
+    same(models[1].partial_fit(batches).posterior_, models[0].partial_fit(X, LABELS).posterior_)
+    # Counted, and read; what the labels are is known.
+    assert batches.passes == 2
+    assert models[0].fit_result_.losses.shape == (36,)
+
+
+def test_columns_that_are_arguments():
+    wide = np.column_stack([X, EXPOSURE])
+    model = NumPyroImpactRegressor(zoo.poisson, column_args={"exposure": 2}, inference=SETTINGS, random_state=0)
+    expected = model.fit(wide, COUNTS).posterior_
+    same(model.fit(in_zarr(wide), COUNTS).posterior_, expected)
+    groups = np.column_stack([X, rng.integers(3, size=N_ROWS) * 10])
+    columns = {"group": {"columns": 2, "categories": [0, 10, 20]}}
+    model = NumPyroImpactRegressor(zoo_inputs.by_group, column_args=columns, inference=SETTINGS, random_state=0)
+    expected = model.fit(groups, Y).posterior_
+    same(model.fit(in_zarr(groups), in_zarr(Y)).posterior_, expected)
+
+
+def test_precision_is_chosen():
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=SETTINGS, dtype="float32", random_state=0)
+    expected = model.fit(X, Y).posterior_
+    assert model.fit(in_zarr(X), in_zarr(Y)).posterior_["coef"].dtype == np.float32
+    same(model.posterior_, expected, 1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings", [SVI(num_steps=30, num_samples=20), MCMC(num_warmup=20, num_samples=20, num_chains=1)]
+)
+def test_all_rows_at_once_are_loaded(settings, folder, monkeypatch):
+    monkeypatch.setattr(_spool.Scratch, "file", None)
+    with pytest.warns() if isinstance(settings, MCMC) else nullcontext():
+        expected = fit(X, COUNTS, exposure=EXPOSURE, settings=settings)
+        found = fit(Batches(90, X=X, y=COUNTS, exposure=EXPOSURE), settings=settings)
+        stored = fit(in_zarr(X), in_zarr(COUNTS), exposure=in_zarr(EXPOSURE), settings=settings)
+    np.testing.assert_array_equal(found.posterior_["coef"], expected.posterior_["coef"])
+    np.testing.assert_array_equal(stored.posterior_["coef"], expected.posterior_["coef"])
+
+
+class Watched(zarr.Array):
+    """A Zarr array that counts how often each row is read, and how many are read at a time."""
+
+    reads: ClassVar = Counter()
+    lengths: ClassVar = set()
+
+    def __getitem__(self, part):
+        start, stop, _ = part.indices(self.shape[0])
+        self.reads.update(range(start, stop))
+        self.lengths.add(stop - start)
+        return super().__getitem__(part)
+
+
+def watched(array):
+    rows = Watched(in_zarr(array).async_array)
+    rows.reads.clear()
+    rows.lengths.clear()
+    return rows
+
+
+def test_each_row_is_read_once():
+    rows = watched(X)
+    fit(rows, COUNTS, exposure=EXPOSURE, settings=SVI(batch_size=50, num_epochs=5, num_samples=20))
+    assert rows.lengths == {140, 40}  # two chunks at a time
+    assert set(rows.reads.values()) == {1}
+    assert len(rows.reads) == N_ROWS
+
+
+def test_a_short_fit_reads_what_it_visits():
+    rows = watched(np.tile(X, (20, 1)))
+    fit(rows, np.tile(Y, 20), kernel=zoo.conjugate, settings=SVI(batch_size=50, num_steps=2, num_samples=20))
+    # The first window has four blocks of 32 rows, each in one or two pieces; a second one is read ahead.
+    assert 140 < len(rows.reads) <= 140 * (1 + 2 * 2 * 4)
+
+
+def test_draws_that_are_given_need_one_row(mapped):
+    rows = watched(X)
+    model = NumPyroImpactRegressor(zoo.poisson, posterior={"coef": rng.normal(size=(5, 2))}, random_state=0)
+    model.fit(rows, in_zarr(COUNTS), exposure=in_zarr(EXPOSURE))
+    assert (len(rows.reads), model.fit_result_.n_rows) == (140, N_ROWS)
+    with pytest.raises(ValueError, match="y has 599 rows, but X has 600"):
+        model.fit(rows, in_zarr(COUNTS[1:]), exposure=in_zarr(EXPOSURE))
+
+
+def test_an_estimator_holds_no_rows(mapped):
+    rows, batches = mapped(X), Batches(90, X=X, y=COUNTS, exposure=EXPOSURE)
+    held = weakref.ref(rows), weakref.ref(batches)
+    plain = fit(X, COUNTS, exposure=EXPOSURE)
+    models = fit(rows, COUNTS, exposure=EXPOSURE), fit(batches)
+    del rows, batches
+    gc.collect()
+    assert [each() for each in held] == [None, None]
+    for model in models:
+        assert len(pickle.dumps(model)) < len(pickle.dumps(plain)) + 2000
+
+
+def spoilt(array, row, value):
+    changed = array.copy()
+    changed[row] = value
+    return changed
+
+
+@pytest.mark.parametrize(
+    ("given", "more", "message"),
+    [
+        ((spoilt(X, 510, np.nan), COUNTS), {}, "X contains NaN or infinity, first in row 510"),
+        ((X, spoilt(COUNTS, 333, np.inf)), {}, "y contains NaN or infinity, first in row 333"),
+        ((X, spoilt(COUNTS, 333, -1.0)), {}, "outside the support.* nonnegative integer, and in row 333 are not"),
+        ((X, spoilt(COUNTS, 301, 0.5)), {}, "outside the support.* in row 301 are not"),
+        ((X, COUNTS[:-1]), {}, "y has 599 rows, but X has 600"),
+        ((X, COUNTS), {"exposure": spoilt(EXPOSURE, 17, np.nan)}, "Argument 'exposure' contains NaN.*first in row 17"),
+        ((X, COUNTS), {"exposure": EXPOSURE[:-1]}, "Argument 'exposure' has 599 rows, but X has 600"),
+        ((X, COUNTS), {"sample_weight": spoilt(WEIGHT, 88, -1)}, "sample_weight must not be negative, .* in row 88"),
+        ((X, COUNTS), {"sample_weight": spoilt(WEIGHT, 88, np.nan)}, "sample_weight contains NaN.* first in row 88"),
+        ((X, COUNTS), {"sample_weight": WEIGHT[1:]}, "sample_weight has 599 rows, but X has 600"),
+        ((X, COUNTS), {"sample_weight": X}, "sample_weight must have one dimension, got 2"),
+        ((X[:, 0], COUNTS), {}, "X must have two dimensions, rows and columns, got 1"),
+        ((X, X), {}, "y should be a 1d array"),
+        ((X.astype(complex), COUNTS), {}, "X must be numeric, got an array of type complex128"),
+    ],
+)
+def test_what_is_wrong_is_said_where_it_is(given, more, message):
+    model = NumPyroImpactRegressor(zoo.poisson, inference=SETTINGS, random_state=0)
+    model.fit(X, COUNTS, exposure=EXPOSURE)
+    before = model.posterior_
+    stored = {name: in_zarr(array) for name, array in ({"exposure": EXPOSURE} | more).items()}
+    with pytest.raises(ValueError, match=message):
+        model.fit(*map(in_zarr, given), **stored)
+    assert model.posterior_ is before
+
+
+def test_labels_that_are_wrong():
+    model = NumPyroImpactClassifier(zoo.logistic, inference=SETTINGS, random_state=0)
+    with pytest.raises(ValueError, match=r"at least 2 classes, got 1 class: .*'no'"):
+        model.fit(Batches(90, X=X, y=np.full(N_ROWS, "no")))
+    with pytest.raises(ValueError, match="Unknown label type: continuous"):
+        model.fit(in_zarr(X), in_zarr(Y))
+    with pytest.raises(ValueError, match=r"labels that were not there in `fit`: \['yes'\]"):
+        model.partial_fit(Batches(90, X=X, y=LABELS), classes=["maybe", "no"])
+    with pytest.raises(ValueError, match="y has no label in row 3"):
+        model.fit(in_zarr(X), spoilt(LABELS.astype(object), 3, None))
+
+
+def test_later_rows_have_the_columns_of_the_first():
+    model = fit(in_zarr(X), in_zarr(COUNTS), exposure=EXPOSURE)
+    with pytest.raises(ValueError, match="X has 1 features, but NumPyroImpactRegressor is expecting 2 features"):
+        model.partial_fit(in_zarr(X[:, :1]), in_zarr(COUNTS), exposure=EXPOSURE)
+
+
+def test_batches_that_cannot_be_used():
+    with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
+        fit(Batches(90, X=X, exposure=EXPOSURE))
+    model = NumPyroImpactRegressor(zoo.renamed, param_input="features", param_output="outcome", inference=SETTINGS)
+    with pytest.raises(ValueError, match=r"The batches must hold the input 'features', got \['X'\]"):
+        model.fit(Batches(90, X=X))
+    once = ({"X": X[i : i + 100], "y": Y[i : i + 100]} for i in range(0, N_ROWS, 100))
+    with pytest.raises(ValueError, match="gave 0 rows, and 600 when they were counted"):
+        fit(once, kernel=zoo.conjugate)
+
+
+def test_a_disk_that_is_too_small(monkeypatch):
+    usage = shutil.disk_usage(Path.cwd())
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=N_ROWS * 16 + 100))
+    fit(in_zarr(X), Y, kernel=zoo.conjugate)
+    with pytest.raises(OSError, match=r"files of 14400 bytes, but 9700 bytes are free.*TMPDIR"):
+        fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
