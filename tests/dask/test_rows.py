@@ -1,7 +1,6 @@
 """Dask collections in, lazy arrays out: equal to one call, however rows are chunked and whoever computes them."""
 
 import sys
-import warnings
 
 import dask
 import dask.array as da
@@ -183,25 +182,3 @@ def test_refusals(conjugate, X, monkeypatch):
     monkeypatch.delattr(skaimz, "dask")
     with pytest.raises(ImportError, match=r"pip install 'skaimz\[dask\]'"):
         conjugate.predict(rows)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    from distributed import Client, LocalCluster
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-
-
-@pytest.mark.slow
-def test_processes_of_a_cluster(cluster, poisson, X):
-    exposure = np.linspace(0.5, 2.0, N_ROWS)
-    lazy = poisson.predict_quantiles(da.from_array(X, chunks=(1234, 2)), exposure=exposure)
-    found = cluster.compute(lazy).result()
-    np.testing.assert_array_equal(found, poisson.predict_quantiles(X, exposure=exposure))
-    assert len(cluster.scheduler_info()["workers"]) == 2
