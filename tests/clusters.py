@@ -36,9 +36,10 @@ class KilledOnce:
         self.mark, self.home = mark, os.getpid()
 
     def __call__(self, block):
-        if os.getpid() != self.home and not Path(self.mark).exists():
-            Path(self.mark).touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() != self.home:
+            with contextlib.suppress(FileExistsError):
+                Path(self.mark).touch(exist_ok=False)
+                os.kill(os.getpid(), signal.SIGKILL)
         return block
 
 
