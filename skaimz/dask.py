@@ -4,9 +4,11 @@ Blocks end where tiles of the sampling core end, whose random numbers follow fro
 found is that of one call on one machine, however the rows are chunked and whichever worker takes a block.
 """
 
+import contextlib
 import copy
 import inspect
 import itertools
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,16 +17,19 @@ import dask.array as da
 import numpy as np
 import pandas as pd
 import xarray as xr
+from tqdm.auto import tqdm
 
-from skaimz.datatree import with_more_rows
+from skaimz.datatree import open_draws, with_more_rows
 from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
 from skaimz.exceptions import NoRowsError
-from skaimz.sampling import PART_ROWS, Part
+from skaimz.sampling import PART_ROWS, Part, Store
 
-__all__ = ["averages_in_blocks", "draws_in_blocks", "rows_in_blocks"]
+__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks"]
 
 # Parts that are joined at a time.
 JOINED = 16
+# Seconds between two looks at what is written.
+LOOK = 0.5
 # Rows of an array in memory that are sent as one.
 CUT_ROWS = 64 * PART_ROWS
 # Parameters of methods that may have entries for each row. All others are settings, and never cut.
@@ -95,6 +100,48 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     return with_more_rows(one, two, rows.n_rows, index, lazy)
 
 
+def draws_to_store(
+    estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], destination: Mapping[str, Any]
+) -> xr.DataTree:
+    """Call a method that streams draws to a Zarr store, batch by batch; each is written by the worker that draws it.
+
+    Parameters
+    ----------
+    estimator, X, arguments
+        As in :func:`rows_in_blocks`.
+    method : str
+        Opens a store for all rows where it is given the first of them, and writes a batch of it where it is given the
+        store and the batch's rows; it then returns the digest of these.
+    destination : dict
+        Arguments of the method that say where draws go and how they are computed.
+
+    Returns
+    -------
+    xarray.DataTree
+        Of the store: the one that the same call on arrays writes.
+    """
+    rows = _Rows(X)
+    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
+    index = X.index.compute() if hasattr(X, "index") else None
+    one, here = dask.compute(rows.between(0, 1), _between(arguments, 0, 1))
+    store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
+    given = {**arguments, "shard_axis": destination["shard_axis"], "store": dask.delayed(store, traverse=False)}
+    sent = dask.delayed(estimator, pure=False, traverse=False)
+    batches = store.plan.batches()
+    digests: dict[int, str] = {}
+    with _watched(store, len(batches), destination["progress"]):
+        # Nothing is written before all that is there has been compared.
+        for is_old in (True, False):
+            tasks = {}
+            for number, (start, stop) in enumerate((batch.rows.start, batch.rows.stop) for batch in batches):
+                if (number in store.written) is is_old:
+                    part, here = rows.between(start, stop), _between(given, start, stop)
+                    tasks[number] = _write(sent, method, part, here, Part(start, rows.n_rows))
+            digests |= zip(tasks, dask.compute(*tasks.values()), strict=True)
+    store.finish(digests[batch.number] for batch in batches)
+    return open_draws(store.path)
+
+
 def averages_in_blocks(
     estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], name: str, contrast: Contrast | None
 ) -> EffectTree:
@@ -148,6 +195,31 @@ def _first(estimator: Any, method: str, rows: "_Rows", arguments: Any, count: in
     """Call a method on the first rows, at once."""
     X, here = dask.compute(rows.between(0, count), _between(arguments, 0, count))
     return _call(estimator, method, X, here, Part(0, rows.n_rows))
+
+
+_write = dask.delayed(_call, pure=False)
+
+
+@contextlib.contextmanager
+def _watched(store: Store, n_batches: int, progress: bool) -> Iterator[None]:
+    """Show how many batches are written, as the store tells, whichever of Dask's schedulers runs them."""
+    done = threading.Event()
+    with tqdm(total=n_batches, initial=len(store.written), disable=not progress, unit="batch") as bar:
+
+        def look() -> None:
+            while not done.wait(LOOK):
+                bar.update(len({*store.written, *store.marked()}) - bar.n)
+
+        watcher = threading.Thread(target=look, name="skaimz-progress", daemon=True)
+        if progress:
+            watcher.start()
+        try:
+            yield
+            bar.update(n_batches - bar.n)
+        finally:
+            done.set()
+            if progress:
+                watcher.join()
 
 
 def _averages(*given: Any) -> EffectTree | None:

@@ -316,6 +316,8 @@ class ImpactEstimator(
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self.fit_result_.num_samples)
         flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), X.dtype) for name, draw in draws.items()}
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
+        if in_sample:
+            check_local(spec, local, part.total if part else len(X))
         params = {name: _as_float(value, X.dtype) for name, value in params.items()}
         posterior = sampling.Posterior(numbers, params, flat, n_chains * n_draws, n_chains)
         job = sampling.Pass(
@@ -323,7 +325,7 @@ class ImpactEstimator(
             posterior,
             inputs,
             self._seed_of_call(random_state),
-            check_local(spec, local, len(X), part) if in_sample else {},
+            local if in_sample else {},
             sampling.site_values(spec, "intervention", intervention, len(X)),
             sampling.site_values(spec, "condition", condition, len(X)),
             part,

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from skaimz import effects
+from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import seed_of
+from skaimz.estimators._collect import Destination
 
 __all__ = ["averaged", "drawn", "in_memory", "row_by_row"]
-
-# What says where draws go and how they are computed: Dask's affair.
-DESTINATION = ("store", "output_dir", "shard_axis", "batch_size", "compressors", "progress")
 
 
 def row_by_row(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,16 +50,20 @@ def _is_collection(value: Any) -> bool:
 
 
 def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a method whose answer is a tree of draws take Dask collections, and then answer with lazy arrays."""
+    """Let a method whose answer is a tree of draws take Dask collections, and then answer with lazy arrays or a store.
+
+    A store is written where one is asked for. Otherwise it is Dask's affair how draws are computed.
+    """
 
     def answer(door: Any, self: Any, name: str, X: Any, given: dict[str, Any]) -> Any:
-        if given.get("store", "auto") == "zarr" or given.get("output_dir") is not None:
-            raise ValueError(
-                "Draws of Dask collections are lazy arrays: leave out `store` and `output_dir`, and write the tree by "
-                "its `to_zarr`, which Dask does in parallel."
-            )
-        kept = {key: value for key, value in given.items() if key not in DESTINATION}
-        return door.draws_in_blocks(self, f"{name}_on_batch", X, kept)
+        asked = {key: given.pop(key) for key in Destination._fields if key in given}
+        settings = Destination(**{"store": "auto", **asked})
+        settings.check()
+        if settings.store != "zarr" and settings.output_dir is None:
+            return door.draws_in_blocks(self, f"{name}_on_batch", X, given)
+        with _temporary.place(self, settings.output_dir) as path:
+            placed = settings._replace(store="zarr", output_dir=path)._asdict()
+            return door.draws_to_store(self, name, X, given, placed)
 
     return _dispatching(method, answer)
 

@@ -1,8 +1,6 @@
 """Draws into the place that was asked for."""
 
-import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +20,7 @@ MEMORY_BUDGET = 2**30
 class Destination(NamedTuple):
     """Where draws go and how they are computed; none of it changes a draw."""
 
-    store: str = "memory"
+    store: Any = "memory"
     output_dir: Any = None
     shard_axis: str = "obs"
     batch_size: int | None = None
@@ -31,7 +29,7 @@ class Destination(NamedTuple):
 
     def check(self) -> None:
         """Refuse what makes no sense."""
-        if self.store not in ("auto", "zarr", "memory"):
+        if not isinstance(self.store, sampling.Store) and self.store not in ("auto", "zarr", "memory"):
             raise ValueError(f"`store` must be 'auto', 'zarr' or 'memory', got {self.store!r}.")
         if self.shard_axis not in ("obs", "draw"):
             raise ValueError(f"`shard_axis` must be 'obs' or 'draw', got {self.shard_axis!r}.")
@@ -50,9 +48,20 @@ def collect(
     settings: Destination,
     as_tree: bool,
 ) -> Any:
-    """Compute draws into the store that is asked for, and return them as a tree or a dict."""
+    """Compute draws into the store that is asked for, and return them as a tree or a dict.
+
+    Rows that are a part of more come from a Dask collection: then a worker's draws are a batch of the store that
+    ``settings`` hold, and what is returned is the digest of its rows; or a store is opened for all rows, and returned.
+    """
     drawing = sampling.Drawing(job, quantity, shard_draws=settings.shard_axis == "draw", batch_size=settings.batch_size)
     mixing = [name for name in quantity.names if job.spec[name].mixing]
+    if drawing.plan.whole and job.part is not None:
+        raise ValueError(
+            "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
+            f"{job.spec.rows_mix or job.spec[mixing[0]].mixing}. Pass them in one, as `X.compute()`."
+        )
+    if isinstance(settings.store, sampling.Store):
+        return drawing.to_batch(settings.store)
     if job.spec.rows_mix is None and mixing:
         warn_user(
             f"The kernel runs on all rows at once, because site {mixing[0]!r} may mix them: "
@@ -67,48 +76,49 @@ def collect(
         "n_devices": jax.local_device_count(),
         "shard_axis": "draw" if drawing.shard_draws else "obs",
     }
-    in_store = index if in_memory or index is None else storable_labels(index)
+    if not in_memory:
+        return _store(owner, job, drawing, group, index if job.part is None else job.part.labels, settings, attrs)
+    sink = sampling.MemorySink(drawing.fields, drawing.plan)
+    drawing.into(sink, progress=settings.progress)
+    found = sink.finish()
+    if not as_tree:
+        return found
+    local = job.local_in(slice(0, job.n_rows))
+    return to_tree({**_known(job, local, index), group: draws_to_dataset(found, job.spec, index)}, attrs)
+
+
+def _known(job: sampling.Pass, local: Mapping[str, Any], index: Any) -> dict[str, Any]:
+    """Return the group of the draws that a kernel is run with."""
     known = {
         name: array.reshape(job.posterior.n_chains, -1, *array.shape[1:])
-        for name, array in {**job.posterior.draws, **job.local}.items()
+        for name, array in {**job.posterior.draws, **local}.items()
     }
-    others = {"posterior": draws_to_dataset(known, job.spec, in_store)} if known else {}
-    if in_memory:
-        sink = sampling.MemorySink(drawing.fields, drawing.plan)
-        drawing.into(sink, progress=settings.progress)
-        found = sink.finish()
-        if not as_tree:
-            return found
-        return to_tree({**others, group: draws_to_dataset(found, job.spec, index)}, attrs)
-    return _store(owner, drawing, group, in_store, settings, others, attrs)
+    return {"posterior": draws_to_dataset(known, job.spec, index)} if known else {}
 
 
 def _store(
     owner: Any,
+    job: sampling.Pass,
     drawing: sampling.Drawing,
     group: str,
     index: Any,
     settings: Destination,
-    others: Mapping[str, Any],
     attrs: dict[str, Any],
 ) -> Any:
-    """Stream draws to a Zarr store and open it."""
-    is_temporary = settings.output_dir is None
-    path = _temporary.new_folder(owner) if is_temporary else Path(settings.output_dir).resolve()
-    sizes = drawing.sizes
-    try:
-        drawing.to_store(
+    """Stream draws to a Zarr store and open it; or return it, where the rows are a part of all."""
+    index = None if index is None else storable_labels(index)
+    others = _known(job, job.local, index)
+    with _temporary.place(owner, settings.output_dir) as path:
+        store = drawing.store(
             path,
             group,
-            lambda folder: write_skeleton(
-                folder, group, sizes, others, attrs | {"artifact_path": str(path)}, drawing.job.spec, index
+            lambda folder, sizes: write_skeleton(
+                folder, group, sizes, others, attrs | {"artifact_path": str(path)}, job.spec, index
             ),
-            labels=b"" if index is None else repr(index.dtype).encode() + "\0".join(map(str, index)).encode(),
+            labels=b"" if index is None else repr(index.dtype).encode() + index.tobytes(),
             compressors=settings.compressors,
-            progress=settings.progress,
         )
-    except BaseException:
-        if is_temporary:
-            shutil.rmtree(path.parent, ignore_errors=True)
-        raise
+        if job.part is not None:
+            return store
+        drawing.to_store(store, progress=settings.progress)
     return open_draws(path)

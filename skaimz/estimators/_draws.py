@@ -61,7 +61,8 @@ class DrawsMixin:
         ----------
         X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
             An array of any kind, memory-mapped ones included; or anything that can be iterated over repeatedly and
-            gives mappings of the kernel's arguments, the input among them, to arrays of some rows.
+            gives mappings of the kernel's arguments, the input among them, to arrays of some rows. Dask collections,
+            too, with ``pip install 'skaimz[dask]'``.
         intervention : dict of str to array, optional
             Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
         condition : dict of str to array, optional
@@ -78,10 +79,13 @@ class DrawsMixin:
             Rows that are handed on at a time, rounded to whole tiles; as many as make 32 MiB where None. It changes
             speed and memory, and is the length of a chunk on disk.
         store : {"auto", "zarr", "memory"}, default="auto"
-            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise.
+            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise. Draws
+            of Dask collections are lazy arrays, unless ``"zarr"`` or an ``output_dir`` is asked for: then the workers
+            write the store, a batch each, and the call returns when all are there.
         output_dir : path-like, optional
             Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
-            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`.
+            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share
+            it.
         compressors : Zarr codec or sequence of Zarr codecs, optional
             Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
         random_state : int, RandomState, JAX key or None, default=None
@@ -105,7 +109,7 @@ class DrawsMixin:
         FileExistsError
             If ``output_dir`` holds anything but draws of the same call.
         OSError
-            If draws cannot be written; the store is then marked as incomplete.
+            If draws cannot be written; the store is then marked as incomplete. If a worker does not see the folder.
 
         Warns
         -----

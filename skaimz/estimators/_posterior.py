@@ -208,18 +208,12 @@ def check_interventions(job: sampling.Pass) -> None:
             )
 
 
-def check_local(
-    spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int, part: sampling.Part | None
-) -> dict[str, np.ndarray]:
-    """Return the draws of row-aligned latent sites for these rows, which are the rows of the fit or a part of them."""
-    first, total = part or sampling.Part(0, n_rows)
-    found = {}
+def check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> None:
+    """Refuse draws of row-aligned latent sites that are not for the rows of a call, or those that these belong to."""
     for name, draw in local.items():
-        axis = 1 + (spec[name].row_axis or 0)
-        if draw.shape[axis] != total:
+        found = draw.shape[1 + (spec[name].row_axis or 0)]
+        if found != n_rows:
             raise ValueError(
-                f"Latent site {name!r} has draws for the {draw.shape[axis]} rows of the fit, but X has {total} rows: "
-                "pass those rows, or `in_sample=False`."
+                f"Latent site {name!r} has draws for the {found} rows of the fit, but X has {n_rows} rows: pass those "
+                "rows, or `in_sample=False`."
             )
-        found[name] = draw[(*(slice(None),) * axis, slice(first, first + n_rows))]
-    return found

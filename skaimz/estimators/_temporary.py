@@ -1,13 +1,15 @@
 """Folders for draws that were not given a place: one for each estimator, removed on demand or at exit."""
 
 import atexit
+import contextlib
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["folder_of", "new_folder", "remove", "remove_all"]
+__all__ = ["folder_of", "place", "remove", "remove_all"]
 
 # Beside the estimators rather than in them: predicting must leave an estimator as it was.
 _FOLDERS: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
@@ -20,7 +22,7 @@ def folder_of(owner: Any) -> Path | None:
     return _FOLDERS.get(owner)
 
 
-def new_folder(owner: Any) -> Path:
+def _new_folder(owner: Any) -> Path:
     """Return a fresh place for a store, inside the owner's folder."""
     folder = _FOLDERS.get(owner)
     if folder is None or not folder.exists():
@@ -28,6 +30,20 @@ def new_folder(owner: Any) -> Path:
         _FOLDERS[owner] = folder
         _ALL.add(folder)
     return Path(tempfile.mkdtemp(dir=folder)) / "draws"
+
+
+@contextlib.contextmanager
+def place(owner: Any, output_dir: Any) -> Iterator[Path]:
+    """Give the place of a store: the one that was asked for, or a fresh one, which goes if what is done there fails."""
+    if output_dir is not None:
+        yield Path(output_dir).resolve()
+        return
+    path = _new_folder(owner)
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path.parent, ignore_errors=True)
+        raise
 
 
 def remove(owner: Any) -> None:

@@ -18,8 +18,9 @@ from skaimz.sampling.programs import with_global_latents
 from skaimz.sampling.proofs import influence
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
-from skaimz.sampling.store import RowDigest, ZarrSink, store_state
+from skaimz.sampling.store import Store, store_state
 from skaimz.sampling.summaries import Summary, summaries
+from skaimz.sampling.writer import ZarrSink
 
 __all__ = [
     "CLASS_LAWS",
@@ -31,7 +32,7 @@ __all__ = [
     "Pass",
     "Posterior",
     "Quantity",
-    "RowDigest",
+    "Store",
     "Summary",
     "ZarrSink",
     "averages",

@@ -46,7 +46,7 @@ class Pass:
         Rows may be anything that is sliced like an array: tiles are read one by one.
     seed : int
     local : dict of str to array of shape (n_draws, ...)
-        Draws of row-aligned latent sites for these very rows.
+        Draws of row-aligned latent sites, for all rows that these are a part of.
     intervention, condition : dict of str to array
         Values that sites are set to, by the do-operator or as if they had been drawn; see :func:`site_values`.
     part : Part, optional
@@ -76,6 +76,13 @@ class Pass:
     def settings(self) -> dict[str, np.ndarray]:
         """All values that sites are set to."""
         return {**self.intervention, **self.condition}
+
+    def local_in(self, rows: slice) -> dict[str, np.ndarray]:
+        """Return the draws of row-aligned latent sites for some of the rows."""
+        first = self.part.first if self.part else 0
+        here = slice(first + rows.start, first + rows.stop)
+        axes = {name: 1 + (self.spec[name].row_axis or 0) for name in self.local}
+        return {name: draws[(*(slice(None),) * axes[name], here)] for name, draws in self.local.items()}
 
     def with_rows(self, rows: Mapping[str, Any]) -> "Pass":
         """Return the pass with further, or other, row-aligned arguments."""

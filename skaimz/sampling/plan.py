@@ -26,13 +26,16 @@ class Part(NamedTuple):
     Attributes
     ----------
     first : int
-        Number of the first row, a multiple of ``PART_ROWS``.
+        Number of the first row, with which a tile begins, as it does at every multiple of ``PART_ROWS``.
     total : int
         Number of all rows.
+    labels : pandas.Index, optional
+        Labels of all rows, for the one who makes a store for them.
     """
 
     first: int
     total: int
+    labels: Any = None
 
 
 class Step(NamedTuple):
@@ -157,7 +160,7 @@ def make_plan(
     part : Part, optional
         Where the rows lie among more of them.
     """
-    first, total = part or Part(0, n_rows)
+    first, total, _ = part or Part(0, n_rows)
     if whole or spec.rows_mix is not None:
         step_draws = max(1, min(n_draws // n_chains, TILE_ELEMENTS // (spec.width * n_rows)))
         at_once = 1 if spec.multiplies_matrices else step_draws

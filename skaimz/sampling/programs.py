@@ -120,9 +120,10 @@ class Launcher:
         by_row = {
             name: cut(array, step.rows, length, job.spec[name].row_axis or 0) for name, array in self._set_rows.items()
         }
+        whole = slice(0, step.rows.stop - step.rows.start)
         local = {
-            name: cut(cut(draw, step.draws, self._step_draws), step.rows, length, 1 + (job.spec[name].row_axis or 0))
-            for name, draw in job.local.items()
+            name: cut(cut(draw, step.draws, self._step_draws), whole, length, 1 + (job.spec[name].row_axis or 0))
+            for name, draw in job.local_in(step.rows).items()
         }
         drawn = self._cut_draws(step.draws) if self._held is None else self._held
         count = np.uint32(step.draws.stop - step.draws.start)

@@ -30,12 +30,14 @@ class Field(NamedTuple):
     row_axis: int | None
     dims: tuple[str, ...]
 
+    def of_rows(self, n_rows: int) -> "Field":
+        """Return the array for another number of rows."""
+        axis = self.row_axis
+        return self._replace(shape=tuple(n_rows if i == axis else size for i, size in enumerate(self.shape)))
+
     def of_batch(self, batch: Batch) -> tuple[int, ...]:
         """Return the shape of a batch's part, draws first."""
-        shape = list(self.shape)
-        if self.row_axis is not None:
-            shape[self.row_axis] = batch.rows.stop - batch.rows.start
-        return (batch.draws.stop - batch.draws.start, *shape)
+        return (batch.draws.stop - batch.draws.start, *self.of_rows(batch.rows.stop - batch.rows.start).shape)
 
     def place(self, batch: Batch) -> tuple[slice, ...]:
         """Return where a batch's part lies, draws first."""
@@ -56,12 +58,16 @@ def bytes_of(fields: Sequence[Field], plan: Plan) -> int:
 
 
 class MemorySink:
-    """Draws as NumPy arrays of shape ``(n_chains, n_draws, ...)``."""
+    """Draws as NumPy arrays of shape ``(n_chains, n_draws, ...)``.
 
-    done = 0
+    Attributes
+    ----------
+    due : list of Batch
+        What is to be computed.
+    """
 
     def __init__(self, fields: Sequence[Field], plan: Plan):
-        self.fields, self.plan = fields, plan
+        self.fields, self.plan, self.due = fields, plan, plan.batches()
         self._flat = {field.name: np.empty((plan.n_draws, *field.shape), field.dtype) for field in fields}
 
     def open(self, batch: Batch) -> dict[str, np.ndarray]:

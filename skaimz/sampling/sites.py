@@ -1,7 +1,8 @@
 """All draws of sites, or of log densities: planned here, and computed into a sink."""
 
-import hashlib
+import errno
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,25 +10,25 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
+from skaimz.sampling.digests import RowDigests, fingerprint
 from skaimz.sampling.laws import HostLaw
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import OUTCOMES, Launcher, with_global_latents
 from skaimz.sampling.proofs import host_law_of
-from skaimz.sampling.sinks import Field, bytes_of
-from skaimz.sampling.store import RowDigest, ZarrSink
+from skaimz.sampling.sinks import Field, MemorySink, bytes_of
+from skaimz.sampling.store import Store
 from skaimz.sampling.stream import run_steps, to_place
+from skaimz.sampling.writer import ZarrSink
 
 __all__ = ["Drawing"]
 
 # A batch is handed on, or written, as one: large enough to write fast, small enough that a few fit in memory.
 BATCH_BYTES = 2**25
-# Numbers that are summed where a posterior is compared with that of an earlier call.
-SUMMED = 4096
 
 
 class _Sink(Protocol):
-    done: int
+    due: list[Batch]
 
     def open(self, batch: Batch) -> dict[str, np.ndarray]: ...
 
@@ -45,7 +46,7 @@ class Drawing:
     shard_draws : bool, default=False
         Spread draws over devices, rather than rows.
     batch_size : int, optional
-        Rows of a batch.
+        Rows of a batch; of the same number of bytes, whatever part of the rows these are, where None.
     paired : bool, default=False
         Whether a row's random numbers must not depend on the other rows' values, so that passes can be compared row by
         row; slower for laws that the host draws from otherwise.
@@ -91,9 +92,9 @@ class Drawing:
         self._draw_axis = -1 if quantity.draws_last else 0
         described = zip(quantity.names, self.launch.shapes(), quantity.row_axes(spec), strict=True)
         self.fields = [self._field(*parts) for parts in described]
-        row_bytes = sum(
-            posterior.n_draws * int(np.prod(field.shape)) * field.dtype.itemsize // job.n_rows for field in self.fields
-        )
+        total = job.part.total if job.part else job.n_rows
+        self._of_all = [field.of_rows(total) for field in self.fields], replace(plan, n_rows=total, first_tile=0)
+        row_bytes = bytes_of(*self._of_all) // total
         self.plan = plan.in_batches(batch_size or max(1, BATCH_BYTES // max(1, row_bytes)))
 
     @property
@@ -101,33 +102,33 @@ class Drawing:
         """Bytes of all draws."""
         return bytes_of(self.fields, self.plan)
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Length of every dimension."""
-        chains, posterior = self.plan.n_chains, self.job.posterior
-        sizes = {"chain": chains, "draw": posterior.n_draws // chains}
-        for field in self.fields:
-            sizes.update(zip(field.dims, field.shape, strict=True))
-        return sizes
-
-    def to_store(
+    def store(
         self,
         path: Path,
         group: str,
-        skeleton: Callable[[Path], None],
+        skeleton: Callable[[Path, dict[str, int]], None],
         *,
         labels: bytes = b"",
         compressors: Any = None,
-        progress: bool = False,
-    ) -> None:
-        """Compute into a Zarr store, or go on with one that the same call has left; see :class:`ZarrSink`.
+    ) -> Store:
+        """Open a Zarr store for all rows that these are a part of, new or left by the same call.
 
-        ``labels`` stand for what ``skeleton`` writes: two calls are the same only if they are.
+        ``skeleton`` is given a folder and the length of every dimension. ``labels`` stand for what it writes: two calls
+        are the same only if they are.
         """
-        rows = {name: RowDigest(array) for name, array in sorted(self.job.inputs.rows.items())}
-        self.launch.read_from(rows)
-        fingerprint = self._fingerprint(group, labels)
-        sink = ZarrSink(path, group, self.fields, self.plan, fingerprint, rows, skeleton, compressors)
+        fields, plan = self._of_all
+        plan = plan.in_batches(self.plan.batch_rows)
+        sizes = {"chain": plan.n_chains, "draw": plan.n_draws // plan.n_chains}
+        for field in fields:
+            sizes.update(zip(field.dims, field.shape, strict=True))
+        told = fingerprint(self.job, group, fields, plan, labels)
+        return Store(path, group, fields, plan, told, lambda folder: skeleton(folder, sizes), compressors)
+
+    def to_store(self, store: Store, *, progress: bool = False) -> None:
+        """Compute into a store what it does not have yet."""
+        rows = RowDigests(self.job, self.plan)
+        self.launch.read_from(rows.arrays)
+        sink = ZarrSink(store, rows)
         try:
             self.into(sink, progress=progress)
             sink.finish()
@@ -135,32 +136,33 @@ class Drawing:
             sink.abandon()
             raise
 
-    def _fingerprint(self, group: str, labels: bytes) -> str:
-        """Return a hash of all that a store follows from but the kernel and the rows."""
-        job, plan = self.job, self.plan
-        told = hashlib.blake2b(labels, digest_size=16)
-        layout = (plan.n_rows, plan.n_chains, plan.n_draws, plan.tile_rows, plan.batch_rows)
-        told.update(
-            repr((group, self.fields, layout, job.seed, sorted(job.intervention), sorted(job.condition))).encode()
-        )
-        posterior = job.posterior
-        groups = (posterior.numbers, posterior.params, posterior.draws, job.inputs.whole, job.local, job.settings)
-        for arrays in groups:
-            for name, array in sorted(arrays.items()):
-                told.update(repr((name, np.shape(array))).encode())
-                told.update(_summed(array))
-        return told.hexdigest()
+    def to_batch(self, store: Store) -> str:
+        """Compute the batch of a store that these rows are, where it is due, and return the digest of the rows."""
+        if not store.path.exists():
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f"`output_dir` {str(store.path)!r} is not there for a worker: it must lie on a file system that all "
+                "workers and this process share",
+            )
+        rows, draws = slice(0, self.plan.n_rows), slice(0, self.plan.n_draws)
+        batch = store.batch_at(self.job.part.first if self.job.part else 0)
+        digest = RowDigests(self.job, self.plan.in_batches(self.plan.n_rows)).of(Batch(0, rows, draws))
+        if store.is_due(batch, digest):
+            sink = MemorySink(self.fields, self.plan)
+            self.into(sink)
+            store.put(batch, sink.open(Batch(batch.number, rows, draws)), digest)
+        return digest
 
     def into(self, sink: _Sink, *, progress: bool = False) -> None:
         """Compute what the sink does not have yet."""
-        batches = self.plan.batches()
-        with tqdm(total=len(batches), initial=sink.done, disable=not progress, unit="batch") as bar:
+        total = len(self.plan.batches())
+        with tqdm(total=total, initial=total - len(sink.due), disable=not progress, unit="batch") as bar:
 
             def end(batch: Batch, arrays: dict[str, np.ndarray]) -> None:
                 sink.close(batch, arrays)
                 bar.update()
 
-            run_steps(self.plan, batches[sink.done :], self.launch, self._finish, start=sink.open, end=end)
+            run_steps(self.plan, sink.due, self.launch, self._finish, start=sink.open, end=end)
 
     def _host_law(self, quantity: Quantity) -> HostLaw | None:
         """Return the sampler of outcomes on the host, where nothing that is asked for is computed from them."""
@@ -244,9 +246,3 @@ class Drawing:
                 here = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
                 drawn.append(self._host.draw(generator, here, field.dtype))
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=axis)
-
-
-def _summed(array: Any) -> bytes:
-    """Return sums of an array's blocks: to hash every byte of a large posterior takes longer than to read it."""
-    flat = np.ravel(array)
-    return np.add.reduceat(flat, np.arange(0, flat.size, SUMMED), dtype=np.float64).tobytes() if flat.size else b""

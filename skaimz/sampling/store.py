@@ -1,12 +1,13 @@
 """Draws in a Zarr store that is complete or says that it is not."""
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,51 +17,22 @@ import zarr
 from skaimz.sampling.plan import Batch, Plan
 from skaimz.sampling.sinks import Field, bytes_of, in_batch
 
-__all__ = ["RowDigest", "ZarrSink", "store_state"]
+__all__ = ["Store", "store_state"]
 
 METADATA = "zarr.json"
 COMPLETE, INCOMPLETE = "complete", "incomplete"
-# Batches that may wait for the writer.
-QUEUE = 2
+# Folder of the marks of batches that are written.
+MARKS = ".batches"
 
 
-class RowDigest:
-    """Rows that are hashed as they are read, in order and once, so that a resumed call knows them again.
-
-    It is sliced like the array that it holds; reads that do not continue the last one are not counted.
-    """
-
-    def __init__(self, array: Any):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-        self._hash = hashlib.blake2b(digest_size=16)
-        self._next = 0
-        self._at: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
-    def __getitem__(self, where: Any) -> np.ndarray:
-        part = where[0] if isinstance(where, tuple) else where
-        piece = np.asarray(self.array[where])
-        if part.start == self._next and part.stop is not None:
-            self._hash.update(np.ascontiguousarray(piece).data)
-            self._next = part.stop
-            self._at[part.stop] = self._hash.hexdigest()
-        return piece
-
-    def until(self, stop: int) -> str:
-        """Return the digest of the rows before ``stop``, and forget those of shorter parts."""
-        found = self._at[stop]
-        self._at = {place: digest for place, digest in self._at.items() if place >= stop}
-        return found
-
-
-class ZarrSink:
+class Store:
     """Draws as arrays of a Zarr 3 group, a chunk for each batch.
 
     The store is made beside its place and moved there, so that it is whole from the start. Its root says ``state:
-    incomplete`` and how many batches are written until the last one is: a call that was killed finds its place again.
-    A batch counts only once all its chunks are files.
+    incomplete`` until all batches are written. A batch is written once it has a mark: a file with the digest of its
+    rows, made when all its chunks are files. Chunks and marks are written aside and renamed. So batches may be written
+    in any order by any number of processes, a batch by two of them at once, and a call that was killed finds what was
+    done. A store can be pickled, for processes that share the file system.
 
     Parameters
     ----------
@@ -70,14 +42,20 @@ class ZarrSink:
         Group of the arrays.
     fields : sequence of Field
     plan : Plan
+        Of all rows, as are the fields.
     fingerprint : str
         Of everything that the draws follow from but the rows and the kernel.
-    rows : dict of str to RowDigest
-        The rows.
     skeleton : callable
         Writes groups, coordinates and attributes to a folder, to which the arrays are added.
     compressors : Zarr codec or sequence of such, optional
         Draws are nearly random bits, which compress badly and slowly: none by default.
+
+    Attributes
+    ----------
+    written : frozenset of int
+        Batches that had been written when the store was opened.
+    compared : int or None
+        One of them, to be computed again and compared, which tells whether this is the same call.
 
     Raises
     ------
@@ -94,44 +72,30 @@ class ZarrSink:
         fields: Sequence[Field],
         plan: Plan,
         fingerprint: str,
-        rows: Mapping[str, RowDigest],
         skeleton: Callable[[Path], None],
         compressors: Any = None,
     ):
-        self.path, self.fields, self.plan, self.rows = path, fields, plan, rows
+        self.path, self.group, self.fields, self.plan = path, group, fields, plan
         self._needed = bytes_of(fields, plan)
-        self._folder = path / group
         if not _holds_anything(path):
             try:
-                self._create(group, fingerprint, skeleton, compressors)
+                self._create(fingerprint, skeleton, compressors)
             except OSError as error:
                 raise self._failed(error) from error
-        if store_state(path) is None:
+        state = store_state(path)
+        if state is None:
             raise FileExistsError(f"`output_dir` {str(path)!r} holds files that are no draws: choose a new folder.")
-        self._metadata = json.loads((path / METADATA).read_text())
-        attributes = self._metadata["attributes"]
+        attributes = json.loads((path / METADATA).read_text())["attributes"]
         if attributes["fingerprint"] != fingerprint:
             raise self._foreign()
-        # Zarr writes chunks aside and renames them; a killed call may have left one there.
-        for unfinished in path.rglob("*.partial"):
-            unfinished.unlink()
-        self._known_rows, self._written = attributes["rows"], attributes["batches_written"]
-        # The last batch that was written is computed again and compared, which tells whether this is the same call.
-        self.done = max(0, self._written - 1)
-        for batch in plan.batches()[: 0 if plan.whole else self.done]:
-            for array in rows.values():
-                array[batch.rows]
-        # Every chunk becomes a file, those of zeros too, so that what is missing can be seen.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            self._arrays = {
-                field.name: zarr.open_array(path, path=f"{group}/{field.name}", mode="r+") for field in fields
-            }
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="skaimz-writer")
-        self._under_way: list[tuple[Future, dict[str, np.ndarray]]] = []
-        self._free: dict[tuple[str, tuple[int, ...]], list[np.ndarray]] = {}
-        self._broken = False
+        # What is written aside is renamed; a killed call may have left some of it there.
+        self._clear()
+        # The rows of a complete store, whose marks are gone, are known by one digest of all.
+        self._known_rows = attributes["rows"] if state == COMPLETE else None
+        self.written = frozenset(range(len(plan.batches())) if state == COMPLETE else self.marked())
+        self.compared = max(self.written, default=None)
 
-    def _create(self, group: str, fingerprint: str, skeleton: Callable[[Path], None], compressors: Any) -> None:
+    def _create(self, fingerprint: str, skeleton: Callable[[Path], None], compressors: Any) -> None:
         aside = self.path.with_name(f".{self.path.name}.new")
         existing = next(parent for parent in self.path.parents if parent.exists())
         free = shutil.disk_usage(existing).free
@@ -141,17 +105,13 @@ class ZarrSink:
         shutil.rmtree(aside, ignore_errors=True)
         try:
             skeleton(aside)
-            parent = zarr.open_group(aside, path=group, mode="r+")
+            parent = zarr.open_group(aside, path=self.group, mode="r+")
             for field in self.fields:
                 self._create_array(parent, field, compressors)
             metadata = json.loads((aside / METADATA).read_text())
-            metadata["attributes"] |= {
-                "state": INCOMPLETE,
-                "fingerprint": fingerprint,
-                "rows": "",
-                "batches_written": 0,
-            }
-            _replace(aside / METADATA, metadata)
+            metadata["attributes"] |= {"state": INCOMPLETE, "fingerprint": fingerprint}
+            _replace(aside / METADATA, json.dumps(metadata, indent=2).encode())
+            (aside / MARKS).mkdir()
             if self.path.exists():
                 self.path.rmdir()
             aside.rename(self.path)
@@ -183,82 +143,108 @@ class ZarrSink:
                 f"`compressors` must be one or more codecs of Zarr 3 (`zarr.codecs`), got {compressors!r}."
             ) from error
 
-    def open(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Return buffers for a batch; waits while too many are being written."""
-        while len(self._under_way) >= QUEUE:
-            self._settle()
-        buffers = {}
-        for field in in_batch(self.fields, self.plan, batch):
-            shape = field.of_batch(batch)
-            free = self._free.get((field.name, shape))
-            buffers[field.name] = free.pop() if free else np.empty(shape, field.dtype)
-        return buffers
+    @functools.cached_property
+    def _arrays(self) -> dict[str, zarr.Array]:
+        # Every chunk becomes a file, those of zeros too, so that what is missing can be seen.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            return {
+                field.name: zarr.open_array(self.path, path=f"{self.group}/{field.name}", mode="r+")
+                for field in self.fields
+            }
 
-    def close(self, batch: Batch, arrays: dict[str, np.ndarray]) -> None:
-        """Hand a full batch to the writer."""
-        digest = "".join(rows.until(batch.rows.stop) for rows in self.rows.values())
-        self._under_way.append((self._writer.submit(self._write, batch, arrays, digest), arrays))
+    def batch_at(self, row: int) -> Batch:
+        """Return the batch that begins with a row; rows stand alone."""
+        plan = self.plan
+        return Batch(
+            row // plan.batch_rows, slice(row, min(row + plan.batch_rows, plan.n_rows)), slice(0, plan.n_draws)
+        )
 
-    def finish(self) -> None:
-        """Wait for the writer, and mark the store as complete."""
-        while self._under_way:
-            self._settle()
-        self._writer.shutdown()
+    def marked(self) -> list[int]:
+        """Return the batches that have a mark by now."""
+        marks = self.path / MARKS
+        return [int(mark.name) for mark in marks.iterdir() if not mark.suffix] if marks.exists() else []
+
+    def is_due(self, batch: Batch, digest: str) -> bool:
+        """Whether a batch is to be computed, to be written or compared.
+
+        Raises
+        ------
+        FileExistsError
+            If it was written from other rows, by their ``digest``.
+        """
+        mark = self._mark_of(batch)
+        is_marked = mark.exists()
+        if is_marked and mark.read_text() != digest:
+            raise self._foreign()
+        return batch.number == self.compared or (batch.number not in self.written and not is_marked)
+
+    def put(self, batch: Batch, arrays: Mapping[str, np.ndarray], digest: str) -> None:
+        """Write a batch that is due, or compare it with what is there.
+
+        Parameters
+        ----------
+        batch : Batch
+        arrays : dict of str to array of shape (n_draws, ...)
+        digest : str
+            Of the batch's rows.
+
+        Raises
+        ------
+        FileExistsError
+            If other draws are there.
+        OSError
+            If it cannot be written.
+        """
+        if not self.is_due(batch, digest):
+            return
         try:
-            self._record(state=COMPLETE)
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def abandon(self) -> None:
-        """Stop writing; the store stays incomplete."""
-        self._writer.shutdown(cancel_futures=True)
-
-    def _settle(self) -> None:
-        """Wait for the oldest batch, and keep its buffers for another."""
-        future, arrays = self._under_way.pop(0)
-        try:
-            future.result()
+            for field in in_batch(self.fields, self.plan, batch):
+                self._put_part(field, batch, arrays[field.name])
+            if batch.number not in self.written:
+                _replace(self._mark_of(batch), digest.encode())
         except FileExistsError:
             raise
         except OSError as error:
             raise self._failed(error) from error
-        for name, array in arrays.items():
-            self._free.setdefault((name, array.shape), []).append(array)
 
-    def _write(self, batch: Batch, arrays: Mapping[str, np.ndarray], digest: str) -> None:
-        """Write a batch, or compare it with what is there; after a failure nothing more is written."""
-        if self._broken:
+    def finish(self, digests: Iterable[str]) -> None:
+        """Mark the store as complete; given the digests of all batches' rows in order."""
+        rows = hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
+        if self._known_rows not in (None, rows):
+            raise self._foreign()
+        try:
+            if self._known_rows is None:
+                metadata = json.loads((self.path / METADATA).read_text())
+                metadata["attributes"] |= {"state": COMPLETE, "rows": rows}
+                _replace(self.path / METADATA, json.dumps(metadata, indent=2).encode())
+            shutil.rmtree(self.path / MARKS, ignore_errors=True)
+            self._clear()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _clear(self) -> None:
+        """Remove what was not written to its end."""
+        for unfinished in self.path.rglob("*.partial"):
+            unfinished.unlink(missing_ok=True)
+
+    def _mark_of(self, batch: Batch) -> Path:
+        return self.path / MARKS / str(batch.number)
+
+    def _put_part(self, field: Field, batch: Batch, drawn: np.ndarray) -> None:
+        """Compare, or write: as a file where a chunk is one as it stands, which saves a copy, and else through Zarr."""
+        place, array = self._place(field, batch), self._arrays[field.name]
+        if batch.number in self.written:
+            if not _nearly_equal(np.asarray(array[place]).reshape(drawn.shape), drawn):
+                raise self._foreign()
             return
-        self._broken = True
-        for field in in_batch(self.fields, self.plan, batch):
-            place, drawn = self._place(field, batch), arrays[field.name]
-            stored = self._arrays[field.name]
-            if batch.number < self._written:
-                there = np.asarray(stored[place]).reshape(drawn.shape)
-                if digest != self._known_rows or not _nearly_equal(there, drawn):
-                    raise self._foreign()
-            else:
-                chains = place[0].stop - place[0].start
-                self._write_part(field, place, drawn.reshape(chains, -1, *drawn.shape[1:]))
-        if batch.number >= self._written:
-            self._record(batches_written=batch.number + 1, rows=digest)
-        self._broken = False
-
-    def _write_part(self, field: Field, place: tuple[slice, ...], part: np.ndarray) -> None:
-        """Write a chunk: as a file where it is one as it stands, which saves a copy, and through Zarr otherwise."""
-        array = self._arrays[field.name]
+        part = drawn.reshape(place[0].stop - place[0].start, -1, *drawn.shape[1:])
         if array.compressors or part.shape != array.chunks:
             array[place] = part
             return
         numbers = ((where.start or 0) // size for where, size in zip(place, array.chunks, strict=True))
-        path = self._folder.joinpath(field.name, "c", *map(str, numbers))
+        path = self.path.joinpath(self.group, field.name, "c", *map(str, numbers))
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f"{path.name}.partial")
-        with aside.open("wb", buffering=0) as file:
-            unwritten = part.reshape(-1).view(np.uint8).data
-            while unwritten:
-                unwritten = unwritten[file.write(unwritten) :]
-        aside.replace(path)
+        _replace(path, part.reshape(-1).view(np.uint8).data)
 
     def _place(self, field: Field, batch: Batch) -> tuple[slice, ...]:
         """Return where a batch lies in an array, chains apart; a batch of fewer than all draws is of one chain."""
@@ -270,10 +256,6 @@ class ZarrSink:
             chains = slice(chain, chain + 1)
             within = slice(draws.start - chain * per_chain, draws.stop - chain * per_chain)
         return (chains, within, *rest)
-
-    def _record(self, **attributes: Any) -> None:
-        self._metadata["attributes"] |= attributes
-        _replace(self.path / METADATA, self._metadata)
 
     def _failed(self, error: OSError) -> OSError:
         """Say what could not be written, and how much room it needs."""
@@ -314,8 +296,15 @@ def _holds_anything(path: Path) -> bool:
     return path.exists() and (not path.is_dir() or any(path.iterdir()))
 
 
-def _replace(path: Path, metadata: dict[str, Any]) -> None:
-    """Write metadata in one step: a reader sees the old or the new."""
-    aside = path.with_suffix(".new")
-    aside.write_text(json.dumps(metadata, indent=2))
-    os.replace(aside, path)
+def _replace(path: Path, content: Any) -> None:
+    """Write a file in one step: a reader sees the old or the new, and of two writers one wins."""
+    aside = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with aside.open("wb", buffering=0) as file:
+            unwritten = memoryview(content)
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) :]
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

@@ -108,10 +108,3 @@ def test_a_lazy_tree_can_be_written(X, rows, tmp_path):
     expected = model.sample_posterior_predictive(X, in_sample=False)["predictions"]["y"]
     with xr.open_zarr(tmp_path / "draws", consolidated=False) as stored:
         np.testing.assert_array_equal(stored["y"], expected)
-
-
-def test_refusals(rows, tmp_path):
-    model = model_of(zoo.conjugate, coef=(2,))
-    for given in ({"store": "zarr"}, {"output_dir": tmp_path}):
-        with pytest.raises(ValueError, match=r"write the tree by its `to_zarr`"):
-            model.sample_posterior_predictive(rows, **given)

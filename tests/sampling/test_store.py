@@ -29,11 +29,12 @@ import pytest
 import xarray as xr
 import zarr
 import zoo
+from stores import assert_same_files, breaking, marks, snapshot
 
+import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
 from skaimz.exceptions import IncompleteDrawsError
-from skaimz.sampling import Drawing, ZarrSink, plan, programs, store_state
-from skaimz.sampling.plan import Batch
+from skaimz.sampling import Drawing, Store, ZarrSink, plan, programs, store, store_state
 
 TILE = 8
 N_ROWS, N_BATCHES = 196, 25
@@ -80,41 +81,19 @@ def turned(X, y=None):
         numpyro.sample("y", dist.Normal((X @ coef)[None, :], 0.5), obs=None if y is None else y.T)
 
 
-def attributes(folder):
-    return json.loads((folder / "zarr.json").read_text())["attributes"]
+def written(folder):
+    """Return the number of batches that a store has."""
+    if store_state(folder) == "complete":
+        return len(list((folder / Y / "c/0/0").iterdir()))
+    return len(marks(folder))
 
 
-def snapshot(folder):
-    """Return every file of a folder, and None for its folders."""
-    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
-
-
-def assert_same_files(folder, other):
-    """Two stores agree in every byte but the time and place of their making."""
-    found, expected = snapshot(folder), snapshot(other)
-    assert sorted(found) == sorted(expected)
-    for files in (found, expected):
-        files["zarr.json"] = re.sub(rb'"(created_at|artifact_path)": "[^"]*"', b"", files["zarr.json"])
-    assert [name for name in found if found[name] != expected[name]] == []
-
-
-@contextlib.contextmanager
-def breaking(owner, method, error, fails=lambda number: number >= CUT):
-    """Let a method raise for some batches."""
-    original = getattr(owner, method)
-
-    def broken(*args):
-        if fails(next(arg for arg in args if isinstance(arg, Batch)).number):
-            raise error
-        return original(*args)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(owner, method, broken)
-        yield
+def after_cut(number):
+    return number >= CUT
 
 
 def full_disk():
-    return breaking(ZarrSink, "_write", OSError(errno.ENOSPC, "No space left on device"))
+    return breaking(Store, "_put_part", OSError(errno.ENOSPC, "No space left on device"), after_cut)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -207,7 +186,6 @@ def test_attributes(complete):
         "artifact_path": str(complete),
         "creation_library": "skaimz",
         "creation_library_version": version("skaimz"),
-        "batches_written": N_BATCHES,
     }
     assert found | expected == found
     age = datetime.now(UTC) - datetime.fromisoformat(found["created_at"])
@@ -263,11 +241,11 @@ def check_that_it_resumes(call, cut, tmp_path):
         xr.testing.assert_identical(tree[group].to_dataset(), in_memory[group].to_dataset())
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        breaking(ZarrSink, "_write", full, lambda number: number >= cut),
+        breaking(Store, "_put_part", full, lambda number: number >= cut),
         pytest.raises(OSError, match="No space left"),
     ):
         call(output_dir=tmp_path / "draws", batch_size=TILE)
-    assert attributes(tmp_path / "draws")["batches_written"] == cut
+    assert written(tmp_path / "draws") == cut
     call(output_dir=tmp_path / "draws", batch_size=TILE)
     assert_same_files(tmp_path / "draws", tmp_path / "whole")
 
@@ -291,7 +269,7 @@ def test_rows_that_mix_are_stored_and_resumed(tmp_path, monkeypatch):
         check_that_it_resumes(posterior_predictive(zoo.centring), cut, tmp_path / str(cut))
     metadata = json.loads((tmp_path / "4" / "draws" / Y / "zarr.json").read_text())
     assert metadata["chunk_grid"]["configuration"]["chunk_shape"] == [1, 2, N_ROWS]
-    assert attributes(tmp_path / "4" / "draws")["batches_written"] == 6
+    assert len(list((tmp_path / "4" / "draws" / Y / "c").glob("*/*/*"))) == 6
 
 
 def test_chunks_of_zeros_are_files_too(tmp_path):
@@ -392,7 +370,7 @@ def test_progress_counts_batches(tmp_path, capsys):
 
 
 WAYS = {
-    "no room": (ZarrSink, "_write", OSError(errno.ENOSPC, "No space left on device")),
+    "no room": (Store, "_put_part", OSError(errno.ENOSPC, "No space left on device")),
     "no result": (Drawing, "_finish", RuntimeError("the device is gone")),
     "no memory": (ZarrSink, "open", MemoryError("no memory")),
     "interrupted": (ZarrSink, "close", KeyboardInterrupt()),
@@ -402,17 +380,17 @@ WAYS = {
 @pytest.mark.parametrize(("owner", "method", "error"), WAYS.values(), ids=WAYS)
 def test_a_call_that_is_cut_off_goes_on(owner, method, error, complete, tmp_path, computed):
     folder = tmp_path / "draws"
-    with breaking(owner, method, error), pytest.raises(type(error)):
+    with breaking(owner, method, error, after_cut), pytest.raises(type(error)):
         stored(folder)
     assert store_state(folder) == "incomplete"
     with pytest.raises(IncompleteDrawsError, match=f"draws in '{folder}' are incomplete.*output_dir"):
         open_draws(folder)
-    written = attributes(folder)["batches_written"]
-    assert CUT - 4 <= written <= CUT
+    before = written(folder)
+    assert CUT - 4 <= before <= CUT
     computed.clear()
     tree = stored(folder)
     # The last batch that was written tells whether this is the same call.
-    assert computed == list(range(written - 1, N_BATCHES))
+    assert computed == list(range(before - 1, N_BATCHES))
     assert tree.attrs["state"] == "complete"
     assert_same_files(folder, complete)
 
@@ -421,9 +399,9 @@ def test_a_call_that_is_cut_off_goes_on(owner, method, error, complete, tmp_path
 def test_the_first_and_the_last_batch_may_fail(number, complete, tmp_path):
     folder = tmp_path / "draws"
     error = OSError(errno.ENOSPC, "No space left on device")
-    with breaking(ZarrSink, "_write", error, lambda n: n >= number), pytest.raises(OSError, match="No space left"):
+    with breaking(Store, "_put_part", error, lambda n: n >= number), pytest.raises(OSError, match="No space left"):
         stored(folder)
-    assert attributes(folder)["batches_written"] == number
+    assert written(folder) == number
     stored(folder)
     assert_same_files(folder, complete)
 
@@ -446,26 +424,36 @@ def test_one_write_that_fails_leaves_no_gap(complete, tmp_path):
     """The batch after it must not count as written."""
     folder = tmp_path / "draws"
     error = OSError(errno.EIO, "Input/output error")
-    with breaking(ZarrSink, "_place", error, lambda n: n == CUT), pytest.raises(OSError, match="Input/output error"):
+    with breaking(Store, "_place", error, lambda n: n == CUT), pytest.raises(OSError, match="Input/output error"):
         stored(folder)
-    assert attributes(folder)["batches_written"] == CUT
+    assert written(folder) == CUT
     stored(folder)
     assert_same_files(folder, complete)
 
 
-def test_a_batch_counts_only_when_that_is_on_record(complete, tmp_path, monkeypatch):
-    folder, record = tmp_path / "draws", ZarrSink._record
+@contextlib.contextmanager
+def unwritable(is_path):
+    """Let small files that are no draws not be written."""
+    replace = store._replace
 
-    def fail(self, **attributes):
-        if attributes.get("batches_written", 0) > CUT:
+    def fail(path, content):
+        if is_path(path):
             raise OSError(errno.ENOSPC, "No space left on device")
-        record(self, **attributes)
+        replace(path, content)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ZarrSink, "_record", fail)
-        with pytest.raises(OSError, match=f"{SIZE} bytes could not be written"):
-            stored(folder)
-    assert attributes(folder)["batches_written"] == CUT
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_replace", fail)
+        yield
+
+
+def test_a_batch_counts_only_when_it_is_marked(complete, tmp_path):
+    folder = tmp_path / "draws"
+    with (
+        unwritable(lambda path: path == folder / ".batches" / str(CUT)),
+        pytest.raises(OSError, match=f"{SIZE} bytes could not be written"),
+    ):
+        stored(folder)
+    assert written(folder) == CUT
     assert (folder / Y / f"c/0/0/{CUT}").exists()
     # A machine that lost its power may have written half of it.
     (folder / Y / f"c/0/0/{CUT}").write_bytes(b"half")
@@ -473,20 +461,32 @@ def test_a_batch_counts_only_when_that_is_on_record(complete, tmp_path, monkeypa
     assert_same_files(folder, complete)
 
 
-def test_the_end_may_fail_to_be_recorded(complete, tmp_path, monkeypatch):
-    folder, record = tmp_path / "draws", ZarrSink._record
-
-    def fail(self, **attributes):
-        if "state" in attributes:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        record(self, **attributes)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ZarrSink, "_record", fail)
-        with pytest.raises(OSError, match=f"{SIZE} bytes could not be written"):
-            stored(folder)
+def test_the_end_may_fail_to_be_recorded(complete, tmp_path):
+    folder = tmp_path / "draws"
+    with (
+        unwritable(lambda path: path == folder / "zarr.json"),
+        pytest.raises(OSError, match=f"{SIZE} bytes could not be written"),
+    ):
+        stored(folder)
     assert store_state(folder) == "incomplete"
     stored(folder)
+    assert_same_files(folder, complete)
+
+
+def test_batches_may_be_written_in_any_order(complete, tmp_path, computed):
+    """Several writers leave gaps: what is there is compared before anything is written, and is not written again."""
+    folder = tmp_path / "draws"
+    with unwritable(lambda path: path == folder / "zarr.json"), pytest.raises(OSError, match="No space left"):
+        stored(folder)
+    lost = (0, 7, 8, 20)
+    for number in lost:
+        (folder / ".batches" / str(number)).unlink()
+    before = {path: path.stat().st_ino for path in (folder / Y / "c/0/0").iterdir()}
+    computed.clear()
+    stored(folder, Batches())
+    assert computed == [N_BATCHES - 1, *lost]
+    changed = [int(path.name) for path, inode in before.items() if path.stat().st_ino != inode]
+    assert sorted(changed) == list(lost)
     assert_same_files(folder, complete)
 
 
@@ -513,7 +513,7 @@ def test_rows_that_cannot_be_read_are_no_fault_of_the_store(complete, tmp_path):
 
 @pytest.mark.usefixtures("_interruptible")
 def test_a_signal_ends_the_call_soon(complete, tmp_path, monkeypatch):
-    folder, write = tmp_path / "draws", ZarrSink._write
+    folder, put = tmp_path / "draws", Store.put
     sent = []
 
     def interrupt():
@@ -524,14 +524,14 @@ def test_a_signal_ends_the_call_soon(complete, tmp_path, monkeypatch):
         if batch.number == 3:
             threading.Timer(0.2, interrupt).start()
         time.sleep(0.1)
-        write(self, batch, *args)
+        put(self, batch, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ZarrSink, "_write", slowly)
+        patch.setattr(Store, "put", slowly)
         with pytest.raises(KeyboardInterrupt):
             stored(folder)
     assert time.perf_counter() - sent[0] < 1.5
-    assert 3 <= attributes(folder)["batches_written"] < 10
+    assert 3 <= written(folder) < 10
     stored(folder)
     assert_same_files(folder, complete)
 
@@ -589,7 +589,7 @@ def test_a_failed_creation_leaves_nothing(complete, tmp_path, monkeypatch):
         raise OSError(errno.EIO, "broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ZarrSink, "_create_array", fail)
+        patch.setattr(Store, "_create_array", fail)
         with pytest.raises(OSError, match=f"{SIZE} bytes could not be written to .*broken"):
             stored(tmp_path / "draws")
     assert list(tmp_path.iterdir()) == []
@@ -660,12 +660,13 @@ OTHER_CALLS = {
     "precision": {"X": X.astype(np.float32)},
     "fewer rows": {"X": X[:-1]},
     "rows": {"X": X + 1},
+    "one row": {"X": np.concatenate([X[:1] + 1, X[1:]])},
     "kernel": {"model": make_model(louder)},
     "out of sample": {"in_sample": False},
     "labels": {"X": pd.DataFrame(X, index=[f"row {i}" for i in range(N_ROWS)])},
 }
 # Rows and the kernel are no part of the fingerprint: they are found out by what they draw.
-FOUND_LATE = ("rows", "kernel")
+FOUND_LATE = ("rows", "one row", "kernel")
 OTHERS = [(name, "incomplete") for name in OTHER_CALLS] + [(name, "complete") for name in ("seed", *FOUND_LATE)]
 
 
@@ -760,7 +761,7 @@ def test_a_failed_call_leaves_no_temporary_files(temporary):
     with full_disk(), pytest.raises(OSError, match="No space left"):
         model.sample_posterior_predictive(X, store="zarr", batch_size=TILE)
     with (
-        breaking(ZarrSink, "close", KeyboardInterrupt()),
+        breaking(ZarrSink, "close", KeyboardInterrupt(), after_cut),
         pytest.raises(KeyboardInterrupt),
     ):
         model.sample_posterior_predictive(X, store="zarr", batch_size=TILE)
@@ -835,7 +836,9 @@ def test_compressors_are_codecs_of_zarr_3(codecs, tmp_path):
 
 # Processes that end. This file, run as a script, is such a process.
 
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(zoo.__file__).parent)}
+# It finds the kernels, and the package that is tested here.
+PLACES = [str(Path(zoo.__file__).parent), str(Path(skaimz.__file__).parents[1])]
+ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PLACES)}
 
 
 def start(*arguments, **environment):
@@ -864,7 +867,7 @@ def kill(folder, moment, seconds=None):
             time.sleep(seconds)
             child.kill()
         elif moment == "middle":
-            while not folder.exists() or attributes(folder)["batches_written"] < 40:
+            while not folder.exists() or written(folder) < 40:
                 assert child.poll() is None
                 time.sleep(0.001)
             child.kill()
@@ -880,7 +883,7 @@ def kill(folder, moment, seconds=None):
     if store_state(folder) != "complete":
         with pytest.raises(IncompleteDrawsError, match="incomplete"):
             open_draws(folder)
-    return attributes(folder)["batches_written"]
+    return written(folder)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -889,17 +892,17 @@ def test_a_killed_process_is_followed_by_another(moment, uninterrupted, tmp_path
     folder = tmp_path / "draws"
     if moment.startswith("random"):
         # The second process goes on with what the first has left.
-        chance, written = np.random.default_rng(int(moment.split()[1])), 0
+        chance, found = np.random.default_rng(int(moment.split()[1])), 0
         for _ in range(2):
-            before = written
-            written = kill(folder, moment, chance.uniform(0, seconds * (1 - before / 120))) or 0
-            assert written >= before
+            before = found
+            found = kill(folder, moment, chance.uniform(0, seconds * (1 - before / 120))) or 0
+            assert found >= before
     else:
-        written = kill(folder, moment)
+        found = kill(folder, moment)
         if moment == "middle":
-            assert 40 <= written < 120
+            assert 40 <= found < 120
         else:
-            assert written == {"creation": None, "first batch": 0}[moment]
+            assert found == {"creation": None, "first batch": 0}[moment]
     stored(folder, MANY)
     assert list(tmp_path.iterdir()) == [folder]
     assert_same_files(folder, expected)
@@ -927,7 +930,7 @@ def main(folder, moment):
         # Nothing is left to compile when the clock starts.
         model.sample_posterior_predictive(MANY[:TILE])
     if moment == "creation":
-        ZarrSink._create_array = die
+        Store._create_array = die
     if moment == "first batch":
         ZarrSink._write = die
     print("ready", flush=True)
