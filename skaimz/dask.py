@@ -121,7 +121,7 @@ def draws_to_store(
         Of the store: the one that the same call on arrays writes.
     """
     rows = _Rows(X)
-    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     index = X.index.compute() if hasattr(X, "index") else None
     one, here = dask.compute(rows.between(0, 1), _between(arguments, 0, 1))
     store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
