@@ -154,10 +154,9 @@ class Store:
 
     def batch_at(self, row: int) -> Batch:
         """Return the batch that begins with a row; rows stand alone."""
-        plan = self.plan
-        return Batch(
-            row // plan.batch_rows, slice(row, min(row + plan.batch_rows, plan.n_rows)), slice(0, plan.n_draws)
-        )
+        number = row // self.plan.batch_rows
+        stop = min(row + self.plan.batch_rows, self.plan.n_rows)
+        return Batch(number, slice(row, stop), slice(0, self.plan.n_draws))
 
     def marked(self) -> list[int]:
         """Return the batches that have a mark by now."""

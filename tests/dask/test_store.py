@@ -23,7 +23,8 @@ import pytest
 import xarray as xr
 import zarr
 import zoo
-from stores import DiesOnce, assert_same_files, attributes, breaking, marks, removing, slowly, snapshot
+from lost_workers import DiesOnce, removing, slowly
+from stores import assert_same_files, attributes, breaking, marks, snapshot
 
 import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
