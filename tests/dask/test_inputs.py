@@ -1,5 +1,7 @@
 """What a user may pass beside Dask collections: taken as on one machine, or refused in words that help."""
 
+import sys
+
 import dask
 import dask.array as da
 import dask.bag as db
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 import zoo
 
+import skaimz
 from skaimz import NumPyroImpactRegressor
 
 N_ROWS, N_DRAWS = 5000, 20
@@ -214,3 +217,24 @@ def test_columns_that_differ(named, frame):
         named.predict(collection.rename(columns={"a": "c"}))
     with pytest.raises(ValueError, match=r"could not convert string to float"):
         named.predict(collection.assign(a="x"))
+
+
+@pytest.mark.parametrize("place", ["dask.array.core", "dask.dataframe.dask_expr._collection", "dask_expr._collection"])
+def test_without_dask(conjugate, monkeypatch, place):
+    collection = type("Collection", (), {"__module__": place})()
+    monkeypatch.setitem(sys.modules, "dask", None)
+    monkeypatch.delitem(sys.modules, "skaimz.dask", raising=False)
+    monkeypatch.delattr(skaimz, "dask", raising=False)
+    calls = [
+        conjugate.predict,
+        conjugate.predict_interval,
+        lambda X: conjugate.log_predictive_density(X, 0),
+        conjugate.sample_posterior_predictive,
+        lambda X: conjugate.estimate_effect(X, scenarios={"on": ON}),
+        lambda X: conjugate.estimate_slope(X, [0]),
+    ]
+    for call in calls:
+        with pytest.raises(
+            ImportError, match=r"^Rows in Dask collections need Dask: `pip install 'skaimz\[dask\]'`\.$"
+        ):
+            call(collection)

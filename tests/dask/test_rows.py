@@ -1,7 +1,5 @@
 """Dask collections in, lazy arrays out: equal to one call, however rows are chunked and whoever computes them."""
 
-import sys
-
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -12,7 +10,6 @@ import pandas as pd
 import pytest
 import zoo
 
-import skaimz
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 
 N_ROWS, N_DRAWS = 5000, 60
@@ -169,7 +166,7 @@ def test_nothing_is_computed_but_the_first_row(conjugate, X):
     assert set(seen) == {0, 1, 2}
 
 
-def test_refusals(conjugate, X, monkeypatch):
+def test_refusals(conjugate, X):
     rows = da.from_array(X, chunks=(3000, 2))
     mixing = NumPyroImpactRegressor(zoo.centring, random_state=0).set_posterior_sample({"coef": draws(2)})
     with pytest.raises(ValueError, match=r"block by block, but the kernel's rows may depend on one another"):
@@ -178,7 +175,3 @@ def test_refusals(conjugate, X, monkeypatch):
         conjugate.predict(rows, exposure=da.ones(4999))
     with pytest.raises(ValueError, match=r"no rows"):
         conjugate.predict(rows[:0])
-    monkeypatch.setitem(sys.modules, "skaimz.dask", None)
-    monkeypatch.delattr(skaimz, "dask")
-    with pytest.raises(ImportError, match=r"pip install 'skaimz\[dask\]'"):
-        conjugate.predict(rows)
