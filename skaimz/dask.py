@@ -305,7 +305,9 @@ class _Rows:
             self.lengths = [int(length) for length in collection.chunks[0]]
         elif dask.is_dask_collection(collection):
             if not _has_rows(collection):
-                raise TypeError(f"X must be a Dask array or data frame, got a {type(collection).__name__}: compute it.")
+                raise TypeError(
+                    f"Rows must be a Dask array or data frame, got a {type(collection).__name__}: compute it."
+                )
             self._pieces = collection.to_delayed()
             self.lengths = list(dask.compute(*(dask.delayed(len)(piece) for piece in self._pieces)))
         else:

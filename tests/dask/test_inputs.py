@@ -187,7 +187,7 @@ def test_categories_of_a_long_array_keep_their_order(conjugate):
 
 @pytest.mark.parametrize("X", [dask.delayed(np.ones((5, 2))), db.from_sequence(range(5))], ids=["delayed", "bag"])
 def test_what_has_no_rows(conjugate, X):
-    with pytest.raises(TypeError, match=r"X must be a Dask array or data frame, got a (Delayed|Bag).*: compute it"):
+    with pytest.raises(TypeError, match=r"Rows must be a Dask array or data frame, got a (Delayed|Bag).*: compute it"):
         conjugate.predict(X)
 
 
