@@ -250,12 +250,10 @@ def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: i
     """
     known = getattr(estimator, "arguments_", {})
     settings = set(inspect.signature(getattr(estimator, method)).parameters).difference(OF_ROWS)
-    by = arguments.get("by")
-    needed = ("y", "sample_weight", "where", *known.get("rows", ()), *(by if isinstance(by, Mapping) else ()))
 
-    def opened(name: Any, value: Any) -> Any:
+    def opened(name: Any, value: Any, of_rows: bool) -> Any:
         if isinstance(value, Mapping):
-            return {key: opened(key, each) for key, each in value.items()}
+            return {key: opened(key, each, of_rows or key == "columns") for key, each in value.items()}
         is_lazy = dask.is_dask_collection(value)
         if is_lazy and not _has_rows(value):
             is_lazy, value = False, value.compute()
@@ -264,11 +262,14 @@ def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: i
             return value
         found = _Rows(value) if is_lazy or len(value) == n_rows else None
         length = found.n_rows if found else len(value)
-        if length != n_rows and (is_lazy or name in needed):
+        if length != n_rows and (is_lazy or of_rows or name in known.get("rows", ())):
             raise ValueError(f"Argument {name!r} has {length} rows, but X has {n_rows}.")
         return found or value
 
-    found = {name: value if name in settings else opened(name, value) for name, value in arguments.items()}
+    found = {
+        name: value if name in settings else opened(name, value, name in ("y", "sample_weight", "where", "by"))
+        for name, value in arguments.items()
+    }
     if not hasattr(estimator, "arguments_"):
         estimator = copy.copy(estimator)
         by_row = [name for name, value in found.items() if isinstance(value, _Rows)]
@@ -305,9 +306,8 @@ class _Rows:
             self.lengths = [int(length) for length in collection.chunks[0]]
         elif dask.is_dask_collection(collection):
             if not _has_rows(collection):
-                raise TypeError(
-                    f"Rows must be a Dask array or data frame, got a {type(collection).__name__}: compute it."
-                )
+                name = type(collection).__name__
+                raise TypeError(f"Rows must be a Dask array or data frame, got a {name}: compute it.")
             self._pieces = collection.to_delayed()
             self.lengths = list(dask.compute(*(dask.delayed(len)(piece) for piece in self._pieces)))
         else:

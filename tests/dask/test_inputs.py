@@ -200,6 +200,8 @@ def test_lengths_that_differ(conjugate, rows, n_rows):
     for name, given in {"sample_weight": y, "where": y > 0, "by": {"band": y}}.items():
         with pytest.raises(ValueError, match=rf"'(band|{name})' has {n_rows} rows, but X has 5000"):
             effect(conjugate, rows, **{name: given})
+    with pytest.raises(ValueError, match=rf"0 has {n_rows} rows, but X has 5000"):
+        conjugate.estimate_effect(rows, scenarios={"on": {"columns": {0: y}}})
 
 
 def test_arguments_of_the_fit_need_their_rows(X, rows):
