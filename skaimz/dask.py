@@ -6,6 +6,7 @@ found is that of one call on one machine, however the rows are chunked and which
 
 import contextlib
 import copy
+import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ LOOK = 0.5
 CUT_ROWS = 64 * PART_ROWS
 # Bytes of pieces that are computed together, where each is smaller.
 TOGETHER_BYTES = 2**28
+# Parameters of methods that may have entries for each row. All others are settings, and never cut.
+OF_ROWS = ("y", "sample_weight", "where", "by", "baseline", "scenarios", "intervention", "condition")
 
 
 def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
@@ -57,7 +60,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
         With the chunks of X.
     """
     rows = _Rows(X)
-    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
     blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
@@ -85,7 +88,7 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     """
     rows = _Rows(X)
     index = X.index.compute() if hasattr(X, "index") else None
-    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     # Two numbers of rows tell which dimension they are.
     one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
     blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
@@ -122,7 +125,7 @@ def draws_to_store(
         Of the store: the one that the same call on arrays writes.
     """
     rows = _Rows(X)
-    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     index = X.index.compute() if hasattr(X, "index") else None
     one, here = dask.compute(rows.between(0, 1), _between(arguments, 0, 1))
     store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
@@ -163,7 +166,7 @@ def averages_in_blocks(
         Computed: it is small.
     """
     rows = _Rows(X)
-    estimator, arguments = _by_row(estimator, arguments, rows.n_rows)
+    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
     while len(parts) > 1:
         parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
@@ -259,25 +262,33 @@ def _array(blocks: Sequence[tuple[int, Any]], example: np.ndarray, lengths: Sequ
     return da.concatenate(parts).rechunk({0: tuple(length for length in lengths if length)})
 
 
-def _by_row(estimator: Any, arguments: Mapping[str, Any], n_rows: int) -> tuple[Any, dict[str, Any]]:
+def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: int) -> tuple[Any, dict[str, Any]]:
     """Return arguments in which what has an entry for each row can be cut, and an estimator that knows which these are.
 
     Otherwise a block that happens to have as many rows as some whole array has entries would take it for one of rows.
     """
-    whole = getattr(estimator, "arguments_", {}).get("whole", ())
+    known = getattr(estimator, "arguments_", {})
+    settings = set(inspect.signature(getattr(estimator, method)).parameters).difference(OF_ROWS)
 
-    def opened(name: Any, value: Any) -> Any:
+    def opened(name: Any, value: Any, of_rows: bool) -> Any:
         if isinstance(value, Mapping):
-            return {key: opened(key, each) for key, each in value.items()}
-        if dask.is_dask_collection(value):
-            found = _Rows(value)
-            if found.n_rows != n_rows:
-                raise ValueError(f"Argument {name!r} has {found.n_rows} rows, but X has {n_rows}.")
-            return found
-        is_array = hasattr(value, "shape") and np.ndim(value) > 0
-        return _Rows(value) if is_array and len(value) == n_rows and name not in whole else value
+            return {key: opened(key, each, of_rows or key == "columns") for key, each in value.items()}
+        is_lazy = dask.is_dask_collection(value)
+        if is_lazy and not _has_rows(value):
+            is_lazy, value = False, value.compute()
+        are_names = name == "by" and isinstance(value, list | tuple)
+        if not is_lazy and (are_names or not np.ndim(value) or name in known.get("whole", ())):
+            return value
+        found = _Rows(value) if is_lazy or len(value) == n_rows else None
+        length = found.n_rows if found else len(value)
+        if length != n_rows and (is_lazy or of_rows or name in known.get("rows", ())):
+            raise ValueError(f"Argument {name!r} has {length} rows, but X has {n_rows}.")
+        return found or value
 
-    found = {name: opened(name, value) for name, value in arguments.items()}
+    found = {
+        name: value if name in settings else opened(name, value, name in ("y", "sample_weight", "where", "by"))
+        for name, value in arguments.items()
+    }
     if not hasattr(estimator, "arguments_"):
         estimator = copy.copy(estimator)
         by_row = [name for name, value in found.items() if isinstance(value, _Rows)]
@@ -315,9 +326,17 @@ class _Rows:
             self._pieces = collection.to_delayed().ravel().tolist()
             self.lengths = [int(length) for length in collection.chunks[0]]
         elif dask.is_dask_collection(collection):
+            if not _has_rows(collection):
+                name = type(collection).__name__
+                raise TypeError(f"Rows must be a Dask array or data frame, got a {name}: compute it.")
             self._pieces = collection.to_delayed()
             self.lengths = list(dask.compute(*(dask.delayed(len)(piece) for piece in self._pieces)))
         else:
+            if isinstance(collection, list | tuple):
+                collection = np.asarray(collection)
+            elif isinstance(collection, pd.api.extensions.ExtensionArray):
+                # Series are joined with their categories.
+                collection = pd.Series(collection)
             parts = [_part_of(collection, slice(i, i + CUT_ROWS)) for i in range(0, len(collection), CUT_ROWS)]
             self._pieces, self.lengths = [dask.delayed(part) for part in parts], list(map(len, parts))
         self._ends = np.cumsum(self.lengths)
@@ -356,6 +375,11 @@ class _Rows:
                 part = slice(int(max(start - begin, 0)), int(min(stop, end) - begin))
                 parts.append(piece if part == slice(0, length) else _cut(piece, part))
         return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+def _has_rows(collection: Any) -> bool:
+    """Return whether a collection is an array or a data frame, and not one number, a bag or any delayed object."""
+    return hasattr(type(collection), "ndim") and collection.ndim > 0
 
 
 def _part_of(rows: Any, part: slice) -> Any:

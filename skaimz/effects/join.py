@@ -1,5 +1,6 @@
 """Effects over parts of the rows, joined to effects over all of them."""
 
+import contextlib
 import graphlib
 import itertools
 from collections.abc import Sequence
@@ -83,12 +84,20 @@ def _labels(dataset: xr.Dataset, dims: tuple[Any, ...]) -> list[tuple]:
 
 
 def _in_order(labels: Sequence[list[tuple]]) -> list[tuple]:
-    """Return all labels in an order that is that of each part: sorted, or that of categories."""
-    every = {label for own in labels for label in own}
-    if all(own == sorted(own) for own in labels):
-        return sorted(every)
+    """Return all labels in an order that is that of each part: sorted, or that of categories.
+
+    Where parts disagree, as files may that list categories as they meet them, labels are in the order of the first.
+    """
+    every = list(dict.fromkeys(itertools.chain.from_iterable(labels)))
+    # Labels of different types have no order but that of the parts.
+    with contextlib.suppress(TypeError):
+        if all(own == sorted(own) for own in labels):
+            return sorted(every)
     order: graphlib.TopologicalSorter = graphlib.TopologicalSorter(dict.fromkeys(every, ()))
     for own in labels:
         for before, after in itertools.pairwise(own):
             order.add(after, before)
-    return list(order.static_order())
+    try:
+        return list(order.static_order())
+    except graphlib.CycleError:
+        return every

@@ -81,7 +81,7 @@ def _over_chains(num_chains: int, chain_method: str) -> Callable[[Callable], Cal
         return lambda states, *shared: jax.lax.map(lambda state: function(state, *shared), states)
 
     def parallel(function: Callable) -> Callable:
-        mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:num_chains]), ("chain",))
+        mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[:num_chains]), ("chain",))
         chains, everywhere = jax.sharding.PartitionSpec("chain"), jax.sharding.PartitionSpec()
 
         def run(states: Any, *shared: Any) -> Any:
@@ -189,10 +189,11 @@ def _collect(
 
 def _programs_of(traced: TracedKernel, settings: MCMC, data: Data) -> Programs:
     method = settings.chain_method
-    if method == "parallel" and jax.device_count() < settings.num_chains:
+    n_devices = jax.local_device_count()
+    if method == "parallel" and n_devices < settings.num_chains:
         warn_user(
-            f"{settings.num_chains} chains cannot run in parallel on {jax.device_count()} JAX device(s); they run one "
-            "after the other. Set `chain_method='vectorized'`, or give JAX more devices.",
+            f"{settings.num_chains} chains cannot run in parallel on {n_devices} JAX device(s); they run one after the "
+            "other. Set `chain_method='vectorized'`, or give JAX more devices.",
             SpeedWarning,
         )
         method = "sequential"

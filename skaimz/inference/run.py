@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from typing import Any
 
+import jax
 import numpy as np
 
 from skaimz.inference import densities
@@ -52,7 +53,13 @@ def fit(
     Returns
     -------
     FitResult
+
+    Raises
+    ------
+    RuntimeError
+        If JAX runs as several processes.
     """
+    _refuse_processes()
     n_rows = len(inputs.rows[traced.spec.input])
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
@@ -91,6 +98,7 @@ def partial_fit(
     FitResult
     """
     assert isinstance(settings, SVI)
+    _refuse_processes()
     spec = traced.spec
     if not spec.can_be_padded:
         local = [site.name for site in spec.local_latents]
@@ -115,6 +123,16 @@ def partial_fit(
     )
     with contextlib.closing(chunks):
         return dataclasses.replace(continue_svi(traced, chunks, before, settings, seed), seen=seen)
+
+
+def _refuse_processes() -> None:
+    """Raise RuntimeError where JAX runs as several processes, in each of which a fit would see other rows."""
+    if jax.process_count() > 1:
+        raise RuntimeError(
+            f"JAX runs as {jax.process_count()} processes (`jax.distributed`), and a fit is not spread over them: each "
+            "would learn from its own rows alone. Fit in a process of its own, and pass the fitted estimator on; its "
+            "predictions use the devices of the process that they are made in."
+        )
 
 
 def _check_weighted(traced: TracedKernel, what: str) -> None:

@@ -1,11 +1,11 @@
 """The one loop over tiles: steps are launched ahead, finished on threads, and batches closed in order."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import joblib
 import numpy as np
 
 from skaimz.sampling.plan import Batch, Plan, Step
@@ -14,7 +14,8 @@ __all__ = ["run_steps", "to_place"]
 
 # Steps under way: enough for the device to have work while results are brought home, few enough to stop at once.
 AHEAD = 3
-WORKERS = max(1, min(8, os.cpu_count() or 1))
+# Cores that this process may use, which on a cluster are fewer than there are.
+WORKERS = min(8, joblib.cpu_count())
 
 
 def run_steps(

@@ -1,8 +1,5 @@
 """Dask collections in, lazy arrays out: equal to one call, however rows are chunked and whoever computes them."""
 
-import sys
-import warnings
-
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -13,7 +10,6 @@ import pandas as pd
 import pytest
 import zoo
 
-import skaimz
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 
 N_ROWS, N_DRAWS = 5000, 60
@@ -170,7 +166,7 @@ def test_nothing_is_computed_but_the_first_row(conjugate, X):
     assert set(seen) == {0, 1, 2}
 
 
-def test_refusals(conjugate, X, monkeypatch):
+def test_refusals(conjugate, X):
     rows = da.from_array(X, chunks=(3000, 2))
     mixing = NumPyroImpactRegressor(zoo.centring, random_state=0).set_posterior_sample({"coef": draws(2)})
     with pytest.raises(ValueError, match=r"block by block, but the kernel's rows may depend on one another"):
@@ -179,29 +175,3 @@ def test_refusals(conjugate, X, monkeypatch):
         conjugate.predict(rows, exposure=da.ones(4999))
     with pytest.raises(ValueError, match=r"no rows"):
         conjugate.predict(rows[:0])
-    monkeypatch.setitem(sys.modules, "skaimz.dask", None)
-    monkeypatch.delattr(skaimz, "dask")
-    with pytest.raises(ImportError, match=r"pip install 'skaimz\[dask\]'"):
-        conjugate.predict(rows)
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    from distributed import Client, LocalCluster
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-
-
-@pytest.mark.slow
-def test_processes_of_a_cluster(cluster, poisson, X):
-    exposure = np.linspace(0.5, 2.0, N_ROWS)
-    lazy = poisson.predict_quantiles(da.from_array(X, chunks=(1234, 2)), exposure=exposure)
-    found = cluster.compute(lazy).result()
-    np.testing.assert_array_equal(found, poisson.predict_quantiles(X, exposure=exposure))
-    assert len(cluster.scheduler_info()["workers"]) == 2
