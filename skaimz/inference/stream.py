@@ -35,7 +35,8 @@ class Chunk(NamedTuple):
     inside: np.ndarray
 
     def minibatch(self, place: int) -> tuple[Data, int]:
-        """Return one minibatch, and its number of rows."""
+        """Return one of the minibatches that are to be learnt from, and its number of rows."""
+        place = range(len(self.inside))[place]
         rows, weight = jax.tree.map(lambda array: array[place], (self.data.rows, self.data.weight))
         return self.data._replace(rows=rows, weight=weight), int(self.inside[place])
 
@@ -90,8 +91,9 @@ def minibatches(
     ------
     Chunk
     """
+    dtype = jnp.result_type(float)
     if data.weight is None:
-        data = data._replace(weight=np.broadcast_to(np.ones((), jnp.result_type(float)), n_rows))
+        data = data._replace(weight=np.broadcast_to(np.ones((), dtype), n_rows))
     per_epoch = -(-n_rows // size)
     # Powers of two, so that short fits of many lengths share programs.
     per_chunk = min(max(1, CHUNK_ROWS // size), CHUNK_STEPS, 1 << (num_steps - 1).bit_length())
@@ -104,9 +106,9 @@ def minibatches(
             inside = np.where(steps % per_epoch < per_epoch - 1, size, n_rows - (per_epoch - 1) * size)
             weight = weight[: len(steps) * size].reshape(-1, size)
             sums = inside if total is None else weight.sum(axis=1)
-            scaled = np.zeros((per_chunk, padded_size or size), weight.dtype)
+            scaled = np.zeros((per_chunk, padded_size or size), dtype)
             with np.errstate(divide="ignore", invalid="ignore"):
-                scaled[: len(steps), :size] = weight * ((total or n_rows) / sums)[:, None]
+                scaled[: len(steps), :size] = weight * ((n_rows if total is None else total) / sums)[:, None]
             chunk = jax.tree.map(lambda array: _batched(array, per_chunk, size, padded_size or size), rows)
             if not sums.all():
                 # Those that count come first.

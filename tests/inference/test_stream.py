@@ -299,6 +299,19 @@ def test_minibatches_without_weight_are_no_steps():
         go_on(as_sources(rows), SVI(batch_size=2), Source(np.zeros(40, np.float32)))
 
 
+def test_a_part_leaves_its_last_minibatch_to_guides_that_look_at_data():
+    rows, _ = made()
+    weight = np.arange(N_ROWS) % 3
+    found = go_on(as_sources(rows), SVI(guide="auto_laplace", batch_size=10, num_samples=20), Source(weight))
+    blocks, places = shuffle.window_of(3, N_ROWS, 3, 0)
+    last = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()[places][-3:]
+    assert found.n_rows == 3
+    np.testing.assert_array_equal(found.data["rows"]["X"][:3], rows["X"][last])
+    # Whole numbers are scaled like others.
+    expected = np.append(weight[last] * (weight.sum() / weight[last].sum()), np.zeros(7))
+    np.testing.assert_allclose(found.data["weight"], expected, rtol=1e-6)
+
+
 # Troubles
 
 
