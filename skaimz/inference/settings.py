@@ -136,7 +136,7 @@ class SVI(_Parameters):
         Rows of a minibatch; all rows where None. Each epoch visits the rows in a new random order, and the
         log-likelihood of a batch is scaled to all rows. More than 262,144 rows are cut into blocks of 8192: an epoch
         permutes the blocks, and then the rows within each window of 32 blocks. Rows that are not in memory are read
-        in such windows, of which three are held at most, and the fit is that of the same rows in memory.
+        in such windows, of which about three are held at a time; the fit is that of the same rows in memory.
     num_epochs : int, optional
         Passes over the rows; takes the place of ``num_steps`` where given.
     num_samples : int, default=1000

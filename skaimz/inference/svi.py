@@ -236,16 +236,24 @@ def continue_svi(
     losses = [] if before is None else [np.asarray(before.losses)]
     for chunk in chunks:
         if state is None:
-            data, n_rows = chunk.minibatch(0)
-            programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
-            init = functools.partial(programs.init, seed_word, data, np.uint32(n_rows), pace)
-            state = init() if before is None else unpack_state(before.state, jax.eval_shape(init))
+            programs, state = _begun(traced, *chunk.minibatch(0), before, settings, seed_word)
         count = len(chunk.inside)
         state, found = programs.advance_through(state, chunk.data, pace, 0, count)
         losses.append(np.asarray(found)[:count])
     data, n_rows = chunk.minibatch(-1)
     all_losses = np.concatenate(losses)
     return _result(traced, settings, state, data, n_rows, seed_word, all_losses, check_losses(all_losses, ended=False))
+
+
+def _begun(
+    traced: TracedKernel, data: Data, n_rows: int, before: FitResult | None, settings: SVI, seed_word: np.uint32
+) -> tuple[Programs, Any]:
+    """Return the programs for a minibatch, and the state to start from."""
+    programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
+    given = (seed_word, data, np.uint32(n_rows), _pace(settings, settings.num_steps))
+    if before is None:
+        return programs, programs.init(*given)
+    return programs, unpack_state(before.state, jax.eval_shape(programs.init, *given))
 
 
 def _result(

@@ -143,7 +143,7 @@ def rows_of(kernel):
     return rows
 
 
-def padded(kernel, rows, weight=None):
+def traced_and_padded(kernel, rows, weight=None):
     inputs = Inputs({name: array for name, array in rows.items() if name != "y"}, {})
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
     return traced, padded(traced, Data(numbers, rows, {}, weight), len(rows["X"]))
@@ -159,7 +159,7 @@ SUMS = [plain, plated, with_row_factor, with_second_observed, scaled, masked, tw
 @pytest.mark.parametrize("kernel", SUMS, ids=lambda kernel: kernel.__name__)
 def test_padded_rows_do_not_count(kernel):
     rows = rows_of(kernel)
-    traced, data = padded(kernel, rows)
+    traced, data = traced_and_padded(kernel, rows)
     assert len(data.rows["X"]) == len(data.rows["y"]) == len(data.weight) == 64
     assert data.weight.tolist() == [1.0] * N_ROWS + [0.0] * 44
     assert data.weight.dtype == X.dtype
@@ -172,7 +172,7 @@ def test_a_weight_counts_a_row_that_often(kernel):
     rows = rows_of(kernel)
     often = np.arange(N_ROWS) % 3
     repeated = {name: np.repeat(array, often, axis=0) for name, array in rows.items()}
-    weighted = density(*padded(kernel, rows, often.astype(np.float32)))
+    weighted = density(*traced_and_padded(kernel, rows, often.astype(np.float32)))
     assert weighted == pytest.approx(float(log_density(kernel, (), repeated, THETA)[0]), rel=1e-5)
 
 
@@ -181,7 +181,7 @@ def test_a_weight_counts_a_row_that_often(kernel):
 )
 def test_rows_that_hang_together_are_not_padded(kernel):
     rows = rows_of(kernel)
-    traced, data = padded(kernel, rows)
+    traced, data = traced_and_padded(kernel, rows)
     assert len(data.rows["X"]) == N_ROWS
     assert data.weight is None
     assert density(traced, data) == pytest.approx(float(log_density(kernel, (), rows, THETA)[0]), rel=1e-6)
@@ -190,7 +190,7 @@ def test_rows_that_hang_together_are_not_padded(kernel):
 def test_rows_that_are_not_padded_can_have_weights():
     rows = rows_of(centred)
     weight = np.linspace(0, 2, N_ROWS, dtype=np.float32)
-    traced, data = padded(centred, rows, weight)
+    traced, data = traced_and_padded(centred, rows, weight)
     np.testing.assert_array_equal(data.weight, weight)
     theta = np.asarray(THETA["theta"])
     of_rows = np.asarray(dist.Normal((X - X.mean(0)) @ theta, 0.5).log_prob(Y))
