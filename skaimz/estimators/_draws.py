@@ -9,18 +9,18 @@ import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
-from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._blocks import drawn
 from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._posterior import check_interventions
 from skaimz.estimators._rows import LazyRows, as_is
+from skaimz.estimators._temporary import FoldersMixin
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
 __all__ = ["DrawsMixin", "index_of"]
 
 
-class DrawsMixin:
+class DrawsMixin(FoldersMixin):
     """Predictive draws of every site, and the log likelihood."""
 
     kernel: Any
@@ -354,28 +354,6 @@ class DrawsMixin:
         [[[-0.919], [-1.419]]]
         """
         return self._log_likelihood(X, y, in_sample, arrays, Destination(), return_datatree)
-
-    # Folders
-
-    @property
-    def temp_dir_(self) -> str:
-        """Folder of the draws that were stored without an ``output_dir``."""
-        folder = _temporary.folder_of(self)
-        if folder is None:
-            raise AttributeError("There is no `temp_dir_`: no draws were stored without an `output_dir`.")
-        return str(folder)
-
-    def cleanup(self) -> None:
-        """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
-
-        At the end of the process they are removed in any case.
-        """
-        _temporary.remove(self)
-
-    @staticmethod
-    def cleanup_all() -> None:
-        """Do what :meth:`cleanup` does, for all estimators of this process."""
-        _temporary.remove_all()
 
     # Behind the public methods
 

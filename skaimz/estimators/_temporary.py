@@ -9,17 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["folder_of", "place", "remove", "remove_all"]
+__all__ = ["FoldersMixin", "place"]
 
 # Beside the estimators rather than in them: predicting must leave an estimator as it was.
 _FOLDERS: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
 # A tree that reads from a folder may outlive the estimator, so folders are removed at exit and not with their owner.
 _ALL: set[Path] = set()
-
-
-def folder_of(owner: Any) -> Path | None:
-    """Return the folder of an estimator, None where it has none."""
-    return _FOLDERS.get(owner)
 
 
 def _new_folder(owner: Any) -> Path:
@@ -46,18 +41,37 @@ def place(owner: Any, output_dir: Any) -> Iterator[Path]:
         raise
 
 
-def remove(owner: Any) -> None:
-    """Remove the folder of an estimator."""
-    folder = _FOLDERS.pop(owner, None)
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-        _ALL.discard(folder)
-
-
 @atexit.register
-def remove_all() -> None:
+def _remove_all() -> None:
     """Remove the folders of all estimators of this process."""
     for folder in list(_ALL):
         shutil.rmtree(folder, ignore_errors=True)
     _ALL.clear()
     _FOLDERS.clear()
+
+
+class FoldersMixin:
+    """An estimator's folder."""
+
+    @property
+    def temp_dir_(self) -> str:
+        """Folder of the draws that were stored without an ``output_dir``."""
+        folder = _FOLDERS.get(self)
+        if folder is None:
+            raise AttributeError("There is no `temp_dir_`: no draws were stored without an `output_dir`.")
+        return str(folder)
+
+    def cleanup(self) -> None:
+        """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
+
+        At the end of the process they are removed in any case.
+        """
+        folder = _FOLDERS.pop(self, None)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            _ALL.discard(folder)
+
+    @staticmethod
+    def cleanup_all() -> None:
+        """Do what :meth:`cleanup` does, for all estimators of this process."""
+        _remove_all()
