@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def processes(count):
             Client(cluster) as client,
         ):
             yield client
+            # Dask trips over a worker that comes back while its cluster closes.
+            end = time.monotonic() + 30
+            while time.monotonic() < end:
+                known = {*cluster.scheduler_info["workers"]}
+                if len(known) == len(cluster.workers) and known == {*client.scheduler_info(n_workers=-1)["workers"]}:
+                    break
+                time.sleep(0.1)
 
 
 class KilledOnce:
