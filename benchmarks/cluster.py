@@ -2,7 +2,7 @@
 
 Every worker is a process with one thread and a memory limit, at 60 % of which Dask would begin to write to disk what it
 holds. Memory is that of the largest worker, sampled ten times a second: its peak over the second tenth of the time, by
-when all is under way, and over the last. ``python benchmarks/cluster.py NAME ...`` runs the named parts alone;
+when all is under way, and over the last; of the client, its peak. ``python benchmarks/cluster.py NAME ...`` runs the named parts alone;
 ``--rows N`` sets the rows of the largest part, of which the others take shares.
 """
 
@@ -29,11 +29,11 @@ FILE_ROWS = 250_000
 N_DRAWS, N_FEATURES, N_WORKERS = 200, 5, 2
 WORK_COLUMNS = (
     *("work", "rows", "draws", "features", "workers", "time", "rows a second"),
-    *("a worker, early", "at the end", "spilled"),
+    *("a worker, early", "at the end", "spilled", "the client"),
 )
 FIT_COLUMNS = (
     *("rows in", "rows", "batch", "first epoch", "each further one", "rows a second of it"),
-    *("this process, early", "at the end"),
+    *("memory of the client, one epoch", "five"),
 )
 
 
@@ -99,7 +99,7 @@ def spilled(dask_worker):
 
 
 class Watch:
-    """Time, and memory of the largest worker over time."""
+    """Time, and memory of the largest worker and of this process over time."""
 
     def __init__(self, client):
         self.processes = [psutil.Process(pid) for pid in client.run(lambda: __import__("os").getpid()).values()]
@@ -107,7 +107,7 @@ class Watch:
         self._over = threading.Event()
 
     def __enter__(self):
-        self.times, self.bytes = [], []
+        self.times, self.bytes, self.own = [], [], []
         self._thread = threading.Thread(target=self._sample)
         self._start = time.perf_counter()
         self._thread.start()
@@ -123,6 +123,7 @@ class Watch:
         while not self._over.wait(0.1):
             self.times.append(time.perf_counter() - self._start)
             self.bytes.append(max(process.memory_info().rss for process in self.processes))
+            self.own.append(psutil.Process().memory_info().rss)
 
     def peak(self, tenth):
         """Return the peak of memory in a tenth of the time, in MiB."""
@@ -173,29 +174,26 @@ def report(what, watch, n_rows, n_draws, n_features, n_workers):
         f"{watch.peak(1):.0f} MiB",
         f"{watch.peak(9):.0f} MiB",
         f"{watch.spilled / MIB:.0f} MiB",
+        f"{max(watch.own, default=0) / MIB:.0f} MiB",
     )
 
 
-# Works: each takes an estimator, the collections and a folder, and does its work to the end
+# Works: each takes an estimator, rows and a folder for the answer, and does its work to the end
 
 
-def draws_to_disk(model, X, folder):
-    target = folder / "draws"
+def draws_to_disk(model, X, target):
     model.sample_posterior_predictive(X, in_sample=False, output_dir=target)
-    shutil.rmtree(target)
 
 
-def mean(model, X, folder):
+def mean(model, X, target):
     model.predict(X).sum().compute()
 
 
-def quantiles(model, X, folder):
-    target = folder / "quantiles"
+def quantiles(model, X, target):
     model.predict_quantiles(X, [0.05, 0.5, 0.95]).to_zarr(str(target))
-    shutil.rmtree(target)
 
 
-def effect(model, X, folder):
+def effect(model, X, target):
     # The outcome is not affine in the rows, so that every row is computed under both scenarios.
     scenarios = {"treated": {"columns": {0: 1.0}}}
     model.estimate_effect(X, baseline={"columns": {0: 0.0}}, scenarios=scenarios)
@@ -209,19 +207,19 @@ WORKS = {
 }
 
 
-def measure(name, n_rows, folder, n_draws=N_DRAWS, n_features=N_FEATURES, n_workers=N_WORKERS, quiet=False):
+def measure(name, n_rows, folder, n_draws=N_DRAWS, n_features=N_FEATURES, n_workers=N_WORKERS):
     """Do a work once on a fresh cluster, in which its programs are compiled."""
     work, kernel = WORKS[name]
     model = model_of(kernel, n_draws, n_features)
     X, _ = written(folder, n_rows, n_features)
     few = dd.from_pandas(part_of(0, 2 * n_workers * 20_000, n_features).drop(columns="y"), npartitions=2 * n_workers)
     with Cluster(n_workers) as client:
-        work(model, few, folder)
+        work(model, few, folder / "few")
         with Watch(client) as watch:
-            work(model, X, folder)
-    if not quiet:
-        report(name, watch, n_rows, n_draws, n_features, n_workers)
-    return watch
+            work(model, X, folder / "answer")
+    for answer in ("few", "answer"):
+        shutil.rmtree(folder / answer, ignore_errors=True)
+    report(name, watch, n_rows, n_draws, n_features, n_workers)
 
 
 # Parts
@@ -237,7 +235,7 @@ def part_size(n_rows, folder):
 
 def part_growth(n_rows, folder):
     """Measure how times grow with one number at a time."""
-    base = n_rows // 4
+    base = n_rows // 8
     head(*WORK_COLUMNS)
     for name in WORKS:
         for share in (4, 2, 1):
@@ -264,16 +262,15 @@ def part_fit(n_rows, folder):
     with Cluster() as client:
         for what, rows in {"Parquet, by the cluster": (X, y), "a memory-mapped file": (mapped, outcome)}.items():
             found = {}
-            for epochs in (1, 1, 4):
+            for epochs in (1, 1, 5):
                 model = NumPyroImpactRegressor(
                     linear, inference=SVI(batch_size=size, num_epochs=epochs), random_state=0
                 )
                 with warnings.catch_warnings(), Watch(client) as watch:
                     warnings.simplefilter("ignore")
-                    watch.processes = [psutil.Process()]
                     model.fit(*rows)
                 found[epochs] = watch  # the first run compiles
-            more = (found[4].seconds - found[1].seconds) / 3
+            more = (found[5].seconds - found[1].seconds) / 4
             row_of(
                 what,
                 f"{n_rows:,}",
@@ -281,8 +278,8 @@ def part_fit(n_rows, folder):
                 f"{found[1].seconds:.1f} s",
                 f"{more:.1f} s",
                 f"{n_rows / more / 1e6:.2f} M",
-                f"{found[4].peak(1):.0f} MiB",
-                f"{found[4].peak(9):.0f} MiB",
+                f"{max(found[1].own) / MIB:.0f} MiB",
+                f"{max(found[5].own) / MIB:.0f} MiB",
             )
 
 
