@@ -1,9 +1,9 @@
 """Rows in Parquet files through a Dask cluster on this machine: how fast they go, how that grows, and what it holds.
 
-Every worker is a process with one thread and a memory limit, at 60 % of which Dask would begin to write to disk what it
-holds. Memory is that of the largest worker, sampled ten times a second: its peak over the second tenth of the time, by
-when all is under way, and over the last; of the client, its peak. ``python benchmarks/cluster.py NAME ...`` runs the named parts alone;
-``--rows N`` sets the rows of the largest part, of which the others take shares.
+Every worker is a process with one thread and a memory limit, at 60 % of which Dask would begin to write to disk what
+it holds. Memory is that of the largest worker, sampled ten times a second: its peak over the second tenth of the
+time, by when all is under way, and over the last; of the client, its peak. ``python benchmarks/cluster.py NAME ...``
+runs the named parts alone; ``--rows N`` sets the rows of the largest part, of which the others take shares.
 """
 
 import argparse
