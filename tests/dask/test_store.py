@@ -238,7 +238,8 @@ OTHERS = {
     "seed": {"random_state": 4},
     "batch size": {"batch_size": 2 * BATCH},
     "some rows": {"X": np.where(np.arange(N_ROWS)[:, None] % BATCH == 10, 1.0, X)},
-    "kernel": {"model": model_of(zoo.Shrinkage(noise=5.0), coef=(2,))},
+    "number of the kernel": {"model": model_of(zoo.Shrinkage(noise=5.0), coef=(2,))},
+    "kernel": {"model": model_of(zoo.cauchy, coef=(2,))},
 }
 
 
