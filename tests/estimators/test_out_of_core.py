@@ -156,6 +156,12 @@ def test_labels(kind, mapped):
     same(model.posterior_, expected)
 
 
+def test_labels_of_all_parts_are_learnt():
+    late = np.where(np.arange(N_ROWS) < 500, "no", "yes")
+    model = NumPyroImpactClassifier(zoo.logistic, inference=SETTINGS, random_state=0)
+    assert model.fit(Batches(90, X=X, y=late)).classes_.tolist() == ["no", "yes"]
+
+
 def test_labels_of_several_outputs():
     model = NumPyroImpactClassifier(zoo_inputs.switches, inference=SETTINGS, random_state=0)
     y = (X[:, :1] > [[0.0, 0.5, 1.0]]).astype(int)
