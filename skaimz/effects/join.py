@@ -40,7 +40,8 @@ def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contras
     dims = first["total_weight"].dims
     labels = [_labels(dataset, dims) for dataset in datasets]
     every = _in_order(labels)
-    places = [[every.index(label) for label in own] for own in labels]
+    numbers = {label: number for number, label in enumerate(every)}
+    places = [[numbers[label] for label in own] for own in labels]
     weight = np.zeros(len(every))
     for dataset, place in zip(datasets, places, strict=True):
         weight[place] += dataset["total_weight"].to_numpy().reshape(-1)
@@ -61,7 +62,8 @@ def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contras
     coordinates: dict[Any, Any] = {dim: c for dim, c in first.coords.items() if not set(dims) & set(c.dims)}
     if dims:
         columns = _columns(first, dims)
-        values = {n: np.asarray([label[i] for label in every], first[n].dtype) for i, n in enumerate(columns)}
+        dtypes = {n: np.result_type(*(dataset[n].dtype for dataset in datasets)) for n in columns}
+        values = {n: np.asarray([label[i] for label in every], dtypes[n]) for i, n in enumerate(columns)}
         coordinates |= {n: (dims, value) for n, value in values.items()}
         if columns != list(dims):
             coordinates[str(dims[0])] = np.arange(len(every))

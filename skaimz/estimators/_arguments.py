@@ -8,11 +8,21 @@ import jax
 import numpy as np
 import zarr
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import column_or_1d
 
 from skaimz.estimators._rows import LazyRows, numeric
 from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
 
-__all__ = ["PRIOR_DRAWS", "RESERVED", "check_count", "check_outcome", "check_probabilities", "kernel_inputs", "seed_of"]
+__all__ = [
+    "PRIOR_DRAWS",
+    "RESERVED",
+    "check_count",
+    "check_outcome",
+    "check_probabilities",
+    "kernel_inputs",
+    "seed_of",
+    "without_single_column",
+]
 
 # Draws from the prior where nothing says how many.
 PRIOR_DRAWS = 1000
@@ -137,6 +147,16 @@ def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
             raise ValueError(f"Argument {name!r} contains NaN or infinity.")
         return array.astype(dtype, copy=False)
     return array
+
+
+def without_single_column(y: Any) -> Any:
+    """Return outcomes in one dimension, with scikit-learn's warning where they are a column."""
+    if y.shape[1:] != (1,):
+        return y
+    if isinstance(y, LazyRows):
+        column_or_1d(y[:1], warn=True)
+        return y.then(np.ravel)
+    return column_or_1d(y, warn=True)
 
 
 def check_outcome(y: Any, spec: KernelSpec) -> Any:

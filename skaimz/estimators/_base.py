@@ -10,11 +10,18 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from
-from skaimz.estimators._arguments import RESERVED, check_count, check_outcome, kernel_inputs, seed_of
+from skaimz.estimators._arguments import (
+    RESERVED,
+    check_count,
+    check_outcome,
+    kernel_inputs,
+    seed_of,
+    without_single_column,
+)
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._data import FLOATS
 from skaimz.estimators._diagnose import DiagnoseMixin
@@ -24,7 +31,6 @@ from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
 from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
-from skaimz.estimators._rows import LazyRows
 from skaimz.estimators._scores import ScoresMixin
 from skaimz.estimators._sources import reads_in_parts
 from skaimz.estimators._spool import Scratch
@@ -257,7 +263,7 @@ class ImpactEstimator(
             )
 
     def _check_outcome(self, y: Any, spec: KernelSpec) -> Any:
-        return check_outcome(y if spec[spec.output].event_shape else _without_single_column(y), spec)
+        return check_outcome(y if spec[spec.output].event_shape else without_single_column(y), spec)
 
     def _make_kernel(self, X: Any, y: Any, weight: Any) -> Callable:
         if self.kernel is not None:
@@ -265,7 +271,7 @@ class ImpactEstimator(
         if (self.param_input, self.param_output) != ("X", "y"):
             raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
         return self._default_kernel.of(
-            {"X": X, "y": _without_single_column(y)}, weight, len(getattr(self, "classes_", ()))
+            {"X": X, "y": without_single_column(y)}, weight, len(getattr(self, "classes_", ()))
         )
 
     def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
@@ -458,14 +464,6 @@ class ImpactEstimator(
             records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
         columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
         return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
-
-
-def _without_single_column(y: Any) -> Any:
-    """Return outcomes in one dimension, with scikit-learn's warning where they are a column."""
-    if isinstance(y, LazyRows) and y.shape[1:] == (1,):
-        column_or_1d(y[:1], warn=True)
-        return y.then(np.ravel)
-    return y if isinstance(y, LazyRows) or y.shape[1:] != (1,) else column_or_1d(y, warn=True)
 
 
 def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -14,7 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from skaimz import sampling
-from skaimz.estimators._arguments import check_outcome
+from skaimz.estimators._arguments import check_outcome, without_single_column
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
@@ -137,7 +137,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         self, X: Any, y: Any, *, reset: bool, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset)
-        y = _without_single_column(y)
+        y = without_single_column(y)
         found = _labels_in([y])
         self._learn_classes(found if classes is None else classes, len(found), reset=reset, given=classes is not None)
         return X, self._codes(y), columns
@@ -394,10 +394,6 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             self.classes_ = np.asarray(labels, dtype=np.dtype(dtype))
 
 
-def _without_single_column(y: np.ndarray) -> np.ndarray:
-    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
-
-
 def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the parts of y, each with the number of its first row."""
     start = 0
@@ -422,7 +418,7 @@ def _checked_labels(y: np.ndarray, start: int) -> np.ndarray:
     missing = pd.isna(y)
     if missing.any():
         raise ValueError(f"y has no label in row {start + int(np.argwhere(missing)[0, 0])}.")
-    return _without_single_column(y)
+    return without_single_column(y)
 
 
 def _outputs(y: np.ndarray) -> Sequence[np.ndarray]:

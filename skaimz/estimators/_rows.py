@@ -7,7 +7,17 @@ from typing import Any
 import numpy as np
 import zarr
 
-__all__ = ["Batches", "Column", "LazyRows", "as_is", "check_numbers", "is_iterable_of_batches", "numeric", "open_rows"]
+__all__ = [
+    "Batches",
+    "Column",
+    "LazyRows",
+    "as_is",
+    "check_numbers",
+    "columns_of",
+    "is_iterable_of_batches",
+    "numeric",
+    "open_rows",
+]
 
 
 class LazyRows:
@@ -182,16 +192,21 @@ def is_iterable_of_batches(X: Any) -> bool:
     return isinstance(X, Iterable) and not hasattr(X, "__dataframe__")
 
 
+def columns_of(batches: Iterable[Mapping[str, Any]], param_input: str) -> dict[str, Column]:
+    """Return the arrays of batches one by one, which must have the input among them."""
+    read = Batches(batches)
+    if param_input not in read.shapes:
+        raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(read.shapes)}.")
+    return {name: Column(read, name) for name in read.shapes}
+
+
 def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] | None:
     """Return rows that are read part by part, and further arguments that came with them; None for anything else."""
     if isinstance(X, zarr.Array):
         return _input(X), {}
     if not is_iterable_of_batches(X):
         return None
-    batches = Batches(X)
-    if param_input not in batches.shapes:
-        raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(batches.shapes)}.")
-    columns = {name: as_is(Column(batches, name)) for name in batches.shapes}
+    columns = {name: as_is(column) for name, column in columns_of(X, param_input).items()}
     return _input(columns.pop(param_input)), columns
 
 

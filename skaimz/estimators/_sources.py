@@ -21,9 +21,9 @@ Reader = Callable[[np.ndarray, int], np.ndarray]
 
 def reads_in_parts(value: Any) -> bool:
     """Whether an array's rows need not be in memory."""
-    # Dask's collections of anything have no dimensions.
-    is_array = is_collection(value) and isinstance(getattr(value, "ndim", None), int)
-    return is_array or isinstance(value, np.memmap | zarr.Array | Column)
+    # Dask's collections of anything have no dimensions; a delayed object has whatever it is asked for.
+    n_axes = getattr(value, "ndim", None) if is_collection(value) or isinstance(value, np.memmap | zarr.Array) else None
+    return isinstance(value, Column) or (isinstance(n_axes, int) and n_axes > 0)
 
 
 def loaded(value: Any) -> Any:

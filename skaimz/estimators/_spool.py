@@ -161,7 +161,7 @@ class Spool:
                     f"{name!r} has the shape {array.shape} from row {start} on, where {(length, *file.shape[1:])} was "
                     "expected."
                 )
-            if not np.can_cast(array.dtype, file.dtype, "same_kind"):
+            if not np.can_cast(array.dtype, file.dtype):
                 raise ValueError(f"{name!r} is {array.dtype} from row {start} on, but {file.dtype} before.")
             file.write(start, array)
         self._is_kept[number] = True

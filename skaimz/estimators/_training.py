@@ -10,7 +10,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._columns import split_columns
 from skaimz.estimators._data import FLOATS, DataMixin
-from skaimz.estimators._rows import Batches, Column, LazyRows, check_numbers, is_iterable_of_batches
+from skaimz.estimators._rows import Column, LazyRows, check_numbers, columns_of, is_iterable_of_batches
 from skaimz.estimators._sources import Reader, is_number, loaded, open_table, opened, reads_in_parts, to_array
 from skaimz.estimators._spool import Scratch
 
@@ -51,10 +51,7 @@ class TrainingMixin(DataMixin):
         """Return the arrays of an iterable of batches one by one; what is passed besides goes before them."""
         if not is_iterable_of_batches(data.X):
             return data
-        batches = Batches(data.X)
-        if self.param_input not in batches.shapes:
-            raise ValueError(f"The batches must hold the input {self.param_input!r}, got {sorted(batches.shapes)}.")
-        columns = {name: Column(batches, name) for name in batches.shapes}
+        columns = columns_of(data.X, self.param_input)
         X, y = columns.pop(self.param_input), columns.pop(self.param_output, None)
         return TrainingData(X, y if data.y is None else data.y, data.weight, {**columns, **data.arrays})
 
@@ -73,11 +70,13 @@ class TrainingMixin(DataMixin):
 
     def _open(self, data: TrainingData, scratch: Scratch, *, reset: bool, **checks: Any) -> TrainingData:
         """Return training data whose rows are read, and checked, a part at a time."""
-        y = data.y if data.y is None or reads_in_parts(data.y) else to_array(data.y)
+        arrays = {name: _unless_in_parts(array) for name, array in data.arrays.items()}
+        y, weight = map(_unless_in_parts, (data.y, data.weight))
         if y is None:
             raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None.")
         if reset:
             self.categories_ = {}
+        y = y if reads_in_parts(y) else to_array(y)
         dtype, table_reader, columns = self._check_columns(data.X, reset)
         read_outcome = self._outcome_reader(y, dtype, reset=reset, **checks)
         readers: dict[str, Reader] = {
@@ -85,7 +84,7 @@ class TrainingMixin(DataMixin):
             self.param_output: read_outcome,
             "sample_weight": _weights(dtype),
         }
-        given = {self.param_input: data.X, self.param_output: y, "sample_weight": data.weight, **data.arrays}
+        given = {self.param_input: data.X, self.param_output: y, "sample_weight": weight, **arrays}
         of_table = {} if table_reader is None else open_table(data.X, table_reader, scratch)
         in_parts = {
             name: (value, readers.get(name, _numbers(f"Argument {name!r}")))
@@ -102,11 +101,10 @@ class TrainingMixin(DataMixin):
             if len(rows) != len(X):
                 what = name if name in (self.param_output, "sample_weight") else f"Argument {name!r}"
                 raise ValueError(f"{what} has {len(rows)} rows, but X has {len(X)}.")
-        weight = data.weight
         if weight is not None and "sample_weight" not in found:
             weight = _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
         y, weight = found.pop(self.param_output), found.pop("sample_weight", weight)
-        return TrainingData(X, y, weight, {**columns, **of_table, **data.arrays, **found})
+        return TrainingData(X, y, weight, {**columns, **of_table, **arrays, **found})
 
     def _check_columns(self, X: Any, reset: bool) -> tuple[Any, Any, dict[str, Any]]:
         """Check the columns of X, and return the precision of its rows and, for a table, how its parts are read.
@@ -146,6 +144,11 @@ class TrainingMixin(DataMixin):
         if dtype is None:
             return np.float32 if found == np.float32 else np.float64
         return FLOATS[dtype]
+
+
+def _unless_in_parts(value: Any) -> Any:
+    """Return what was given, in memory if it has no rows to be read a part at a time."""
+    return value if reads_in_parts(value) else loaded(value)
 
 
 def _numbers(name: str, dtype: Any = None) -> Reader:

@@ -119,7 +119,7 @@ def partial_fit(
         seed,
         epoch=0 if before is None else len(before.losses),  # type: ignore[arg-type]
         padded_size=bucket(size),
-        total=settings.total_rows or seen,
+        scale=(settings.total_rows or seen) / added,
     )
     with contextlib.closing(chunks):
         return dataclasses.replace(continue_svi(traced, chunks, before, settings, seed), seen=seen)

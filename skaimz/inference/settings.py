@@ -121,7 +121,8 @@ class SVI(_Parameters):
         The variational family: a name (``"auto_normal"``, ``"auto_diagonal_normal"``, ``"auto_multivariate_normal"``,
         ``"auto_lowrank"``, ``"auto_laplace"``, ``"auto_delta"``, ``"auto_iaf"``, ``"auto_bnaf"``), a NumPyro
         autoguide class, an autoguide object, which is read as a recipe, or a guide function with the kernel's
-        arguments.
+        arguments. Such a function is drawn from with all rows; where they are read a part at a time, with the first
+        minibatch, and after ``partial_fit`` with the last.
     optim : str or optimiser, default="adam"
         A name (``"adam"``, here with ``b2=0.95``, ``"clipped_adam"``, ``"adagrad"``, ``"rmsprop"``, ``"sgd"``), or a
         NumPyro or optax optimiser, which then has its own learning rate.

@@ -28,7 +28,7 @@ class Chunk(NamedTuple):
     data : Data
         Rows and weights ``(n_batches, n_rows, ...)``; the weights scale each minibatch to all rows.
     inside : array of shape (n_steps,)
-        Numbers of rows before padding. Minibatches beyond these fill the chunk, and are not to be learnt from.
+        Numbers of rows before padding. Minibatches beyond these fill the last chunk, and are not to be learnt from.
     """
 
     data: Data
@@ -63,7 +63,7 @@ def minibatches(
     *,
     epoch: int = 0,
     padded_size: int | None = None,
-    total: float | None = None,
+    scale: float = 1.0,
 ) -> Generator[Chunk]:
     """Yield minibatches through epochs, while a thread reads the rows of the next window.
 
@@ -83,9 +83,8 @@ def minibatches(
         Number of the first epoch, on which its order depends.
     padded_size : int, optional
         Pad minibatches to so many rows.
-    total : float, optional
-        Scale the weights of each minibatch to this sum, and leave out minibatches whose weights are all zero. Where not
-        given, weights are multiplied by the number of all rows over that of the minibatch.
+    scale : float, default=1.0
+        Factor on all weights, beside that of the number of all rows over that of the minibatch.
 
     Yields
     ------
@@ -104,19 +103,11 @@ def minibatches(
         ):
             steps = np.arange(first, min(first + per_chunk, num_steps))
             inside = np.where(steps % per_epoch < per_epoch - 1, size, n_rows - (per_epoch - 1) * size)
-            weight = weight[: len(steps) * size].reshape(-1, size)
-            sums = inside if total is None else weight.sum(axis=1)
             scaled = np.zeros((per_chunk, padded_size or size), dtype)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                scaled[: len(steps), :size] = weight * ((n_rows if total is None else total) / sums)[:, None]
-            chunk = jax.tree.map(lambda array: _batched(array, per_chunk, size, padded_size or size), rows)
-            if not sums.all():
-                # Those that count come first.
-                order = np.argsort(np.append(sums, np.zeros(per_chunk - len(steps))) == 0, kind="stable")
-                chunk, scaled = jax.tree.map(lambda array, order=order: array[order], (chunk, scaled))
-                inside = inside[order[: np.count_nonzero(sums)]]
-            if len(inside):
-                yield Chunk(data._replace(rows=chunk, weight=scaled), inside)
+            by_batch = weight[: len(steps) * size].reshape(-1, size)
+            scaled[: len(steps), :size] = by_batch * (scale * n_rows / inside)[:, None]
+            rows = jax.tree.map(lambda array: _batched(array, per_chunk, size, padded_size or size), rows)
+            yield Chunk(data._replace(rows=rows, weight=scaled), inside)
 
 
 def _batched(array: np.ndarray, n_batches: int, size: int, padded_size: int) -> np.ndarray:

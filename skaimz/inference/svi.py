@@ -154,6 +154,8 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     batch_size = settings.batch_size
     if batch_size is not None:
         _check_minibatches(traced, settings, n_rows)
+        if needs_stream(data, n_rows):
+            _check_stream(traced, n_rows)
     num_steps = settings.num_steps
     if settings.num_epochs is not None:
         num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
@@ -162,7 +164,6 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
     with contextlib.ExitStack() as stack:
         if batch_size is not None and needs_stream(data, n_rows):
-            _check_stream(traced, n_rows)
             # What begins with the first minibatch holds no other.
             held = padded(traced, loaded(data, batch_size), batch_size)
             programs = _programs_of(traced, settings, held)

@@ -161,7 +161,7 @@ class Store:
     def marked(self) -> list[int]:
         """Return the batches that have a mark by now."""
         marks = self.path / MARKS
-        return [int(mark.name) for mark in marks.iterdir() if not mark.suffix] if marks.exists() else []
+        return [int(mark.name) for mark in marks.iterdir() if mark.name.isdecimal()] if marks.exists() else []
 
     def is_due(self, batch: Batch, digest: str) -> bool:
         """Whether a batch is to be computed, to be written or compared.

@@ -21,6 +21,12 @@ def _in_this_thread():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _joined_by_two(monkeypatch):
+    """Three blocks are a tree, rather than one join."""
+    monkeypatch.setattr("skaimz.dask.JOINED", 2)
+
+
 @pytest.fixture(scope="module")
 def X():
     return np.random.default_rng(0).normal(size=(N_ROWS, 2))

@@ -3,9 +3,9 @@
 import os
 import sys
 import tempfile
-import warnings
 from collections import Counter
 
+import clusters
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -78,6 +78,15 @@ def test_what_is_no_collection_of_rows_is_loaded(expected):
     months = FRAME["months"].to_numpy()
     model = regressor().fit(dask.delayed(X), dask.delayed(COUNTS), exposure=months, sample_weight=WEIGHT)
     same(model.posterior_, expected)
+
+
+def test_numbers_and_delayed_values_beside_rows(expected):
+    rows, months = da.from_array(X, chunks=(70, 2)), FRAME["months"].to_numpy()
+    late = {"exposure": dask.delayed(months), "sample_weight": dask.delayed(WEIGHT)}
+    same(regressor().fit(rows, dask.delayed(COUNTS), **late).posterior_, expected)
+    alone = regressor().fit(X, COUNTS, exposure=2.0).posterior_
+    for number in (dask.delayed(2.0), da.ones(()) * 2):
+        same(regressor().fit(rows, COUNTS, exposure=number).posterior_, alone)
 
 
 @pytest.mark.parametrize("partitions", [1, 4])
@@ -185,23 +194,15 @@ def test_refusals(monkeypatch):
 
 @pytest.mark.slow
 def test_processes_of_a_cluster(expected, tmp_path):
-    from distributed import Client, LocalCluster
-
     def note(block):
         (tmp_path / str(os.getpid())).touch()
         return block
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with (
-            dask.config.set(scheduler=None),
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-            Client(cluster),
-        ):
-            rows = da.from_array(X, chunks=(70, 2)).map_blocks(note, dtype=X.dtype, meta=np.empty((0, 0)))
-            months = dd.from_pandas(FRAME["months"], npartitions=3)
-            weight = da.from_array(WEIGHT, chunks=600)
-            model = regressor().fit(rows, da.from_array(COUNTS, chunks=100), exposure=months, sample_weight=weight)
+    with dask.config.set(scheduler=None), clusters.processes(2):
+        rows = da.from_array(X, chunks=(70, 2)).map_blocks(note, dtype=X.dtype, meta=np.empty((0, 0)))
+        months = dd.from_pandas(FRAME["months"], npartitions=3)
+        weight = da.from_array(WEIGHT, chunks=600)
+        model = regressor().fit(rows, da.from_array(COUNTS, chunks=100), exposure=months, sample_weight=weight)
     processes = [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
     assert processes
     assert os.getpid() not in processes

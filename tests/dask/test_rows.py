@@ -78,6 +78,12 @@ def test_several_arrays(conjugate, X):
     np.testing.assert_array_equal(std.compute(), expected[1])
 
 
+def test_a_source_of_randomness_is_drawn_from_once(conjugate, X):
+    """Not by each block, nor for the types."""
+    found = conjugate.sample_y(da.from_array(X, chunks=(1000, 2)), 3, random_state=np.random.RandomState(5))
+    np.testing.assert_array_equal(found.compute(), conjugate.sample_y(X, 3, random_state=np.random.RandomState(5)))
+
+
 def test_outcomes_go_with_their_rows(conjugate, X):
     y = X[:, 0]
     rows = da.from_array(X, chunks=(3000, 2))
@@ -147,6 +153,15 @@ def with_whole(X, y=None, *, knots):
 def test_an_array_as_long_as_a_block_is_no_argument_of_rows(X):
     model = NumPyroImpactRegressor(with_whole, random_state=0).set_posterior_sample({"coef": draws(2)})
     knots = np.linspace(0.0, 1.0, 2048)  # the length of the first block
+    found = model.predict(da.from_array(X, chunks=(1000, 2)), knots=knots)
+    np.testing.assert_array_equal(found.compute(), model.predict(X, knots=knots))
+
+
+def test_what_was_whole_in_the_fit_stays_whole(X):
+    """Also where it has an entry for each row by chance."""
+    knots = np.linspace(0.0, 1.0, N_ROWS)
+    model = NumPyroImpactRegressor(with_whole, posterior={"coef": draws(2)}, random_state=0)
+    model.fit(X[:50], X[:50, 0], knots=knots)
     found = model.predict(da.from_array(X, chunks=(1000, 2)), knots=knots)
     np.testing.assert_array_equal(found.compute(), model.predict(X, knots=knots))
 

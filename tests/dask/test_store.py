@@ -1,6 +1,5 @@
 """Draws of Dask collections in a store that workers write: the files of the same call on arrays."""
 
-import contextlib
 import errno
 import itertools
 import os
@@ -10,10 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import clusters
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -239,7 +238,8 @@ OTHERS = {
     "seed": {"random_state": 4},
     "batch size": {"batch_size": 2 * BATCH},
     "some rows": {"X": np.where(np.arange(N_ROWS)[:, None] % BATCH == 10, 1.0, X)},
-    "kernel": {"model": model_of(zoo.Shrinkage(noise=5.0), coef=(2,))},
+    "number of the kernel": {"model": model_of(zoo.Shrinkage(noise=5.0), coef=(2,))},
+    "kernel": {"model": model_of(zoo.cauchy, coef=(2,))},
 }
 
 
@@ -326,23 +326,9 @@ def test_memory_is_lazy():
 # Processes of a cluster, and those that are lost
 
 
-@contextlib.contextmanager
-def cluster_of(n_workers):
-    from distributed import Client, LocalCluster
-
-    with (
-        warnings.catch_warnings(),
-        dask.config.set(scheduler=None),
-        LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        warnings.simplefilter("ignore")
-        yield client
-
-
 @pytest.fixture(scope="module")
 def client():
-    with cluster_of(2) as client:
+    with clusters.processes(2) as client:
         yield client
 
 
@@ -368,7 +354,7 @@ def test_a_worker_is_killed_while_it_writes(client, whole, tmp_path):
 
 @pytest.mark.slow
 def test_one_of_four_workers_is_killed_while_it_writes(whole, tmp_path):
-    with cluster_of(4) as client:
+    with clusters.processes(4) as client:
         check_that_a_lost_worker_changes_nothing(client, whole, tmp_path)
 
 

@@ -156,6 +156,12 @@ def test_labels(kind, mapped):
     same(model.posterior_, expected)
 
 
+def test_labels_of_all_parts_are_learnt():
+    late = np.where(np.arange(N_ROWS) < 500, "no", "yes")
+    model = NumPyroImpactClassifier(zoo.logistic, inference=SETTINGS, random_state=0)
+    assert model.fit(Batches(90, X=X, y=late)).classes_.tolist() == ["no", "yes"]
+
+
 def test_labels_of_several_outputs():
     model = NumPyroImpactClassifier(zoo_inputs.switches, inference=SETTINGS, random_state=0)
     y = (X[:, :1] > [[0.0, 0.5, 1.0]]).astype(int)
@@ -195,6 +201,12 @@ def test_precision_is_chosen():
     expected = model.fit(X, Y).posterior_
     assert model.fit(in_zarr(X), in_zarr(Y)).posterior_["coef"].dtype == np.float32
     same(model.posterior_, expected, 1e-4)
+
+
+def test_precision_is_that_of_the_first_rows():
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=SETTINGS, random_state=0)
+    model.partial_fit(in_zarr(X.astype(np.float32)), Y).partial_fit(in_zarr(X), in_zarr(Y))
+    assert model.posterior_["coef"].dtype == model.fit_result_.losses.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -328,6 +340,34 @@ def test_batches_that_cannot_be_used():
     once = ({"X": X[i : i + 100], "y": Y[i : i + 100]} for i in range(0, N_ROWS, 100))
     with pytest.raises(ValueError, match="gave 0 rows, and 600 when they were counted"):
         fit(once, kernel=zoo.conjugate)
+
+
+class Pieces:
+    """Two pieces of two rows, of types of their own."""
+
+    lengths, in_order = (2, 2), False
+
+    def __init__(self, *pieces):
+        self.pieces = pieces
+
+    def computed(self, numbers):
+        return (self.pieces[number] for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (np.zeros(2, np.int32), np.full(2, 2**40), "'a' is int64 from row 2 on, but int32 before"),
+        (np.zeros(2, np.float32), np.zeros(2), "'a' is float64 from row 2 on, but float32 before"),
+        (np.zeros((2, 1)), np.zeros((2, 2)), r"'a' has the shape \(2, 2\) from row 2 on, where \(2, 1\) was expected"),
+    ],
+)
+def test_pieces_that_differ(first, second, message):
+    with _spool.Scratch() as scratch:
+        rows = _spool.Spool(Pieces(first, second), lambda piece, start: {"a": piece}, scratch).rows["a"]
+        np.testing.assert_array_equal(rows[0:2], first)
+        with pytest.raises(ValueError, match=message):
+            rows[1:3]
 
 
 def test_a_disk_that_is_too_small(monkeypatch):

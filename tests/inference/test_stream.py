@@ -1,6 +1,7 @@
 """Rows that are read a part at a time give the fit of the same rows in memory."""
 
 import threading
+import time
 
 import jax
 import numpy as np
@@ -141,18 +142,32 @@ def test_few_rows_are_held_and_none_is_read_in_vain():
     assert max(number.asked) == BLOCK
 
 
-def test_weights_of_parts_add_up_to_the_total():
+def test_the_next_window_is_read_while_one_is_worked_on():
+    number = Source(np.arange(10_000))
+    steps = minibatches(Data({}, {"number": number}, {}, np.ones(10_000)), 10_000, 16, 40, 0)
+    next(steps)
+    end = time.monotonic() + 10
+    while sum(number.asked) < 1 + 2 * WINDOW:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    steps.close()
+
+
+def test_weights_of_a_part_are_scaled_alike():
+    """By a minibatch's own sum of weights they would not be: rows beside light ones would count more."""
     weight = np.zeros(N_ROWS, np.float32)
     weight[places_of(N_ROWS, 2)[:100]] = np.linspace(1, 2, 100)
     data = Data({}, {"X": np.arange(N_ROWS)}, {}, weight)
-    found = list(minibatches(data, N_ROWS, 25, 9, 5, epoch=2, padded_size=32, total=1000.0))
-    # Two chunks of two minibatches have weights, and three have none.
-    assert [len(chunk.inside) for chunk in found] == [2, 2]
-    for chunk in found:
-        assert chunk.data.weight.shape == (2, 32)
-        np.testing.assert_allclose(chunk.data.weight.sum(axis=1), 1000, rtol=1e-5)
-    order = np.concatenate([chunk.data.rows["X"][:, :25].ravel() for chunk in found])
-    np.testing.assert_array_equal(order, places_of(N_ROWS, 2)[:100])
+    found = list(minibatches(data, N_ROWS, 25, 9, 5, epoch=2, padded_size=32, scale=4.0))
+    assert [len(chunk.inside) for chunk in found] == [2, 2, 2, 2, 1]
+    assert {chunk.data.weight.shape for chunk in found} == {(2, 32)}
+    order, scaled = (
+        np.concatenate([array[:, :25].ravel() for array in arrays])[:N_ROWS]
+        for arrays in zip(*((chunk.data.rows["X"], chunk.data.weight) for chunk in found), strict=True)
+    )
+    np.testing.assert_array_equal(order, places_of(N_ROWS, 2))
+    sizes = np.where(np.arange(N_ROWS) < 200, 25, 3)
+    np.testing.assert_allclose(scaled, weight[order] * (4 * N_ROWS / sizes), rtol=1e-6)
 
 
 # Fits
@@ -262,6 +277,12 @@ def test_entries_for_each_row_are_refused():
         run(sources, SVI(num_steps=20, batch_size=204))
 
 
+def test_too_many_rows_are_refused():
+    huge = np.broadcast_to(np.float32(0), (2**32, 2))
+    with pytest.raises(ValueError, match=r"fewer than 2\*\*32 rows, got 4294967296: give `partial_fit` a part"):
+        run({"X": Source(huge), "y": Source(huge[:, 0])}, SVI(num_steps=20, batch_size=16))
+
+
 # Parts
 
 
@@ -282,19 +303,26 @@ def test_parts_are_learnt_from_alike(weighted):
     once, twice = found[1]
     assert once.seen == (weight.sum(dtype=float) if weighted else N_ROWS)
     assert twice.seen == 2 * once.seen
-    assert len(once.losses) == (20 if weighted else 21)
+    assert len(once.losses) == 21
     # The second pass has an order of its own.
     np.testing.assert_array_equal(twice.losses[: len(once.losses)], once.losses)
     assert not np.allclose(twice.losses[-15:], once.losses[-15:])
 
 
-def test_minibatches_without_weight_are_no_steps():
+def test_a_part_is_an_epoch_of_a_fit():
+    rows, weight = made()
+    inference = SVI(batch_size=10, num_steps=21, num_samples=20)
+    *_, fitted = run(rows, inference, weight)
+    np.testing.assert_allclose(go_on(rows, inference, weight).losses, fitted.losses, rtol=1e-4)
+
+
+def test_minibatches_without_weight_are_steps():
     rows, _ = made(n_rows=40)
     weight = np.zeros(40, np.float32)
     weight[:3] = 1.0
     found = go_on(as_sources(rows), SVI(batch_size=2, num_samples=20), Source(weight))
-    assert 2 <= len(found.losses) <= 3
-    assert found.seen == 3
+    assert np.isfinite(found.losses).all()
+    assert (len(found.losses), found.seen) == (20, 3)
     with pytest.raises(ValueError, match="`sample_weight` is zero for every row"):
         go_on(as_sources(rows), SVI(batch_size=2), Source(np.zeros(40, np.float32)))
 
@@ -308,7 +336,7 @@ def test_a_part_leaves_its_last_minibatch_to_guides_that_look_at_data():
     assert found.n_rows == 3
     np.testing.assert_array_equal(found.data["rows"]["X"][:3], rows["X"][last])
     # Whole numbers are scaled like others.
-    expected = np.append(weight[last] * (weight.sum() / weight[last].sum()), np.zeros(7))
+    expected = np.append(weight[last] * (N_ROWS / 3), np.zeros(7))
     np.testing.assert_allclose(found.data["weight"], expected, rtol=1e-6)
 
 
