@@ -17,7 +17,11 @@ from skaimz import NumPyroImpactRegressor
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDE = sorted(path for path in (DOCS / "guide").glob("*.md") if path.stem != "index")
-PAGES = [DOCS / "index.md", DOCS / "large.md", *sorted(path for path in (DOCS / "concepts").glob("*.md") if path.stem != "index")]
+PAGES = [
+    DOCS / "index.md",
+    DOCS / "large.md",
+    *sorted(path for path in (DOCS / "concepts").glob("*.md") if path.stem != "index"),
+]
 # A block of Python, with the block of text that follows it at once: its output.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

@@ -48,7 +48,10 @@ def ordered(places: Any, n_rows: Any, most_rows: int, seed: Any, epoch: Any) -> 
     first = window * WINDOW_ROWS
     inside = jnp.minimum(jnp.asarray(n_rows, jnp.uint32) - first, WINDOW_ROWS)
     places = first + shuffled(places - first, inside, key, window)
-    return _blocks(places // BLOCK_ROWS, n_rows // BLOCK_ROWS, key) * BLOCK_ROWS + places % BLOCK_ROWS
+    rows = _blocks(places // BLOCK_ROWS, n_rows // BLOCK_ROWS, key) * BLOCK_ROWS + places % BLOCK_ROWS
+    first = _first_row(n_rows, key)
+    # Not a remainder of the sum, which may be more than 32 bits hold.
+    return jnp.where(rows < n_rows - first, rows + first, rows - (n_rows - first))
 
 
 def window_of(window: int, n_rows: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,28 +59,36 @@ def window_of(window: int, n_rows: int, seed: int, epoch: int) -> tuple[np.ndarr
 
     Returns
     -------
-    blocks : array
-        Numbers of the window's blocks of rows.
+    starts : array
+        First rows of the window's blocks, of which one may end short. After the last row comes the first.
     order : array
         Numbers of the rows among those of these blocks, one after the other.
     """
     inside = min(WINDOW_ROWS, n_rows - window * WINDOW_ROWS)
     # Few lengths, so that they share programs.
     length = min(WINDOW_ROWS, 1 << (inside - 1).bit_length())
-    words = map(np.uint32, (window, inside, n_rows // BLOCK_ROWS, seed, epoch))
-    blocks, order = _window_of(*words, length=length, most_blocks=WINDOW_ROWS // BLOCK_ROWS)
-    blocks = np.arange(-(-n_rows // BLOCK_ROWS)) if n_rows <= WINDOW_ROWS else np.asarray(blocks)
-    return blocks[: -(-inside // BLOCK_ROWS)], np.asarray(order)[:inside]
+    words = map(np.uint32, (window, inside, n_rows, n_rows // BLOCK_ROWS, seed, epoch))
+    blocks, first, order = _window_of(*words, length=length, most_blocks=WINDOW_ROWS // BLOCK_ROWS)
+    if n_rows <= WINDOW_ROWS:
+        starts = np.arange(0, n_rows, BLOCK_ROWS)
+    else:
+        starts = (np.asarray(blocks, np.int64) * BLOCK_ROWS + int(first)) % n_rows
+    return starts[: -(-inside // BLOCK_ROWS)], np.asarray(order)[:inside]
 
 
 @functools.partial(jax.jit, static_argnames=("length", "most_blocks"))
 def _window_of(
-    window: Any, inside: Any, full_blocks: Any, seed: Any, epoch: Any, length: int, most_blocks: int
-) -> tuple[Any, Any]:
+    window: Any, inside: Any, n_rows: Any, full_blocks: Any, seed: Any, epoch: Any, length: int, most_blocks: int
+) -> tuple[Any, Any, Any]:
     key = key_of(seed, ORDER, epoch)
     places = jnp.minimum(jnp.arange(length, dtype=jnp.uint32), inside - 1)
     blocks = window * most_blocks + jnp.arange(most_blocks, dtype=jnp.uint32)
-    return _blocks(blocks, full_blocks, key), shuffled(places, inside, key, window)
+    return _blocks(blocks, full_blocks, key), _first_row(n_rows, key), shuffled(places, inside, key, window)
+
+
+def _first_row(n_rows: Any, key: Any) -> Any:
+    """Return the row with which the first block begins: a random one, so that each may be in the short last block."""
+    return jax.random.bits(jax.random.fold_in(key, 2), (), jnp.uint32) % jnp.asarray(n_rows, jnp.uint32)
 
 
 def _blocks(places: Any, full_blocks: Any, key: Any) -> Any:

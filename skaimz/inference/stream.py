@@ -145,21 +145,25 @@ def _windows(data: Data, n_rows: int, size: int, num_steps: int, seed: int, epoc
 
 def _window(arrays: Any, window: int, n_rows: int, seed: int, epoch: int) -> Any:
     """Read the blocks of a window, and put their rows into their places."""
-    blocks, order = shuffle.window_of(window, n_rows, seed, epoch)
+    starts, order = shuffle.window_of(window, n_rows, seed, epoch)
     places = np.empty_like(order)
     places[order] = np.arange(len(order), dtype=order.dtype)
     read = jax.tree.map(lambda array: np.empty((len(order), *array.shape[1:]), array.dtype), arrays)
-    starts = blocks.astype(int) * shuffle.BLOCK_ROWS
-    parts = [slice(start, min(start + shuffle.BLOCK_ROWS, n_rows)) for start in starts.tolist()]
+    pieces = []
+    for first, start in zip(range(0, len(order), shuffle.BLOCK_ROWS), starts.tolist(), strict=True):
+        length = min(shuffle.BLOCK_ROWS, len(order) - first)
+        # Blocks go on with the first row after the last.
+        split = min(length, n_rows - start)
+        pieces.append((slice(start, start + split), places[first : first + split]))
+        if split < length:
+            pieces.append((slice(0, length - split), places[first + split : first + length]))
     for array in jax.tree.leaves(arrays):
         if hasattr(array, "fetch"):
-            array.fetch(parts)
+            array.fetch([rows for rows, _ in pieces])
     # In the order of the source, which may be one that is best read forwards.
-    for place in np.argsort(blocks):
-        first = int(place) * shuffle.BLOCK_ROWS
-        to = places[first : first + shuffle.BLOCK_ROWS]
+    for rows, to in sorted(pieces, key=lambda piece: piece[0].start):
         for array, out in zip(jax.tree.leaves(arrays), jax.tree.leaves(read), strict=True):
-            out[to] = array[parts[place]]
+            out[to] = array[rows]
     return read
 
 

@@ -331,8 +331,8 @@ def test_a_part_leaves_its_last_minibatch_to_guides_that_look_at_data():
     rows, _ = made()
     weight = np.arange(N_ROWS) % 3
     found = go_on(as_sources(rows), SVI(guide="auto_laplace", batch_size=10, num_samples=20), Source(weight))
-    blocks, places = shuffle.window_of(3, N_ROWS, 3, 0)
-    last = (blocks[:, None] * BLOCK + np.arange(BLOCK)).ravel()[places][-3:]
+    starts, places = shuffle.window_of(3, N_ROWS, 3, 0)
+    last = ((starts[:, None] + np.arange(BLOCK)).ravel() % N_ROWS)[places][-3:]
     assert found.n_rows == 3
     np.testing.assert_array_equal(found.data["rows"]["X"][:3], rows["X"][last])
     # Whole numbers are scaled like others.
