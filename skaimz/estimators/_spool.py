@@ -79,17 +79,26 @@ class _File:
         self.shape, self.dtype = shape, dtype
         self._row_bytes = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
         self.n_bytes = shape[0] * self._row_bytes
-        self._file = path.open("w+b")
+        # Without a buffer, which would fail once more when it is closed.
+        self._file = path.open("w+b", buffering=0)
 
     def write(self, start: int, array: np.ndarray) -> None:
+        unwritten = memoryview(np.ascontiguousarray(array, self.dtype).reshape(-1).view(np.uint8))
         self._file.seek(start * self._row_bytes)
-        self._file.write(np.ascontiguousarray(array, self.dtype).data)
+        try:
+            while unwritten:
+                unwritten = unwritten[self._file.write(unwritten) :]
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"A fit that reads rows a part at a time could not keep them in {tempfile.gettempdir()!r}: "
+                f"{error.strerror}. Name another folder by the environment variable TMPDIR.",
+            ) from error
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        array = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        shape = (stop - start, *self.shape[1:])
         self._file.seek(start * self._row_bytes)
-        self._file.readinto(array.reshape(-1).view(np.uint8).data)
-        return array
+        return np.fromfile(self._file, self.dtype, int(np.prod(shape, dtype=int))).reshape(shape)
 
     def close(self) -> None:
         self._file.close()

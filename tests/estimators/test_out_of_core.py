@@ -1,7 +1,9 @@
 """Fits on rows that are read a part at a time are the fits on the plain arrays, and hold a part of them at a time."""
 
+import errno
 import gc
 import pickle
+import resource
 import shutil
 import tempfile
 import weakref
@@ -326,8 +328,20 @@ def test_batches_that_cannot_be_used():
     with pytest.raises(ValueError, match=r"The batches must hold the input 'features', got \['X'\]"):
         model.fit(Batches(90, X=X))
     once = ({"X": X[i : i + 100], "y": Y[i : i + 100]} for i in range(0, N_ROWS, 100))
-    with pytest.raises(ValueError, match="gave 0 rows, and 600 when they were counted"):
+    with pytest.raises(ValueError, match="X is a generator, which can be iterated over only once"):
         fit(once, kernel=zoo.conjugate)
+
+
+def test_batches_that_change():
+    """They are counted first, and read then."""
+
+    class Renamed(Batches):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield batch if self.passes == 1 else {"X": batch["X"], "outcome": batch["y"]}
+
+    with pytest.raises(ValueError, match=r"the same arrays.*got .*outcome.* after .*'y'"):
+        fit(Renamed(90, X=X, y=Y), kernel=zoo.conjugate)
 
 
 def test_a_disk_that_is_too_small(monkeypatch):
@@ -336,3 +350,15 @@ def test_a_disk_that_is_too_small(monkeypatch):
     fit(in_zarr(X), Y, kernel=zoo.conjugate)
     with pytest.raises(OSError, match=r"files of 14400 bytes, but 9700 bytes are free.*TMPDIR"):
         fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
+
+
+def test_a_disk_that_becomes_full(folder):
+    """A real error of the operating system."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=f"could not keep them in '{folder}': File too large.*TMPDIR") as caught:
+            fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
