@@ -83,7 +83,8 @@ def check_numbers(name: str, part: np.ndarray, start: int) -> np.ndarray:
     if part.dtype.kind == "f" and not np.isfinite(part).all():
         row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
         raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
-    return part
+    # JAX takes no other order of bytes.
+    return part.astype(part.dtype.newbyteorder("="), copy=False)
 
 
 class Batches:
