@@ -362,3 +362,11 @@ def test_a_disk_that_becomes_full(folder):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG
+
+
+def test_files_have_no_names(folder, monkeypatch):
+    """So a process that is killed leaves none."""
+    write, seen = _spool._File.write, []
+    monkeypatch.setattr(_spool._File, "write", lambda self, *args: (write(self, *args), seen.extend(folder.iterdir())))
+    fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
+    assert seen == []
