@@ -146,7 +146,8 @@ def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
         if not np.isfinite(array).all():
             raise ValueError(f"Argument {name!r} contains NaN or infinity.")
         return array.astype(dtype, copy=False)
-    return array
+    # JAX takes no other order of bytes.
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def without_single_column(y: Any) -> Any:

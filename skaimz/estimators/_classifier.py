@@ -19,7 +19,7 @@ from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
-from skaimz.estimators._sources import Reader, parts_of
+from skaimz.estimators._sources import Reader, loaded, parts_of
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
 
@@ -340,7 +340,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> model.score(X, y) > 0.9
         True
         """
-        predicted = self.predict(X, **arrays)
+        # Each is computed once, rather than whenever scikit-learn looks at it.
+        y, predicted, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
         if predicted.ndim == 1:
             return float(accuracy_score(y, predicted, sample_weight=sample_weight))
         y = np.asarray(y)

@@ -14,7 +14,7 @@ from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._rows import check_numbers
-from skaimz.estimators._sources import Reader
+from skaimz.estimators._sources import Reader, loaded
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec
 from skaimz.kernels.default import LinearRegression
@@ -249,4 +249,6 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         >>> round(model.score(X, y), 2)
         1.0
         """
-        return float(r2_score(y, self.predict(X, **arrays), sample_weight=sample_weight))
+        # Each is computed once, rather than whenever scikit-learn looks at it.
+        y, found, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
+        return float(r2_score(y, found, sample_weight=sample_weight))

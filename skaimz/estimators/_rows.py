@@ -93,7 +93,8 @@ def check_numbers(name: str, part: np.ndarray, start: int) -> np.ndarray:
     if part.dtype.kind == "f" and not np.isfinite(part).all():
         row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
         raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
-    return part
+    # JAX takes no other order of bytes.
+    return part.astype(part.dtype.newbyteorder("="), copy=False)
 
 
 class Batches:
@@ -108,23 +109,21 @@ class Batches:
     """
 
     def __init__(self, batches: Iterable[Mapping[str, Any]]):
+        if isinstance(batches, Iterator):
+            raise ValueError(
+                f"X is a {type(batches).__name__}, which can be iterated over only once: pass an object whose "
+                "`__iter__` begins anew each time."
+            )
         self.batches = batches
         self.lengths: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
         for batch in self.iterate():
-            shapes = {name: array.shape[1:] for name, array in batch.items()}
-            self.shapes = self.shapes or shapes
-            if shapes != self.shapes:
-                raise ValueError(
-                    f"Batches must have the same arrays, of equal shapes but for the rows: got {shapes} after "
-                    f"{self.shapes}."
-                )
             self.dtypes = {name: np.result_type(array, self.dtypes.get(name, array)) for name, array in batch.items()}
             self.lengths.append(len(next(iter(batch.values()))))
         self.n_rows = sum(self.lengths)
         if not self.n_rows:
-            raise ValueError("Found array with 0 sample(s): the batches are empty, or can be iterated over only once.")
+            raise ValueError("Found array with 0 sample(s): the batches are empty.")
         self._restart()
 
     def iterate(self) -> Iterator[dict[str, np.ndarray]]:
@@ -142,8 +141,16 @@ class Batches:
             lengths = {name: len(array) for name, array in arrays.items()}
             if len(set(lengths.values())) > 1:
                 raise ValueError(f"The arrays of a batch differ in length: {lengths}.")
-            if any(lengths.values()):
-                yield arrays
+            if not any(lengths.values()):
+                continue
+            shapes = {name: array.shape[1:] for name, array in arrays.items()}
+            self.shapes = self.shapes or shapes
+            if shapes != self.shapes:
+                raise ValueError(
+                    f"Batches must have the same arrays, of equal shapes but for the rows: got {shapes} after "
+                    f"{self.shapes}."
+                )
+            yield arrays
 
     def load(self) -> dict[str, np.ndarray]:
         """Return the arrays whole."""

@@ -185,6 +185,11 @@ def grouping(by: Any, rows: Rows) -> dict[str, Any]:
             raise ValueError(f"`by` must give {wrong[0]!r} a value for each of the {n_rows} rows.")
         return {str(name): values for name, values in by.items()}
     names = by if isinstance(by, list | tuple) else [by]
+    if any(hasattr(name, "__array__") and np.ndim(name) for name in names):
+        raise TypeError(
+            f"`by` must name columns of X or arguments, or be a dict of names to arrays, got a {type(by).__name__}: "
+            "write `by={'name': values}`."
+        )
     return {str(name): _values_of(name, rows, "by") for name in names}
 
 

@@ -4,7 +4,6 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -34,10 +33,9 @@ class Pieces(Protocol):
 
 
 class Scratch:
-    """A folder of files for the time of a fit; it is made with its first file."""
+    """Files for the time of a fit. They have no names, so that none is left where the process is killed."""
 
     def __init__(self) -> None:
-        self._folder: tempfile.TemporaryDirectory | None = None
         self._files: list[_File] = []
 
     def __enter__(self) -> Self:
@@ -46,8 +44,6 @@ class Scratch:
     def __exit__(self, *error: Any) -> None:
         for file in self._files:
             file.close()
-        if self._folder is not None:
-            self._folder.cleanup()
 
     def file(self, shape: tuple[int, ...], dtype: np.dtype) -> "_File":
         """Return a new file for an array.
@@ -57,11 +53,10 @@ class Scratch:
         OSError
             If the disk is too small for it and the files before it.
         """
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="skaimz-")
+        if not self._files:
             # The files have holes, which are filled later.
-            self._free = shutil.disk_usage(self._folder.name).free
-        file = _File(Path(self._folder.name) / str(len(self._files)), shape, dtype)
+            self._free = shutil.disk_usage(tempfile.gettempdir()).free
+        file = _File(shape, dtype)
         self._files.append(file)
         needed = sum(file.n_bytes for file in self._files)
         if needed > self._free:
@@ -75,21 +70,30 @@ class Scratch:
 class _File:
     """An array on the disk, written and read by rows. Unlike a map of memory it never counts as the process's own."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype):
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
         self.shape, self.dtype = shape, dtype
         self._row_bytes = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
         self.n_bytes = shape[0] * self._row_bytes
-        self._file = path.open("w+b")
+        # Without a buffer, which would fail once more when it is closed.
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
 
     def write(self, start: int, array: np.ndarray) -> None:
+        unwritten = np.ascontiguousarray(array, self.dtype).reshape(-1).view(np.uint8).data
         self._file.seek(start * self._row_bytes)
-        self._file.write(np.ascontiguousarray(array, self.dtype).data)
+        try:
+            while unwritten:
+                unwritten = unwritten[self._file.write(unwritten) :]
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"A fit that reads rows a part at a time could not keep them in {tempfile.gettempdir()!r}: "
+                f"{error.strerror}. Name another folder by the environment variable TMPDIR.",
+            ) from error
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        array = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        shape = (stop - start, *self.shape[1:])
         self._file.seek(start * self._row_bytes)
-        self._file.readinto(array.reshape(-1).view(np.uint8).data)
-        return array
+        return np.fromfile(self._file, self.dtype, int(np.prod(shape, dtype=int))).reshape(shape)
 
     def close(self) -> None:
         self._file.close()

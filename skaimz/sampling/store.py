@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import glob
 import hashlib
 import json
 import os
@@ -81,28 +82,25 @@ class Store:
             try:
                 self._create(fingerprint, skeleton, compressors)
             except OSError as error:
-                raise self._failed(error) from error
+                # Another call may have made it at the same time.
+                if store_state(path) is None:
+                    raise self._failed(error) from error
         state = store_state(path)
         if state is None:
             raise FileExistsError(f"`output_dir` {str(path)!r} holds files that are no draws: choose a new folder.")
         attributes = json.loads((path / METADATA).read_text())["attributes"]
         if attributes["fingerprint"] != fingerprint:
             raise self._foreign()
-        # What is written aside is renamed; a killed call may have left some of it there.
-        self._clear()
-        # The rows of a complete store, whose marks are gone, are known by one digest of all.
-        self._known_rows = attributes["rows"] if state == COMPLETE else None
         self.written = frozenset(range(len(plan.batches())) if state == COMPLETE else self.marked())
         self.compared = max(self.written, default=None)
 
     def _create(self, fingerprint: str, skeleton: Callable[[Path], None], compressors: Any) -> None:
-        aside = self.path.with_name(f".{self.path.name}.new")
+        aside = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex}.new")
         existing = next(parent for parent in self.path.parents if parent.exists())
         free = shutil.disk_usage(existing).free
         if compressors is None and self._needed > free:
             raise OSError(errno.ENOSPC, f"only {free} bytes are free")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(aside, ignore_errors=True)
         try:
             skeleton(aside)
             parent = zarr.open_group(aside, path=self.group, mode="r+")
@@ -115,6 +113,9 @@ class Store:
             if self.path.exists():
                 self.path.rmdir()
             aside.rename(self.path)
+            # Of calls that were killed here.
+            for other in self.path.parent.glob(f".{glob.escape(self.path.name)}.*.new"):
+                shutil.rmtree(other, ignore_errors=True)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
@@ -171,11 +172,15 @@ class Store:
         FileExistsError
             If it was written from other rows, by their ``digest``.
         """
-        mark = self._mark_of(batch)
-        is_marked = mark.exists()
-        if is_marked and mark.read_text() != digest:
+        try:
+            marked = self._mark_of(batch).read_text()
+        except FileNotFoundError:
+            marked = None
+        if marked not in (None, digest):
             raise self._foreign()
-        return batch.number == self.compared or (batch.number not in self.written and not is_marked)
+        if batch.number in self.written:
+            return batch.number == self.compared
+        return marked is None and self._rows_when_complete() is None
 
     def put(self, batch: Batch, arrays: Mapping[str, np.ndarray], digest: str) -> None:
         """Write a batch that is due, or compare it with what is there.
@@ -204,27 +209,34 @@ class Store:
         except FileExistsError:
             raise
         except OSError as error:
-            raise self._failed(error) from error
+            # Another call may have completed the store, which removes what others have under way.
+            if batch.number in self.written or self._rows_when_complete() is None:
+                raise self._failed(error) from error
 
     def finish(self, digests: Iterable[str]) -> None:
         """Mark the store as complete; given the digests of all batches' rows in order."""
         rows = hashlib.blake2b("".join(digests).encode(), digest_size=16).hexdigest()
-        if self._known_rows not in (None, rows):
+        known = self._rows_when_complete()
+        if known not in (None, rows):
             raise self._foreign()
         try:
-            if self._known_rows is None:
+            if known is None:
                 metadata = json.loads((self.path / METADATA).read_text())
                 metadata["attributes"] |= {"state": COMPLETE, "rows": rows}
                 _replace(self.path / METADATA, json.dumps(metadata, indent=2).encode())
             shutil.rmtree(self.path / MARKS, ignore_errors=True)
-            self._clear()
+            # What was not written to its end, by calls that were killed.
+            for unfinished in self.path.rglob("*.partial"):
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
             raise self._failed(error) from error
 
-    def _clear(self) -> None:
-        """Remove what was not written to its end."""
-        for unfinished in self.path.rglob("*.partial"):
-            unfinished.unlink(missing_ok=True)
+    def _rows_when_complete(self) -> str | None:
+        """Return the digest of all rows, which a store has in place of its marks once it is complete."""
+        try:
+            return json.loads((self.path / METADATA).read_text())["attributes"].get("rows")
+        except OSError:
+            return None
 
     def _mark_of(self, batch: Batch) -> Path:
         return self.path / MARKS / str(batch.number)

@@ -190,3 +190,16 @@ def test_refusals(conjugate, X):
         conjugate.predict(rows, exposure=da.ones(4999))
     with pytest.raises(ValueError, match=r"no rows"):
         conjugate.predict(rows[:0])
+
+
+def test_a_score_computes_each_block_once(conjugate, X):
+    blocks = []
+
+    def noted(block):
+        blocks.append(len(block))
+        return block
+
+    rows = da.from_array(X, chunks=(1000, 2)).map_blocks(noted, dtype=X.dtype, meta=np.empty((0, 0)))
+    assert conjugate.score(rows, X[:, 0]) == conjugate.score(X, X[:, 0])
+    # The first one also tells of types and shapes.
+    assert len(blocks) == 1 + -(-len(X) // 1000)

@@ -133,6 +133,13 @@ def test_groups_named_as_a_dimension_of_the_output_are_refused():
         model.estimate_effect(ROWS, **new(columns={0: 1.0}), by={"class": ONES})
 
 
+@pytest.mark.parametrize("by", [ONES, [ONES], pd.Series(ONES)], ids=["array", "list", "series"])
+def test_groups_need_a_name(by):
+    model = model_of(zoo.conjugate, {"coef": COEF})
+    with pytest.raises(TypeError, match="`by` must name columns of X or arguments, or be a dict of names to arrays"):
+        model.estimate_effect(ROWS, **new(columns={0: 1.0}), by=by)
+
+
 # Interventions that do not do what they are meant to
 
 

@@ -1,7 +1,9 @@
 """Fits on rows that are read a part at a time are the fits on the plain arrays, and hold a part of them at a time."""
 
+import errno
 import gc
 import pickle
+import resource
 import shutil
 import tempfile
 import weakref
@@ -338,7 +340,7 @@ def test_batches_that_cannot_be_used():
     with pytest.raises(ValueError, match=r"The batches must hold the input 'features', got \['X'\]"):
         model.fit(Batches(90, X=X))
     once = ({"X": X[i : i + 100], "y": Y[i : i + 100]} for i in range(0, N_ROWS, 100))
-    with pytest.raises(ValueError, match="gave 0 rows, and 600 when they were counted"):
+    with pytest.raises(ValueError, match="X is a generator, which can be iterated over only once"):
         fit(once, kernel=zoo.conjugate)
 
 
@@ -370,9 +372,41 @@ def test_pieces_that_differ(first, second, message):
             rows[1:3]
 
 
+def test_batches_that_change():
+    """They are counted first, and read then."""
+
+    class Renamed(Batches):
+        def __iter__(self):
+            for batch in super().__iter__():
+                yield batch if self.passes == 1 else {"X": batch["X"], "outcome": batch["y"]}
+
+    with pytest.raises(ValueError, match=r"the same arrays.*got .*outcome.* after .*'y'"):
+        fit(Renamed(90, X=X, y=Y), kernel=zoo.conjugate)
+
+
 def test_a_disk_that_is_too_small(monkeypatch):
     usage = shutil.disk_usage(Path.cwd())
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=N_ROWS * 16 + 100))
     fit(in_zarr(X), Y, kernel=zoo.conjugate)
     with pytest.raises(OSError, match=r"files of 14400 bytes, but 9700 bytes are free.*TMPDIR"):
         fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
+
+
+def test_a_disk_that_becomes_full(folder):
+    """A real error of the operating system."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=f"could not keep them in '{folder}': File too large.*TMPDIR") as caught:
+            fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+
+
+def test_files_have_no_names(folder, monkeypatch):
+    """So a process that is killed leaves none."""
+    write, seen = _spool._File.write, []
+    monkeypatch.setattr(_spool._File, "write", lambda self, *args: (write(self, *args), seen.extend(folder.iterdir())))
+    fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)
+    assert seen == []

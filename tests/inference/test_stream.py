@@ -208,7 +208,7 @@ def test_the_fit_is_that_of_rows_in_memory(case):
 @pytest.fixture(scope="module")
 def streamed():
     rows, _ = made()
-    return run(as_sources(rows), SVI(guide="auto_multivariate_normal", num_steps=1500, batch_size=20, num_samples=4000))
+    return run(as_sources(rows), SVI(guide="auto_multivariate_normal", num_steps=4000, batch_size=20, num_samples=4000))
 
 
 def test_the_posterior_is_the_exact_one(streamed):
@@ -243,7 +243,7 @@ def test_losses_do_not_depend_on_pieces(streamed, monkeypatch, first, seconds):
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", seconds)
     monkeypatch.setattr(svi, "run_in_chunks", in_pieces)
     rows, _ = made()
-    inference = SVI(guide="auto_multivariate_normal", num_steps=1500, batch_size=20, num_samples=4000)
+    inference = SVI(guide="auto_multivariate_normal", num_steps=4000, batch_size=20, num_samples=4000)
     *_, found = run(as_sources(rows), inference)
     np.testing.assert_array_equal(found.losses, streamed[2].losses)
 

@@ -561,6 +561,45 @@ def test_half_written_files_of_a_killed_call_are_removed(complete, incomplete, t
     assert_same_files(folder, complete)
 
 
+# Two calls at the same time
+
+
+@contextlib.contextmanager
+def in_the_middle_of(method, other):
+    """Make another call when a method of a store is first called."""
+    original, waiting = getattr(Store, method), [other]
+
+    def interrupted(*args):
+        if waiting:
+            waiting.pop()()
+        return original(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, method, interrupted)
+        yield
+
+
+@pytest.mark.parametrize("moment", ["_create_array", "put", "_put_part"])
+def test_the_same_call_may_be_made_twice_at_once(moment, complete, tmp_path):
+    """One ends while the other makes the store, or is about to write a batch, or writes it."""
+    folder = tmp_path / "draws"
+    with in_the_middle_of(moment, lambda: stored(folder)):
+        stored(folder)
+    assert_same_files(folder, complete)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_another_call_at_the_same_time_is_refused(complete, tmp_path):
+    """It is one of other rows, which has begun when nothing was written yet."""
+    folder = tmp_path / "draws"
+    with (
+        in_the_middle_of("put", lambda: stored(folder)),
+        pytest.raises(FileExistsError, match="holds the output of another call"),
+    ):
+        stored(folder, X + 1.0)
+    assert_same_files(folder, complete)
+
+
 # Places that cannot be used
 
 
