@@ -14,8 +14,10 @@ import pytest
 import xarray as xr
 import zarr
 import zoo
+from sklearn.base import clone
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.inference import SVI
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +111,36 @@ def test_lazy_trees(workers, models, X, rows, method):
     assert list(lazy.children) == list(expected.children)
     for group, node in expected.children.items():
         xr.testing.assert_equal(lazy[group].to_dataset().compute(), node.to_dataset())
+
+
+STORES = {
+    "sample_posterior_predictive": lambda m, X, **to: m["conjugate"].sample_posterior_predictive(
+        X, in_sample=False, **to
+    ),
+    "sample_prior_predictive": lambda m, X, **to: m["poisson"].sample_prior_predictive(
+        X, num_samples=9, exposure=EXPOSURE, **to
+    ),
+    "log_likelihood": lambda m, X, **to: m["conjugate"].log_likelihood(X, BAND, **to),
+}
+
+
+@pytest.mark.parametrize("method", STORES)
+def test_stores(workers, models, X, rows, method, tmp_path):
+    found = STORES[method](models, rows, output_dir=tmp_path / "draws", batch_size=4096)
+    assert found.attrs["state"] == "complete"
+    expected = STORES[method](models, X)
+    assert set(found.children) == set(expected.children)
+    for group, node in expected.children.items():
+        xr.testing.assert_equal(found[group].to_dataset().compute(), node.to_dataset())
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+def test_fits(workers, X, rows):
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=SVI(batch_size=2000, num_steps=20), random_state=0)
+    y = da.from_array(X[:, 0], chunks=3000)
+    for method in ("fit", "partial_fit"):
+        expected = getattr(clone(model), method)(X, X[:, 0]).posterior_["coef"]
+        np.testing.assert_array_equal(getattr(clone(model), method)(rows, y).posterior_["coef"], expected)
 
 
 @pytest.mark.parametrize("method", EFFECTS)
