@@ -13,6 +13,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from skaimz.checks import rank_of_first, uniformity
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._base import ImpactEstimator
+from skaimz.estimators._training import TrainingData
 from skaimz.exceptions import FitWarning
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
@@ -244,7 +245,7 @@ def _replicate(
 ) -> tuple[dict[str, np.ndarray], set[str]]:
     """Fit one simulated outcome; return the ranks of the truth by site, and the checks of the fit that were bad."""
     model = clone(model).set_params(random_state=seed)
-    model._fit(X, y, None, arrays, **fitting)
+    model._fit(TrainingData(X, y, None, dict(arrays)), **fitting)
     verdicts = model.diagnose(checks=CHECKS)["verdict"]
     together = {}
     for name, value in truth.items():
