@@ -25,7 +25,8 @@ class Known(NumPyroImpactRegressor):
 
     law = "posterior"
 
-    def _fit(self, X, y, sample_weight, arrays):
+    def _fit(self, data):
+        X, y = data.X, data.y
         covariance = np.linalg.inv(np.eye(X.shape[1]) + X.T @ X / 0.25)
         mean = covariance @ X.T @ y / 0.25
         mean, covariance = {
@@ -154,7 +155,7 @@ def test_a_classifier_whose_outcomes_lack_a_class():
 class Guessing(NumPyroImpactClassifier):
     """A classifier that draws from the prior N(0, 1) of a level."""
 
-    def _fit(self, X, y, sample_weight, arrays, classes):
+    def _fit(self, data, classes):
         draws = np.random.default_rng([self.random_state, 7]).normal(size=19)
         return self.set_posterior_sample({"level": draws})
 
