@@ -29,10 +29,7 @@ MIB = 2**20
 LIMIT = 1536 * MIB
 FILE_ROWS = 250_000
 N_DRAWS, N_FEATURES, N_WORKERS = 200, 5, 2
-WORK_COLUMNS = (
-    *("work", "rows", "draws", "features", "workers", "time", "rows a second"),
-    *("a worker, early", "at the end", "spilled", "the client"),
-)
+WORK_COLUMNS = ("work", "rows", "time", "rows a second", "a worker, early", "at the end", "spilled", "the client")
 FIT_COLUMNS = (
     *("rows in", "rows", "batch", "first epoch", "each further one", "rows a second of it"),
     *("memory of the client, one epoch", "eleven"),
@@ -172,23 +169,6 @@ def head(*cells):
     row_of(*("---" for _ in cells))
 
 
-def report(what, watch, n_rows, n_draws, n_features, n_workers):
-    """Print a row of the table of works."""
-    row_of(
-        what,
-        f"{n_rows:,}",
-        n_draws,
-        n_features,
-        n_workers,
-        f"{watch.seconds:.1f} s",
-        f"{n_rows / watch.seconds / 1e6:.2f} M",
-        f"{watch.peak(1):.0f} MiB",
-        f"{watch.peak(9):.0f} MiB",
-        f"{watch.spilled / MIB:.0f} MiB",
-        f"{max(watch.own, default=0) / MIB:.0f} MiB",
-    )
-
-
 # Works: each takes an estimator, rows and a folder for the answer, and does its work to the end
 
 
@@ -230,7 +210,7 @@ def measure(name, n_rows, folder, n_draws=N_DRAWS, n_features=N_FEATURES, n_work
             work(model, X, folder / "answer")
     for answer in ("few", "answer"):
         shutil.rmtree(folder / answer, ignore_errors=True)
-    report(name if tuned else f"{name}, Dask's settings", watch, n_rows, n_draws, n_features, n_workers)
+    return watch
 
 
 # Parts
@@ -239,24 +219,34 @@ def measure(name, n_rows, folder, n_draws=N_DRAWS, n_features=N_FEATURES, n_work
 def part_size(n_rows, folder):
     """Measure the two large works."""
     head(*WORK_COLUMNS)
-    measure("draws to disk", n_rows, folder)
-    measure("average effect", 5 * n_rows, folder)
-    shutil.rmtree(folder / f"{5 * n_rows}x{N_FEATURES}")
+    for name, rows in {"draws to disk": n_rows, "average effect": 5 * n_rows}.items():
+        watch = measure(name, rows, folder)
+        row_of(
+            name,
+            f"{rows:,}",
+            f"{watch.seconds:.1f} s",
+            f"{rows / watch.seconds / 1e6:.2f} M",
+            *(f"{size:.0f} MiB" for size in (watch.peak(1), watch.peak(9), watch.spilled / MIB, max(watch.own) / MIB)),
+        )
+        shutil.rmtree(folder / f"{rows}x{N_FEATURES}")
 
 
 def part_growth(n_rows, folder):
     """Measure how times grow with one number at a time."""
     base = n_rows // 8
-    head(*WORK_COLUMNS)
+    changes = {
+        **{f"{base // share:,} rows": {"n_rows": base // share} for share in (4, 2, 1)},
+        **{f"{n_draws} draws": {"n_draws": n_draws} for n_draws in (100, 400)},
+        "20 features": {"n_features": 20},
+        **{f"{n_workers} worker(s)": {"n_workers": n_workers} for n_workers in (1, 4)},
+        "Dask's settings": {"tuned": False},
+    }
+    head("work", *changes, "a worker, at the end, at most", "spilled")
     for name in WORKS:
-        for share in (4, 2, 1):
-            measure(name, base // share, folder)
-        for n_draws in (100, 400):
-            measure(name, base, folder, n_draws=n_draws)
-        measure(name, base, folder, n_features=20)
-        for n_workers in (1, 4):
-            measure(name, base, folder, n_workers=n_workers)
-        measure(name, base, folder, tuned=False)
+        watches = [measure(name, folder=folder, **{"n_rows": base, **change}) for change in changes.values()]
+        most = max(watch.peak(9) for watch in watches)
+        spilled = sum(watch.spilled for watch in watches) / MIB
+        row_of(name, *(f"{watch.seconds:.1f} s" for watch in watches), f"{most:.0f} MiB", f"{spilled:.0f} MiB")
 
 
 def part_fit(n_rows, folder):
