@@ -238,15 +238,19 @@ def part_growth(n_rows, folder):
         **{f"{base // share:,} rows": {"n_rows": base // share} for share in (4, 2, 1)},
         **{f"{n_draws} draws": {"n_draws": n_draws} for n_draws in (100, 400)},
         "20 features": {"n_features": 20},
-        **{f"{n_workers} worker(s)": {"n_workers": n_workers} for n_workers in (1, 4)},
+        **{f"{n_workers} worker{'s' * (n_workers > 1)}": {"n_workers": n_workers} for n_workers in (1, 4)},
         "Dask's settings": {"tuned": False},
     }
-    head("work", *changes, "a worker, at the end, at most", "spilled")
-    for name in WORKS:
-        watches = [measure(name, folder=folder, **{"n_rows": base, **change}) for change in changes.values()]
-        most = max(watch.peak(9) for watch in watches)
-        spilled = sum(watch.spilled for watch in watches) / MIB
-        row_of(name, *(f"{watch.seconds:.1f} s" for watch in watches), f"{most:.0f} MiB", f"{spilled:.0f} MiB")
+    head("time for", *WORKS)
+    watches = {name: [] for name in WORKS}
+    for what, change in changes.items():
+        for name, before in watches.items():
+            before.append(measure(name, folder=folder, **{"n_rows": base, **change}))
+        row_of(what, *(f"{of_work[-1].seconds:.1f} s" for of_work in watches.values()))
+    most = (max(watch.peak(9) for watch in of_work) for of_work in watches.values())
+    row_of("a worker, at the end, at most", *(f"{size:.0f} MiB" for size in most))
+    spilled = (sum(watch.spilled for watch in of_work) / MIB for of_work in watches.values())
+    row_of("spilled, all together", *(f"{size:.0f} MiB" for size in spilled))
 
 
 def part_fit(n_rows, folder):
