@@ -26,7 +26,7 @@ from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
 from skaimz.exceptions import NoRowsError
 from skaimz.sampling import PART_ROWS, Part, Store
 
-__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "pieces_of", "rows_in_blocks", "table_of"]
+__all__ = ["Rows", "averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks", "table_of"]
 
 # Parts that are joined at a time.
 JOINED = 16
@@ -59,7 +59,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
     dask array, or a tuple or list of them
         With the chunks of X.
     """
-    rows = _Rows(X)
+    rows = Rows(X)
     estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
@@ -86,7 +86,7 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     xarray.DataTree
         With lazy arrays that have the chunks of X along their rows; sites without rows come from the first block.
     """
-    rows = _Rows(X)
+    rows = Rows(X)
     index = X.index.compute() if hasattr(X, "index") else None
     estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     # Two numbers of rows tell which dimension they are.
@@ -124,7 +124,7 @@ def draws_to_store(
     xarray.DataTree
         Of the store: the one that the same call on arrays writes.
     """
-    rows = _Rows(X)
+    rows = Rows(X)
     estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     index = X.index.compute() if hasattr(X, "index") else None
     one, here = dask.compute(rows.between(0, 1), _between(arguments, 0, 1))
@@ -165,7 +165,7 @@ def averages_in_blocks(
     EffectTree
         Computed: it is small.
     """
-    rows = _Rows(X)
+    rows = Rows(X)
     estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
     parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
     while len(parts) > 1:
@@ -174,11 +174,6 @@ def averages_in_blocks(
     if found is None:
         raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
     return joined([found], name, contrast)
-
-
-def pieces_of(collection: Any) -> "_Rows":
-    """Return a collection as pieces of rows, which are computed as they are asked for."""
-    return _Rows(collection)
 
 
 def table_of(collection: Any) -> pd.DataFrame | None:
@@ -192,7 +187,7 @@ def table_of(collection: Any) -> pd.DataFrame | None:
 
 
 def _blocks(
-    estimator: Any, call: Callable[..., Any], method: str, rows: "_Rows", arguments: Any, n_results: int | None = None
+    estimator: Any, call: Callable[..., Any], method: str, rows: "Rows", arguments: Any, n_results: int | None = None
 ) -> Iterator[tuple[int, Any]]:
     """Yield the length of each block and what is found for it, delayed."""
     sent = dask.delayed(estimator, pure=False, traverse=False)
@@ -210,7 +205,7 @@ def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], par
     return getattr(here, method)(X, **arguments)
 
 
-def _first(estimator: Any, method: str, rows: "_Rows", arguments: Any, count: int) -> Any:
+def _first(estimator: Any, method: str, rows: "Rows", arguments: Any, count: int) -> Any:
     """Call a method on the first rows, at once."""
     X, here = dask.compute(rows.between(0, count), _between(arguments, 0, count))
     return _call(estimator, method, X, here, Part(0, rows.n_rows))
@@ -279,7 +274,7 @@ def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: i
         are_names = name == "by" and isinstance(value, list | tuple)
         if not is_lazy and (are_names or not np.ndim(value) or name in known.get("whole", ())):
             return value
-        found = _Rows(value) if is_lazy or len(value) == n_rows else None
+        found = Rows(value) if is_lazy or len(value) == n_rows else None
         length = found.n_rows if found else len(value)
         if length != n_rows and (is_lazy or of_rows or name in known.get("rows", ())):
             raise ValueError(f"Argument {name!r} has {length} rows, but X has {n_rows}.")
@@ -291,7 +286,7 @@ def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: i
     }
     if not hasattr(estimator, "arguments_"):
         estimator = copy.copy(estimator)
-        by_row = [name for name, value in found.items() if isinstance(value, _Rows)]
+        by_row = [name for name, value in found.items() if isinstance(value, Rows)]
         estimator.arguments_ = {
             "rows": dict.fromkeys(by_row),
             "whole": {name: None for name, value in found.items() if np.ndim(value) and name not in by_row},
@@ -301,12 +296,12 @@ def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: i
 
 def _between(value: Any, start: int, stop: int) -> Any:
     """Cut what can be cut."""
-    if isinstance(value, _Rows):
+    if isinstance(value, Rows):
         return value.between(start, stop)
     return {key: _between(each, start, stop) for key, each in value.items()} if isinstance(value, Mapping) else value
 
 
-class _Rows:
+class Rows:
     """A collection, or an array in memory, as delayed pieces of rows, which are cut and joined to blocks.
 
     Attributes

@@ -109,7 +109,7 @@ def _reader_of(name: str, read: Reader) -> Callable[[Any, int], dict[str, np.nda
 
 
 def _pieces_of(value: Any) -> Pieces:
-    return _ZarrPieces(value) if isinstance(value, zarr.Array) else dask_door().pieces_of(value)
+    return _ZarrPieces(value) if isinstance(value, zarr.Array) else dask_door().Rows(value)
 
 
 class _ZarrPieces:
