@@ -140,7 +140,7 @@ def test_precision_is_that_of_the_rest(dtype):
     data=st.data(),
     form=st.sampled_from(sorted(FRAMES)),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_every_column_ends_in_one_place(n_columns, data, form):
     values = np.arange(5.0 * n_columns).reshape(5, n_columns)
     frame = FRAMES[form]({f"c{i}": values[:, i] for i in range(n_columns)})
@@ -211,7 +211,7 @@ def test_every_type_of_text(dtype):
 
 
 @given(labels=st.lists(st.sampled_from("abcdefg"), min_size=1, max_size=30), form=st.sampled_from(["pandas", "polars"]))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_codes_are_places_among_the_categories(labels, form):
     frame = FRAMES[form]({"x": np.arange(float(len(labels))), "label": labels})
     _, arrays, categories = split_columns(frame, {"label": "label"}, None, learn=True)

@@ -18,7 +18,7 @@ def order(n_rows, most_rows, seed=0, window=0):
     return np.asarray(PROGRAM(places, n_rows, jax.random.key(seed), window))[:n_rows]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.sampled_from([1, 2, 3, 64, 1000, 4097]), st.floats(0, 1), st.integers(0, 2**31), st.integers(0, 2**30))
 def test_every_row_comes_once(most_rows, share, seed, window):
     n_rows = max(1, int(share * most_rows))
@@ -74,14 +74,14 @@ def epoch():
         yield rows_of
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(n_rows=st.integers(WINDOW + 1, MOST), seed=st.integers(0, 2**32 - 1), number=st.integers(0, 1000))
 def test_every_row_comes_once_in_windows(epoch, n_rows, seed, number):
     rows = epoch(n_rows, seed, number)
     np.testing.assert_array_equal(np.sort(rows), np.arange(n_rows))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(n_rows=st.integers(WINDOW + 1, MOST), seed=st.integers(0, 2**32 - 1), number=st.integers(0, 1000))
 def test_a_window_is_a_few_blocks(epoch, n_rows, seed, number):
     rows = epoch(n_rows, seed, number)

@@ -96,7 +96,7 @@ def places_of(n_rows, epoch):
     return np.asarray(program(np.arange(n_rows, dtype=np.uint32), n_rows, 2 * WINDOW + n_rows, 5, epoch))
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     n_rows=st.sampled_from([65, 72, 130, 203]),
     share=st.floats(0, 1),

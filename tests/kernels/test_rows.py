@@ -428,7 +428,7 @@ STEPS = {
 }
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=4))
 def test_whatever_is_accepted_keeps_rows_apart(names):
     def chain(x, g, t):

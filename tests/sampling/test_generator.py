@@ -39,7 +39,7 @@ def test_wide_bits_and_seeds():
             np.testing.assert_array_equal(jax.random.normal(fused, (9,)), jax.random.normal(key, (9,)))
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), number=st.integers(0, 2**32 - 1))
 def test_keys_made_of_keys(seed, number):
     plain, fused = pair(seed)

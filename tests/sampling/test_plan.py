@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skaimz.sampling import plan
@@ -33,7 +33,6 @@ def batched(schedule, batch_rows):
     return schedule if batch_rows is None else schedule.in_batches(batch_rows)
 
 
-@settings(deadline=None)
 @given(kernel=kernels, n_rows=ROWS, counts=chains_and_draws(), shards=SHARDS, batch_rows=BATCH_ROWS)
 def test_tiles_cover_every_row_once(kernel, n_rows, counts, shards, batch_rows):
     n_chains, n_draws = counts
@@ -63,7 +62,6 @@ def test_tiles_cover_every_row_once(kernel, n_rows, counts, shards, batch_rows):
     assert (visits == 1).all()
 
 
-@settings(deadline=None)
 @given(kernel=kernels, n_rows=ROWS, counts=chains_and_draws(), shards=SHARDS)
 def test_a_tile_depends_on_neither_shards_nor_chains(kernel, n_rows, counts, shards):
     n_chains, n_draws = counts
@@ -74,7 +72,6 @@ def test_a_tile_depends_on_neither_shards_nor_chains(kernel, n_rows, counts, sha
         assert make_plan(kernel, n_rows + 1000, n_draws).tile_rows == one.tile_rows
 
 
-@settings(deadline=None)
 @given(kernel=kernels, n_rows=ROWS, n_draws=st.integers(1, 5000), shards=SHARDS)
 def test_work_at_a_time_is_bounded(kernel, n_rows, n_draws, shards):
     schedule = make_plan(kernel, n_rows, n_draws, shards=shards)
@@ -85,7 +82,6 @@ def test_work_at_a_time_is_bounded(kernel, n_rows, n_draws, shards):
         assert numbers <= max(plan.TILE_ELEMENTS, plan.LEAST_TILE_ROWS * kernel.width)
 
 
-@settings(deadline=None)
 @given(
     width=st.integers(1, 2**22),
     matrices=st.booleans(),
@@ -118,7 +114,6 @@ def test_whole_schedules_cut_draws_within_chains(width, matrices, n_rows, counts
     assert schedule.step_draws * n_rows * width <= max(plan.TILE_ELEMENTS, n_rows * width)
 
 
-@settings(deadline=None)
 @given(n_rows=ROWS, batch_rows=st.integers(1, 10_000), n_draws=st.integers(1, 3000), shards=SHARDS)
 def test_batches_are_the_least_whole_tiles(n_rows, batch_rows, n_draws, shards):
     schedule = make_plan(described(), n_rows, n_draws, shards=shards).in_batches(batch_rows)
@@ -129,7 +124,6 @@ def test_batches_are_the_least_whole_tiles(n_rows, batch_rows, n_draws, shards):
     assert last <= schedule.batch_rows
 
 
-@settings(deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 12), st.integers(1, 12)),
     axis=st.integers(0, 1),

@@ -114,7 +114,7 @@ def test_quantiles_are_those_of_the_outcomes(draws, X):
     np.testing.assert_allclose(found, np.quantile(outcomes, [0.1, 0.5], axis=1).T, rtol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     drawn=arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 30)), elements=st.floats(-1e6, 1e6)),
     levels=st.lists(st.floats(0, 1), min_size=1, max_size=5),
@@ -240,7 +240,7 @@ def test_crps_is_that_of_the_outcomes(draws, X, kernel, monkeypatch):
     np.testing.assert_allclose(run("crps", kernel, draws, X, y), expected, rtol=1e-4, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     drawn=arrays(np.float64, st.tuples(st.integers(1, 4), st.integers(1, 30)), elements=st.floats(-1e6, 1e6)),
     y=st.floats(-1e6, 1e6),
