@@ -70,6 +70,12 @@ class _Parameters:
     def __getstate__(self) -> dict[str, Any]:
         return {name: picklable(value) for name, value in self.get_params().items()}
 
+    def __repr__(self) -> str:
+        """Show the settings that are not the defaults, as scikit-learn shows parameters."""
+        default = type(self)().get_params()
+        changed = [name for name, value in self.get_params().items() if repr(value) != repr(default[name])]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in changed)})"
+
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.
 
@@ -111,7 +117,7 @@ class _Parameters:
         return self
 
 
-@dataclass
+@dataclass(repr=False)
 class SVI(_Parameters):
     """Stochastic variational inference.
 
@@ -196,7 +202,7 @@ class SVI(_Parameters):
         return dataclasses.replace(self, guide=guide, optim=optim, loss=loss, learning_rate=float(rate))
 
 
-@dataclass
+@dataclass(repr=False)
 class MCMC(_Parameters):
     """Markov chain Monte Carlo.
 

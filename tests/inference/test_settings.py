@@ -337,6 +337,12 @@ def test_unknown_parameters_are_refused(settings):
         settings.set_params(depth=3)
 
 
+def test_settings_show_what_is_not_the_default():
+    assert repr(SVI(num_steps=50, learning_rate=0.05)) == "SVI(num_steps=50)"
+    assert repr(MCMC()) == "MCMC()"
+    assert repr(MCMC(sampler_options={"dense_mass": True})) == "MCMC(sampler_options={'dense_mass': True})"
+
+
 # Objects with a past
 
 
