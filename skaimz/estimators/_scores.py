@@ -1,6 +1,6 @@
 """Outcomes held against the posterior predictive."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,7 +22,6 @@ class ScoresMixin:
     _prepare: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
 
-    @row_by_row
     def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
         r"""Return the log density of outcomes under the posterior predictive.
 
@@ -70,10 +69,11 @@ class ScoresMixin:
         >>> bool(typical > 0 > impossible)
         True
         """
-        return self._scored(sampling.log_predictive, X, y, arrays)
+        return self._scored(X, y, sampling.log_predictive, **arrays)
 
+    @row_by_row
     def _scored(
-        self, rule: Callable[[sampling.Pass, np.ndarray], np.ndarray], X: Any, y: Any, arrays: Mapping[str, Any]
+        self, X: Any, y: Any, _rule: Callable[[sampling.Pass, np.ndarray], np.ndarray], **arrays: Any
     ) -> np.ndarray:
         """Return what a rule makes of a pass over new rows, and of their outcomes in the kernel's terms."""
         X, arrays = self._read(X, arrays)
@@ -81,4 +81,4 @@ class ScoresMixin:
             job = self._prepare(X, arrays)
             y = self._encode(y, job.spec)
             check_consistent_length(X, y)
-            return rule(job, y)
+            return _rule(job, y)

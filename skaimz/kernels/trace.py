@@ -112,7 +112,7 @@ def _trace(
     try:
         return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
     except Exception as error:
-        return None, error
+        return None, _explained(error)
 
 
 def _trace_at(
@@ -124,7 +124,17 @@ def _trace_at(
         return _describe(kernel, static, *described, names, n_rows), None
     except Exception as error:
         error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
-        return None, error
+        return None, _explained(error)
+
+
+def _explained(error: Exception) -> Exception:
+    """Add to an error of JAX's, which speaks of its own functions, what to do about it in a kernel."""
+    if isinstance(error, jax.errors.JAXTypeError):
+        error.add_note(
+            "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` in the place of `if`, and call "
+            "functions of `jax.numpy` in the place of NumPy's."
+        )
+    return error
 
 
 @one_at_a_time

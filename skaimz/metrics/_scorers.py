@@ -88,7 +88,7 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
     True
     """
     model, X = _model_of(estimator, X, EITHER, "elpd")
-    densities = model.log_predictive_density(X, y, **arrays).astype(np.float64)
+    densities = np.asarray(model.log_predictive_density(X, y, **arrays), np.float64)
     return ELPD(float(densities.sum()), float(np.sqrt(len(densities) * densities.var())))
 
 
@@ -184,7 +184,7 @@ class _DistributionScorer(Scorer):
 
     def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
         model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
-        return _weighted_mean(model._scored(self._rule, X, y, arrays), sample_weight)
+        return _weighted_mean(np.asarray(model._scored(X, y, self._rule, **arrays)), sample_weight)
 
     def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
         """Return the score of every row and output."""

@@ -9,6 +9,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import _check_sample_weight
 
 from skaimz.estimators._columns import Columns
+from skaimz.estimators._sources import loaded
 from skaimz.metrics._scorers import Scorer, last_step
 
 __all__ = [
@@ -227,6 +228,7 @@ class _RankingScorer(Scorer):
         self.treated = treated
 
     def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
+        X, y = loaded(X), loaded(y)
         X = X if hasattr(X, "iloc") else np.asarray(X, dtype=None if hasattr(X, "shape") else object)
         if X.ndim != 2:
             raise ValueError(f"X must have the shape (n_rows, n_features), got {X.shape}.")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import zoo
 
-from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
 
 N_ROWS, N_DRAWS = 5000, 60
 CHUNKS = [(5000,), (1, 4999), (2047, 1, 2952), (700, 1300, 1000, 2000), (0, 3000, 0, 2000)]
@@ -203,3 +203,18 @@ def test_a_score_computes_each_block_once(conjugate, X):
     assert conjugate.score(rows, X[:, 0]) == conjugate.score(X, X[:, 0])
     # The first one also tells of types and shapes.
     assert len(blocks) == 1 + -(-len(X) // 1000)
+
+
+@pytest.mark.parametrize("scorer", [
+    metrics.NegCRPS(), metrics.LogPredictiveDensity(), metrics.IntervalCoverage(0.5), metrics.QiniScore(1),
+], ids=lambda scorer: type(scorer).__name__)  # fmt: skip
+def test_scorers(conjugate, X, scorer):
+    X = np.column_stack([X[:, 0], X[:, 1] > 0])
+    y = X @ [1.0, 0.5] + np.random.default_rng(1).normal(size=N_ROWS)
+    given = X, y, X[:, 1] + 0.5
+    assert scorer(conjugate, *(da.from_array(each, chunks=2500) for each in given)) == scorer(conjugate, *given)
+
+
+def test_elpd(conjugate, X):
+    found = metrics.elpd(conjugate, da.from_array(X, chunks=(2500, 2)), X[:, 0])
+    assert found == metrics.elpd(conjugate, X, X[:, 0])
