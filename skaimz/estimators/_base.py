@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import jax
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
 
 from skaimz import inference, sampling
 from skaimz.datatree import draws_from
@@ -24,6 +22,7 @@ from skaimz.estimators._arguments import (
 )
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._data import FLOATS
+from skaimz.estimators._describe import DescribeMixin
 from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
@@ -38,13 +37,14 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, kernel_parameters, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
 
 class ImpactEstimator(
     TrainingMixin,
+    DescribeMixin,
     DiagnoseMixin,
     DrawsMixin,
     EffectsMixin,
@@ -81,6 +81,41 @@ class ImpactEstimator(
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this estimator, of its kernel and of its settings.
+
+        Parameters
+        ----------
+        **params : object
+            New values by name; ``kernel__<name>`` and ``inference__<name>`` are those of a kernel object and of
+            settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of a name, or what it belongs to has no parameters.
+
+        Examples
+        --------
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> from skaimz.inference import SVI
+        >>> NumPyroImpactRegressor(inference=SVI()).set_params(inference__num_steps=500)
+        NumPyroImpactRegressor(inference=SVI(num_steps=500))
+        """
+        for name in params:
+            owner, nested, _ = name.partition("__")
+            value = params.get(owner, getattr(self, owner, None))
+            if nested and owner in ("kernel", "inference") and not hasattr(value, "set_params"):
+                wanted = "settings, as in `inference=SVI()`" if owner == "inference" else "an object with `set_params`"
+                raise ValueError(
+                    f"`{name}` cannot be set: `{owner}` is {value!r}, which has no parameters. Give {wanted}."
+                )
+        return super().set_params(**params)
 
     # Fitting
 
@@ -270,9 +305,13 @@ class ImpactEstimator(
             return clone(self.kernel, safe=False)
         if (self.param_input, self.param_output) != ("X", "y"):
             raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
-        return self._default_kernel.of(
-            {"X": X, "y": without_single_column(y)}, weight, len(getattr(self, "classes_", ()))
-        )
+        y = without_single_column(y)
+        if len(y.shape) > 1:
+            raise ValueError(
+                f"The default kernel has one output, but y has the shape {y.shape}. Give a `kernel`, or fit each "
+                "output alone with scikit-learn's MultiOutputRegressor or MultiOutputClassifier."
+            )
+        return self._default_kernel.of({"X": X, "y": y}, weight, len(getattr(self, "classes_", ())))
 
     def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
         """Return kernel arguments that the estimator itself knows."""
@@ -426,49 +465,6 @@ class ImpactEstimator(
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         return outcomes
 
-    # Description
-
-    def describe(self) -> pd.DataFrame:
-        """Tell what the kernel consists of.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row for every argument and site of the kernel, with its kind, law, shape, dimensions, and the number of
-            chains and draws that the posterior holds of it.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.describe().loc["alpha", ["kind", "law", "draws"]].tolist()
-        ['latent', 'Normal', '1 x 1000']
-        """
-        check_is_fitted(self, "kernel_spec_")
-        spec = self.kernel_spec_
-        records: list[dict[str, Any]] = []
-        for name in kernel_parameters(self.kernel_):
-            role = {spec.input: "input", spec.output_parameter: "outcome"}.get(name, "argument")
-            by_row = name in self.arguments_["rows"] or name == spec.output_parameter
-            records.append({"name": name, "kind": role, "dims": "rows, ..." if by_row else ""})
-        for site in spec.sites:
-            shape = tuple("n_rows" if size is None else size for size in site.shape)
-            record = {"name": site.name, "kind": site.kind, "law": site.law or "", "shape": _bracketed(shape)}
-            draws = self.posterior_.get(site.name)
-            if draws is not None:
-                record["draws"] = f"{draws.shape[0]} x {draws.shape[1]}"
-            records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
-        columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
-        return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
-
 
 def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array
-
-
-def _bracketed(shape: Sequence[Any]) -> str:
-    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"

@@ -161,7 +161,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         if reset:
             for labels in found:
                 if len(labels) < 2:
-                    raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels[0]!r}.")
+                    raise ValueError(f"y must hold at least 2 classes, got 1 class: {labels.tolist()}.")
             self.classes_ = found[0] if n_outputs == 1 else found
         elif given and not all(map(np.array_equal, found, self._classes)):
             known = [labels.tolist() for labels in self._classes]

@@ -1,6 +1,7 @@
 """Arguments of a kernel that are columns of X: where they are, and what codes their categories have."""
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.utils import _safe_indexing
 
 from skaimz.estimators._rows import LazyRows
 
-__all__ = ["Columns", "number_of_codes", "split_columns"]
+__all__ = ["Columns", "check_numeric", "columns_named", "number_of_codes", "split_columns"]
 
 SETTINGS = ("columns", "categories", "unknown_value")
 # What is known of the categories of each argument: those of every column that has codes, None for one of numbers.
@@ -146,6 +147,35 @@ def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categorie
     return counts
 
 
+def check_numeric(foreign: Sequence[Any]) -> None:
+    """Refuse columns of a data frame that are no numbers, by their names."""
+    if foreign:
+        raise ValueError(
+            f"X must be numeric, but its columns {list(foreign)} are not: encode them as numbers, leave them out, or "
+            "name them in `column_args`."
+        )
+
+
+@contextlib.contextmanager
+def columns_named(X: Any) -> Iterator[None]:
+    """Name the columns of a data frame that cannot be converted to numbers, where one of them is met."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if hasattr(X, "columns") and str(error).startswith(("could not convert", "The DType")):
+            check_numeric([name for place, name in enumerate(X.columns) if not _converts(X, place)])
+        raise
+
+
+def _converts(X: Any, place: int) -> bool:
+    column = np.asarray(_safe_indexing(X, place, axis=1))
+    try:
+        column.astype(np.float64)
+    except (TypeError, ValueError):
+        return False
+    return column.dtype.kind not in "mM"
+
+
 def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
     if not isinstance(column_args, Mapping):
         raise TypeError(f"`column_args` must map kernel arguments to columns of X, got {column_args!r}.")
@@ -188,7 +218,10 @@ def _listed_categories(name: str, categories: Any) -> np.ndarray:
 def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
     if isinstance(column, str) or (names is not None and column in names):
         if names is None:
-            raise ValueError(f"{what} names column {column!r}, but X has no column names: give a position.")
+            raise ValueError(
+                f"{what} names column {column!r}, but X has no column names: give a position, or, in a Pipeline, have "
+                "the steps before return data frames by `set_output(transform='pandas')`."
+            )
         if column not in names:
             raise ValueError(f"{what} names column {column!r}, which X does not have: {names}.")
         return names.index(column)

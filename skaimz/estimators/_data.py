@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
 
-from skaimz.estimators._columns import Columns, number_of_codes, split_columns
+from skaimz.estimators._columns import Columns, columns_named, number_of_codes, split_columns
 from skaimz.estimators._rows import open_rows
 from skaimz.kernels import kernel_parameters
 
@@ -32,12 +32,14 @@ class DataMixin:
         if reset:
             self.categories_: dict[str, Any] = {}
         if self.column_args is None:
-            X, y = validate_data(self, X, y, reset=reset, **checks)
+            with columns_named(X):
+                X, y = validate_data(self, X, y, reset=reset, **checks)
             return self._cast(X, reset), y, {}
         validate_data(self, X, y, reset=reset, skip_check_array=True)
         known = None if reset else self.categories_
         X, columns, self.categories_ = self._split_columns(X, known, learn=reset)
-        X, y = check_X_y(X, y, estimator=self, **checks)
+        with columns_named(X):
+            X, y = check_X_y(X, y, estimator=self, **checks)
         return self._cast(X, reset), y, columns
 
     def _split_columns(self, X: Any, known: Any, *, learn: bool) -> tuple[Any, dict[str, Any], dict[str, Any]]:
@@ -87,11 +89,13 @@ class DataMixin:
         columns: dict[str, Any] = {}
         if hasattr(self, "n_features_in_"):
             if self.column_args is None:
-                return validate_data(self, X, reset=False, dtype=floats), columns
+                with columns_named(X):
+                    return validate_data(self, X, reset=False, dtype=floats), columns
             validate_data(self, X, reset=False, skip_check_array=True)
         if self.column_args is not None:
             X, columns, _ = self._split_columns(X, known, learn=learn)
-        return check_array(X, dtype=floats, estimator=self, input_name="X"), columns
+        with columns_named(X):
+            return check_array(X, dtype=floats, estimator=self, input_name="X"), columns
 
     def _precision(self, dtype: np.dtype) -> Any:
         """Return a context in which JAX computes in the precision of ``dtype``; nothing is set globally."""

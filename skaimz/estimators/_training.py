@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skaimz.estimators._blocks import dask_door, is_collection
-from skaimz.estimators._columns import split_columns
+from skaimz.estimators._columns import check_numeric, split_columns
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._rows import Column, LazyRows, check_numbers, columns_of, is_iterable_of_batches
 from skaimz.estimators._sources import Reader, is_number, loaded, open_table, opened, reads_in_parts, to_array
@@ -122,12 +122,7 @@ class TrainingMixin(DataMixin):
         if self.column_args is not None:
             rest, found, self.categories_ = self._split_columns(table, None if reset else self.categories_, learn=False)
             columns = {name: value for name, value in found.items() if not hasattr(value, "shape")}
-        foreign = [name for name, dtype in rest.dtypes.items() if not is_number(dtype)]
-        if foreign:
-            raise ValueError(
-                f"X must be numeric, but its columns {foreign} are not: encode them as integers, or name them in "
-                "`column_args`."
-            )
+        check_numeric([name for name, dtype in rest.dtypes.items() if not is_number(dtype)])
         dtype = self._precision_of(to_array(rest).dtype, reset)
         read, categories, names = _numbers("X", dtype), self.categories_, list(table.columns)
 

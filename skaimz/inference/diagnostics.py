@@ -30,7 +30,7 @@ def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
 
     A loss is settled if the second half of the steps hardly lowers it: from the middle tenth to the last, its mean
     falls by no more than three nats, 0.4 % of itself, or three standard errors. (The last steps alone would always look
-    settled, since the learning rate falls towards the end.)
+    settled, since the learning rate falls towards the end.) Fewer than 100 steps are not judged.
     """
     losses = np.asarray(losses, np.float64)
     finite = bool(np.isfinite(losses).all())

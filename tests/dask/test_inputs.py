@@ -217,7 +217,7 @@ def test_columns_that_differ(named, frame):
         named.predict(collection[["b", "a"]])
     with pytest.raises(ValueError, match=r"unseen at fit time:\n- c"):
         named.predict(collection.rename(columns={"a": "c"}))
-    with pytest.raises(ValueError, match=r"could not convert string to float"):
+    with pytest.raises(ValueError, match=r"X must be numeric, but its columns \['a'\] are not"):
         named.predict(collection.assign(a="x"))
 
 

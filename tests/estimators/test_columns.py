@@ -474,8 +474,17 @@ def test_rows_without_columns():
 
 
 def test_the_rest_must_be_numbers():
-    with pytest.raises(ValueError, match="could not convert string to float: 'north'"):
-        shifted({"offset": "offset"}).fit(wide("pandas", group=GROUP), Y)
+    times = pd.to_datetime(["2020-01-01"] * len(Y))
+    named = r"X must be numeric, but its columns \['group', 'time'\] are not: encode"
+    with pytest.raises(ValueError, match=named):
+        shifted({"offset": "offset"}).fit(wide("pandas", group=GROUP, time=times), Y)
+    with pytest.raises(ValueError, match=r"but its columns \['time'\] are not"):
+        regressor(zoo.conjugate, None).fit(wide("pandas", time=times), Y)
+    with pytest.raises(ValueError, match=r"but its columns \['group'\] are not"):
+        regressor(zoo.conjugate, None).fit(wide("polars", group=GROUP), Y)
+    # Only what a column is to blame for.
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        regressor(zoo.conjugate, None).fit(wide("pandas"), GROUP)
     with pytest.raises(ValueError, match="contains NaN"):
         shifted({"offset": "offset"}).fit(wide("pandas").assign(a=np.nan), Y)
 

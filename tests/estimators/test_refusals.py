@@ -10,6 +10,7 @@ import zoo
 from sklearn.exceptions import NotFittedError
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.inference import SVI
 
 X = np.random.default_rng(0).normal(size=(20, 2))
 y = X[:, 0]
@@ -140,6 +141,41 @@ def test_data(X, y, arguments, message, quick):
         NumPyroImpactRegressor(zoo.conjugate, inference=quick).fit(X, y, **arguments)
 
 
+@pytest.mark.parametrize(("model", "y"), [(NumPyroImpactRegressor(), X), (NumPyroImpactClassifier(), X > 0)])
+def test_default_kernel_has_one_output(model, y):
+    with pytest.raises(ValueError, match=r"The default kernel has one output, but y has the shape \(20, 2\)"):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize(("name", "message"), [
+    ("inference__num_steps", "`inference` is 'svi', which has no parameters. Give settings, as in `inference=SVI"),
+    ("kernel__scale", "`kernel` is None, which has no parameters. Give an object with `set_params`"),
+    ("inverence__num_steps", "Invalid parameter 'inverence'"),
+])  # fmt: skip
+def test_parameters_of_what_has_none(name, message):
+    with pytest.raises(ValueError, match=message):
+        NumPyroImpactRegressor().set_params(**{name: 5})
+    model = NumPyroImpactRegressor().set_params(inference=SVI(), inference__num_steps=5)
+    assert model.inference.num_steps == 5
+
+
+def branching(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(X[:, 0] if coef > 0 else X[:, 1], 1), obs=y)
+
+
+def with_numpy(X, y=None):
+    numpyro.sample("y", dist.Normal(np.log(X[:, 0]), 1), obs=y)
+
+
+@pytest.mark.parametrize("kernel", [branching, with_numpy])
+def test_errors_of_tracing_say_what_to_write(kernel, quick):
+    for _ in range(2):
+        with pytest.raises(TypeError) as caught:
+            NumPyroImpactRegressor(kernel, inference=quick).fit(X, y)
+        assert sum("write `jnp.where(condition, a, b)`" in note for note in caught.value.__notes__) == 1
+
+
 ARGUMENTS = [
     ({"group": np.zeros(20, int)}, TypeError, "Missing argument 'table'"),
     ({"group": None, "table": np.ones(3)}, TypeError, "Missing argument 'group'"),
@@ -198,7 +234,7 @@ def test_features(fitted):
 @pytest.mark.parametrize(("kernel", "y", "message"), [
     (zoo.conjugate, np.arange(20) % 2, "must have a Bernoulli, categorical or ordered law, but site 'y' has Normal"),
     (zoo.logistic, np.arange(20) % 3, "A Bernoulli output has 2 classes, but y has 3"),
-    (zoo.logistic, np.zeros(20), "at least 2 classes, got 1 class"),
+    (zoo.logistic, np.zeros(20), r"at least 2 classes, got 1 class: \[0.0\]"),
     (zoo.logistic, X[:, 0], "Unknown label type"),
 ])  # fmt: skip
 def test_classes(kernel, y, message, quick):
