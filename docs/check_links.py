@@ -1,4 +1,7 @@
-"""Check the links of the built site without a network: internal ones by file and anchor, others by their form."""
+"""Check the built site without a network: links within it by file and anchor, others by their form.
+
+Scripts, styles and pictures must be its own, so that its pages need no other host.
+"""
 
 import sys
 from html.parser import HTMLParser
@@ -14,7 +17,7 @@ class Page(HTMLParser):
     def __init__(self, path: Path):
         super().__init__()
         self.anchors: set[str] = set()
-        self.addresses: list[str] = []
+        self.addresses: list[tuple[str, bool]] = []
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -22,7 +25,8 @@ class Page(HTMLParser):
         given = {name: value or "" for name, value in attrs}
         self.anchors |= {given[name] for name in ("id", "name") if name in given}
         if ADDRESSES.get(tag) in given:
-            self.addresses.append(given[ADDRESSES[tag]])
+            may_leave = tag == "a" or (tag == "link" and "stylesheet" not in given.get("rel", ""))
+            self.addresses.append((given[ADDRESSES[tag]], may_leave))
 
 
 def broken(root: Path) -> list[str]:
@@ -32,12 +36,13 @@ def broken(root: Path) -> list[str]:
     pages = {path.resolve(): Page(path) for path in own}
     found = []
     for path, page in pages.items():
-        for address in page.addresses:
+        for address, may_leave in page.addresses:
             parts = urlsplit(address)
             if parts.scheme in ("mailto", "data"):
                 continue
             if parts.scheme or parts.netloc:
-                well_formed = parts.scheme in ("http", "https") and "." in parts.netloc and " " not in address
+                is_address = parts.scheme in ("http", "https") and "." in parts.netloc and " " not in address
+                well_formed = may_leave and is_address
             else:
                 target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
                 anchors = pages[target].anchors if target in pages and parts.fragment else {unquote(parts.fragment)}

@@ -41,7 +41,7 @@ class DiagnoseMixin:
         random_state: Any = None,
         **arrays: Any,
     ) -> pd.DataFrame:
-        r"""Check whether the fit can be trusted, and whether prior and predictions suit the outcomes.
+        """Check whether the fit can be trusted, and whether prior and predictions suit the outcomes.
 
         Nothing is computed but what the checks that are asked for need.
 
@@ -100,9 +100,9 @@ class DiagnoseMixin:
         fit by MCMC, ``loss`` of one by SVI. Asked for by name elsewhere, they are "unknown". ``energy`` looks at the
         steps that are kept: thinning makes it look better than it is.
 
-        *p-values* are :math:`P(T^{rep} > T) + P(T^{rep} = T) / 2` for a statistic :math:`T` over the rows, of the
-        observed outcomes and of those that are drawn for the same rows, one set for each of the posterior draws, or for
-        1000 draws from the prior. Outcomes of classifiers count as their codes, places in ``classes_``. Such p-values
+        *p-values* are ``P(R > T) + P(R = T) / 2`` for a statistic over the rows, ``T`` of the observed outcomes and
+        ``R`` of those that are drawn for the same rows, one set for each of the posterior draws, or for 1000 draws from
+        the prior. Outcomes of classifiers count as their codes, places in ``classes_``. Such p-values
         are close to 1/2 where the kernel is free to fit the statistic, and so call fewer fits bad than their level
         says.
 
@@ -110,13 +110,13 @@ class DiagnoseMixin:
         may lie in a k-th of the tails, so that a site with many is not called bad by chance alone. Latent sites with an
         entry for each row are left out.
 
-        ``prior_width`` is the median over prior draws of :math:`\sqrt{(m_s - m)^2 + d_s^2} / d`, with the mean
-        :math:`m_s` and standard deviation :math:`d_s` of drawn outcomes, the median :math:`m` of these means, and the
-        standard deviation :math:`d` of the observed outcomes. That up to 100 is good is a choice of this package: the
-        check is to find priors that are absurd.
+        ``prior_width`` is the median over prior draws of ``sqrt((m_s - m)**2 + d_s**2) / d``, with the mean ``m_s`` and
+        standard deviation ``d_s`` of drawn outcomes, the median ``m`` of these means, and the standard deviation ``d``
+        of the observed outcomes. That up to 100 is good is a choice of this package: the check is to find priors that
+        are absurd.
 
-        ``k_hat`` is that of ``arviz_stats.loo`` for draws :math:`S` in number, good up to
-        :math:`\min(1 - 1 / \log_{10} S, 0.7)`. It needs ``pip install 'skaimz[arviz]'``.
+        ``k_hat`` is that of ``arviz_stats.loo``, good up to ``min(1 - 1 / log10(S), 0.7)`` for ``S`` draws. It needs
+        ``pip install 'skaimz[arviz]'``.
 
         Drawn outcomes and log densities are reduced tile by tile, and not held for all rows, but for the log densities
         of a kernel whose rows depend on one another. ``k_hat`` fits a tail for every row, which takes the longest.

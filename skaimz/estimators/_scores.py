@@ -23,10 +23,10 @@ class ScoresMixin:
     _precision: Callable[[Any], AbstractContextManager]
 
     def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
-        r"""Return the log density of outcomes under the posterior predictive.
+        """Return the log density of outcomes under the posterior predictive.
 
-        For outcomes :math:`y_i` and posterior draws :math:`\theta_s` this is
-        :math:`\log \frac{1}{S} \sum_s p(y_i \mid \theta_s)`, a probability where outcomes are discrete.
+        The density of an outcome is averaged over posterior draws before its logarithm is taken; it is a probability
+        where outcomes are discrete.
 
         Parameters
         ----------

@@ -48,7 +48,7 @@ class ELPD(NamedTuple):
 
 
 def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
-    r"""Return the log predictive density of held-out rows, summed, with its standard error.
+    """Return the log predictive density of held-out rows, summed, with its standard error.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
     Returns
     -------
     ELPD
-        The sum of :math:`\log \frac{1}{S} \sum_s p(y_i \mid \theta_s)` over the rows, and the standard error
-        :math:`\sqrt{n V}` of such a sum, :math:`V` being the variance between rows, as ArviZ computes it.
+        The sum of the rows' ``log_predictive_density``, and the standard error ``sqrt(n * V)`` of such a sum, ``V``
+        being the variance between rows, as ArviZ computes it.
 
     Raises
     ------
@@ -192,11 +192,10 @@ class _DistributionScorer(Scorer):
 
 
 class LogPredictiveDensity(_DistributionScorer):
-    r"""Log density of outcomes under the posterior predictive, averaged over rows.
+    """Log density of outcomes under the posterior predictive, averaged over rows.
 
-    The logarithmic score, which is proper: :math:`\log \frac{1}{S} \sum_s p(y_i \mid \theta_s)` over posterior draws
-    :math:`\theta_s`. For classes it is the negative of the log loss. Several outputs of one row are scored together, by
-    their joint density.
+    The logarithmic score, which is proper: the logarithm of a row's density, averaged over posterior draws. For classes
+    it is the negative of the log loss. Several outputs of one row are scored together, by their joint density.
 
     See Also
     --------
@@ -228,11 +227,11 @@ class LogPredictiveDensity(_DistributionScorer):
 
 
 class NegCRPS(_DistributionScorer):
-    r"""Negative continuous ranked probability score of the posterior predictive.
+    """Negative continuous ranked probability score of the posterior predictive.
 
-    The score, which is proper and in the unit of y, is :math:`E|Y - y| - \tfrac{1}{2} E|Y - Y'|` for independent
-    :math:`Y, Y'` from the empirical distribution of one outcome for each posterior draw, the draws behind
-    ``predict_quantiles``. Of a single draw it is the absolute error. Of several outputs on a row each is scored alone.
+    The score, which is proper and in the unit of y, is ``E|Y - y| - E|Y - Y'| / 2`` for independent ``Y`` and ``Y'``
+    from the empirical distribution of one outcome for each posterior draw, the draws behind ``predict_quantiles``. Of a
+    single draw it is the absolute error. Of several outputs on a row each is scored alone.
 
     References
     ----------
@@ -258,10 +257,10 @@ class NegCRPS(_DistributionScorer):
 
 
 class NegPinballLoss(_DistributionScorer):
-    r"""Negative pinball loss of predicted quantiles, averaged over the quantiles.
+    """Negative pinball loss of predicted quantiles, averaged over the quantiles.
 
-    The loss of a quantile :math:`q` at probability :math:`\alpha` is
-    :math:`\max(\alpha (y - q), (\alpha - 1) (y - q))`, which is least in expectation for the true quantile.
+    The loss of a quantile ``q`` at probability ``p`` is ``max(p * (y - q), (p - 1) * (y - q))``, which is least in
+    expectation for the true quantile.
 
     Parameters
     ----------
@@ -367,10 +366,10 @@ class NegIntervalWidth(_DistributionScorer):
 
 
 class NegBrierScore(_DistributionScorer):
-    r"""Negative Brier score of predicted class probabilities.
+    """Negative Brier score of predicted class probabilities.
 
-    The score, which is proper, is :math:`\sum_c (p_c - [y = c])^2` over the classes; for two classes the customary half
-    of it, which is that of the second class alone. Of several outputs on a row each is scored alone.
+    The score, which is proper, is the sum of ``(p_c - (y == c))**2`` over the classes; for two classes the customary
+    half of it, which is that of the second class alone. Of several outputs on a row each is scored alone.
 
     References
     ----------

@@ -26,11 +26,11 @@ ROUNDING = 32
 
 
 def uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return what treating a growing share of the rows gains, those with the largest predicted effect first.
+    """Return what treating a growing share of the rows gains, those with the largest predicted effect first.
 
-    Among the targeted rows, those whose effect reaches a threshold, let :math:`n_t` be treated with the mean outcome
-    :math:`\bar y_t`, and :math:`n_c` untreated with the mean outcome :math:`\bar y_c`. The gain from treating all of
-    them, and no others, is estimated as :math:`(\bar y_t - \bar y_c) (n_t + n_c) / n` for each of all :math:`n` rows.
+    Among the targeted rows, those whose effect reaches a threshold, let ``n_t`` be treated with the mean outcome
+    ``m_t``, and ``n_c`` untreated with the mean outcome ``m_c``. The gain from treating all of them, and no others, is
+    estimated as ``(m_t - m_c) * (n_t + n_c) / n`` for each of all ``n`` rows.
 
     Parameters
     ----------
@@ -84,12 +84,11 @@ def uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = No
 
 
 def qini_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return what the treatment gained among a growing share of the rows, the largest predicted effect first.
+    """Return what the treatment gained among a growing share of the rows, the largest predicted effect first.
 
-    Among the targeted rows, those whose effect reaches a threshold, let :math:`Y_t` be the sum of the :math:`n_t`
-    treated rows' outcomes, and :math:`Y_c` that of the :math:`n_c` untreated rows'. What the treated ones gained by
-    their treatment is estimated as :math:`(Y_t - Y_c n_t / n_c) / n` for each of all :math:`n` rows, the others
-    included.
+    Among the targeted rows, those whose effect reaches a threshold, let ``Y_t`` be the sum of the ``n_t`` treated rows'
+    outcomes, and ``Y_c`` that of the ``n_c`` untreated rows'. What the treated ones gained by their treatment is
+    estimated as ``(Y_t - Y_c * n_t / n_c) / n`` for each of all ``n`` rows, the others included.
 
     Parameters
     ----------

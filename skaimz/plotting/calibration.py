@@ -16,18 +16,18 @@ LEVELS = np.arange(1, 100) / 100
 
 
 class IntervalCalibrationDisplay:
-    r"""Share of outcomes that equal-tailed intervals hold, for intervals of every probability.
+    """Share of outcomes that equal-tailed intervals hold, for intervals of every probability.
 
     Above the diagonal intervals are wider than they need be, below they are too narrow. The band shows within which
-    bounds the share of a calibrated model lies, at each probability :math:`c` by itself: quantiles of the binomial law
-    with :math:`n` rows and probability :math:`c`. It is meant for rows that the model was not fitted to.
+    bounds the share of a calibrated model lies, at each probability by itself: quantiles of the binomial law with as
+    many trials as rows. It is meant for rows that the model was not fitted to.
 
     Parameters
     ----------
     pit : array-like of shape (n_rows,)
         Probability integral transforms of the outcomes: values of the predictive distribution functions at them, which
-        are uniform for a calibrated model. An interval of probability :math:`c` holds the outcome where its transform
-        is within :math:`c / 2` of one half.
+        are uniform for a calibrated model. An interval of probability ``c`` holds the outcome where its transform is
+        within ``c / 2`` of one half.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class IntervalCalibrationDisplay:
     -----
     Transforms of discrete outcomes are randomised: the mass at the outcome is cut at a uniform place. Without that no
     interval of counts has exactly its nominal probability, and a calibrated model would seem to have intervals that are
-    too wide. With :math:`S` draws for a row, of which :math:`a` are below the outcome and :math:`b` equal to it, the
-    transform is :math:`(a + V (b + 1)) / (S + 1)` with :math:`V` uniform. This is exactly uniform wherever outcome and
-    draws are exchangeable, for any :math:`S` and for continuous outcomes too, so that the band holds as it is.
+    too wide. With ``S`` draws for a row, of which ``a`` are below the outcome and ``b`` equal to it, the transform is
+    ``(a + V * (b + 1)) / (S + 1)`` with ``V`` uniform. This is exactly uniform wherever outcome and draws are
+    exchangeable, for any ``S`` and for continuous outcomes too, so that the band holds as it is.
 
     References
     ----------
