@@ -9,12 +9,10 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 from skaimz.kernels import kernel_parameters
 
-__all__ = ["RoutingMixin", "setter"]
+__all__ = ["Requests", "RoutingMixin", "setter"]
 
 # Parameters of the methods that are no metadata: the data, and what changes the kind of answer.
 NOT_METADATA = frozenset({"self", "X", "y", "classes", "return_std"})
-
-
 METHODS = ("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score")
 
 
@@ -47,56 +45,45 @@ def setter(method: str) -> Callable[..., Any]:
     return set_request
 
 
-class RoutingMixin:
-    """Requests for metadata, by the kernel's own argument names.
+class Requests:
+    """Requests for metadata, by names that an object knows itself.
 
     scikit-learn reads the names that a method can be sent from its signature, once for all instances of a class. Here
-    they are those of each instance's kernel, and are looked up when they are wanted, so that a request outlives
-    another kernel being set. Requests are kept without a reference to the estimator, which copies would carry along.
+    they are looked up when they are wanted. Requests are kept without a reference to the object, which copies would
+    carry along.
     """
 
-    kernel: Any
-    param_input: str
-    param_output: str
     _metadata_request: MetadataRequest
 
-    set_fit_request = setter("fit")
-    set_partial_fit_request = setter("partial_fit")
-    set_predict_request = setter("predict")
-    set_score_request = setter("score")
-
     def get_metadata_routing(self) -> MetadataRequest:
-        """Return what each method asks of scikit-learn's metadata routing.
+        """Return what is asked of scikit-learn's metadata routing.
 
         Returns
         -------
         MetadataRequest
-            With ``sample_weight``, where a method has it, and the kernel's arguments beyond input and output.
+            For each method with ``sample_weight``, where it has that, and the kernel's arguments beyond input and
+            output.
         """
         routing = MetadataRequest(owner=type(self).__name__)
-        for method in _routed(type(self)):
+        for method in self._routed():
             asked = self._requests(method)
             names, open_ended = self._metadata_of(method)
             for name in dict.fromkeys([*names, *(asked if open_ended else ())]):
                 getattr(routing, method).add_request(param=name, alias=asked.get(name))
         return routing
 
+    def _routed(self) -> list[str]:
+        """Return the methods that metadata are sent to."""
+        raise NotImplementedError
+
+    def _metadata_of(self, method: str) -> tuple[list[str], bool]:
+        """Return what a method can be sent, and whether it takes any other name as well."""
+        raise NotImplementedError
+
     def _requests(self, method: str) -> dict[str, Any]:
         """Return the requests that were set for a method."""
         stored = getattr(self, "_metadata_request", None)
         return {} if stored is None else getattr(stored, method).requests
-
-    def _metadata_of(self, method: str) -> tuple[list[str], bool]:
-        """Return what a method can be sent, and whether the kernel takes any name."""
-        own = inspect.signature(getattr(type(self), method)).parameters.values()
-        names = [p.name for p in own if p.kind is not p.VAR_KEYWORD and p.name not in NOT_METADATA]
-        try:
-            parameters = kernel_parameters(self.kernel) if self.kernel is not None else {}
-        except (TypeError, ValueError):
-            parameters = {}  # no function: `fit` says so
-        taken = {self.param_input, self.param_output}
-        of_kernel = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD and p.name not in taken]
-        return [*names, *of_kernel], any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     def _set_request(self, method: str, requests: dict[str, Any]) -> Self:
         if not get_config()["enable_metadata_routing"]:
@@ -108,12 +95,35 @@ class RoutingMixin:
         if unknown and not open_ended:
             raise TypeError(f"`set_{method}_request` got {unknown[0]!r}, but `{method}` can be sent only {names}.")
         routing = MetadataRequest(owner=type(self).__name__)
-        for other in _routed(type(self)):
+        for other in self._routed():
             for name, request in (self._requests(other) | (requests if other == method else {})).items():
                 getattr(routing, other).add_request(param=name, alias=request)
         self._metadata_request = routing
         return self
 
 
-def _routed(owner: type) -> list[str]:
-    return [method for method in METHODS if hasattr(owner, method)]
+class RoutingMixin(Requests):
+    """Requests by the kernel's own argument names; they outlive another kernel being set."""
+
+    kernel: Any
+    param_input: str
+    param_output: str
+
+    set_fit_request = setter("fit")
+    set_partial_fit_request = setter("partial_fit")
+    set_predict_request = setter("predict")
+    set_score_request = setter("score")
+
+    def _routed(self) -> list[str]:
+        return [method for method in METHODS if hasattr(type(self), method)]
+
+    def _metadata_of(self, method: str) -> tuple[list[str], bool]:
+        own = inspect.signature(getattr(type(self), method)).parameters.values()
+        names = [p.name for p in own if p.kind is not p.VAR_KEYWORD and p.name not in NOT_METADATA]
+        try:
+            parameters = kernel_parameters(self.kernel) if self.kernel is not None else {}
+        except (TypeError, ValueError):
+            parameters = {}  # no function: `fit` says so
+        taken = {self.param_input, self.param_output}
+        of_kernel = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD and p.name not in taken]
+        return [*names, *of_kernel], any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.metadata_routing import MetadataRequest, get_routing_for_object
 from sklearn.utils.validation import _check_sample_weight
 
 from skaimz import sampling
 from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.estimators._arguments import check_probabilities
+from skaimz.estimators._routing import Requests
 
 __all__ = [
     "ELPD",
@@ -92,7 +91,7 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
     return ELPD(float(densities.sum()), float(np.sqrt(len(densities) * densities.var())))
 
 
-class Scorer(BaseEstimator):
+class Scorer(Requests, BaseEstimator):
     """Base of the scorers.
 
     A scorer is no estimator, but shares with them parameters that can be set, searched and cloned.
@@ -148,29 +147,13 @@ class Scorer(BaseEstimator):
         RuntimeError
             If metadata routing is not enabled.
         """
-        if not get_config()["enable_metadata_routing"]:
-            raise RuntimeError(
-                "`set_score_request` needs metadata routing: `sklearn.set_config(enable_metadata_routing=True)`."
-            )
-        routing = self.get_metadata_routing()
-        for name, request in requests.items():
-            routing.score.add_request(param=name, alias=request)
-        self._metadata_request = routing
-        return self
+        return self._set_request("score", requests)
 
-    def get_metadata_routing(self) -> MetadataRequest:
-        """Return what the scorer asks of scikit-learn's metadata routing.
+    def _routed(self) -> list[str]:
+        return ["score"]
 
-        Returns
-        -------
-        MetadataRequest
-            With ``sample_weight`` and the names that ``set_score_request`` was given.
-        """
-        if hasattr(self, "_metadata_request"):
-            return get_routing_for_object(self._metadata_request)
-        routing = MetadataRequest(owner=type(self).__name__)
-        routing.score.add_request(param="sample_weight", alias=None)
-        return routing
+    def _metadata_of(self, method: str) -> tuple[list[str], bool]:
+        return ["sample_weight"], True
 
     def _accept_sample_weight(self) -> bool:
         """Answer scikit-learn, which asks where metadata routing is off."""
