@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from skaimz.inference import shuffle, svi
+
 # Every run of the suite is the same run. `--hypothesis-profile=default` looks for examples that were not tried yet.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
@@ -60,15 +62,26 @@ def _interruptible():
 def compilations():
     """Count programs that JAX compiles: a list that grows by a name for each."""
     names: list[str] = []
-    listening = [True]
 
     def listen(event, _duration, **details):
-        if listening[0] and event == "/jax/core/compile/backend_compile_duration":
+        if event == "/jax/core/compile/backend_compile_duration":
             names.append(str(details.get("fun_name")))
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield names
-    listening[0] = False
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.fixture(scope="module")
+def small_windows(request):
+    """Cut epochs into windows of the module's WINDOW rows, in blocks of its BLOCK rows, which a few rows fill."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shuffle, "WINDOW_ROWS", request.module.WINDOW)
+        patch.setattr(shuffle, "BLOCK_ROWS", request.module.BLOCK)
+        # The programs of other modules know other windows.
+        svi._programs.cache_clear()
+        yield
+    svi._programs.cache_clear()
 
 
 @pytest.fixture(scope="session")

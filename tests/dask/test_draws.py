@@ -11,13 +11,9 @@ import zoo
 
 from skaimz import NumPyroImpactRegressor
 
+pytestmark = pytest.mark.usefixtures("in_this_thread")
+
 N_ROWS, N_DRAWS = 5000, 30
-
-
-@pytest.fixture(autouse=True)
-def _in_this_thread():
-    with dask.config.set(scheduler="synchronous"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Effects over the rows of Dask collections: those of one call."""
 
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -11,14 +10,10 @@ import zoo
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import NoRowsError
 
+pytestmark = pytest.mark.usefixtures("in_this_thread")
+
 N_ROWS, N_DRAWS = 5000, 60
 OFF, ON = {"columns": {0: 0.0}}, {"columns": {0: 1.0}}
-
-
-@pytest.fixture(autouse=True)
-def _in_this_thread():
-    with dask.config.set(scheduler="synchronous"):
-        yield
 
 
 @pytest.fixture(autouse=True)

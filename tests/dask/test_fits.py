@@ -17,9 +17,9 @@ import zoo_inputs
 
 import skaimz
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.inference import SVI, shuffle
+from skaimz.inference import SVI
 
-N_ROWS = 600
+N_ROWS, BLOCK, WINDOW = 600, 32, 128
 SETTINGS = SVI(batch_size=50, num_steps=30, num_samples=20)
 rng = np.random.default_rng(0)
 FRAME = pd.DataFrame(rng.normal(size=(N_ROWS, 2)), columns=["a", "b"])
@@ -29,22 +29,13 @@ X = FRAME[["a", "b"]].to_numpy()
 COUNTS = rng.poisson(FRAME["months"] * np.exp(0.3 * FRAME["a"])).astype(float)
 WEIGHT = rng.uniform(0.5, 2.0, size=N_ROWS)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "_small_windows")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _small_windows():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "WINDOW_ROWS", 128)
-        patch.setattr(shuffle, "BLOCK_ROWS", 32)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_compilation", "small_windows", "in_this_thread")
 
 
 @pytest.fixture(autouse=True)
-def _in_this_thread(tmp_path, monkeypatch):
+def _no_files_left(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    with dask.config.set(scheduler="synchronous"):
-        yield
+    yield
     assert list(tmp_path.glob("skaimz-*")) == []
 
 

@@ -14,17 +14,13 @@ import zoo
 import skaimz
 from skaimz import NumPyroImpactRegressor
 
+pytestmark = pytest.mark.usefixtures("in_this_thread")
+
 N_ROWS, N_DRAWS = 5000, 20
 OFF, ON = {"columns": {0: 0.0}}, {"columns": {0: 1.0}}
 EXPOSURE = np.linspace(0.5, 2.0, N_ROWS)
 BAND = np.arange(N_ROWS) // 1700
 WEIGHT = np.arange(N_ROWS) % 4.0
-
-
-@pytest.fixture(autouse=True)
-def _in_this_thread():
-    with dask.config.set(scheduler="synchronous"):
-        yield
 
 
 @pytest.fixture(scope="module")

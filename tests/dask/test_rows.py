@@ -1,6 +1,5 @@
 """Dask collections in, lazy arrays out: equal to one call, however rows are chunked and whoever computes them."""
 
-import dask
 import dask.array as da
 import dask.dataframe as dd
 import numpy as np
@@ -12,6 +11,8 @@ import zoo
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
 
+pytestmark = pytest.mark.usefixtures("in_this_thread")
+
 N_ROWS, N_DRAWS = 5000, 60
 CHUNKS = [(5000,), (1, 4999), (2047, 1, 2952), (700, 1300, 1000, 2000), (0, 3000, 0, 2000)]
 
@@ -19,12 +20,6 @@ CHUNKS = [(5000,), (1, 4999), (2047, 1, 2952), (700, 1300, 1000, 2000), (0, 3000
 @pytest.fixture(scope="module")
 def X():
     return np.random.default_rng(0).normal(size=(N_ROWS, 2))
-
-
-@pytest.fixture(autouse=True)
-def _in_this_thread():
-    with dask.config.set(scheduler="synchronous"):
-        yield
 
 
 def draws(*shape, seed=1):

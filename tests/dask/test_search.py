@@ -1,27 +1,21 @@
 """scikit-learn's searches on Dask's workers, through joblib: the scores of one process, also where a worker dies."""
 
 import itertools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import clusters
 import joblib
 import numpy as np
+import parallel_script
 import pytest
 import zoo
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
-import skaimz
 from skaimz import NumPyroImpactRegressor
 from skaimz.calibration import simulation_based_calibration
 from skaimz.inference import SVI
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")]
 
-SCRIPT = Path(__file__).with_name("search_script.py")
 # Index arrays of a kilobyte and more, which joblib sends as data of their own.
 N_ROWS = 400
 
@@ -103,17 +97,6 @@ def test_a_worker_that_is_killed_changes_nothing(client, data, tmp_path):
 
 def test_kernels_of_the_main_module(client):
     """And each worker compiles a program once."""
-    places = os.pathsep.join(str(Path(place).parent) for place in (zoo.__file__, Path(skaimz.__file__).parent))
-    done = subprocess.run(
-        [sys.executable, "-", client.scheduler.address],
-        input=SCRIPT.read_text(),  # as code of a notebook is run
-        env=os.environ | {"PYTHONPATH": places},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["together"] == found["alone"]
-    assert all(first > 0 and again == 0 for first, again in found["compilations"])
+    found = parallel_script.run("dask", client.scheduler.address, on_stdin=True)
+    parallel_script.check_same(found)
+    assert len({process for process, *_ in found["fits"]}) > 1

@@ -29,6 +29,8 @@ import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
 from skaimz.sampling import Drawing, Store, store_state
 
+pytestmark = pytest.mark.usefixtures("in_this_thread")
+
 # Tiles have 1024 rows here, and so have batches.
 N_ROWS, BATCH, N_BATCHES = 9000, 1024, 9
 CUT = 4
@@ -36,12 +38,6 @@ rng = np.random.default_rng(0)
 X = rng.normal(size=(N_ROWS, 2))
 Y = "predictions/y"
 CHUNKS = (1, 3000, 0, 1999, 4000)
-
-
-@pytest.fixture(autouse=True)
-def _in_this_thread():
-    with dask.config.set(scheduler="synchronous"):
-        yield
 
 
 def rows_of(array):

@@ -20,7 +20,7 @@ import zoo_inputs
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.estimators import _sources, _spool
-from skaimz.inference import MCMC, SVI, shuffle
+from skaimz.inference import MCMC, SVI
 
 N_ROWS, BLOCK, WINDOW = 600, 32, 128
 SETTINGS = SVI(batch_size=50, num_steps=30, num_samples=20)
@@ -32,15 +32,12 @@ Y = 1.0 + X @ [2.0, -1.0] + rng.normal(scale=0.5, size=N_ROWS)
 LABELS = np.where(X[:, 0] + rng.normal(size=N_ROWS) > 0, "yes", "no")
 WEIGHT = rng.uniform(0.5, 2.0, size=N_ROWS)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation", "_small_parts")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "small_windows", "_small_pieces")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _small_parts():
-    """Windows and pieces that a few rows fill several times."""
+@pytest.fixture(scope="module")
+def _small_pieces():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "WINDOW_ROWS", WINDOW)
-        patch.setattr(shuffle, "BLOCK_ROWS", BLOCK)
         patch.setattr(_sources, "PIECE_ROWS", 100)
         yield
 

@@ -1,20 +1,18 @@
 """Fits in several processes and threads: the same results as one after the other, and no waiting without end."""
 
-import json
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import jax
 import joblib
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import parallel_script
 import pytest
 import zoo
 from sklearn.base import clone
@@ -29,7 +27,6 @@ from skaimz.sampling import programs, proofs
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 
-SCRIPT = Path(__file__).with_name("parallel_script.py")
 QUICK = SVI(num_steps=50, num_samples=20)
 
 rng = np.random.default_rng(0)
@@ -41,46 +38,24 @@ y = X @ [1.0, -2.0] + rng.normal(scale=0.5, size=40)
 
 
 @pytest.fixture(scope="module")
-def run_script(tmp_path_factory):
-    """Run the script, whose processes share what they compile, and return what it found."""
-    shared = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-    def run(backend, *, on_stdin=False, **more):
-        environment = shared | os.environ | {"PYTHONPATH": str(Path(zoo.__file__).parent)} | more
-        command = [sys.executable, "-" if on_stdin else str(SCRIPT), backend]
-        text = SCRIPT.read_text() if on_stdin else None
-        done = subprocess.run(
-            command, input=text, env=environment, capture_output=True, text=True, timeout=240, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert backend == "fork" or "fork" not in done.stderr
-        return json.loads(done.stdout)
-
-    return run
+def compiled(tmp_path_factory):
+    """A folder in which processes share what they compile."""
+    folder = str(tmp_path_factory.mktemp("compiled"))
+    given = {"JAX_COMPILATION_CACHE_DIR": folder, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    return {name: value for name, value in given.items() if name not in os.environ}
 
 
-@pytest.mark.parametrize("how", [
-    {"backend": "loky"},
-    {"backend": "loky", "on_stdin": True},
-    {"backend": "multiprocessing", "JOBLIB_START_METHOD": "spawn"},
+@pytest.mark.parametrize(("backend", "how"), [
+    ("loky", {}),
+    ("loky", {"on_stdin": True}),
+    ("multiprocessing", {"JOBLIB_START_METHOD": "spawn"}),
 ], ids=["loky", "loky, as in a notebook", "spawn"])  # fmt: skip
-def test_processes_find_the_same(how, run_script):
-    result = run_script(**how)
-    assert result["together"] == result["alone"]
-    assert result["alone"]["best"] != 0  # the prior that is too narrow
-    by_process = {}
-    for process, count, predicted in result["fits"]:
-        by_process.setdefault(process, []).append(count)
-        assert predicted == result["fits"][0][-1]
-    # Kernels of the main module come anew with every task, and are known by value.
-    assert all(count == 0 for counts in by_process.values() for count in counts[1:])
+def test_processes_find_the_same(backend, how, compiled):
+    parallel_script.check_same(parallel_script.run(backend, **compiled, **how))
 
 
-def test_a_process_forked_after_jax_has_started_is_refused(run_script):
-    assert "was forked from one" in run_script("fork")
+def test_a_process_forked_after_jax_has_started_is_refused(compiled):
+    assert "was forked from one" in parallel_script.run("fork", **compiled)
 
 
 # Threads

@@ -1,9 +1,8 @@
 """Whether the answers are right: against scikit-learn, published figures, and the coverage that is promised."""
 
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 import pytest
+import zoo
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import BayesianRidge
 from sklearn.model_selection import ShuffleSplit
@@ -54,15 +53,6 @@ def test_intervals_cover_what_they_promise(diabetes):
     assert 0.87 < np.mean(inside) < 0.93
 
 
-def training(X, y=None, *, train):
-    intercept = numpyro.sample("intercept", dist.Normal(5.0, 10.0))
-    effect = numpyro.sample("effect", dist.Normal(0.0, 10.0))
-    coef = numpyro.sample("coef", dist.Normal(0.0, 5.0).expand([X.shape[1]]).to_event(1))
-    sigma = numpyro.sample("sigma", dist.HalfNormal(10.0))
-    with numpyro.plate("men", X.shape[0]):
-        numpyro.sample("y", dist.Normal(intercept + effect * train + X @ coef, sigma), obs=y)
-
-
 @pytest.mark.parametrize("inference", [SVI(guide="auto_multivariate_normal"), MCMC(num_warmup=500, num_chains=2)],
                          ids=["svi", "mcmc"])  # fmt: skip
 def test_the_job_training_experiment(inference):
@@ -71,7 +61,7 @@ def test_the_job_training_experiment(inference):
     y, train = men["re78"], men["train"].to_numpy(float)
     covariates = StandardScaler().fit_transform(men[["age", "educ", "black", "hisp", "married", "re74", "re75"]])
     for X, mean, error in ((np.zeros((len(men), 1)), 1.794, 0.633), (covariates, 1.68, 0.63)):
-        model = NumPyroImpactRegressor(training, inference=inference, random_state=0).fit(X, y, train=train)
+        model = NumPyroImpactRegressor(zoo.trained, inference=inference, random_state=0).fit(X, y, train=train)
         effect = model.posterior_["effect"]
         assert abs(effect.mean() - mean) < 0.1
         assert abs(effect.std() / error - 1) < 0.15
@@ -84,7 +74,7 @@ def test_svi_and_mcmc_agree_from_steep_starts():
     train = rng.integers(0, 2, 300)
     y = 5 + 1.5 * train + rng.normal(scale=6, size=300)
     for seed in range(4):
-        model = NumPyroImpactRegressor(training, inference=SVI(guide="auto_multivariate_normal"), random_state=seed)
+        model = NumPyroImpactRegressor(zoo.trained, inference=SVI(guide="auto_multivariate_normal"), random_state=seed)
         effect = model.fit(X, y, train=train).posterior_["effect"]
         expected = 12 / np.sqrt(300)  # twice sigma over the root of n
         assert abs(effect.std() / expected - 1) < 0.15

@@ -106,23 +106,6 @@ def fitted(rows):
     return run(make_kernel(), rows, MCMC(**SETTINGS))
 
 
-COMPILED: list[str] = []
-
-
-def _listen(event, duration, **kwargs):
-    if event == "/jax/core/compile/backend_compile_duration":
-        COMPILED.append(event)
-
-
-@pytest.fixture
-def compiled():
-    """Return a list that grows by one with every program that is compiled."""
-    COMPILED.clear()
-    jax.monitoring.register_event_duration_secs_listener(_listen)
-    yield COMPILED
-    jax.monitoring.unregister_event_duration_listener(_listen)
-
-
 # Posteriors
 
 
@@ -365,16 +348,16 @@ def test_draws_do_not_depend_on_chunks(rows, fitted, monkeypatch, first, seconds
 @pytest.mark.parametrize("change", [{}, {"num_samples": 30}, {"thinning": 5}])
 @pytest.mark.parametrize("n_rows", [17, 32])
 @pytest.mark.usefixtures("fitted")
-def test_equal_kernels_share_programs_whatever_the_numbers(compiled, change, n_rows):
+def test_equal_kernels_share_programs_whatever_the_numbers(compilations, change, n_rows):
     settings = MCMC(**{"num_warmup": 300, "num_samples": 50} | change)
     run(make_kernel(), made_rows(n_rows), settings)
-    assert compiled == []
+    assert compilations == []
 
 
-def test_compilations_are_counted(compiled):
+def test_compilations_are_counted(compilations):
     # Otherwise the test above would pass with a listener that hears nothing.
     jax.jit(lambda x: x * 5 + 1)(jnp.arange(13))
-    assert compiled
+    assert compilations
 
 
 def test_caches_are_bounded():

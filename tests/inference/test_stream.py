@@ -20,24 +20,19 @@ from skaimz.kernels import Inputs, trace_kernel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnsettledLossWarning"),
-    pytest.mark.usefixtures("quick_compilation"),
+    pytest.mark.usefixtures("quick_compilation", "small_windows", "_short_chunks"),
 ]
 
 N_ROWS, BLOCK, WINDOW = 203, 8, 64
 TRUE = np.array([1.0, -1.0])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _small_windows():
-    """Make 203 rows some windows, the last of which is short, and chunks of few steps."""
+@pytest.fixture(scope="module")
+def _short_chunks():
+    """Chunks of few steps."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shuffle, "BLOCK_ROWS", BLOCK)
-        patch.setattr(shuffle, "WINDOW_ROWS", WINDOW)
         patch.setattr(stream, "CHUNK_ROWS", 50)
-        # The programs of other tests know other windows.
-        svi._programs.cache_clear()
         yield
-    svi._programs.cache_clear()
 
 
 class Source:

@@ -1,14 +1,18 @@
 """A search in this process and in two others, with kernels of the main module: a program of its own.
 
 Run as ``python parallel_script.py BACKEND``, or through standard input, as code of a notebook is run. What was found
-comes out as JSON. The backend "fork" is no backend of joblib's, but a process that is forked after JAX has started.
+comes out as JSON. The backend "dask" wants the address of a scheduler besides. The backend "fork" is no backend of
+joblib's, but a process that is forked after JAX has started.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import jax
 import joblib
@@ -18,6 +22,7 @@ import numpyro.distributions as dist
 import zoo
 from sklearn.model_selection import GridSearchCV, cross_validate
 
+import skaimz
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import FitWarning
 from skaimz.inference import SVI
@@ -73,7 +78,10 @@ def found(n_jobs):
 
 
 def fit_here(place):
-    """Fit and predict in whatever process this is; return that, how often the compiler ran, and what is predicted."""
+    """Fit and predict in whatever process this is; return that, how often the compiler ran, and what is predicted.
+
+    The place is a hyperparameter of a second kernel.
+    """
     count = 0
 
     def listen(event, _duration, **details):
@@ -82,7 +90,9 @@ def fit_here(place):
 
     warnings.simplefilter("ignore", FitWarning)
     jax.monitoring.register_event_duration_secs_listener(listen)
+    estimator(Scaled(1.0 + place)).fit(X, y)
     predicted = estimator(plain).fit(X, y).predict(X).tolist()
+    jax.monitoring.unregister_event_duration_listener(listen)
     return os.getpid(), count, predicted
 
 
@@ -103,19 +113,59 @@ def forked():
     return told
 
 
-def main(backend):
+@contextlib.contextmanager
+def client_of(address=None):
+    if address is None:
+        yield
+        return
+    from distributed import Client
+
+    with Client(address):
+        yield
+
+
+def main(backend, *address):
     if backend == "fork":
         return forked()
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", FitWarning)
     result = {"alone": found(1), "fits": []}
-    with joblib.parallel_config(backend=backend):
+    with client_of(*address), joblib.parallel_config(backend=backend):
         result["together"] = found(2)
-        if backend == "loky":  # others start processes anew for every call
+        if backend != "multiprocessing":  # which starts processes anew for every call
             fits = joblib.Parallel(n_jobs=2)(joblib.delayed(fit_here)(place) for place in range(8))
-            result["fits"] = [fit_here("this process"), *fits]
+            result["fits"] = [fit_here(8), *fits]
     return result
 
 
+def run(*arguments, on_stdin=False, **environment):
+    """Run this program, for a test, and return what it found."""
+    places = os.pathsep.join(str(Path(place).parent) for place in (__file__, Path(skaimz.__file__).parent))
+    done = subprocess.run(
+        [sys.executable, "-" if on_stdin else __file__, *arguments],
+        input=Path(__file__).read_text() if on_stdin else None,
+        env=os.environ | {"PYTHONPATH": places} | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "fork" in arguments or "fork" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def check_same(result):
+    """Check that a search in other processes found the same, and that each compiled its programs once."""
+    assert result["together"] == result["alone"]
+    assert result["alone"]["best"] != 0  # the prior that is too narrow
+    by_process = {}
+    for process, count, predicted in result["fits"]:
+        by_process.setdefault(process, []).append(count)
+        assert predicted == result["fits"][0][-1]
+    # Kernels of the main module come anew with every task, and are known by value.
+    assert all(count == 0 for counts in by_process.values() for count in counts[1:])
+
+
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1])))
+    print(json.dumps(main(*sys.argv[1:])))
