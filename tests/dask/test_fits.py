@@ -159,7 +159,7 @@ def test_a_short_fit_computes_what_it_visits(computed):
 
 def test_refusals(monkeypatch):
     table = dd.from_pandas(FRAME, npartitions=3)
-    with pytest.raises(ValueError, match=r"its columns \['site'\] are not: encode them as integers"):
+    with pytest.raises(ValueError, match=r"its columns \['site'\] are not: encode them as numbers"):
         regressor(column_args={"exposure": "months"}).fit(table, COUNTS)
     for column in (table["site"], table["site"].astype("category")):
         grouped = regressor(zoo_inputs.by_group, column_args={"group": "site"})
