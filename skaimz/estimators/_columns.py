@@ -10,7 +10,7 @@ from sklearn.utils import _safe_indexing
 
 from skaimz.estimators._rows import LazyRows
 
-__all__ = ["Columns", "check_numeric", "columns_named", "number_of_codes", "split_columns"]
+__all__ = ["Columns", "check_numeric", "culprits_named", "number_of_codes", "split_columns"]
 
 SETTINGS = ("columns", "categories", "unknown_value")
 # What is known of the categories of each argument: those of every column that has codes, None for one of numbers.
@@ -157,23 +157,29 @@ def check_numeric(foreign: Sequence[Any]) -> None:
 
 
 @contextlib.contextmanager
-def columns_named(X: Any) -> Iterator[None]:
-    """Name the columns of a data frame that cannot be converted to numbers, where one of them is met."""
+def culprits_named(X: Any, y: Any = None) -> Iterator[None]:
+    """Name what cannot be converted to numbers, where something is met that cannot: columns of a data frame, or y."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        if hasattr(X, "columns") and str(error).startswith(("could not convert", "The DType")):
-            check_numeric([name for place, name in enumerate(X.columns) if not _converts(X, place)])
+        if str(error).startswith(("could not convert", "The DType")):
+            names = getattr(X, "columns", ())
+            check_numeric([n for place, n in enumerate(names) if not _converts(_safe_indexing(X, place, axis=1))])
+            if y is not None and not _converts(y):
+                raise ValueError(
+                    f"y must be numeric, got an array of type {np.asarray(y).dtype}. NumPyroImpactClassifier takes "
+                    "labels of any type."
+                ) from error
         raise
 
 
-def _converts(X: Any, place: int) -> bool:
-    column = np.asarray(_safe_indexing(X, place, axis=1))
+def _converts(values: Any) -> bool:
+    array = np.asarray(values)
     try:
-        column.astype(np.float64)
+        array.astype(np.float64)
     except (TypeError, ValueError):
         return False
-    return column.dtype.kind not in "mM"
+    return array.dtype.kind not in "mM"
 
 
 def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:

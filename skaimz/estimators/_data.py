@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
 
-from skaimz.estimators._columns import Columns, columns_named, number_of_codes, split_columns
+from skaimz.estimators._columns import Columns, culprits_named, number_of_codes, split_columns
 from skaimz.estimators._rows import open_rows
 from skaimz.kernels import kernel_parameters
 
@@ -32,13 +32,13 @@ class DataMixin:
         if reset:
             self.categories_: dict[str, Any] = {}
         if self.column_args is None:
-            with columns_named(X):
+            with culprits_named(X, y):
                 X, y = validate_data(self, X, y, reset=reset, **checks)
             return self._cast(X, reset), y, {}
         validate_data(self, X, y, reset=reset, skip_check_array=True)
         known = None if reset else self.categories_
         X, columns, self.categories_ = self._split_columns(X, known, learn=reset)
-        with columns_named(X):
+        with culprits_named(X, y):
             X, y = check_X_y(X, y, estimator=self, **checks)
         return self._cast(X, reset), y, columns
 
@@ -89,12 +89,12 @@ class DataMixin:
         columns: dict[str, Any] = {}
         if hasattr(self, "n_features_in_"):
             if self.column_args is None:
-                with columns_named(X):
+                with culprits_named(X):
                     return validate_data(self, X, reset=False, dtype=floats), columns
             validate_data(self, X, reset=False, skip_check_array=True)
         if self.column_args is not None:
             X, columns, _ = self._split_columns(X, known, learn=learn)
-        with columns_named(X):
+        with culprits_named(X):
             return check_array(X, dtype=floats, estimator=self, input_name="X"), columns
 
     def _precision(self, dtype: np.dtype) -> Any:

@@ -13,6 +13,7 @@ from skaimz import sampling
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
+from skaimz.estimators._columns import culprits_named
 from skaimz.estimators._rows import check_numbers
 from skaimz.estimators._sources import Reader, loaded
 from skaimz.exceptions import OutputWarning, warn_user
@@ -102,7 +103,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
 
     def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         X, y, columns = self._validate(X, y, reset=reset, y_numeric=True, ensure_min_samples=1)
-        return X, y.astype(X.dtype, copy=False), columns
+        with culprits_named(X, y):
+            return X, y.astype(X.dtype, copy=False), columns
 
     def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
         return lambda part, start: check_numbers("y", part, start).astype(dtype, copy=False)

@@ -225,7 +225,10 @@ def named_scenarios(scenarios: Mapping[str, Any], baseline: Any) -> dict[str, di
     named = {"baseline": {} if baseline is None else baseline, **scenarios}
     for name, changes in named.items():
         if not isinstance(changes, Mapping):
-            raise TypeError(f"Scenario {name!r} must be a mapping with some of {list(CHANGES)}, got {changes!r}.")
+            raise TypeError(
+                f"Scenario {name!r} must be a mapping with some of {list(CHANGES)}, got a {type(changes).__name__}. "
+                "Other rows altogether are an argument of the kernel: {'arguments': {'X': rows}}."
+            )
         unknown = [key for key in changes if key not in CHANGES]
         if unknown:
             raise ValueError(f"Scenario {name!r} has {unknown[0]!r}, which is none of {list(CHANGES)}.")

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import zarr
+from pandas.api.types import is_numeric_dtype
 
 from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._rows import Batches, Column, LazyRows, as_is
 from skaimz.estimators._spool import Pieces, Scratch, Spool
 
-__all__ = ["Reader", "is_number", "loaded", "open_table", "opened", "parts_of", "reads_in_parts", "to_array"]
+__all__ = ["Reader", "loaded", "open_table", "opened", "parts_of", "reads_in_parts", "to_array"]
 
 # Rows of an array that are read as one at least: chunks may be short.
 PIECE_ROWS = 2**13
@@ -85,19 +86,14 @@ def parts_of(value: Any) -> Iterator[np.ndarray]:
 def to_array(part: Any) -> np.ndarray:
     """Return a part of a collection as an array; pandas' own types of numbers become NumPy's."""
     if isinstance(part, pd.DataFrame):
-        if not all(map(is_number, part.dtypes)):
+        if not all(map(is_numeric_dtype, part.dtypes)):
             return part.to_numpy(dtype=object)
         single = all(dtype == np.float32 for dtype in part.dtypes)
         return part.to_numpy(np.float32 if single else np.float64, na_value=np.nan)
-    if isinstance(part, pd.Series) and is_number(part.dtype):
+    if isinstance(part, pd.Series) and is_numeric_dtype(part.dtype):
         part = part.astype(np.float64) if part.hasnans else part
         return part.to_numpy(getattr(part.dtype, "numpy_dtype", part.dtype))
     return np.asarray(part)
-
-
-def is_number(dtype: Any) -> bool:
-    """Whether a column's type is one of numbers, pandas' own among them."""
-    return pd.api.types.is_numeric_dtype(dtype)
 
 
 def _kept(pieces: Pieces, convert: Callable[[Any, int], Mapping[str, np.ndarray]], scratch: Scratch) -> dict:

@@ -8,7 +8,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-__all__ = ["KeptRows", "Pieces", "Scratch", "Spool"]
+__all__ = ["Pieces", "Scratch", "Spool"]
 
 
 class Pieces(Protocol):

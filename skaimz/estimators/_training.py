@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._columns import check_numeric, split_columns
 from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._rows import Column, LazyRows, check_numbers, columns_of, is_iterable_of_batches
-from skaimz.estimators._sources import Reader, is_number, loaded, open_table, opened, reads_in_parts, to_array
+from skaimz.estimators._sources import Reader, loaded, open_table, opened, reads_in_parts, to_array
 from skaimz.estimators._spool import Scratch
 
 __all__ = ["TrainingData", "TrainingMixin"]
@@ -122,7 +123,7 @@ class TrainingMixin(DataMixin):
         if self.column_args is not None:
             rest, found, self.categories_ = self._split_columns(table, None if reset else self.categories_, learn=False)
             columns = {name: value for name, value in found.items() if not hasattr(value, "shape")}
-        check_numeric([name for name, dtype in rest.dtypes.items() if not is_number(dtype)])
+        check_numeric([name for name, dtype in rest.dtypes.items() if not is_numeric_dtype(dtype)])
         dtype = self._precision_of(to_array(rest).dtype, reset)
         read, categories, names = _numbers("X", dtype), self.categories_, list(table.columns)
 

@@ -29,6 +29,7 @@ REFUSED = [
     ({"scenarios": {1: {}}}, "A scenario's name must be a string without '/', got 1"),
     ({"scenarios": {"baseline": {}}}, "'baseline' cannot be a scenario's name"),
     ({"scenarios": {"new": 1}}, "Scenario 'new' must be a mapping"),
+    ({"scenarios": {"new": X}}, r"Scenario 'new' must be a mapping .* got a ndarray\. Other rows .*'arguments': {'X'"),
     ({**new(), "baseline": 1}, "Scenario 'baseline' must be a mapping"),
     (new(colums={}), "Scenario 'new' has 'colums', which is none of"),
     (new(columns=0), "Scenario 'new' must map names to values in 'columns', got 0"),

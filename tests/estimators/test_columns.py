@@ -482,9 +482,10 @@ def test_the_rest_must_be_numbers():
         regressor(zoo.conjugate, None).fit(wide("pandas", time=times), Y)
     with pytest.raises(ValueError, match=r"but its columns \['group'\] are not"):
         regressor(zoo.conjugate, None).fit(wide("polars", group=GROUP), Y)
-    # Only what a column is to blame for.
-    with pytest.raises(ValueError, match="could not convert string to float"):
-        regressor(zoo.conjugate, None).fit(wide("pandas"), GROUP)
+    with pytest.raises(ValueError, match="y must be numeric, got an array of type"):
+        regressor(zoo.conjugate, None).fit(wide("pandas"), np.asarray(GROUP, dtype="U"))
+    with pytest.raises(ValueError, match="y must be numeric, got an array of type object"):
+        shifted({"offset": "offset"}).fit(wide("pandas"), np.asarray(GROUP, dtype=object))
     with pytest.raises(ValueError, match="contains NaN"):
         shifted({"offset": "offset"}).fit(wide("pandas").assign(a=np.nan), Y)
 
