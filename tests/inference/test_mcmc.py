@@ -12,7 +12,7 @@ import pytest
 from arviz_stats.base import array_stats
 
 from skaimz.exceptions import DivergenceWarning, SpeedWarning
-from skaimz.inference import MCMC, chunks, fit, mcmc, resolve_inference, resume
+from skaimz.inference import MCMC, fit, mcmc, resolve_inference, resume
 from skaimz.kernels import Inputs, trace_kernel
 
 # Short chains have few effective draws; where a warning is meant, a test waits for it.
@@ -327,19 +327,9 @@ def test_one_seed_gives_the_same_bits(rows, fitted):
 
 
 @pytest.mark.parametrize(("first", "seconds"), [(3, 0.0), (37, 1e9)])
-def test_draws_do_not_depend_on_chunks(rows, fitted, monkeypatch, first, seconds):
+def test_draws_do_not_depend_on_chunks(rows, fitted, in_pieces, first, seconds):
     settings = MCMC(num_warmup=300, num_samples=50)
-    pieces = []
-
-    def in_pieces(step, total, **options):
-        def counted(start, count):
-            pieces.append(count)
-            return step(start, count)
-
-        chunks.run_in_chunks(counted, total, **{**options, "first": first})
-
-    monkeypatch.setattr(chunks, "CHUNK_SECONDS", seconds)
-    monkeypatch.setattr(mcmc, "run_in_chunks", in_pieces)
+    pieces = in_pieces(mcmc, first, seconds)
     *_, result = run(make_kernel(), rows, settings)
     assert pieces == ([3] + [1] * 297 + [3] + [1] * 47 if first == 3 else [37, 263, 37, 13])
     assert same_bits(result.draws, {"theta": fitted[2].draws["theta"][:, :50]})
@@ -355,7 +345,7 @@ def test_equal_kernels_share_programs_whatever_the_numbers(compilations, change,
 
 
 def test_compilations_are_counted(compilations):
-    # Otherwise the test above would pass with a listener that hears nothing.
+    # Otherwise tests that nothing is compiled would pass with a listener that hears nothing.
     jax.jit(lambda x: x * 5 + 1)(jnp.arange(13))
     assert compilations
 
