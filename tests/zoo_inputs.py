@@ -34,6 +34,13 @@ def by_group(X, y=None, *, group, n_group):
         numpyro.sample("y", dist.Normal(X @ coef + level[group], 0.5), obs=y)
 
 
+def with_table(X, y=None, *, group, table):
+    """Known levels of groups of rows."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ coef + table[group], 0.5), obs=y)
+
+
 def by_two_groups(X, y=None, *, groups, n_groups):
     """A level for each group in each of two columns."""
     level = numpyro.sample("level", dist.Normal(0.0, 5.0).expand([2, n_groups]).to_event(2))

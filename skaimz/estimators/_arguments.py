@@ -118,14 +118,12 @@ def kernel_inputs(
         array = _numeric(name, value, X.dtype)
         if array.ndim == 0:
             static.append((name, array.item()))
-        elif name in known.get("whole", ()):
-            whole[name] = array
-        elif len(array) == len(X):
+        elif len(array) == len(X) and name not in known.get("whole", ()):
             rows[name] = array
         elif name in known.get("rows", ()):
             raise ValueError(f"Argument {name!r} has {len(array)} rows, but X has {len(X)}.")
         else:
-            whole[name] = array
+            whole[name] = array[:]
     return Inputs(rows, whole, tuple(static))
 
 

@@ -131,11 +131,13 @@ class ImpactEstimator(
         ----------
         X : array-like of shape (n_rows, n_features)
             Input; float32 stays float32, everything else becomes float64. Or anything that can be iterated over
-            repeatedly and gives mappings of names to arrays with some of the rows: X, y and further arguments.
+            repeatedly and gives mappings of names to arrays with some of the rows: X, y, sample_weight and further
+            arguments.
         y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
             Outcome, in the shape of the kernel's output site. It may be left out where it comes with X.
         sample_weight : array-like of shape (n_rows,), optional
-            Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all.
+            Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all. That which
+            comes with X where None.
         **arrays : array or scalar
             The kernel's further arguments by name. Arrays whose first axis has ``n_rows`` entries are row-aligned,
             other arrays are passed whole, scalars and strings are constants of the program.

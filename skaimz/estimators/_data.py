@@ -1,6 +1,6 @@
 """From the rows that a user passes to checked arrays and the kernel's arguments."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -64,9 +64,12 @@ class DataMixin:
         return Columns(X, self.column_args, names, getattr(self, "categories_", {}))
 
     def _read(
-        self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True, with_outcome: bool = False
+        self, X: Any, arrays: Mapping[str, Any], *, fitted: bool = True, beside: Collection[str] = ()
     ) -> tuple[Any, dict[str, Any]]:
-        """Check the rows of a call; arguments that came with them join the others, outcomes where they are wanted."""
+        """Check the rows of a call; the kernel's arguments that came with them join the others.
+
+        So do outcomes and weights that are named ``beside`` them; other methods leave these out.
+        """
         if fitted:
             check_is_fitted(self)
         lazy = open_rows(X, self.param_input)
@@ -75,8 +78,8 @@ class DataMixin:
             X, columns = self._read_table(X, known, learn=not fitted)
             return self._cast(X), {**columns, **arrays}
         rows, more = lazy
-        if not with_outcome:
-            more.pop(self.param_output, None)
+        left_out = {self.param_output, "sample_weight"}.difference(beside)
+        more = {name: rows for name, rows in more.items() if name not in left_out}
         n_features = getattr(self, "n_features_in_", rows.shape[-1])
         if rows.ndim != 2 or rows.shape[1] != n_features:
             raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")

@@ -1,6 +1,6 @@
 """Draws and log densities as xarray trees: in memory, or streamed to a store."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -410,13 +410,15 @@ class DrawsMixin(FoldersMixin):
             quantity = sampling.Quantity("values", _check_sites(job, asked))
             return collect(self, job, quantity, "prior_predictive", index, settings, as_tree)
 
-    def _read_for_prior(self, X: Any, arrays: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _read_for_prior(
+        self, X: Any, arrays: Mapping[str, Any], *, beside: Collection[str] = ()
+    ) -> tuple[Any, dict[str, Any]]:
         """Check the rows of a call that needs no fit."""
         if not hasattr(self, "kernel_"):
             self._check_parameters()
             if self.kernel is None:
                 raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
-        return self._read(X, arrays, fitted=False)
+        return self._read(X, arrays, fitted=False, beside=beside)
 
     def _prepare_prior(
         self,
@@ -450,7 +452,7 @@ class DrawsMixin(FoldersMixin):
     ) -> Any:
         settings.check()
         index = index_of(X)
-        X, arrays = self._read(X, arrays, with_outcome=True)
+        X, arrays = self._read(X, arrays, beside=[self.param_output])
         came_along = arrays.pop(self.param_output, None)
         y = came_along if y is None else y
         if y is None:

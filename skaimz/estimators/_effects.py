@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -110,7 +110,7 @@ class EffectsMixin:
             Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
             draws.
         sample_weight : array-like of shape (n_rows,), optional
-            Weight of each row in the averages.
+            Weight of each row in the averages. It may come with X where that is an iterable of mappings.
         random_state : int, RandomState, JAX key or None, default=None
             Seed of this call; the estimator's own where None.
         **arrays : array or scalar
@@ -267,12 +267,16 @@ class EffectsMixin:
         fitted = self.__sklearn_is_fitted__()
         index = index_of(X)
 
-        def read(given: Any) -> Rows:
-            found = self._read(given, arrays) if fitted else self._read_for_prior(given, arrays)
+        def read(given: Any, beside: Collection[str] = ()) -> Rows:
+            check = self._read if fitted else self._read_for_prior
+            found = check(given, arrays, beside=beside)
             columns = self._columns_of(given)
             return Rows(*found, given if hasattr(given, "iloc") else columns.X, columns)
 
-        rows = read(X)
+        rows = read(X, ["sample_weight"])
+        weight = rows.arrays.pop("sample_weight", None)
+        if asked.average and asked.sample_weight is None and weight is not None:
+            asked = asked._replace(sample_weight=weight[:])
         weights = weights_of(asked, rows)
         with self._precision(rows.X.dtype):
             jobs = {}

@@ -53,8 +53,13 @@ class TrainingMixin(DataMixin):
         if not is_iterable_of_batches(data.X):
             return data
         columns = columns_of(data.X, self.param_input)
-        X, y = columns.pop(self.param_input), columns.pop(self.param_output, None)
-        return TrainingData(X, y if data.y is None else data.y, data.weight, {**columns, **data.arrays})
+        X, y, weight = (columns.pop(name, None) for name in (self.param_input, self.param_output, "sample_weight"))
+        return TrainingData(
+            X,
+            y if data.y is None else data.y,
+            weight if data.weight is None else data.weight,
+            {**columns, **data.arrays},
+        )
 
     def _load(self, data: TrainingData, *, reset: bool, **checks: Any) -> TrainingData:
         """Return training data that are brought into memory and checked there."""
@@ -98,13 +103,12 @@ class TrainingMixin(DataMixin):
             X, columns, self.categories_ = self._split_columns(X, None if reset else self.categories_, learn=False)
         if self.param_output not in found:
             found[self.param_output] = read_outcome(y, 0)
-        for name, rows in found.items():
-            if len(rows) != len(X):
-                what = name if name in (self.param_output, "sample_weight") else f"Argument {name!r}"
-                raise ValueError(f"{what} has {len(rows)} rows, but X has {len(X)}.")
         if weight is not None and "sample_weight" not in found:
             weight = _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
         y, weight = found.pop(self.param_output), found.pop("sample_weight", weight)
+        for name, rows in {self.param_output: y, "sample_weight": weight}.items():
+            if rows is not None and len(rows) != len(X):
+                raise ValueError(f"{name} has {len(rows)} rows, but X has {len(X)}.")
         return TrainingData(X, y, weight, {**columns, **of_table, **arrays, **found})
 
     def _check_columns(self, X: Any, reset: bool) -> tuple[Any, Any, dict[str, Any]]:

@@ -169,6 +169,84 @@ def test_labels_of_several_outputs():
     assert [labels.tolist() for labels in model.classes_] == [[0, 1]] * 3
 
 
+GROUPS = np.arange(N_ROWS) % 7
+TABLE = np.linspace(-3.0, 3.0, 7)
+
+
+@pytest.mark.parametrize("kind", ["zarr", "mapped"])
+def test_whole_arguments_are_loaded(kind, mapped):
+    keep = in_zarr if kind == "zarr" else mapped
+    expected = fit(X, Y, kernel=zoo_inputs.with_table, group=GROUPS, table=TABLE)
+    found = fit(keep(X), Y, kernel=zoo_inputs.with_table, group=keep(GROUPS), table=keep(TABLE))
+    same(found.posterior_, expected.posterior_)
+    assert found.arguments_ == expected.arguments_
+    assert list(found.arguments_["whole"]) == ["table"]
+    np.testing.assert_allclose(
+        found.predict(keep(X), group=keep(GROUPS), table=keep(TABLE)),
+        expected.predict(X, group=GROUPS, table=TABLE),
+        rtol=1e-9,
+    )
+    # What is known from the fit is not told from lengths.
+    seven = {"group": keep(GROUPS[:7]), "table": keep(TABLE)}
+    same(
+        found.partial_fit(keep(X[:7]), keep(Y[:7]), **seven).posterior_,
+        expected.partial_fit(X[:7], Y[:7], group=GROUPS[:7], table=TABLE).posterior_,
+    )
+    with pytest.raises(ValueError, match="Argument 'group' has 8 rows, but X has 7"):
+        found.partial_fit(keep(X[:7]), keep(Y[:7]), group=keep(GROUPS[:8]), table=keep(TABLE))
+
+
+def test_another_length_is_told_where_the_kernel_fails():
+    with pytest.raises(TypeError, match=r"another length, and were passed whole: \{'exposure': 599\}"):
+        fit(in_zarr(X), COUNTS, exposure=in_zarr(EXPOSURE[1:]))
+
+
+@pytest.mark.parametrize("batch_size", [50, None])
+def test_weights_come_with_batches(batch_size):
+    settings = SVI(batch_size=batch_size, num_steps=30, num_samples=20)
+    batches = Batches(90, X=X, y=COUNTS, exposure=EXPOSURE, sample_weight=WEIGHT)
+    found = fit(batches, settings=settings)
+    expected = fit(X, COUNTS, exposure=EXPOSURE, sample_weight=WEIGHT, settings=settings)
+    same(found.posterior_, expected.posterior_)
+    same(
+        found.partial_fit(batches).posterior_,
+        expected.partial_fit(X, COUNTS, exposure=EXPOSURE, sample_weight=WEIGHT).posterior_,
+    )
+    # What is passed besides goes before them.
+    ones = np.ones(N_ROWS)
+    same(
+        fit(batches, settings=settings, sample_weight=ones).posterior_,
+        fit(X, COUNTS, exposure=EXPOSURE, sample_weight=ones, settings=settings).posterior_,
+    )
+
+
+def test_weights_that_come_with_batches_are_not_the_kernels():
+    """Also where the kernel takes arguments of any name."""
+    kernel, shift = zoo_inputs.open_ended, np.linspace(0.0, 1.0, N_ROWS)
+    batches = Batches(90, X=X, y=Y, shift=shift, sample_weight=WEIGHT)
+    found = fit(batches, kernel=kernel)
+    expected = fit(X, Y, kernel=kernel, shift=shift, sample_weight=WEIGHT)
+    same(found.posterior_, expected.posterior_)
+    assert list(found.arguments_["rows"]) == ["X", "shift"]
+    np.testing.assert_allclose(found.predict(batches), expected.predict(X, shift=shift), rtol=1e-9)
+    densities = found.log_likelihood(batches)["log_likelihood"]["y"]
+    np.testing.assert_allclose(densities, expected.log_likelihood(X, Y, shift=shift)["log_likelihood"]["y"], rtol=1e-8)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_average_effects_use_weights_that_come_with_batches(counts, average):
+    model = counts[1]
+    asked = {"scenarios": {"on": {"columns": {0: 1.0}}}, "average": average}
+    weights = WEIGHT * (np.arange(N_ROWS) > 9)
+    batches = Batches(90, X=X, exposure=EXPOSURE, sample_weight=weights)
+    expected = model.estimate_effect(X, exposure=EXPOSURE, **asked, **({"sample_weight": weights} if average else {}))
+    found = model.estimate_effect(batches, **asked)
+    np.testing.assert_allclose(found["on"]["effect"], expected["on"]["effect"], rtol=1e-9)
+    if average:
+        by_row = model.estimate_effect(X, exposure=EXPOSURE, **asked | {"average": False})["on"]["effect"]
+        np.testing.assert_allclose(found["on"]["effect"], np.average(by_row, axis=-1, weights=weights), rtol=1e-4)
+
+
 def test_learning_goes_on(mapped):
     settings = SVI(batch_size=50, num_samples=20, total_rows=2 * N_ROWS)
     models = [NumPyroImpactClassifier(zoo.logistic, inference=settings, random_state=0) for _ in range(2)]
@@ -292,7 +370,6 @@ def spoilt(array, row, value):
         ((X, spoilt(COUNTS, 301, 0.5)), {}, "outside the support.* in row 301 are not"),
         ((X, COUNTS[:-1]), {}, "y has 599 rows, but X has 600"),
         ((X, COUNTS), {"exposure": spoilt(EXPOSURE, 17, np.nan)}, "Argument 'exposure' contains NaN.*first in row 17"),
-        ((X, COUNTS), {"exposure": EXPOSURE[:-1]}, "Argument 'exposure' has 599 rows, but X has 600"),
         ((X, COUNTS), {"sample_weight": spoilt(WEIGHT, 88, -1)}, "sample_weight must not be negative, .* in row 88"),
         ((X, COUNTS), {"sample_weight": spoilt(WEIGHT, 88, np.nan)}, "sample_weight contains NaN.* first in row 88"),
         ((X, COUNTS), {"sample_weight": WEIGHT[1:]}, "sample_weight has 599 rows, but X has 600"),
