@@ -17,7 +17,7 @@ ROOMS = {
     "datatree": {"exceptions", "kernels", "sampling"},
     "checks": {"inference"},
     "effects": {"exceptions", "sampling", "datatree"},
-    "dask": {"exceptions", "sampling", "datatree", "effects"},
+    "dask": {"exceptions", "kernels", "sampling", "datatree", "effects"},
     "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree", "checks", "effects", "dask"},
     "calibration": {"exceptions", "checks", "estimators"},
     "metrics": {"estimators", "sampling"},

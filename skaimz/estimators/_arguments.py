@@ -158,8 +158,8 @@ def without_single_column(y: Any) -> Any:
     return column_or_1d(y, warn=True)
 
 
-def check_outcome(y: Any, spec: KernelSpec) -> Any:
-    """Check an outcome against the kernel's output site and give it the site's kind of numbers."""
+def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
+    """Check an outcome, that of row ``first`` on, against the kernel's output site, and give it its kind of numbers."""
     site: Site = spec[spec.output]
     if y.shape[1:] != site.event_shape:
         expected = "".join(f", {size}" for size in site.event_shape) or ","
@@ -169,8 +169,8 @@ def check_outcome(y: Any, spec: KernelSpec) -> Any:
             f"(n_rows{expected})."
         )
     if isinstance(y, LazyRows):
-        return LazyRows(y, lambda part, start: _outcome_values(part, site, start))
-    return _outcome_values(y, site, 0)
+        return LazyRows(y, lambda part, start: _outcome_values(part, site, first + start))
+    return _outcome_values(y, site, first)
 
 
 def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:

@@ -299,8 +299,8 @@ class ImpactEstimator(
                 "elsewhere do not know."
             )
 
-    def _check_outcome(self, y: Any, spec: KernelSpec) -> Any:
-        return check_outcome(y if spec[spec.output].event_shape else without_single_column(y), spec)
+    def _check_outcome(self, y: Any, spec: KernelSpec, first: int = 0) -> Any:
+        return check_outcome(y if spec[spec.output].event_shape else without_single_column(y), spec, first)
 
     def _make_kernel(self, X: Any, y: Any, weight: Any) -> Callable:
         if self.kernel is not None:
@@ -345,6 +345,12 @@ class ImpactEstimator(
         if traced.spec[traced.spec.output].row_axis is None:
             raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
         return traced, numbers, inputs
+
+    def _described(self, X: Any, arrays: Mapping[str, Any]) -> KernelSpec:
+        """Return the description of the kernel on rows of a call, fitted or not."""
+        X, arrays = self._read(X, arrays) if self.__sklearn_is_fitted__() else self._read_for_prior(X, arrays)
+        with self._precision(X.dtype):
+            return self._trace(X, arrays)[0].spec
 
     def _prepare(
         self,
@@ -410,8 +416,8 @@ class ImpactEstimator(
         fixed = isinstance(self.random_state, int | np.integer | jax.Array)
         return seed_of(self.random_state) if fixed else 0
 
-    def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
-        """Bring outcomes into the kernel's terms."""
+    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
+        """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms."""
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:

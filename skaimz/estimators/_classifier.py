@@ -167,7 +167,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             known = [labels.tolist() for labels in self._classes]
             raise ValueError(f"`classes` are {classes!r}, but were {known[0] if n_outputs == 1 else known} before.")
 
-    def _check_outcome(self, y: np.ndarray, spec: KernelSpec) -> np.ndarray:
+    def _check_outcome(self, y: np.ndarray, spec: KernelSpec, first: int = 0) -> np.ndarray:
         site, most = spec[spec.output], self._most_classes
         if site.law not in CLASS_LAWS:
             raise ValueError(
@@ -183,11 +183,11 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
                 f"The kernel's output {site.name!r} has {site.n_classes} classes, but y has {most}. Give the kernel a "
                 "parameter `n_classes`, which is passed the number of classes of y."
             )
-        return super()._check_outcome(y, spec)
+        return super()._check_outcome(y, spec, first)
 
-    def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
+    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
         labels = np.asarray(y) if spec[spec.output].event_shape else column_or_1d(y)
-        return check_outcome(self._codes(labels) if hasattr(self, "classes_") else labels, spec)
+        return check_outcome(self._codes(labels) if hasattr(self, "classes_") else labels, spec, first)
 
     @property
     def _classes(self) -> list[np.ndarray]:
@@ -398,7 +398,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the parts of y, each with the number of its first row."""
     start = 0
-    for part in parts_of(y):
+    for part in parts_of("y", y):
         yield part, start
         start += len(part)
 

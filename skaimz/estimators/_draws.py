@@ -13,7 +13,7 @@ from skaimz.estimators._arguments import check_count
 from skaimz.estimators._blocks import drawn
 from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._posterior import check_interventions
-from skaimz.estimators._rows import LazyRows, as_is
+from skaimz.estimators._rows import LazyRows
 from skaimz.estimators._temporary import FoldersMixin
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
 
@@ -28,7 +28,7 @@ class DrawsMixin(FoldersMixin):
     kernel_spec_: KernelSpec
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _check_parameters: Callable[[], None]
-    _encode: Callable[[Any, KernelSpec], np.ndarray]
+    _encode: Callable[..., np.ndarray]
     _prepare: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
     _seed_of_call: Callable[[Any], int]
@@ -459,8 +459,10 @@ class DrawsMixin(FoldersMixin):
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
         with self._precision(X.dtype):
             job = self._prepare(X, arrays, in_sample=in_sample)
-            lazy = as_is(y) if isinstance(y, zarr.Array | LazyRows) else None
-            y = self._encode(y, job.spec) if lazy is None else lazy.then(lambda part: self._encode(part, job.spec))
+            if isinstance(y, zarr.Array | LazyRows):
+                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, start))
+            else:
+                y = self._encode(y, job.spec, job.first_row)
             check_consistent_length(X, y)
             job = job.with_rows({job.spec.output_parameter: y})
             quantity = sampling.Quantity("log density", (job.spec.output,))

@@ -109,9 +109,9 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
         return lambda part, start: check_numbers("y", part, start).astype(dtype, copy=False)
 
-    def _encode(self, y: Any, spec: KernelSpec) -> np.ndarray:
+    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
         y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
-        return self._check_outcome(y, spec)
+        return self._check_outcome(y, spec, first)
 
     @row_by_row
     def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:

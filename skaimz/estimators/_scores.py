@@ -9,7 +9,6 @@ from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
 from skaimz.estimators._blocks import row_by_row
-from skaimz.kernels import KernelSpec
 
 __all__ = ["ScoresMixin"]
 
@@ -18,7 +17,7 @@ class ScoresMixin:
     """Densities and other scores of outcomes, row by row."""
 
     _read: Callable[..., tuple[Any, dict[str, Any]]]
-    _encode: Callable[[Any, KernelSpec], np.ndarray]
+    _encode: Callable[..., np.ndarray]
     _prepare: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
 
@@ -79,6 +78,6 @@ class ScoresMixin:
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
-            y = self._encode(y, job.spec)
+            y = self._encode(y, job.spec, job.first_row)
             check_consistent_length(X, y)
             return _rule(job, y)

@@ -58,7 +58,7 @@ def opened(given: Mapping[str, tuple[Any, Reader]], scratch: Scratch) -> dict[st
         if isinstance(value, np.memmap):
             found[name] = LazyRows(value, read)
         elif name not in columns:
-            found.update(_kept(_pieces_of(value), _reader_of(name, read), scratch))
+            found.update(_kept(_pieces_of(name, value), _reader_of(name, read), scratch))
     return found
 
 
@@ -66,11 +66,11 @@ def open_table(
     table: Any, convert: Callable[[pd.DataFrame, int], Mapping[str, np.ndarray]], scratch: Scratch
 ) -> dict[str, LazyRows]:
     """Return the arrays that a Dask data frame's parts are converted to, which are computed together."""
-    return _kept(_pieces_of(table), convert, scratch)
+    return _kept(_pieces_of("X", table), convert, scratch)
 
 
-def parts_of(value: Any) -> Iterator[np.ndarray]:
-    """Yield an array part by part, as it was given."""
+def parts_of(name: str, value: Any) -> Iterator[np.ndarray]:
+    """Yield an array part by part, as it was given; messages call it by its name."""
     if not reads_in_parts(value):
         yield value
     elif isinstance(value, Column):
@@ -78,7 +78,7 @@ def parts_of(value: Any) -> Iterator[np.ndarray]:
     elif isinstance(value, np.memmap):
         yield from (value[start : start + PIECE_ROWS] for start in range(0, len(value), PIECE_ROWS))
     else:
-        pieces = _pieces_of(value)
+        pieces = _pieces_of(name, value)
         numbers = [number for number, length in enumerate(pieces.lengths) if length]
         yield from map(to_array, pieces.computed(numbers))
 
@@ -104,8 +104,11 @@ def _reader_of(name: str, read: Reader) -> Callable[[Any, int], dict[str, np.nda
     return lambda piece, start: {name: read(to_array(piece), start)}
 
 
-def _pieces_of(value: Any) -> Pieces:
-    return _ZarrPieces(value) if isinstance(value, zarr.Array) else dask_door().Rows(value)
+def _pieces_of(name: str, value: Any) -> Pieces:
+    pieces: Pieces = _ZarrPieces(value) if isinstance(value, zarr.Array) else dask_door().Rows(value)
+    if not any(pieces.lengths):
+        raise ValueError(f"Found array with 0 sample(s) while a minimum of 1 is required: {name} has no rows.")
+    return pieces
 
 
 class _ZarrPieces:
@@ -119,8 +122,6 @@ class _ZarrPieces:
         rows *= -(-PIECE_ROWS // rows)
         self._starts = range(0, array.shape[0], rows)
         self.lengths = [min(rows, array.shape[0] - start) for start in self._starts]
-        if not self.lengths:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: a Zarr array is empty.")
 
     def computed(self, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         for number in numbers:

@@ -2,7 +2,7 @@
 
 from skaimz.sampling.averages import averages
 from skaimz.sampling.forward import CLASS_LAWS
-from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values
+from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values, value_row_axis
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
     crps,
@@ -48,5 +48,6 @@ __all__ = [
     "site_values",
     "store_state",
     "summaries",
+    "value_row_axis",
     "with_global_latents",
 ]

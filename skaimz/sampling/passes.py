@@ -9,7 +9,7 @@ import numpy as np
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, abstract_arrays
 from skaimz.sampling.plan import Part
 
-__all__ = ["Pass", "Posterior", "Quantity", "site_values"]
+__all__ = ["Pass", "Posterior", "Quantity", "site_values", "value_row_axis"]
 
 
 class Posterior(NamedTuple):
@@ -73,14 +73,18 @@ class Pass:
         return len(self.inputs.rows[self.spec.input])
 
     @property
+    def first_row(self) -> int:
+        """Number of the first row among all that these are a part of."""
+        return self.part.first if self.part else 0
+
+    @property
     def settings(self) -> dict[str, np.ndarray]:
         """All values that sites are set to."""
         return {**self.intervention, **self.condition}
 
     def local_in(self, rows: slice) -> dict[str, np.ndarray]:
         """Return the draws of row-aligned latent sites for some of the rows."""
-        first = self.part.first if self.part else 0
-        here = slice(first + rows.start, first + rows.stop)
+        here = slice(self.first_row + rows.start, self.first_row + rows.stop)
         axes = {name: 1 + (self.spec[name].row_axis or 0) for name in self.local}
         return {name: draws[(*(slice(None),) * axes[name], here)] for name, draws in self.local.items()}
 
@@ -117,30 +121,54 @@ def site_values(
     dict of str to array
         Views in the shape of the site for all rows.
     """
-    samples = [site.name for site in spec.sites if site.kind in ("latent", "output", "observed")]
     found = {}
     for name, value in (values or {}).items():
-        if name not in samples:
-            raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
-        if argument == "intervention" and name == spec.output:
-            raise ValueError(
-                f"`intervention` names {name!r}, the kernel's output: what it is set to, it is. Intervene on what it "
-                "depends on."
-            )
-        site, array = spec[name], np.asarray(value)
+        array = np.asarray(value)
+        value_row_axis(spec, argument, name, array.shape, n_rows)
+        site = spec[name]
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
             raise ValueError(f"`{argument}` gives site {name!r} NaN, infinity, or what is not a number.")
-        shape = tuple(n_rows if size is None else size for size in site.shape)
         if np.issubdtype(site.dtype, np.floating):
             array = array.astype(site.dtype)
-        try:
-            found[name] = np.broadcast_to(array, shape)
-        except ValueError:
-            raise ValueError(
-                f"`{argument}` gives site {name!r} values of the shape {array.shape}, but for {n_rows} rows it has the "
-                f"shape {shape}."
-            ) from None
+        found[name] = np.broadcast_to(array, tuple(n_rows if size is None else size for size in site.shape))
     return found
+
+
+def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int, ...], n_rows: int) -> int | None:
+    """Return the axis along which a value that a site is set to has the rows, None where all rows share it.
+
+    Parameters
+    ----------
+    spec, argument, n_rows
+        As in :func:`site_values`.
+    name : str
+        Of the site.
+    shape : tuple of int
+        Of the value.
+
+    Raises
+    ------
+    ValueError
+        If no such site can be set, or its value cannot have this shape.
+    """
+    samples = [site.name for site in spec.sites if site.kind in ("latent", "output", "observed")]
+    if name not in samples:
+        raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
+    if argument == "intervention" and name == spec.output:
+        raise ValueError(
+            f"`intervention` names {name!r}, the kernel's output: what it is set to, it is. Intervene on what it "
+            "depends on."
+        )
+    site = spec[name]
+    whole = tuple(n_rows if size is None else size for size in site.shape)
+    missing = len(whole) - len(shape)
+    if missing < 0 or any(size not in (1, full) for size, full in zip(shape, whole[missing:], strict=True)):
+        raise ValueError(
+            f"`{argument}` gives site {name!r} values of the shape {shape}, but for {n_rows} rows it has the shape "
+            f"{whole}."
+        )
+    axis = -1 if site.row_axis is None else site.row_axis - missing
+    return axis if axis >= 0 and shape[axis] != 1 else None
 
 
 @dataclass(frozen=True)

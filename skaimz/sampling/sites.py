@@ -145,7 +145,7 @@ class Drawing:
                 "workers and this process share",
             )
         rows, draws = slice(0, self.plan.n_rows), slice(0, self.plan.n_draws)
-        batch = store.batch_at(self.job.part.first if self.job.part else 0)
+        batch = store.batch_at(self.job.first_row)
         digest = RowDigests(self.job, self.plan.in_batches(self.plan.n_rows)).of(Batch(0, rows, draws))
         if store.is_due(batch, digest):
             sink = MemorySink(self.fields, self.plan)

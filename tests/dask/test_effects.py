@@ -19,7 +19,7 @@ OFF, ON = {"columns": {0: 0.0}}, {"columns": {0: 1.0}}
 @pytest.fixture(autouse=True)
 def _joined_by_two(monkeypatch):
     """Three blocks are a tree, rather than one join."""
-    monkeypatch.setattr("skaimz.dask.JOINED", 2)
+    monkeypatch.setattr("skaimz.dask.blocks.JOINED", 2)
 
 
 @pytest.fixture(scope="module")

@@ -178,7 +178,74 @@ def test_categories_of_a_long_array_keep_their_order(conjugate):
     np.testing.assert_allclose(found["effect"], effect(conjugate, X, by={"size": sizes}), rtol=1e-9)
 
 
+def test_sites_without_rows_are_not_cut(X):
+    """Also where they have as many entries as there are rows, or one of their axes is as long."""
+    model, few, values = model_of(zoo.conjugate), X[:2], np.array([1.0, -2.0])
+    expected = model.sample_posterior_predictive(few, condition={"coef": values}, in_sample=False)["predictions"]["y"]
+    prior = model.sample_prior_predictive(few, condition={"coef": values}, num_samples=5)["prior_predictive"]["y"]
+    change = {"baseline": OFF, "scenarios": {"on": {"columns": {0: 1.0}, "intervention": {"coef": values}}}}
+    contrast = model.estimate_effect(few, **change)["on"]["effect"]
+    rows = da.from_array(few, chunks=1)
+    for given in (values.tolist(), values, da.from_array(values, chunks=1)):
+        found = model.sample_posterior_predictive(rows, condition={"coef": given}, in_sample=False)
+        np.testing.assert_array_equal(found["predictions"]["y"], expected)
+        change["scenarios"]["on"]["intervention"] = {"coef": given}
+        np.testing.assert_allclose(model.estimate_effect(rows, **change)["on"]["effect"], contrast, rtol=1e-12)
+        unfitted = NumPyroImpactRegressor(zoo.conjugate, random_state=0)
+        found = unfitted.sample_prior_predictive(rows, condition={"coef": given}, num_samples=5)["prior_predictive"]
+        np.testing.assert_array_equal(found["y"], prior)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
+def test_sites_whose_rows_are_the_second_axis(X):
+    some = X[:3000]
+    model = NumPyroImpactRegressor(zoo.sensor_counts, random_state=0)
+    model.set_posterior_sample({"slope": 0.3 * np.random.default_rng(1).normal(size=N_DRAWS)})
+    jitter = np.random.default_rng(2).normal(size=(3, len(some)))
+    rows = da.from_array(some, chunks=(700, 2))
+    for values in (jitter, jitter[:, :1]):
+        expected = model.sample_posterior_predictive(some, intervention={"jitter": values}, in_sample=False)
+        for given in (values, da.from_array(values, chunks=(2, 900))):
+            found = model.sample_posterior_predictive(rows, intervention={"jitter": given}, in_sample=False)
+            for site in ("rate", "y"):
+                np.testing.assert_array_equal(found["predictions"][site], expected["predictions"][site])
+
+
 # Refused
+
+
+def test_values_of_sites_that_do_not_fit(conjugate, X, rows):
+    """In the words of the call on arrays, at once."""
+    for given, message in {
+        "coef": r"gives site 'coef' values of the shape \(5000,\), but for 5000 rows it has the shape \(2,\)",
+        "slope": r"names 'slope', which is not a sample site",
+        "y": r"names 'y', the kernel's output",
+    }.items():
+        for each in (X, rows):
+            with pytest.raises(ValueError, match=f"`intervention` {message}"):
+                conjugate.sample_posterior_predictive(each, intervention={given: np.ones(N_ROWS)}, in_sample=False)
+    model = NumPyroImpactRegressor(zoo.grouped, random_state=0).set_posterior_sample(
+        {"level": np.zeros(5), "spread": np.ones(5), "effect": np.zeros((5, N_ROWS))}
+    )
+    for each in (X, rows):
+        with pytest.raises(ValueError, match=r"shape \(4999,\), but for 5000 rows it has the shape \(5000,\)"):
+            model.sample_posterior_predictive(each, intervention={"effect": np.ones(N_ROWS - 1)})
+
+
+def test_errors_tell_the_rows_of_their_block(poisson, X, rows):
+    y = np.ones(N_ROWS)
+    y[4321] = -1.0
+    for each in (X, rows):
+        with pytest.raises(ValueError, match="and in row 4321 are not"):
+            np.asarray(poisson.log_predictive_density(each, y, exposure=1.0))
+        with pytest.raises(ValueError, match="and in row 4321 are not"):
+            np.asarray(poisson.log_likelihood(each, y, exposure=1.0, in_sample=False)["log_likelihood"]["y"])
+    spoilt = X.copy()
+    spoilt[4321, 1] = np.nan
+    with pytest.raises(
+        ValueError, match=r"Input X contains NaN(.|\n)*block of the rows 4096 to 4999, of 5000 rows of X"
+    ):
+        poisson.predict(da.from_array(spoilt, chunks=(1234, 2)), exposure=1.0).compute()
 
 
 @pytest.mark.parametrize("X", [dask.delayed(np.ones((5, 2))), db.from_sequence(range(5))], ids=["delayed", "bag"])
@@ -221,7 +288,8 @@ def test_columns_that_differ(named, frame):
 def test_without_dask(conjugate, monkeypatch, place):
     collection = type("Collection", (), {"__module__": place})()
     monkeypatch.setitem(sys.modules, "dask", None)
-    monkeypatch.delitem(sys.modules, "skaimz.dask", raising=False)
+    for name in [name for name in sys.modules if name.startswith("skaimz.dask")]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(skaimz, "dask", raising=False)
     calls = [
         conjugate.predict,

@@ -145,11 +145,23 @@ def with_whole(X, y=None, *, knots):
         numpyro.sample("y", dist.Normal(X @ coef + knots.sum(), 1.0), obs=y)
 
 
-def test_an_array_as_long_as_a_block_is_no_argument_of_rows(X):
-    model = NumPyroImpactRegressor(with_whole, random_state=0).set_posterior_sample({"coef": draws(2)})
+def with_more(X, y=None, *, knots=None):
+    with_whole(X, y, knots=np.zeros(1) if knots is None else knots)
+
+
+@pytest.mark.parametrize("known", ["draws", "a fit without the argument"])
+def test_an_array_as_long_as_a_block_is_no_argument_of_rows(X, known):
+    model = NumPyroImpactRegressor(with_more, random_state=0).set_posterior_sample({"coef": draws(2)})
+    if known == "a fit without the argument":
+        model.set_params(posterior={"coef": draws(2)}).fit(X, X[:, 0])
     knots = np.linspace(0.0, 1.0, 2048)  # the length of the first block
-    found = model.predict(da.from_array(X, chunks=(1000, 2)), knots=knots)
-    np.testing.assert_array_equal(found.compute(), model.predict(X, knots=knots))
+    rows = da.from_array(X, chunks=(1000, 2))
+    for given in (knots, da.from_array(knots, chunks=500)):
+        np.testing.assert_array_equal(model.predict(rows, knots=given).compute(), model.predict(X, knots=knots))
+    asked = {"scenarios": {"on": {"arguments": {"knots": knots}}}}
+    found, expected = (model.estimate_effect(each, **asked)["on"]["effect"] for each in (rows, X))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    np.testing.assert_allclose(found, knots.sum(), rtol=1e-9)
 
 
 def test_what_was_whole_in_the_fit_stays_whole(X):
@@ -181,7 +193,7 @@ def test_refusals(conjugate, X):
     mixing = NumPyroImpactRegressor(zoo.centring, random_state=0).set_posterior_sample({"coef": draws(2)})
     with pytest.raises(ValueError, match=r"block by block, but the kernel's rows may depend on one another"):
         mixing.predict(rows)
-    with pytest.raises(ValueError, match=r"'exposure' has 4999 rows, but X has 5000"):
+    with pytest.raises(TypeError, match=r"Unknown argument 'exposure'"):
         conjugate.predict(rows, exposure=da.ones(4999))
     with pytest.raises(ValueError, match=r"no rows"):
         conjugate.predict(rows[:0])

@@ -6,7 +6,6 @@ found is that of one call on one machine, however the rows are chunked and which
 
 import contextlib
 import copy
-import inspect
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,26 +17,21 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import xarray as xr
-from dask.sizeof import sizeof
 from tqdm.auto import tqdm
 
+from skaimz.dask.arguments import between, by_row
+from skaimz.dask.rows import Rows
 from skaimz.datatree import open_draws, with_more_rows
 from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
 from skaimz.exceptions import NoRowsError
-from skaimz.sampling import PART_ROWS, Part, Store
+from skaimz.sampling import Part, Store
 
-__all__ = ["Rows", "averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks", "table_of"]
+__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks", "table_of"]
 
 # Parts that are joined at a time.
 JOINED = 16
 # Seconds between two looks at what is written.
 LOOK = 0.5
-# Rows of an array in memory that are sent as one.
-CUT_ROWS = 64 * PART_ROWS
-# Bytes of pieces that are computed together, where each is smaller.
-TOGETHER_BYTES = 2**28
-# Parameters of methods that may have entries for each row. All others are settings, and never cut.
-OF_ROWS = ("y", "sample_weight", "where", "by", "baseline", "scenarios", "intervention", "condition")
 
 
 def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
@@ -60,7 +54,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
         With the chunks of X.
     """
     rows = Rows(X)
-    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
+    estimator, arguments = by_row(estimator, method, rows, arguments)
     first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
     blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
@@ -88,7 +82,7 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     """
     rows = Rows(X)
     index = X.index.compute() if hasattr(X, "index") else None
-    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
+    estimator, arguments = by_row(estimator, method, rows, arguments)
     # Two numbers of rows tell which dimension they are.
     one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
     blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
@@ -125,9 +119,9 @@ def draws_to_store(
         Of the store: the one that the same call on arrays writes.
     """
     rows = Rows(X)
-    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
+    estimator, arguments = by_row(estimator, method, rows, arguments)
     index = X.index.compute() if hasattr(X, "index") else None
-    one, here = dask.compute(rows.between(0, 1), _between(arguments, 0, 1))
+    one, here = dask.compute(rows.between(0, 1), between(arguments, 0, 1))
     store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
     given = {**arguments, "shard_axis": destination["shard_axis"], "store": dask.delayed(store, traverse=False)}
     sent = dask.delayed(estimator, pure=False, traverse=False)
@@ -139,7 +133,7 @@ def draws_to_store(
             tasks = {}
             for number, (start, stop) in enumerate((batch.rows.start, batch.rows.stop) for batch in batches):
                 if (number in store.written) is is_old:
-                    part, here = rows.between(start, stop), _between(given, start, stop)
+                    part, here = rows.between(start, stop), between(given, start, stop)
                     tasks[number] = _write(sent, method, part, here, Part(start, rows.n_rows))
             digests |= zip(tasks, dask.compute(*tasks.values()), strict=True)
     store.finish(digests[batch.number] for batch in batches)
@@ -166,7 +160,7 @@ def averages_in_blocks(
         Computed: it is small.
     """
     rows = Rows(X)
-    estimator, arguments = _by_row(estimator, method, arguments, rows.n_rows)
+    estimator, arguments = by_row(estimator, method, rows, arguments)
     parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
     while len(parts) > 1:
         parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
@@ -187,7 +181,7 @@ def table_of(collection: Any) -> pd.DataFrame | None:
 
 
 def _blocks(
-    estimator: Any, call: Callable[..., Any], method: str, rows: "Rows", arguments: Any, n_results: int | None = None
+    estimator: Any, call: Callable[..., Any], method: str, rows: Rows, arguments: Any, n_results: int | None = None
 ) -> Iterator[tuple[int, Any]]:
     """Yield the length of each block and what is found for it, delayed."""
     sent = dask.delayed(estimator, pure=False, traverse=False)
@@ -195,19 +189,24 @@ def _blocks(
     bounds = rows.bounds()
     for start, stop in itertools.pairwise(bounds):
         part = Part(start, rows.n_rows)
-        yield stop - start, delayed(sent, method, rows.between(start, stop), _between(arguments, start, stop), part)
+        yield stop - start, delayed(sent, method, rows.between(start, stop), between(arguments, start, stop), part)
 
 
 def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
-    """Call a method on a block, which gets the random numbers of its place."""
+    """Call a method on a block, which gets the random numbers of its place, and whose errors tell where it is."""
     here = copy.copy(estimator)
     here._part = part
-    return getattr(here, method)(X, **arguments)
+    try:
+        return getattr(here, method)(X, **arguments)
+    except Exception as error:
+        last = part.first + len(X) - 1
+        error.add_note(f"This was found in the block of the rows {part.first} to {last}, of {part.total} rows of X.")
+        raise
 
 
-def _first(estimator: Any, method: str, rows: "Rows", arguments: Any, count: int) -> Any:
+def _first(estimator: Any, method: str, rows: Rows, arguments: Any, count: int) -> Any:
     """Call a method on the first rows, at once."""
-    X, here = dask.compute(rows.between(0, count), _between(arguments, 0, count))
+    X, here = dask.compute(rows.between(0, count), between(arguments, 0, count))
     return _call(estimator, method, X, here, Part(0, rows.n_rows))
 
 
@@ -255,135 +254,3 @@ def _join(parts: Sequence[EffectTree | None]) -> EffectTree | None:
 def _array(blocks: Sequence[tuple[int, Any]], example: np.ndarray, lengths: Sequence[int]) -> da.Array:
     parts = [da.from_delayed(block, (length, *example.shape[1:]), example.dtype) for length, block in blocks]
     return da.concatenate(parts).rechunk({0: tuple(length for length in lengths if length)})
-
-
-def _by_row(estimator: Any, method: str, arguments: Mapping[str, Any], n_rows: int) -> tuple[Any, dict[str, Any]]:
-    """Return arguments in which what has an entry for each row can be cut, and an estimator that knows which these are.
-
-    Otherwise a block that happens to have as many rows as some whole array has entries would take it for one of rows.
-    """
-    known = getattr(estimator, "arguments_", {})
-    settings = set(inspect.signature(getattr(estimator, method)).parameters).difference(OF_ROWS)
-
-    def opened(name: Any, value: Any, of_rows: bool) -> Any:
-        if isinstance(value, Mapping):
-            return {key: opened(key, each, of_rows or key == "columns") for key, each in value.items()}
-        is_lazy = dask.is_dask_collection(value)
-        if is_lazy and not _has_rows(value):
-            is_lazy, value = False, value.compute()
-        are_names = name == "by" and isinstance(value, list | tuple)
-        if not is_lazy and (are_names or not np.ndim(value) or name in known.get("whole", ())):
-            return value
-        found = Rows(value) if is_lazy or len(value) == n_rows else None
-        length = found.n_rows if found else len(value)
-        if length != n_rows and (is_lazy or of_rows or name in known.get("rows", ())):
-            raise ValueError(f"Argument {name!r} has {length} rows, but X has {n_rows}.")
-        return found or value
-
-    found = {
-        name: value if name in settings else opened(name, value, name in ("y", "sample_weight", "where", "by"))
-        for name, value in arguments.items()
-    }
-    if not hasattr(estimator, "arguments_"):
-        estimator = copy.copy(estimator)
-        by_row = [name for name, value in found.items() if isinstance(value, Rows)]
-        estimator.arguments_ = {
-            "rows": dict.fromkeys(by_row),
-            "whole": {name: None for name, value in found.items() if np.ndim(value) and name not in by_row},
-        }
-    return estimator, found
-
-
-def _between(value: Any, start: int, stop: int) -> Any:
-    """Cut what can be cut."""
-    if isinstance(value, Rows):
-        return value.between(start, stop)
-    return {key: _between(each, start, stop) for key, each in value.items()} if isinstance(value, Mapping) else value
-
-
-class Rows:
-    """A collection, or an array in memory, as delayed pieces of rows, which are cut and joined to blocks.
-
-    Attributes
-    ----------
-    lengths : list of int
-        Rows of each piece.
-    """
-
-    in_order = False
-
-    def __init__(self, collection: Any):
-        if isinstance(collection, da.Array):
-            # A piece holds whole rows.
-            collection = collection.rechunk(dict.fromkeys(range(1, collection.ndim), -1))
-            if np.isnan(collection.shape[0]):
-                collection = collection.compute_chunk_sizes()
-            self._pieces = collection.to_delayed().ravel().tolist()
-            self.lengths = [int(length) for length in collection.chunks[0]]
-        elif dask.is_dask_collection(collection):
-            if not _has_rows(collection):
-                name = type(collection).__name__
-                raise TypeError(f"Rows must be a Dask array or data frame, got a {name}: compute it.")
-            self._pieces = collection.to_delayed()
-            self.lengths = list(dask.compute(*(dask.delayed(len)(piece) for piece in self._pieces)))
-        else:
-            if isinstance(collection, list | tuple):
-                collection = np.asarray(collection)
-            elif isinstance(collection, pd.api.extensions.ExtensionArray):
-                # Series are joined with their categories.
-                collection = pd.Series(collection)
-            parts = [_part_of(collection, slice(i, i + CUT_ROWS)) for i in range(0, len(collection), CUT_ROWS)]
-            self._pieces, self.lengths = [dask.delayed(part) for part in parts], list(map(len, parts))
-        self._ends = np.cumsum(self.lengths)
-        self._together = 1
-        if not self.n_rows:
-            raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
-
-    @property
-    def n_rows(self) -> int:
-        """Number of all rows."""
-        return int(self._ends[-1])
-
-    def bounds(self) -> list[int]:
-        """Return where blocks begin and end: where pieces do, to the nearest end of a tile."""
-        inner = np.round(self._ends / PART_ROWS).astype(int) * PART_ROWS
-        return sorted({0, *inner[inner < self.n_rows].tolist(), self.n_rows})
-
-    def computed(self, numbers: Sequence[int]) -> Iterator[Any]:
-        """Yield pieces, of which several are computed together while they fit into memory."""
-        waiting = list(numbers)
-        while waiting:
-            now, waiting = waiting[: self._together], waiting[self._together :]
-            found = dask.compute(*(self._pieces[number] for number in now))
-            self._together = max(1, TOGETHER_BYTES // max(1, *map(sizeof, found)))
-            yield from found
-
-    def between(self, start: int, stop: int) -> Any:
-        """Return rows, delayed."""
-        parts = []
-        first = int(np.searchsorted(self._ends, start, side="right"))
-        for piece, length, end in zip(self._pieces[first:], self.lengths[first:], self._ends[first:], strict=True):
-            begin = end - length
-            if begin >= stop:
-                break
-            if length:
-                part = slice(int(max(start - begin, 0)), int(min(stop, end) - begin))
-                parts.append(piece if part == slice(0, length) else _cut(piece, part))
-        return parts[0] if len(parts) == 1 else _joined(parts)
-
-
-def _has_rows(collection: Any) -> bool:
-    """Return whether a collection is an array or a data frame, and not one number, a bag or any delayed object."""
-    return hasattr(type(collection), "ndim") and collection.ndim > 0
-
-
-def _part_of(rows: Any, part: slice) -> Any:
-    return rows.iloc[part] if hasattr(rows, "iloc") else rows[part]
-
-
-_cut = dask.delayed(_part_of, pure=True)
-
-
-@dask.delayed(pure=True)
-def _joined(parts: Sequence[Any]) -> Any:
-    return pd.concat(parts) if hasattr(parts[0], "iloc") else np.concatenate(parts)
