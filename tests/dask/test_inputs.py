@@ -7,6 +7,8 @@ import dask.array as da
 import dask.bag as db
 import dask.dataframe as dd
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import zoo
@@ -178,22 +180,29 @@ def test_categories_of_a_long_array_keep_their_order(conjugate):
     np.testing.assert_allclose(found["effect"], effect(conjugate, X, by={"size": sizes}), rtol=1e-9)
 
 
+def many_levels(X, y=None):
+    """A site without rows, which has as many entries as there are rows of two blocks."""
+    level = numpyro.sample("level", dist.Normal(0.0, 1.0).expand([3000]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] + level.sum(), 1.0), obs=y)
+
+
 def test_sites_without_rows_are_not_cut(X):
-    """Also where they have as many entries as there are rows, or one of their axes is as long."""
-    model, few, values = model_of(zoo.conjugate), X[:2], np.array([1.0, -2.0])
-    expected = model.sample_posterior_predictive(few, condition={"coef": values}, in_sample=False)["predictions"]["y"]
-    prior = model.sample_prior_predictive(few, condition={"coef": values}, num_samples=5)["prior_predictive"]["y"]
-    change = {"baseline": OFF, "scenarios": {"on": {"columns": {0: 1.0}, "intervention": {"coef": values}}}}
-    contrast = model.estimate_effect(few, **change)["on"]["effect"]
-    rows = da.from_array(few, chunks=1)
-    for given in (values.tolist(), values, da.from_array(values, chunks=1)):
-        found = model.sample_posterior_predictive(rows, condition={"coef": given}, in_sample=False)
-        np.testing.assert_array_equal(found["predictions"]["y"], expected)
-        change["scenarios"]["on"]["intervention"] = {"coef": given}
-        np.testing.assert_allclose(model.estimate_effect(rows, **change)["on"]["effect"], contrast, rtol=1e-12)
-        unfitted = NumPyroImpactRegressor(zoo.conjugate, random_state=0)
-        found = unfitted.sample_prior_predictive(rows, condition={"coef": given}, num_samples=5)["prior_predictive"]
-        np.testing.assert_array_equal(found["y"], prior)
+    model = NumPyroImpactRegressor(many_levels, random_state=0).set_posterior_sample({"level": np.zeros((5, 3000))})
+    some, values = X[:3000], np.linspace(0.0, 0.1, 3000)
+    rows = da.from_array(some, chunks=(2500, 2))
+    prior = {"num_samples": 5, "return_sites": ["y"]}
+    change = {"scenarios": {"on": {"intervention": {"level": values}}}}
+    expected = model.sample_posterior_predictive(some, condition={"level": values}, in_sample=False)["predictions"]
+    before = model.sample_prior_predictive(some, condition={"level": values}, **prior)["prior_predictive"]
+    for given in (values.tolist(), values, da.from_array(values, chunks=900)):
+        found = model.sample_posterior_predictive(rows, condition={"level": given}, in_sample=False)["predictions"]
+        np.testing.assert_array_equal(found["y"], expected["y"])
+        change["scenarios"]["on"]["intervention"] = {"level": given}
+        np.testing.assert_allclose(model.estimate_effect(rows, **change)["on"]["effect"], values.sum(), rtol=1e-9)
+        unfitted = NumPyroImpactRegressor(many_levels, random_state=0)
+        found = unfitted.sample_prior_predictive(rows, condition={"level": given}, **prior)["prior_predictive"]
+        np.testing.assert_array_equal(found["y"], before["y"])
 
 
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
