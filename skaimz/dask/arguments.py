@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
+import zarr
 
 from skaimz.dask.rows import Rows, has_rows
 from skaimz.kernels import KernelSpec
@@ -61,8 +63,8 @@ class _Opener:
         """Return what has an entry for each row, or one for all; a mapping may hold several."""
         if isinstance(value, Mapping):
             return {key: self.of_rows(key, each) for key, each in value.items()}
-        value = _unless_rows(value)
-        if not _has_entries(value):
+        value = _opened(value)
+        if not _has_entries(name, value):
             return value
         rows = Rows(value)
         self._check_length(name, rows.n_rows)
@@ -70,8 +72,8 @@ class _Opener:
 
     def argument(self, name: str, value: Any) -> Any:
         """Return one of the kernel's arguments, told as in memory from what is known and from lengths."""
-        known, value = self.estimator.arguments_, _unless_rows(value)
-        if not _has_entries(value):
+        known, value = self.estimator.arguments_, _opened(value)
+        if not _has_entries(name, value):
             return value
         if name not in known["whole"]:
             rows = Rows(value)
@@ -89,24 +91,24 @@ class _Opener:
             return values
         X, here = dask.compute(self._rows.between(0, 1), between(arrays, 0, 1))
         spec = self.estimator._described(X, here)
-        return {name: self._site_value(spec, argument, name, _unless_rows(value)) for name, value in values.items()}
+        return {name: self._site_value(spec, argument, name, _opened(value)) for name, value in values.items()}
 
     def scenario(self, changes: Any, arrays: Mapping[str, Any]) -> Any:
         """Return the changes of a scenario; what is none of these is the method's to refuse."""
-        if not isinstance(changes, Mapping) or not all(isinstance(values, Mapping) for values in changes.values()):
+        is_one = isinstance(changes, Mapping) and {"columns", "arguments", *OF_SITES}.issuperset(changes)
+        if not is_one or not all(isinstance(values, Mapping) for values in changes.values()):
             return changes
         opened = {name: self.argument(name, value) for name, value in changes.get("arguments", {}).items()}
         moved = {name: value for name, value in opened.items() if not callable(value)}
-        arrays = {**arrays, **moved}
-        arrays.pop(self.estimator.param_input, None)
-        found = dict(changes)
+        moved.pop(self.estimator.param_input, None)
+        found: dict[str, Any] = {}
         for key, values in changes.items():
             if key == "arguments":
                 found[key] = opened
             elif key == "columns":
                 found[key] = self.of_rows(key, values)
-            elif key in OF_SITES:
-                found[key] = self.site_values(key, values, arrays)
+            else:
+                found[key] = self.site_values(key, values, {**arrays, **moved})
         return found
 
     def _site_value(self, spec: KernelSpec, argument: str, name: str, value: Any) -> Any:
@@ -127,17 +129,22 @@ class _Opener:
             raise ValueError(f"Argument {name!r} has {length} rows, but X has {self._rows.n_rows}.")
 
 
-def _unless_rows(value: Any) -> Any:
-    """Return what was given, computed if it is lazy and has no rows."""
+def _opened(value: Any) -> Any:
+    """Return what was given as a collection if it has rows that are not in memory, and computed if it has none."""
+    if isinstance(value, zarr.Array):
+        value = da.from_zarr(value) if value.ndim else value[()]
     return value.compute() if dask.is_dask_collection(value) and not has_rows(value) else value
 
 
-def _has_entries(value: Any) -> bool:
-    return dask.is_dask_collection(value) or np.ndim(value) > 0
+def _has_entries(name: Any, value: Any) -> bool:
+    try:
+        return dask.is_dask_collection(value) or np.ndim(value) > 0
+    except ValueError as error:
+        raise ValueError(f"Argument {name!r} is not an array: its parts have unequal lengths.") from error
 
 
 def between(value: Any, start: int, stop: int) -> Any:
     """Cut what can be cut."""
     if isinstance(value, Rows):
         return value.between(start, stop)
-    return {key: between(each, start, stop) for key, each in value.items()} if isinstance(value, Mapping) else value
+    return {key: between(each, start, stop) for key, each in value.items()} if isinstance(value, dict) else value

@@ -198,7 +198,7 @@ def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], par
     here._part = part
     try:
         return getattr(here, method)(X, **arguments)
-    except Exception as error:
+    except ValueError as error:
         last = part.first + len(X) - 1
         error.add_note(f"This was found in the block of the rows {part.first} to {last}, of {part.total} rows of X.")
         raise

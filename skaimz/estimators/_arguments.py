@@ -129,7 +129,7 @@ def kernel_inputs(
 
 def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
     """Return an argument as an array of X's precision."""
-    if isinstance(value, zarr.Array | LazyRows):
+    if isinstance(value, LazyRows) or (isinstance(value, zarr.Array) and value.ndim):
         rows = numeric(f"Argument {name!r}", value)
         return rows.astype(dtype) if rows.dtype.kind == "f" else rows
     try:

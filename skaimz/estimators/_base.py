@@ -338,8 +338,10 @@ class ImpactEstimator(
         except Exception as error:
             short = {name: len(array) for name, array in inputs.whole.items()}
             if short:
+                part = getattr(self, "_part", None)
+                n_rows = part.total if part else len(X)
                 error.add_note(
-                    f"X has {len(X)} rows. These arguments have another length, and were passed whole: {short}."
+                    f"X has {n_rows} rows. These arguments have another length, and were passed whole: {short}."
                 )
             raise
         if traced.spec[traced.spec.output].row_axis is None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
+import zarr
 
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
@@ -160,6 +161,8 @@ def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
     where = asked.where
     if isinstance(where, Mapping):
         for name, value in where.items():
+            if np.shape(value) not in ((), (n_rows,)):
+                raise ValueError(f"`where` must give {name!r} one value, or one for each of the {n_rows} rows.")
             weights = weights * np.asarray(_values_of(name, rows, "where") == value)
     elif where is not None:
         where = np.asarray(where)
@@ -183,7 +186,7 @@ def grouping(by: Any, rows: Rows) -> dict[str, Any]:
         wrong = [name for name, values in by.items() if np.shape(values) != (n_rows,)]
         if wrong:
             raise ValueError(f"`by` must give {wrong[0]!r} a value for each of the {n_rows} rows.")
-        return {str(name): values for name, values in by.items()}
+        return {str(name): values[:] if isinstance(values, zarr.Array) else values for name, values in by.items()}
     names = by if isinstance(by, list | tuple) else [by]
     if any(hasattr(name, "__array__") and np.ndim(name) for name in names):
         raise TypeError(

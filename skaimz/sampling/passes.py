@@ -121,6 +121,8 @@ def site_values(
     dict of str to array
         Views in the shape of the site for all rows.
     """
+    if values is not None and not isinstance(values, Mapping):
+        raise TypeError(f"`{argument}` must map names of sites to values, got {values!r}.")
     found = {}
     for name, value in (values or {}).items():
         array = np.asarray(value)
