@@ -41,6 +41,9 @@ class Rows:
         if axis:
             collection = np.moveaxis(collection, axis, 0)
         if isinstance(collection, da.Array):
+            if collection.dtype.kind == "f" and not collection.dtype.isnative:
+                # Where pieces are joined, this order of bytes is lost, by which they are known as no float32.
+                collection = collection.astype(np.float64)
             # A piece holds whole rows.
             collection = collection.rechunk(dict.fromkeys(range(1, collection.ndim), -1))
             if np.isnan(collection.shape[0]):

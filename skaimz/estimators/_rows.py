@@ -119,7 +119,7 @@ class Batches:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
         for batch in self.iterate():
-            self.dtypes = {name: np.result_type(array, self.dtypes.get(name, array)) for name, array in batch.items()}
+            self.dtypes = {name: _common(array.dtype, self.dtypes.get(name)) for name, array in batch.items()}
             self.lengths.append(len(next(iter(batch.values()))))
         self.n_rows = sum(self.lengths)
         if not self.n_rows:
@@ -152,6 +152,11 @@ class Batches:
                 )
             yield arrays
 
+    def check_end(self, iterator: Iterator[Any]) -> None:
+        """Refuse more rows than there were when they were counted."""
+        if next(iterator, None) is not None:
+            raise ValueError(f"The batches of X gave more rows than the {self.n_rows} when they were counted.")
+
     def load(self) -> dict[str, np.ndarray]:
         """Return the arrays whole."""
         batches = list(self.iterate())
@@ -171,6 +176,8 @@ class Batches:
                 raise ValueError(f"The batches of X gave {self._stop} rows, and {self.n_rows} when they were counted.")
             self._held.append((self._stop, batch))
             self._stop += len(batch[name])
+            if self._stop >= self.n_rows:
+                self.check_end(self._iterator)
         self._held = [(first, batch) for first, batch in self._held if first + len(batch[name]) > start]
         parts = [batch[name][max(0, start - first) : stop - first] for first, batch in self._held if first < stop]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -220,4 +227,9 @@ def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] 
 def _input(source: Any) -> LazyRows:
     """Return rows of the input: float32 stays, all else becomes float64."""
     rows = numeric("X", source)
-    return rows if rows.dtype == np.float32 else rows.astype(np.float64)
+    return rows if source.dtype == np.float32 else rows.astype(np.float64)
+
+
+def _common(dtype: np.dtype, other: np.dtype | None) -> np.dtype:
+    """Return a type for the numbers of both, which keeps an order of bytes that they share."""
+    return dtype if other is None or dtype == other else np.result_type(dtype, other)

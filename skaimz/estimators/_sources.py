@@ -135,7 +135,7 @@ class _BatchPieces:
     in_order = True
 
     def __init__(self, batches: Batches):
-        self.lengths = batches.lengths
+        self._batches, self.lengths = batches, batches.lengths
         self._iterator = batches.iterate()
 
     def computed(self, numbers: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
@@ -147,3 +147,5 @@ class _BatchPieces:
                     "counted."
                 )
             yield batch
+            if number == len(self.lengths) - 1:
+                self._batches.check_end(self._iterator)

@@ -83,6 +83,8 @@ class TrainingMixin(DataMixin):
         if reset:
             self.categories_ = {}
         y = y if reads_in_parts(y) else to_array(y)
+        if not y.shape:
+            raise ValueError(f"y must have an entry for each row of X, got a single value: {y}.")
         dtype, table_reader, columns = self._check_columns(data.X, reset)
         read_outcome = self._outcome_reader(y, dtype, reset=reset, **checks)
         readers: dict[str, Reader] = {

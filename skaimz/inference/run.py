@@ -69,7 +69,7 @@ def fit(
     else:
         data = padded(traced, loaded(data, n_rows), n_rows)
         result = fit_mcmc(traced, data, n_rows, settings, seed, verbose=verbose)
-    return dataclasses.replace(result, seen=total_weight(weight, n_rows))
+    return dataclasses.replace(result, seen=_seen(weight, n_rows))
 
 
 def partial_fit(
@@ -106,9 +106,7 @@ def partial_fit(
         raise ValueError(f"`partial_fit` needs a kernel whose rows stand alone given its latent sites, but {reason}.")
     _check_weighted(traced, "`partial_fit`")
     n_rows = len(inputs.rows[spec.input])
-    added = total_weight(weight, n_rows)
-    if added == 0:
-        raise ValueError("`sample_weight` is zero for every row.")
+    added = _seen(weight, n_rows)
     seen = added + (0.0 if before is None else before.seen)
     size = min(settings.batch_size or n_rows, n_rows)
     chunks = minibatches(
@@ -123,6 +121,14 @@ def partial_fit(
     )
     with contextlib.closing(chunks):
         return dataclasses.replace(continue_svi(traced, chunks, before, settings, seed), seen=seen)
+
+
+def _seen(weight: Any, n_rows: int) -> float:
+    """Return the number of rows, each counted by its weight."""
+    seen = total_weight(weight, n_rows)
+    if seen == 0:
+        raise ValueError("`sample_weight` is zero for every row.")
+    return seen
 
 
 def _refuse_processes() -> None:
