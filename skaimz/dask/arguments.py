@@ -10,7 +10,7 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from skaimz.dask.rows import Rows, has_rows
+from skaimz.dask.rows import Rows, has_rows, table_of
 from skaimz.kernels import KernelSpec
 from skaimz.sampling import value_row_axis
 
@@ -22,12 +22,14 @@ OF_ROWS = ("y", "sample_weight", "where", "by")
 OF_SITES = ("intervention", "condition")
 
 
-def by_row(estimator: Any, method: str, rows: Rows, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return an estimator that knows which arguments have rows, and the arguments, in which these can be cut."""
+def by_row(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> tuple[Rows, Any, dict[str, Any]]:
+    """Return rows and arguments that can be cut, and an estimator that knows of all blocks what it would ask one."""
+    rows = Rows(X)
     if not rows.n_rows:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
     parameters = inspect.signature(getattr(estimator, method)).parameters
     opener = _Opener(estimator, rows)
+    opener.learn_categories(X)
     arrays = {name: opener.argument(name, value) for name, value in arguments.items() if name not in parameters}
     asked = {name: value for name, value in arguments.items() if name in parameters}
     for name, value in asked.items():
@@ -40,7 +42,7 @@ def by_row(estimator: Any, method: str, rows: Rows, arguments: Mapping[str, Any]
             asked[name] = opener.scenario(value, arrays)
         elif name == "scenarios" and isinstance(value, Mapping):
             asked[name] = {key: opener.scenario(changes, arrays) for key, changes in value.items()}
-    return opener.estimator, {**asked, **arrays}
+    return rows, opener.estimator, {**asked, **arrays}
 
 
 class _Opener:
@@ -58,6 +60,13 @@ class _Opener:
         self.estimator = copy.copy(estimator)
         self.estimator.arguments_ = {kind: dict(known.get(kind, {})) for kind in ("rows", "whole", "static")}
         self._rows = rows
+
+    def learn_categories(self, X: Any) -> None:
+        """Find what categories columns have, where no fit has told; blocks would each find others."""
+        if self.estimator.column_args is not None and not hasattr(self.estimator, "categories_"):
+            table = table_of(X)
+            like = np.empty((0, *X.shape[1:]), X.dtype) if table is None else table
+            *_, self.estimator.categories_ = self.estimator._split_columns(like, None, learn=False)
 
     def of_rows(self, name: Any, value: Any) -> Any:
         """Return what has an entry for each row, or one for all; a mapping may hold several."""

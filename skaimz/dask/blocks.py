@@ -13,9 +13,7 @@ from typing import Any
 
 import dask
 import dask.array as da
-import dask.dataframe as dd
 import numpy as np
-import pandas as pd
 import xarray as xr
 from tqdm.auto import tqdm
 
@@ -26,7 +24,7 @@ from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
 from skaimz.exceptions import NoRowsError
 from skaimz.sampling import Part, Store
 
-__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks", "table_of"]
+__all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks"]
 
 # Parts that are joined at a time.
 JOINED = 16
@@ -53,8 +51,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
     dask array, or a tuple or list of them
         With the chunks of X.
     """
-    rows = Rows(X)
-    estimator, arguments = by_row(estimator, method, rows, arguments)
+    rows, estimator, arguments = by_row(estimator, method, X, arguments)
     first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
     blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
@@ -80,9 +77,8 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     xarray.DataTree
         With lazy arrays that have the chunks of X along their rows; sites without rows come from the first block.
     """
-    rows = Rows(X)
     index = X.index.compute() if hasattr(X, "index") else None
-    estimator, arguments = by_row(estimator, method, rows, arguments)
+    rows, estimator, arguments = by_row(estimator, method, X, arguments)
     # Two numbers of rows tell which dimension they are.
     one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
     blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
@@ -118,8 +114,7 @@ def draws_to_store(
     xarray.DataTree
         Of the store: the one that the same call on arrays writes.
     """
-    rows = Rows(X)
-    estimator, arguments = by_row(estimator, method, rows, arguments)
+    rows, estimator, arguments = by_row(estimator, method, X, arguments)
     index = X.index.compute() if hasattr(X, "index") else None
     one, here = dask.compute(rows.between(0, 1), between(arguments, 0, 1))
     store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
@@ -159,8 +154,7 @@ def averages_in_blocks(
     EffectTree
         Computed: it is small.
     """
-    rows = Rows(X)
-    estimator, arguments = by_row(estimator, method, rows, arguments)
+    rows, estimator, arguments = by_row(estimator, method, X, arguments)
     parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
     while len(parts) > 1:
         parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
@@ -168,16 +162,6 @@ def averages_in_blocks(
     if found is None:
         raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
     return joined([found], name, contrast)
-
-
-def table_of(collection: Any) -> pd.DataFrame | None:
-    """Return a data frame's columns without rows, None for anything else; categories not known before are left out."""
-    if not isinstance(collection, dd.DataFrame):
-        return None
-    table = collection._meta
-    categorical = [name for name, dtype in table.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
-    unknown = [name for name in categorical if not collection[name].cat.known]
-    return table.astype(dict.fromkeys(unknown, object))
 
 
 def _blocks(

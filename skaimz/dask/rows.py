@@ -5,13 +5,14 @@ from typing import Any
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask.sizeof import sizeof
 
 from skaimz.sampling import PART_ROWS
 
-__all__ = ["Rows", "has_rows"]
+__all__ = ["Rows", "has_rows", "table_of"]
 
 # Rows of an array in memory that are sent as one.
 CUT_ROWS = 64 * PART_ROWS
@@ -99,6 +100,16 @@ class Rows:
                 parts.append(piece if part == slice(0, length) else _cut(piece, part))
         found = parts[0] if len(parts) == 1 else _joined(parts)
         return _turned(found, 0, self._axis) if self._axis else found
+
+
+def table_of(collection: Any) -> pd.DataFrame | None:
+    """Return a data frame's columns without rows, None for anything else; categories not known before are left out."""
+    if not isinstance(collection, dd.DataFrame):
+        return None
+    table = collection._meta
+    categorical = [name for name, dtype in table.dtypes.items() if isinstance(dtype, pd.CategoricalDtype)]
+    unknown = [name for name in categorical if not collection[name].cat.known]
+    return table.astype(dict.fromkeys(unknown, object))
 
 
 def has_rows(collection: Any) -> bool:

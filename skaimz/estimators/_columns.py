@@ -276,8 +276,8 @@ def _categories(column: Any, series: pd.Series, argument: _Argument, place: int,
         return None
     if not learn:
         raise ValueError(
-            f"The categories of the kernel's argument {argument.name!r} are not known without `fit`, nor where `fit` "
-            "reads rows a part at a time: give them with `column_args`: {...: {'columns': ..., 'categories': [...]}}."
+            f"The categories of the kernel's argument {argument.name!r} are not known without `fit`, nor where rows "
+            "are read a part at a time: give them with `column_args`: {...: {'columns': ..., 'categories': [...]}}."
         )
     try:
         return np.unique(series.dropna().to_numpy())

@@ -11,7 +11,9 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import pytest
+import zarr
 import zoo
+import zoo_inputs
 
 import skaimz
 from skaimz import NumPyroImpactRegressor
@@ -106,8 +108,9 @@ def test_an_index_with_duplicates(named, frame):
         dask.delayed(EXPOSURE),
         db.from_sequence(EXPOSURE.tolist()),
         pd.Series(EXPOSURE),
+        zarr.array(EXPOSURE, chunks=(700,)),
     ],
-    ids=["list", "array", "delayed", "bag", "series"],
+    ids=["list", "array", "delayed", "bag", "series", "zarr"],
 )
 def test_arguments_of_rows(poisson, X, rows, given):
     np.testing.assert_array_equal(
@@ -220,6 +223,32 @@ def test_sites_whose_rows_are_the_second_axis(X):
                 np.testing.assert_array_equal(found["predictions"][site], expected["predictions"][site])
 
 
+def test_categories_of_the_prior_are_those_of_all_rows(frame):
+    """Of which a block may have some alone."""
+    sites = np.array(["east", "north", "west"])[np.arange(N_ROWS) // 2000]
+    model = NumPyroImpactRegressor(zoo_inputs.by_group, column_args={"group": "site"}, random_state=0)
+    asked = {"num_samples": 5, "return_sites": ["level", "y"]}
+    known = frame.assign(site=pd.Categorical(sites))
+    expected = model.sample_prior_predictive(known, **asked)["prior_predictive"]
+    found = model.sample_prior_predictive(dd.from_pandas(known, npartitions=3), **asked)["prior_predictive"]
+    for name in asked["return_sites"]:
+        np.testing.assert_array_equal(found[name], expected[name])
+    table = dd.from_pandas(frame.assign(site=sites), npartitions=3)
+    for each in (table, table.astype({"site": "category"})):
+        with pytest.raises(
+            ValueError, match=r"categories of the kernel's argument 'group' are not known without `fit`"
+        ):
+            model.sample_prior_predictive(each, **asked)
+
+
+def test_big_endian_rows_are_double_precision(conjugate, X):
+    """However they are chunked: joined pieces would lose what tells them from float32."""
+    swapped = X.astype(">f4")
+    found = conjugate.predict(da.from_array(swapped, chunks=(999, 1)))
+    assert found.dtype == found.compute().dtype == np.float64
+    np.testing.assert_array_equal(found, conjugate.predict(swapped))
+
+
 # Refused
 
 
@@ -281,6 +310,26 @@ def test_arguments_of_the_fit_need_their_rows(X, rows):
     model.fit(X[:50], np.ones(50), exposure=EXPOSURE[:50])
     with pytest.raises(ValueError, match=r"'exposure' has 4999 rows, but X has 5000"):
         model.predict(rows, exposure=EXPOSURE[1:])
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"exposure": [[1.0], [1.0, 2.0]]}, ValueError, "'exposure' is not an array: its parts have unequal lengths"),
+        ({"exposure": 1.0, "intervention": [1.0]}, TypeError, r"`intervention` must map names of sites to values, got"),
+    ],
+)
+def test_words_are_those_of_a_call_on_arrays(poisson, X, rows, given, error, message):
+    for each in (X, rows):
+        with pytest.raises(error, match=message):
+            poisson.sample_posterior_predictive(each, in_sample=False, **given)
+
+
+def test_trees_are_compared_without_rows(conjugate, X, rows):
+    tree = conjugate.sample_posterior_predictive(X[:5], in_sample=False)
+    for each in (X, rows):
+        with pytest.raises(ValueError, match="Trees of draws are compared as they are"):
+            conjugate.estimate_effect(each, baseline=tree, scenarios={"on": tree})
 
 
 def test_columns_that_differ(named, frame):

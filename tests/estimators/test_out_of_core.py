@@ -376,6 +376,8 @@ def spoilt(array, row, value):
         ((X, COUNTS), {"sample_weight": X}, "sample_weight must have one dimension, got 2"),
         ((X[:, 0], COUNTS), {}, "X must have two dimensions, rows and columns, got 1"),
         ((X, X), {}, "y should be a 1d array"),
+        ((X, COUNTS), {"sample_weight": 0.0 * WEIGHT}, "`sample_weight` is zero for every row"),
+        ((X, COUNTS[:0]), {}, "while a minimum of 1 is required: y has no rows"),
         ((X.astype(complex), COUNTS), {}, "X must be numeric, got an array of type complex128"),
     ],
 )
@@ -456,6 +458,33 @@ def test_batches_that_change():
 
     with pytest.raises(ValueError, match=r"the same arrays.*got .*outcome.* after .*'y'"):
         fit(Renamed(90, X=X, y=Y), kernel=zoo.conjugate)
+
+
+def test_batches_that_grow():
+    class Growing(Batches):
+        def __iter__(self):
+            yield from super().__iter__()
+            if self.passes > 1:
+                yield {"X": X[:1], "y": Y[:1]}
+
+    for call in (fit, fit(X, Y, kernel=zoo.conjugate).predict):
+        with pytest.raises(ValueError, match="gave more rows than the 600 when they were counted"):
+            call(Growing(90, X=X, y=Y), **({"kernel": zoo.conjugate} if call is fit else {}))
+
+
+def test_one_outcome_for_all_rows():
+    with pytest.raises(ValueError, match="y must have an entry for each row of X, got a single value"):
+        fit(in_zarr(X), 1.0, kernel=zoo.conjugate)
+
+
+def test_big_endian_rows_are_double_precision():
+    """As in memory, where float32 alone stays as it is."""
+    swapped = X.astype(">f4")
+    expected = fit(swapped, Y, kernel=zoo.conjugate)
+    for given in (in_zarr(swapped), Batches(90, X=swapped)):
+        found = fit(given, Y, kernel=zoo.conjugate)
+        same(found.posterior_, expected.posterior_)
+        np.testing.assert_allclose(found.predict(given), expected.predict(swapped), rtol=1e-9)
 
 
 def test_a_disk_that_is_too_small(monkeypatch):
