@@ -281,7 +281,7 @@ class EffectsMixin:
         with self._precision(rows.X.dtype):
             jobs = {}
             for name, changes in named.items():
-                here = changed(rows, changes, self.param_input, read)
+                here = changed(rows, changes, self.param_input, read, getattr(self, "arguments_", {}).get("whole", ()))
                 settings = {key: changes.get(key) for key in ("intervention", "condition")}
                 settings["random_state"] = asked.random_state
                 if fitted:

@@ -1,6 +1,6 @@
 """Scenarios as a user writes them, brought into the kernel's arguments."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,8 +47,14 @@ class Rows(NamedTuple):
     columns: Columns
 
 
-def changed(rows: Rows, changes: Mapping[str, Any], param_input: str, read: Callable[[Any], Rows]) -> Rows:
-    """Return rows with a scenario's new values; ``read`` checks other rows as those of the call were checked."""
+def changed(
+    rows: Rows, changes: Mapping[str, Any], param_input: str, read: Callable[[Any], Rows], whole: Container[str]
+) -> Rows:
+    """Return rows with a scenario's new values.
+
+    ``read`` checks other rows as those of the call were checked; ``whole`` are arguments known to have no rows, however
+    many entries they have.
+    """
     n_rows = len(rows.X)
     arguments = dict(changes.get("arguments", {}))
     if param_input in arguments:
@@ -58,7 +64,9 @@ def changed(rows: Rows, changes: Mapping[str, Any], param_input: str, read: Call
             raise ValueError(f"A scenario gives {param_input!r} {len(rows.X)} rows, but it has {n_rows}.")
     X, arrays = rows.X, dict(rows.arrays)
     for name, value in arguments.items():
-        arrays[name] = _new_argument(name, value, arrays.get(name), n_rows)
+        current = arrays.get(name)
+        by_row = current is not None and name not in whole and np.shape(current)[:1] == (n_rows,)
+        arrays[name] = _new_argument(name, value, current, n_rows if by_row else None)
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
         values = _new_column(column, value, rows.columns, n_rows)
@@ -84,14 +92,13 @@ def _kind(array: Any) -> str:
     return array.dtype.kind if hasattr(array, "dtype") else np.asarray(array).dtype.kind
 
 
-def _new_argument(name: str, value: Any, current: Any, n_rows: int) -> Any:
-    """Return an argument's new value, with an entry for each row where the current one has that."""
+def _new_argument(name: str, value: Any, current: Any, n_rows: int | None) -> Any:
+    """Return an argument's new value, with an entry for each row where their number is given: the current one has."""
     if callable(value):
         if current is None:
             raise ValueError(f"A scenario changes the argument {name!r}, which was not passed.")
         value = value(_whole(current))
-    by_row = np.shape(current)[:1] == (n_rows,)
-    if not by_row or value is None:
+    if n_rows is None or value is None:
         return value
     if np.ndim(value) == 0:
         value = np.full(np.shape(current), value)

@@ -162,6 +162,9 @@ def test_an_array_as_long_as_a_block_is_no_argument_of_rows(X, known):
     found, expected = (model.estimate_effect(each, **asked)["on"]["effect"] for each in (rows, X))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     np.testing.assert_allclose(found, knots.sum(), rtol=1e-9)
+    asked = {"knots": knots, "scenarios": {"on": {"arguments": {"knots": np.ones(3)}}}}
+    found = model.estimate_effect(rows, **asked)["on"]["effect"]
+    np.testing.assert_allclose(found, 3.0 - knots.sum(), rtol=1e-9)
 
 
 def test_what_was_whole_in_the_fit_stays_whole(X):
