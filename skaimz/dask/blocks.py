@@ -54,7 +54,7 @@ def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, 
     rows, estimator, arguments = by_row(estimator, method, X, arguments)
     first = _first(estimator, method, rows, arguments, 1)
     several = isinstance(first, tuple | list)
-    blocks = list(_blocks(estimator, _call, method, rows, arguments, len(first) if several else None))
+    blocks = list(_blocks(estimator, _call_on_block, method, rows, arguments, len(first) if several else None))
     if not several:
         return _array(blocks, first, rows.lengths)
     return type(first)(
@@ -81,7 +81,7 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
     rows, estimator, arguments = by_row(estimator, method, X, arguments)
     # Two numbers of rows tell which dimension they are.
     one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
-    blocks = list(_blocks(estimator, _call, method, rows, {**arguments, "return_datatree": False}))
+    blocks = list(_blocks(estimator, _call_on_block, method, rows, {**arguments, "return_datatree": False}))
     lengths = tuple(length for length in rows.lengths if length)
 
     def lazy(name: str, shape: Sequence[int], dtype: np.dtype, axis: int | None) -> da.Array:
@@ -177,11 +177,16 @@ def _blocks(
 
 
 def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
-    """Call a method on a block, which gets the random numbers of its place, and whose errors tell where it is."""
+    """Call a method on rows, which get the random numbers of their place."""
     here = copy.copy(estimator)
     here._part = part
+    return getattr(here, method)(X, **arguments)
+
+
+def _call_on_block(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
+    """Call a method on a block; errors tell which rows it has."""
     try:
-        return getattr(here, method)(X, **arguments)
+        return _call(estimator, method, X, arguments, part)
     except ValueError as error:
         last = part.first + len(X) - 1
         error.add_note(f"This was found in the block of the rows {part.first} to {last}, of {part.total} rows of X.")
@@ -194,7 +199,7 @@ def _first(estimator: Any, method: str, rows: Rows, arguments: Any, count: int) 
     return _call(estimator, method, X, here, Part(0, rows.n_rows))
 
 
-_write = dask.delayed(_call, pure=False)
+_write = dask.delayed(_call_on_block, pure=False)
 
 
 @contextlib.contextmanager
@@ -221,7 +226,7 @@ def _watched(store: Store, n_batches: int, progress: bool) -> Iterator[None]:
 
 def _averages(*given: Any) -> EffectTree | None:
     try:
-        return _call(*given)
+        return _call_on_block(*given)
     except NoRowsError:
         return None
 

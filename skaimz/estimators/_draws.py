@@ -321,15 +321,14 @@ class DrawsMixin(FoldersMixin):
         return self._log_likelihood(X, y, in_sample, arrays, settings)
 
     def log_likelihood_on_batch(
-        self, X: Any, y: Any, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
+        self, X: Any, y: Any = None, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
     ) -> Any:
         """Return the log density of outcomes for each posterior draw and row, in memory.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-        in_sample, **arrays
+        y, in_sample, **arrays
             As in :meth:`log_likelihood`.
         return_datatree : bool, default=True
             Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, n_rows)``.

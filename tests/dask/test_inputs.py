@@ -325,6 +325,12 @@ def test_words_are_those_of_a_call_on_arrays(poisson, X, rows, given, error, mes
             poisson.sample_posterior_predictive(each, in_sample=False, **given)
 
 
+def test_outcomes_that_are_missing(conjugate, X, rows):
+    for each in (X, rows):
+        with pytest.raises(ValueError, match="`log_likelihood` needs outcomes: pass y"):
+            conjugate.log_likelihood(each)
+
+
 def test_trees_are_compared_without_rows(conjugate, X, rows):
     tree = conjugate.sample_posterior_predictive(X[:5], in_sample=False)
     for each in (X, rows):
