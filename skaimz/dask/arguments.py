@@ -27,7 +27,8 @@ def by_row(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) ->
     rows = Rows(X)
     if not rows.n_rows:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
-    parameters = inspect.signature(getattr(estimator, method)).parameters
+    # A kernel's argument may have the name under which a method collects all of them.
+    parameters = set(inspect.signature(getattr(estimator, method)).parameters) - {"arrays"}
     opener = _Opener(estimator, rows)
     opener.learn_categories(X)
     arrays = {name: opener.argument(name, value) for name, value in arguments.items() if name not in parameters}

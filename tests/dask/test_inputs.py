@@ -118,6 +118,14 @@ def test_arguments_of_rows(poisson, X, rows, given):
     )
 
 
+def test_an_argument_may_have_any_name(X, rows):
+    shift = np.linspace(0.0, 1.0, N_ROWS)
+    model = model_of(zoo_inputs.open_ended)
+    for each in (X, rows):
+        found = model.predict(each, arrays=shift)
+        np.testing.assert_allclose(found, model.predict(X, offset=shift), rtol=1e-12)
+
+
 def test_single_numbers(poisson, frame, rows, X):
     expected = poisson.predict(X, exposure=2.0)
     one = dd.from_pandas(frame["a"], npartitions=2).sum() ** 0
