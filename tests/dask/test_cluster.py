@@ -1,7 +1,6 @@
 """Real worker processes: every method gives what one process gives, also where a worker dies."""
 
 import os
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -33,19 +32,9 @@ def n_workers(request):
 
 
 @pytest.fixture(scope="module")
-def client():
-    with clusters.processes(4) as client:
+def workers(n_workers):
+    with clusters.processes(n_workers) as client:
         yield client
-
-
-@pytest.fixture(scope="module")
-def workers(client, n_workers):
-    """As many workers: the other two go before the second round."""
-    client.cluster.scale(n_workers)
-    client.wait_for_workers(n_workers)
-    while len(client.scheduler_info()["workers"]) > n_workers:
-        time.sleep(0.05)
-    return client
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +152,22 @@ def test_files(workers, n_workers, models, X, tmp_path):
     assert len(workers.scheduler_info()["workers"]) == n_workers
 
 
+@pytest.fixture
+def _nothing_is_stolen(workers):
+    """Let no worker take over a task that another has received already."""
+
+    async def stop(dask_scheduler):
+        await dask_scheduler.extensions["stealing"].stop()
+
+    async def start(dask_scheduler):
+        await dask_scheduler.extensions["stealing"].start()
+
+    workers.run_on_scheduler(stop)
+    yield
+    workers.run_on_scheduler(start)
+
+
+@pytest.mark.usefixtures("_nothing_is_stolen")
 def test_kernel_and_posterior_arrive_once(workers, n_workers, X, draws, tmp_path):
     told = tmp_path / "told"
     model = NumPyroImpactRegressor(clusters.TellingKernel(str(told)), random_state=0).set_posterior_sample(draws)
@@ -181,7 +186,7 @@ def test_kernel_and_posterior_arrive_once(workers, n_workers, X, draws, tmp_path
         assert set(arrived.values()) == {1}
 
 
-def test_a_worker_that_is_killed_changes_nothing(client, models, X, tmp_path):
+def test_a_worker_that_is_killed_changes_nothing(workers, models, X, tmp_path):
     def dying(name):
         rows = da.from_array(X, chunks=(2500, 2))
         kill = clusters.KilledOnce(str(tmp_path / name))
