@@ -15,7 +15,7 @@ from skaimz.inference.data import Data, weighted_model
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import SVI
 from skaimz.inference.svi import make_guide
-from skaimz.kernels import ByValue, TracedKernel, one_at_a_time, shared
+from skaimz.kernels import ByValue, TracedKernel, compiled, one_at_a_time, shared
 
 __all__ = ["log_densities"]
 
@@ -57,7 +57,7 @@ def log_densities(traced: TracedKernel, data: Data, result: FitResult, settings:
 
 @shared(maxsize=PROGRAMS_KEPT)
 def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, Any]]:
-    @jax.jit
+    @compiled
     @one_at_a_time
     def densities(draws: Mapping[str, Any], params: Mapping[str, Any], data: Data) -> dict[str, Any]:
         model = weighted_model(traced)

@@ -14,7 +14,7 @@ from skaimz.inference.data import Data, refuse_discrete, weighted_model
 from skaimz.inference.diagnostics import check_chains
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import MCMC
-from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
+from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
 
 __all__ = ["continue_chains", "fit_mcmc"]
 
@@ -68,7 +68,7 @@ def _programs(
         return state, draws, statistics
 
     over = _over_chains(num_chains, chain_method)
-    return Programs(jax.jit(over(init_chain)), jax.jit(over(advance_chain), donate_argnums=0))
+    return Programs(compiled(over(init_chain)), compiled(over(advance_chain), donate_argnums=0))
 
 
 def _over_chains(num_chains: int, chain_method: str) -> Callable[[Callable], Callable]:

@@ -23,7 +23,7 @@ from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_stat
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
 from skaimz.inference.stream import Chunk, minibatches, needs_stream
-from skaimz.kernels import ByValue, TracedKernel, key_of, one_at_a_time, shared
+from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
 
 __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "make_guide"]
 
@@ -70,7 +70,7 @@ def _programs(
         places, n_rows = jnp.arange(batch_size, dtype=jnp.uint32), jnp.asarray(n_rows, jnp.uint32)
         return _take(data, jnp.minimum(places, n_rows - 1), places < n_rows, n_rows)
 
-    @jax.jit
+    @compiled
     @one_at_a_time
     def init(seed: Any, data: Data, n_rows: Any, pace: tuple) -> Any:
         data, present = first_batch(data, n_rows)
@@ -88,7 +88,7 @@ def _programs(
         # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
         return start(jax.random.key(0), data, pace, present)[0]
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(compiled, donate_argnums=0)
     @one_at_a_time
     def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, count: Any) -> tuple[Any, Any]:
         if batch_size is None:
@@ -108,7 +108,7 @@ def _programs(
 
         return repeated(update, state, count)
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(compiled, donate_argnums=0)
     @one_at_a_time
     def advance_through(state: Any, chunk: Data, pace: tuple, first: Any, count: Any) -> tuple[Any, Any]:
         def update(i: Any, state: Any) -> tuple[Any, Any]:
@@ -118,7 +118,7 @@ def _programs(
 
         return repeated(update, state, count)
 
-    @functools.partial(jax.jit, static_argnames="num_samples")
+    @functools.partial(compiled, static_argnames="num_samples")
     @one_at_a_time
     def draw(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
         # An autoguide has the shapes of a batch; a guide function computes the latent sites of all rows.

@@ -1,6 +1,7 @@
 """What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
 
 from skaimz.kernels.affine import dependent, is_affine
+from skaimz.kernels.compiled import compiled
 from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
@@ -17,6 +18,7 @@ __all__ = [
     "TracedKernel",
     "abstract_arrays",
     "check_signature",
+    "compiled",
     "dependent",
     "freeze",
     "is_affine",

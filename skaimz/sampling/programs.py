@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from skaimz.kernels import TracedKernel, key_of, shared
+from skaimz.kernels import TracedKernel, compiled, key_of, shared
 from skaimz.sampling.forward import (
     class_probabilities,
     conditional_mean,
@@ -211,8 +211,8 @@ def _program(design: _Design) -> Callable:
         return jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1), parts) if quantity.draws_last else parts
 
     if len(design.devices) == 1:
-        return jax.jit(compute)
-    return jax.jit(_sharded(design, compute))
+        return compiled(compute)
+    return compiled(_sharded(design, compute))
 
 
 def _slope(quantity: Quantity, rows: dict, row_axis: int, mean_at: Callable[[dict], Any]) -> Any:
@@ -330,7 +330,7 @@ def with_global_latents(job: Pass) -> Pass:
 def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
     """Compile draws of latent sites from their prior given those that are there."""
 
-    @jax.jit
+    @compiled
     def program(
         numbers: dict,
         params: dict,
