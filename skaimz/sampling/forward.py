@@ -23,8 +23,8 @@ __all__ = [
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_LAWS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
-# NumPyro gives NaN or infinity for the moments of these.
-WITHOUT_MOMENTS = (dist.Cauchy,)
+# NumPyro gives NaN for the moments of these, or those of a direction in the place of those of a number.
+WITHOUT_MOMENTS = (dist.Cauchy, dist.VonMises, dist.SineBivariateVonMises)
 
 
 @one_at_a_time
@@ -77,26 +77,19 @@ class _Undrawn(Messenger):
             msg["value"] = jnp.zeros(law.batch_shape + law.event_shape, self.site.dtype)
 
 
-def conditional_mean(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> Any:
-    """Return the mean of a law; an outcome where no closed form is known, and then ``on_sampling`` is called."""
+def conditional_mean(law: dist.Distribution, key: Any) -> Any:
+    """Return the mean of a law; an outcome where no closed form is known."""
     mean = _mean(law)
-    if mean is None:
-        on_sampling()
-        mean = law.sample(key)
-    return mean.astype(jnp.result_type(float))
+    return (law.sample(key) if mean is None else mean).astype(jnp.result_type(float))
 
 
-def conditional_moments(law: dist.Distribution, key: Any, on_sampling: Callable[[], None] = lambda: None) -> tuple:
-    """Return mean and variance of a law; an unbiased estimate from one outcome where no closed form is known.
-
-    ``on_sampling`` is called, while tracing, if random numbers are used.
-    """
-    mean, variance = conditional_mean(law, key, on_sampling), _variance(law)
+def conditional_moments(law: dist.Distribution, key: Any) -> tuple:
+    """Return mean and variance of a law; an unbiased estimate from one outcome where no closed form is known."""
+    mean, variance = conditional_mean(law, key), _variance(law)
     if _mean(law) is None:
         # The outcome carries all its variance into the spread of means over draws.
         variance = jnp.zeros_like(mean)
     elif variance is None:
-        on_sampling()
         variance = (law.sample(key) - mean) ** 2
     return mean, variance.astype(mean.dtype)
 

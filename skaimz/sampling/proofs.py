@@ -1,7 +1,7 @@
 """What is known of a pass before anything is computed, from abstract traces of its kernel on one row and one draw."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,14 @@ import jax
 import numpy as np
 
 from skaimz.kernels import TracedKernel, dependent, is_affine, materialise
-from skaimz.sampling.forward import base_law, conditional_mean, conditional_moments, expected_outcome, run_kernel
+from skaimz.sampling.forward import (
+    base_law,
+    class_probabilities,
+    conditional_mean,
+    conditional_moments,
+    expected_outcome,
+    run_kernel,
+)
 from skaimz.sampling.generator import fused_key
 from skaimz.sampling.laws import HostLaw, host_law
 from skaimz.sampling.passes import Pass, Quantity
@@ -108,26 +115,35 @@ def _one_row(job: Pass, name: str) -> jax.ShapeDtypeStruct:
 
 
 def is_random(quantity: Quantity, job: Pass) -> bool:
-    """Whether an expectation needs random numbers: for latent sites without draws, or a law without closed moments."""
-    given = job.posterior.draws.keys() | job.local.keys() | job.intervention.keys() | job.condition.keys()
+    """Whether an expectation needs random numbers: for latent sites without draws, a law without closed moments, or \
+    what the kernel draws unseen, as it does in a network with dropout.
+    """
+    given = job.posterior.draws.keys() | job.local.keys() | job.settings.keys()
     if any(site.name not in given for site in job.spec.latents):
         return True
-    return quantity.kind != "probabilities" and _is_sampled(quantity.kind, job.traced, *job.described())
+    numbers, sites, rows, whole = job.described()
+    more = {name: _one_row(job, name) for name in (*job.local, *job.settings) if name not in job.posterior.draws}
+    sites += tuple((name, value.shape, np.dtype(value.dtype)) for name, value in more.items())
+    return _uses_key(quantity.kind, job.traced, numbers, sites, rows, whole)
 
 
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
-def _is_sampled(kind: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
-    """Whether an average needs outcomes, because the law has no closed form of it."""
-    sampled = []
-    average = conditional_mean if kind == "mean" else conditional_moments
+def _uses_key(kind: str, traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
+    """Whether an average depends on random numbers, given the values of all latent sites."""
+    averages: dict[str, Callable] = {
+        "mean": conditional_mean,
+        "moments": conditional_moments,
+        "probabilities": lambda law, _: class_probabilities(law),
+    }
 
-    def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
-        key = jax.random.key(0)
-        law = run_kernel(traced, numbers, sites, rows, whole, key)[traced.spec.output]["fn"]
-        return average(law, key, on_sampling=lambda: sampled.append(True))
+    def run(key: Any, numbers: dict, sites: dict, rows: dict, whole: dict) -> Any:
+        run_key, law_key = jax.random.split(key)
+        law = run_kernel(traced, numbers, sites, rows, whole, run_key)[traced.spec.output]["fn"]
+        return averages[kind](law, law_key)
 
-    jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))
-    return bool(sampled)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    trace = jax.make_jaxpr(run)(key, *map(materialise, (numbers, sites, rows, whole)))
+    return any(dependent(trace, [0]))
 
 
 def host_law_of(job: Pass) -> HostLaw | None:
