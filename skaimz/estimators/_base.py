@@ -35,7 +35,7 @@ from skaimz.estimators._sources import reads_in_parts
 from skaimz.estimators._spool import Scratch
 from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
-from skaimz.exceptions import SpeedWarning, warn_user
+from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
 
@@ -260,6 +260,13 @@ class ImpactEstimator(
             self.kernel_spec_ = traced.spec
             self.arguments_ = describe_inputs(inputs)
             y = self._check_outcome(y, traced.spec)
+            if traced.spec.changes_outcome:
+                warn_user(
+                    f"The kernel's output {traced.spec.output!r} observes something that is computed from y: what is "
+                    "predicted is that, not y. Pass y as the kernel observes it, for example by scikit-learn's "
+                    "`TransformedTargetRegressor`.",
+                    OutputWarning,
+                )
             if self.posterior is None:
                 inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
                 given = (traced, numbers, inputs, weight, settings, self.seed_)
@@ -268,7 +275,7 @@ class ImpactEstimator(
                 else:
                     result = inference.fit(*given, verbose=self.verbose)
             else:
-                draws = match_draws(draws_from(self.posterior), traced.spec)
+                draws = match_draws(draws_from(self.posterior), traced.spec, {})
                 result = FitResult("injected", draws, n_rows=len(X))
         self.inference_ = settings
         self.fit_result_ = result
@@ -406,7 +413,7 @@ class ImpactEstimator(
         draws = getattr(self, "posterior_", None)
         if draws is None:
             draws = draws_from(self.posterior)
-        return match_draws(draws, spec), {}
+        return match_draws(draws, spec, {}), {}
 
     def _seed_of_call(self, random_state: Any) -> int:
         """Return the seed of one call: its own, or the estimator's."""

@@ -83,8 +83,8 @@ class PosteriorMixin:
                     raise ValueError("`set_posterior_sample` needs a `kernel`, or a fitted default one.")
             arrays = draws_from(draws, num_chains)
             if hasattr(self, "kernel_spec_"):
-                arrays = match_draws(arrays, self.kernel_spec_)
                 params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
+                arrays = match_draws(arrays, self.kernel_spec_, params)
                 n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
                 self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
             else:
@@ -138,8 +138,8 @@ class PosteriorMixin:
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
 
 
-def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, np.ndarray]:
-    """Keep the draws ``(n_chains, n_draws, ...)`` of a kernel's latent sites.
+def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Keep the draws ``(n_chains, n_draws, ...)`` of a kernel's latent sites; ``params`` are what a fit has learned.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, 
     Warns
     -----
     PosteriorWarning
-        If the output or a foreign site is dropped, or a latent site has no draws.
+        If the output or a foreign site is dropped, a latent site has no draws, or a parameter has not been learned.
     """
     sites = {site.name: site for site in spec.sites}
     latents = {site.name: site for site in spec.latents}
@@ -168,6 +168,13 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, 
     if missing:
         warn_user(
             f"Latent sites {missing} have no posterior draws: they are drawn from their prior given the others.",
+            PosteriorWarning,
+        )
+    unlearned = [site.name for site in spec.sites if site.kind == "param" and site.name not in params]
+    if unlearned:
+        warn_user(
+            f"Parameters {unlearned} keep their first value: posterior draws do not hold what `numpyro.param` stands "
+            "for. Write their values into the kernel.",
             PosteriorWarning,
         )
     kept = {name: np.asarray(draws[name]) for name in latents if name in draws}

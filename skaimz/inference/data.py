@@ -102,7 +102,7 @@ class _Weighted(Messenger):
     def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None):
         super().__init__(fn)
         self.spec = spec
-        self.by_kind = {"latent": latent, "output": observed, "observed": observed}
+        self.by_kind = {"latent": latent, "output": observed, "observed": observed, "companion": observed}
         self.sites = {site.name: site for site in spec.sites if site.rows_are_batched}
 
     def process_message(self, msg: dict[str, Any]) -> None:

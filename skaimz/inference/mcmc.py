@@ -131,6 +131,12 @@ def fit_mcmc(
     if not traced.spec.latents:
         raise ValueError("MCMC needs a kernel with at least one latent site, and this one has none.")
     refuse_discrete(traced.spec, "MCMC")
+    params = [site.name for site in traced.spec.sites if site.kind == "param"]
+    if params:
+        raise ValueError(
+            f"MCMC does not learn {params}: `numpyro.param` would stay at its first value. Give it a prior by "
+            "`numpyro.sample`, or fit by SVI."
+        )
     programs = _programs_of(traced, settings, data)
     states = programs.init(np.arange(settings.num_chains, dtype=np.uint32), data, np.uint32(seed))
 

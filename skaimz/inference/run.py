@@ -148,6 +148,11 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
             f"{what} needs an output whose log density has an entry for each row, but the rows of {output.name!r} are "
             "on an event axis."
         )
+    if traced.spec.unweighted is not None:
+        raise ValueError(
+            f"{what} would not reach the site {traced.spec.unweighted!r}, whose density depends on rows and has no "
+            "entry for each: write it with one, within a plate over the rows, or without the outcome."
+        )
 
 
 def resume(

@@ -29,6 +29,12 @@ ELEMENTWISE = frozenset(
     """.split()
 )
 SAME_BLOCKS = frozenset({"reshape", "squeeze", "expand_dims"})
+# Operations whose result holds numbers of their first operand.
+MOVES = SAME_BLOCKS | frozenset(
+    """
+    broadcast_in_dim convert_element_type copy copy_p dynamic_slice gather slice stop_gradient transpose
+    """.split()
+)
 REDUCTIONS = frozenset(
     """
     reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin
@@ -91,6 +97,11 @@ class RowProof:
     def row_axis(self, output: int) -> int | None:
         """Return the row axis of an output that does not mix rows."""
         return self._axis(*(trace.jaxpr.outvars[output] for trace in self.traces))
+
+    def only_moves(self, output: int, source: int) -> bool:
+        """Whether an output holds nothing but numbers of another one, which is an argument."""
+        outvars = self.traces[0].jaxpr.outvars
+        return _moved_from(self.traces[0].jaxpr, outvars[output]) is outvars[source]
 
     @property
     def width(self) -> int:
@@ -298,6 +309,25 @@ def _gather_keeps_rows(params: Any, into: list[int | None], shapes: list[tuple])
         and operand not in numbers.collapsed_slice_dims
         and operand not in numbers.operand_batching_dims
     )
+
+
+def _moved_from(jaxpr: Jaxpr, variable: Any) -> Any:
+    """Return the variable whose numbers another one has: changes of shape and type are gone back through."""
+    made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+    while variable in made_by:
+        eqn = made_by[variable]
+        name = eqn.primitive.name
+        if name in ("jit", "pjit", "scan"):
+            within = _closed_jaxprs(eqn.params)[0].jaxpr
+            source = _moved_from(within, within.outvars[eqn.outvars.index(variable)])
+            if source not in within.invars:
+                break
+            variable = eqn.invars[within.invars.index(source)]
+        elif name in MOVES:
+            variable = eqn.invars[0]
+        else:
+            break
+    return variable
 
 
 def _closed_jaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:

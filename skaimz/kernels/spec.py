@@ -35,7 +35,8 @@ class Site:
     Attributes
     ----------
     name : str
-    kind : {"latent", "output", "observed", "deterministic", "param"}
+    kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
+        A companion is observed with the output, and drawn where there is no outcome.
     law : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)
@@ -90,6 +91,10 @@ class KernelSpec:
         Name of the kernel parameter that the output site observes.
     fit_mixing : str or None
         Why the log density is not a sum over rows plus terms without rows; None where it provably is.
+    unweighted : str or None
+        An observed site whose density depends on rows, and has no entry for each that could be weighted.
+    changes_outcome : bool
+        Whether the output observes something that is computed from the outcome, rather than the outcome.
     subsamples : bool
         Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
     width : int
@@ -103,6 +108,8 @@ class KernelSpec:
     output: str
     output_parameter: str
     fit_mixing: str | None
+    unweighted: str | None
+    changes_outcome: bool
     subsamples: bool
     width: int
     multiplies_matrices: bool
@@ -125,6 +132,11 @@ class KernelSpec:
         return self._of_kind("latent")
 
     @property
+    def drawn(self) -> tuple[Site, ...]:
+        """Sites beside the output that a prediction draws, unless they have values."""
+        return tuple(site for site in self.sites if site.kind in ("latent", "companion"))
+
+    @property
     def local_latents(self) -> tuple[Site, ...]:
         """Latent sites with an entry for each row."""
         return tuple(site for site in self.latents if site.row_axis is not None)
@@ -142,7 +154,7 @@ class KernelSpec:
     @property
     def rows_mix(self) -> str | None:
         """Why the output of a row may depend on other rows, or None where it provably does not."""
-        wanted = (self[self.output], *self.local_latents)
+        wanted = (self[self.output], *(site for site in self.drawn if site.row_axis is not None))
         return next((site.mixing for site in wanted if site.mixing), None)
 
     @property

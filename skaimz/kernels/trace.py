@@ -166,6 +166,7 @@ def _describe(
         run(messages, values, {**rows, param_output: None}, whole, {}, key)
         found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
         plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
+        _refuse_mutable(found)
         return {name: site["value"] for name, site in messages.items() if name in found}
 
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -197,7 +198,9 @@ def _describe(
             trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
             parts = [(name, part) for name, message in trace.items() for part in _density(message)]
             owners.extend(name for name, _ in parts)
-            return [part for _, part in parts]
+            # Beside the densities: what is observed, and the outcome.
+            observed = [trace[outcome]["value"], rows[param_output]] if outcome in trace else []
+            return [*(part for _, part in parts), *observed]
 
         def at(n: int) -> tuple:
             arrays = materialise(rows, n)
@@ -209,20 +212,36 @@ def _describe(
         proof = RowProof.of(densities, at, n_rows)
         return _SiteProofs(proof, owners), messages
 
-    for output in _candidates(unobserved, templates, param_output):
-        fitting, messages = prove([name for name in unobserved if name != output], output)
-        if output in messages and messages[output]["is_observed"]:
-            break
-    else:
+    observing: list[tuple[bool, str]] = []
+    for candidate in _candidates(unobserved, templates, param_output):
+        fitting, messages = prove([name for name in unobserved if name != candidate], candidate)
+        if candidate in messages and messages[candidate]["is_observed"]:
+            observing.append((not fitting.proof.only_moves(-2, -1), candidate))
+            if not observing[-1][0]:
+                break
+    if not observing:
         raise ValueError(
             f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
             f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
         )
     # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
+    # The likeliest site that observes the outcome itself, or else the likeliest one.
+    changes_outcome, output = min(observing, key=lambda each: each[0])
+    given = [name for name in unobserved if name != output]
+    if output != candidate:
+        fitting, messages = prove(given, output)
+    companions = {name for name in given if name in messages and messages[name]["is_observed"]}
+    if companions:
+        fitting, messages = prove([name for name in given if name not in companions], output)
     predicting, _ = prove(unobserved, None)
     sites = tuple(
         found[name].site(
-            name, templates[name], shapes[-1][name], str(values[name].dtype), name == output, predicting.mixing(name)
+            name,
+            templates[name],
+            shapes[-1][name],
+            str(values[name].dtype),
+            "output" if name == output else "companion" if name in companions else found[name].kind,
+            predicting.mixing(name),
         )
         for name in found
     )
@@ -230,7 +249,16 @@ def _describe(
     fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
     proof = predicting.proof
     return KernelSpec(
-        sites, param_input, output, param_output, fit_mixing, subsamples, proof.width, proof.multiplies_matrices
+        sites,
+        param_input,
+        output,
+        param_output,
+        fit_mixing,
+        _unweighted(sites, fitting, messages),
+        changes_outcome,
+        subsamples,
+        proof.width,
+        proof.multiplies_matrices,
     )
 
 
@@ -264,6 +292,26 @@ def _fit_mixing(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[
     return None
 
 
+def _unweighted(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
+    """Return an observed site that looks at rows, and whose density has no entry for each of them."""
+    batched = {site.name for site in sites if site.rows_are_batched}
+    for name in dict.fromkeys(proofs.owners):
+        if messages[name]["type"] == "sample" and messages[name]["is_observed"]:
+            has_rows = proofs.has_rows(name)
+            if (has_rows or proofs.mixing(name) is not None) and not (has_rows and name in batched):
+                return name
+    return None
+
+
+def _refuse_mutable(found: Mapping[str, Any]) -> None:
+    mutable = [name for name, message in found.items() if message.kind == "mutable"]
+    if mutable:
+        raise ValueError(
+            f"The kernel has mutable state {mutable}, which a prediction would not know from the fit. Use layers "
+            "without state, such as layer normalisation in the place of batch normalisation."
+        )
+
+
 class _Message:
     """The parts of a NumPyro message that outlive its trace."""
 
@@ -284,11 +332,10 @@ class _Message:
             if isinstance(law, CategoricalProbs | CategoricalLogits):
                 self.n_classes = (law.probs if isinstance(law, CategoricalProbs) else law.logits).shape[-1]
 
-    def site(self, name: str, shape: tuple, sizes: tuple, dtype: str, is_output: bool, mixing: str | None) -> Site:
+    def site(self, name: str, shape: tuple, sizes: tuple, dtype: str, kind: str, mixing: str | None) -> Site:
         """Describe the site; ``sizes`` is its shape in the trace that the message is of."""
         row_axis = shape.index(None) if None in shape else None
         dims = tuple(self._dim(name, axis, sizes, row_axis) for axis in range(len(shape)))
-        kind = "output" if is_output else self.kind
         return Site(
             name, kind, self.law, shape, dtype, row_axis, self.event_dim, dims, self.support, self.n_classes, mixing
         )

@@ -153,7 +153,7 @@ def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int,
     ValueError
         If no such site can be set, or its value cannot have this shape.
     """
-    samples = [site.name for site in spec.sites if site.kind in ("latent", "output", "observed")]
+    samples = [site.name for site in spec.sites if site.kind in ("latent", "output", "observed", "companion")]
     if name not in samples:
         raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
     if argument == "intervention" and name == spec.output:

@@ -307,7 +307,7 @@ def with_global_latents(job: Pass) -> Pass:
     spec, posterior = job.spec, job.posterior
     intervention, condition = dict(job.intervention), dict(job.condition)
     given = posterior.draws.keys() | intervention.keys() | condition.keys()
-    missing = [site for site in spec.latents if site.row_axis is None and site.name not in given]
+    missing = [site for site in spec.drawn if site.row_axis is None and site.name not in given]
     if not missing:
         return job
     rows = job.inputs.rows

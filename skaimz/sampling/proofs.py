@@ -115,8 +115,10 @@ def _one_row(job: Pass, name: str) -> jax.ShapeDtypeStruct:
 
 
 def is_random(quantity: Quantity, job: Pass) -> bool:
-    """Whether an expectation needs random numbers: for latent sites without draws, a law without closed moments, or \
-    what the kernel draws unseen, as it does in a network with dropout.
+    """Whether an expectation needs random numbers.
+
+    They are needed for latent sites without draws, for a law without closed moments, and for what the kernel draws
+    unseen, as it does in a network with dropout.
     """
     given = job.posterior.draws.keys() | job.local.keys() | job.settings.keys()
     if any(site.name not in given for site in job.spec.latents):

@@ -1,12 +1,20 @@
 """Kernels that are easily answered wrongly, and the right answers."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pytest
 from numpyro import handlers
+from numpyro.infer.util import log_density
+from numpyro.primitives import mutable
 
 from skaimz import NumPyroImpactRegressor
+from skaimz.exceptions import OutputWarning, PosteriorWarning
+from skaimz.inference import MCMC, SVI
+from skaimz.inference.data import Data, padded, weighted_model
+from skaimz.kernels import Inputs, trace_kernel
 
 DRAWS = {"slope": np.random.default_rng(0).normal(1.0, 0.3, size=800)}
 X = np.random.default_rng(1).normal(size=(5, 2))
@@ -63,3 +71,136 @@ def test_angles_are_numbers():
     drawn = model.sample_y(X, n_samples=800)
     np.testing.assert_allclose(mean, drawn.mean(axis=1), atol=4 * 1.5 * 1.0 / np.sqrt(800))
     np.testing.assert_allclose(std, drawn.std(axis=1), rtol=0.15)
+
+
+# Outcomes of two parts: whether anything was bought, and for how much.
+
+
+def two_parts(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        some = numpyro.sample("some", dist.Bernoulli(logits=slope), obs=None if y is None else y > 0)
+        with handlers.mask(mask=True if y is None else y > 0):
+            numpyro.sample("y", dist.Normal(some * slope * X[:, 0], 0.5), obs=y)
+
+
+def parts_by_other_names(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("amount", dist.Normal(slope * X[:, 0], 0.5), obs=y)
+        numpyro.sample("root", dist.Normal(slope, 1.0), obs=None if y is None else jnp.sqrt(jnp.abs(y)))
+
+
+def density_of(kernel, X, y, weight=None, **latents):
+    traced, numbers = trace_kernel(kernel, Inputs({"X": X}, {}), "X", "y")
+    data = padded(traced, Data(numbers, {"X": X, "y": y}, {}, weight), len(X))
+    return float(log_density(weighted_model(traced), data, {}, latents)[0])
+
+
+@pytest.mark.parametrize("kernel", [two_parts, parts_by_other_names])
+def test_sites_that_are_observed_with_the_outcome_are_padded_and_weighted(kernel):
+    y = np.array([0.3, -0.2, 1.0, -0.4, 0.8])
+    often = np.array([1, 0, 3, 2, 1])
+    expected = float(log_density(kernel, (np.repeat(X, often, 0), np.repeat(y, often)), {}, {"slope": 0.7})[0])
+    assert density_of(kernel, X, y, often.astype(float), slope=0.7) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("inference", [SVI(num_steps=600), MCMC(num_warmup=300, num_samples=600)], ids=["svi", "mcmc"])
+def test_sites_that_are_observed_with_the_outcome_are_drawn_without_it(inference):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(200, 1))
+    some = rng.random(200) < 1 / (1 + np.exp(-0.8))
+    y = np.where(some, 0.8 * rows[:, 0] + 0.5 * rng.normal(size=200), -1.0)
+    y = np.where(some, np.abs(y), y)
+    model = NumPyroImpactRegressor(two_parts, inference=inference, random_state=0).fit(rows, y)
+    assert list(model.posterior_) == ["slope"]
+    slope = model.posterior_["slope"].ravel()
+    bought = 1 / (1 + np.exp(-slope))
+    mean, std = model.predict([[1.0], [-1.0]], return_std=True)
+    np.testing.assert_allclose(mean, [(slope * bought).mean(), -(slope * bought).mean()], atol=0.05)
+    np.testing.assert_allclose(model.predict([[1.0], [-1.0]]), mean, rtol=1e-6)
+    np.testing.assert_allclose(std**2, 0.25 + (slope**2 * bought).mean() - mean**2, rtol=0.1)
+
+
+def test_the_output_is_the_site_that_observes_the_outcome_itself():
+    y = np.array([0.3, -0.2, 1.0, -0.4, 0.8])
+    model = made(parts_by_other_names).fit(X, y)
+    assert model.kernel_spec_.output == "amount"
+    np.testing.assert_allclose(model.predict(X), DRAWS["slope"].mean() * X[:, 0], rtol=1e-5)
+
+
+def of_logarithms(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5), obs=None if y is None else jnp.log(y))
+
+
+def test_outcomes_that_the_kernel_changes_are_told_of():
+    with pytest.warns(OutputWarning, match="computed from y"):
+        made(of_logarithms).fit(X, np.ones(5))
+
+
+def with_factor_of_all_rows(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    numpyro.factor("censored", -((slope * X[:, 1]) ** 2).sum())
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5), obs=y)
+
+
+def with_factor_of_outcomes(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    if y is not None:
+        numpyro.factor("censored", -((slope - y) ** 2))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5), obs=y)
+
+
+def with_minibatches_for_the_fit(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0], subsample_size=None if y is None else 3) as chosen:
+        numpyro.sample("y", dist.Normal(slope * X[chosen, 0], 0.5), obs=None if y is None else y[chosen])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "site"),
+    [(with_factor_of_all_rows, "censored"), (with_factor_of_outcomes, "censored"), (with_minibatches_for_the_fit, "y")],
+)
+def test_weights_that_would_not_reach_a_site_are_refused(kernel, site):
+    model = NumPyroImpactRegressor(kernel, random_state=0)
+    with pytest.raises(ValueError, match=f"`sample_weight` would not reach the site '{site}'"):
+        model.fit(X, X[:, 0], sample_weight=np.ones(5))
+
+
+def with_param(X, y=None):
+    level = numpyro.param("level", 0.5)
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + slope * X[:, 0], 0.5), obs=y)
+
+
+def test_chains_do_not_leave_parameters_where_they_are():
+    with pytest.raises(ValueError, match=r"MCMC does not learn \['level'\]"):
+        NumPyroImpactRegressor(with_param, inference="mcmc").fit(X, X[:, 0])
+
+
+def test_parameters_that_draws_do_not_hold_are_told_of():
+    with pytest.warns(PosteriorWarning, match=r"Parameters \['level'\] keep their first value"):
+        made(with_param).predict(X)
+    # After a fit they are known.
+    model = NumPyroImpactRegressor(with_param, inference=SVI(num_steps=200), random_state=0).fit(X, X[:, 0])
+    level = model.fit_result_.params["level"]
+    model.set_posterior_sample(DRAWS)
+    np.testing.assert_allclose(model.predict(X), level + DRAWS["slope"].mean() * X[:, 0], rtol=1e-5)
+
+
+def with_state(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    seen = mutable("seen", {"rows": jnp.zeros(())})
+    seen["rows"] = seen["rows"] + X.shape[0]
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0] / seen["rows"], 0.5), obs=y)
+
+
+def test_mutable_state_is_refused():
+    with pytest.raises(ValueError, match=r"mutable state \['seen'\]"):
+        made(with_state).predict(X)
