@@ -155,7 +155,7 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     if batch_size is not None:
         _check_minibatches(traced, settings, n_rows)
         if needs_stream(data, n_rows):
-            _check_stream(traced, n_rows)
+            _check_stream(traced, settings, n_rows)
     num_steps = settings.num_steps
     if settings.num_epochs is not None:
         num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
@@ -231,6 +231,7 @@ def continue_svi(
     FitResult
         Its losses are those of all steps since ``fit``, or since the first batch.
     """
+    _check_parts(settings)
     pace = _pace(settings, settings.num_steps)
     seed_word = np.uint32(seed)
     state = None
@@ -268,7 +269,7 @@ def _result(
     diagnostics: dict[str, Any],
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
-    kept = _kept(traced, settings, data)
+    kept = _kept(settings, data)
     programs, given = _to_draw(traced, settings, kept, n_rows)
     draws, params = programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
     return FitResult(
@@ -295,15 +296,11 @@ def draw_from_guide(
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
 
 
-def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
+def _kept(settings: SVI, data: Data) -> Data:
     """Return those rows of a fit that its guide is drawn from with."""
-    if not _needs_data(settings.guide):
-        stop = 1
-    elif _is_autoguide(settings.guide) and settings.batch_size is not None and traced.spec.can_be_padded:
-        stop = settings.batch_size
-    else:
+    if _needs_data(settings.guide):
         return data
-    rows, weight = jax.tree.map(lambda array: np.array(array[:stop]), (data.rows, data.weight))
+    rows, weight = jax.tree.map(lambda array: np.array(array[:1]), (data.rows, data.weight))
     return data._replace(rows=rows, weight=weight)
 
 
@@ -311,8 +308,8 @@ def _to_draw(traced: TracedKernel, settings: SVI, kept: Data, n_rows: int) -> tu
     """Return the programs that draw from a guide, and what they are given of the fit beside its state."""
     if traced.spec.can_be_padded:
         data = padded(traced, kept, len(kept.rows[traced.spec.input]))
-        if not _needs_data(settings.guide):
-            # Fits of all sizes draw by one program.
+        if _is_autoguide(settings.guide):
+            # Fits of all sizes draw by one program, and guides that look at data again see all of them.
             settings = dataclasses.replace(settings, batch_size=None)
     else:
         data = padded(traced, kept, n_rows)
@@ -342,7 +339,7 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
         )
 
 
-def _check_stream(traced: TracedKernel, n_rows: int) -> None:
+def _check_stream(traced: TracedKernel, settings: SVI, n_rows: int) -> None:
     if n_rows >= 2**32:
         raise ValueError(f"A fit takes fewer than 2**32 rows, got {n_rows}: give `partial_fit` a part at a time.")
     by_row = [site.name for site in traced.spec.sites if site.kind in ("latent", "param") and site.row_axis is not None]
@@ -350,6 +347,16 @@ def _check_stream(traced: TracedKernel, n_rows: int) -> None:
         raise ValueError(
             f"Sites {by_row} have an entry for each row, which needs all rows at once, but these are read a part at a "
             "time. Load them into memory, or sum the sites out in the kernel."
+        )
+    _check_parts(settings)
+
+
+def _check_parts(settings: SVI) -> None:
+    """Refuse guides that are drawn from with all rows, where rows are seen a part at a time."""
+    if _is_autoguide(settings.guide) and _needs_data(settings.guide):
+        raise ValueError(
+            f"The guide {_kind(settings.guide).__name__} looks at all rows when it is drawn from, but these are read a "
+            "part at a time. Load them into memory, or use another guide, such as 'auto_multivariate_normal'."
         )
 
 

@@ -7,6 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
+from numpyro.infer.autoguide import AutoLaplaceApproximation
 from numpyro.infer.util import log_density
 from numpyro.primitives import mutable
 
@@ -204,3 +205,21 @@ def with_state(X, y=None):
 def test_mutable_state_is_refused():
     with pytest.raises(ValueError, match=r"mutable state \['seen'\]"):
         made(with_state).predict(X)
+
+
+def two_slopes(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0).expand([2]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ slope, 0.5), obs=y)
+
+
+def test_a_laplace_approximation_by_minibatches_has_the_curvature_of_all_rows():
+    # The first minibatch has the largest values: its curvature is not that of all.
+    rows = np.sort(np.random.default_rng(0).normal(size=(400, 2)), axis=0)
+    y = rows @ [1.0, -1.0] + 0.5 * np.random.default_rng(1).normal(size=400)
+    settings = SVI(guide=AutoLaplaceApproximation, batch_size=20, num_steps=400, num_samples=2000)
+    model = NumPyroImpactRegressor(two_slopes, inference=settings, random_state=0).fit(rows, y)
+    exact = np.linalg.inv(rows.T @ rows / 0.25 + np.eye(2))
+    np.testing.assert_allclose(model.posterior_["slope"][0].std(axis=0), np.sqrt(np.diag(exact)), rtol=0.1)
+    with pytest.raises(ValueError, match="AutoLaplaceApproximation looks at all rows"):
+        NumPyroImpactRegressor(two_slopes, inference=settings).partial_fit(rows, y)
