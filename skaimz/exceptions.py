@@ -23,6 +23,7 @@ __all__ = [
     "PairingWarning",
     "PosteriorWarning",
     "RHatWarning",
+    "RatioWarning",
     "SpeedWarning",
     "UnreachedOutputWarning",
     "UnsettledLossWarning",
@@ -75,6 +76,10 @@ class EffectWarning(UserWarning):
 
 class PairingWarning(EffectWarning):
     """Draws of a scenario and of its baseline do not belong together."""
+
+
+class RatioWarning(EffectWarning):
+    """A ratio, or a lift, is to averages that are not positive."""
 
 
 class UnreachedOutputWarning(EffectWarning):

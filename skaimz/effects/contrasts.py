@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from skaimz.exceptions import RatioWarning, warn_user
+
 __all__ = ["Contrast", "contrast_of", "resolve_contrast"]
 
 Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -15,6 +17,12 @@ def _difference(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
 
 
 def _ratio(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
+    if (baseline <= 0).any():
+        warn_user(
+            f"{np.count_nonzero(baseline <= 0)} of {baseline.size} averages of the baseline are not positive: ratios "
+            "to them have no size or the wrong sign, and their mean may be far from all of them. Use the difference.",
+            RatioWarning,
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         return scenario / baseline
 

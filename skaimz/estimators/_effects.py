@@ -93,7 +93,8 @@ class EffectsMixin:
         baseline : dict or DataTree, optional
             What scenarios are compared with, in the same form; the rows as they are where None.
         contrast : {"difference", "ratio", "lift"} or callable, default="difference"
-            How averages are compared, draw by draw; lift is the change in percent. A function takes the scenario's
+            How averages are compared, draw by draw; lift is the change in percent of the baseline, which must be
+            positive for both. A function takes the scenario's
             array and the baseline's and returns one of their shape.
         of : {"mean", "outcome"}, default="mean"
             Whether expected outcomes are averaged, or drawn ones. Expected outcomes of labels are probabilities.
@@ -131,6 +132,8 @@ class EffectsMixin:
 
         Warns
         -----
+        RatioWarning
+            If a ratio or lift is to averages that are not positive.
         UnreachedOutputWarning
             If an intervention cannot change the output.
         HeldLatentWarning
@@ -217,7 +220,8 @@ class EffectsMixin:
         Raises
         ------
         ValueError
-            If an input is not continuous, or rows of the kernel do not stand alone.
+            If an input is not continuous, the expected outcome changes with it in steps alone, or rows of the kernel do
+            not stand alone.
 
         Examples
         --------
@@ -297,9 +301,22 @@ class EffectsMixin:
             labels = getattr(self, "classes_", None)
             if asked.average:
                 target = Target.of(weights, grouping(asked.by, rows))
-                return contrasts_of(jobs, compared, quantity, contrast, target, attrs, labels)
-            if asked.by is not None or asked.sample_weight is not None:
+                tree = contrasts_of(jobs, compared, quantity, contrast, target, attrs, labels)
+            elif asked.by is not None or asked.sample_weight is not None:
                 raise ValueError(
                     "`by` and `sample_weight` are of averages over rows: leave them out with `average=False`."
                 )
-            return row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)
+            else:
+                tree = row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)
+            if place is not None and not any(node["effect"].any() for node in tree.children.values()):
+                _refuse_steps(job, place, along)
+            return tree
+
+
+def _refuse_steps(job: sampling.Pass, place: tuple[str, int | None], along: Any) -> None:
+    """Refuse an input with slopes of zero, where the outcome differs between its values."""
+    if sampling.differs_along(job, place):
+        raise ValueError(
+            f"`along` needs an input that the expected outcome follows smoothly, but it changes with {along!r} in "
+            "steps alone, as with whole numbers and comparisons, and has the slope zero between them. Use `estimate_effect`."
+        )

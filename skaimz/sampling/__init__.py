@@ -6,6 +6,7 @@ from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values, value
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
     crps,
+    differs_along,
     log_densities_reduced,
     log_predictive,
     mean,
@@ -37,6 +38,7 @@ __all__ = [
     "ZarrSink",
     "averages",
     "crps",
+    "differs_along",
     "influence",
     "log_densities_reduced",
     "log_predictive",

@@ -17,6 +17,7 @@ from skaimz.sampling.stream import run_steps, to_place
 
 __all__ = [
     "crps",
+    "differs_along",
     "log_densities_reduced",
     "log_predictive",
     "mean",
@@ -25,6 +26,10 @@ __all__ = [
     "outcomes",
     "probabilities",
 ]
+
+
+# Rows among which an input's values are exchanged.
+ROWS_COMPARED = 1024
 
 
 def mean(job: Pass) -> np.ndarray:
@@ -84,6 +89,18 @@ def crps(job: Pass, y: np.ndarray) -> np.ndarray:
 def log_densities_reduced(job: Pass, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return what a function makes of the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y``, tile by tile."""
     return _by_row(job.with_rows({job.spec.output_parameter: y}), "log density", reduce)
+
+
+def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:
+    """Tell whether the mean of some of the first rows is another one with another row's value of an input."""
+    name, column = along
+    some = job.with_rows({name: array[:ROWS_COMPARED] for name, array in job.inputs.rows.items()})
+    moved = np.array(some.inputs.rows[name])
+    values = moved if column is None else moved[:, column]
+    order = np.argsort(values)
+    # By half of all, so that runs of one value do not take their own place.
+    values[order] = np.roll(values[order], len(values) // 2)
+    return not np.array_equal(mean(some), mean(some.with_rows({name: moved})))
 
 
 def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:

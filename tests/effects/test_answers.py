@@ -10,6 +10,7 @@ import zoo
 from effects_reference import COEF, N_CHAINS, N_DRAWS, N_ROWS, X, effect_of, model_of, normal
 
 from skaimz.effects import EffectTree
+from skaimz.exceptions import RatioWarning
 
 EXPOSURE = np.random.default_rng(1).uniform(1, 2, N_ROWS)
 MOVED = X + [1.0, 0.0]  # noqa: RUF005 (these are arrays)
@@ -50,7 +51,8 @@ def test_contrasts_with_nothing():
     model = model_of(zoo.conjugate)
     one = {"columns": {0: 1.0, 1: 0.0}}
     zero = {"columns": {0: 0.0, 1: 0.0}}
-    effects = model.estimate_effect(X, baseline=zero, scenarios={"new": one}, contrast="ratio")
+    with pytest.warns(RatioWarning, match="are not positive"):
+        effects = model.estimate_effect(X, baseline=zero, scenarios={"new": one}, contrast="ratio")
     assert np.isinf(effect_of(effects)).all()
     assert effects.summary()["p_positive"].item() == (COEF[:, 0] > 0).mean()
 

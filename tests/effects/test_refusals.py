@@ -226,6 +226,7 @@ def drawn(model=CONJUGATE, X=ROWS, in_sample=False, **settings):
     return model.sample_posterior_predictive(X, in_sample=in_sample, **settings)
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.RatioWarning")
 @pytest.mark.parametrize("contrast", ["difference", "ratio"])
 @pytest.mark.parametrize("store", ["memory", "zarr"])
 def test_trees(contrast, store):

@@ -12,12 +12,12 @@ from numpyro.infer.util import log_density
 from numpyro.primitives import mutable
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.exceptions import OutputWarning, PosteriorWarning
+from skaimz.exceptions import OutputWarning, PosteriorWarning, RatioWarning
 from skaimz.inference import MCMC, SVI
 from skaimz.inference.data import Data, padded, weighted_model
 from skaimz.kernels import Inputs, trace_kernel
 
-DRAWS = {"slope": np.random.default_rng(0).normal(1.0, 0.3, size=800)}
+DRAWS = {"slope": np.abs(np.random.default_rng(0).normal(1.0, 0.3, size=800))}
 X = np.random.default_rng(1).normal(size=(5, 2))
 
 
@@ -223,3 +223,34 @@ def test_a_laplace_approximation_by_minibatches_has_the_curvature_of_all_rows():
     np.testing.assert_allclose(model.posterior_["slope"][0].std(axis=0), np.sqrt(np.diag(exact)), rtol=0.1)
     with pytest.raises(ValueError, match="AutoLaplaceApproximation looks at all rows"):
         NumPyroImpactRegressor(two_slopes, inference=settings).partial_fit(rows, y)
+
+
+def in_steps(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    level = jnp.array([0.0, 1.0, 3.0])[X[:, 1].astype(int)]
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0] + level * (X[:, 0] > 0), 0.5), obs=y)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_slopes_along_what_is_followed_in_steps_are_refused(average):
+    rows = np.column_stack([X[:, 0], [0.0, 1.0, 2.0, 1.0, 2.0]])
+    model = made(in_steps)
+    with pytest.raises(ValueError, match="in steps alone"):
+        model.estimate_slope(rows, 1, average=average)
+    slope = model.estimate_slope(rows, 0, average=average)["0"]["effect"]
+    np.testing.assert_allclose(slope.mean(), DRAWS["slope"].mean(), rtol=1e-5)
+    # Without any effect of the second column its slope is zero indeed.
+    rows[:, 0] = -1.0
+    assert not model.estimate_slope(rows, 1, average=average)["1"]["effect"].any()
+
+
+@pytest.mark.parametrize("contrast", ["ratio", "lift"])
+def test_ratios_to_what_is_not_positive_are_told_of(contrast):
+    model = made(plain)
+    scenarios = {"more": {"columns": {0: 2.0}}}
+    with pytest.warns(RatioWarning, match="800 of 800 averages of the baseline are not positive"):
+        found = model.estimate_effect(X, baseline={"columns": {0: -1.0}}, scenarios=scenarios, contrast=contrast)
+    expected = {"ratio": -2.0, "lift": -300.0}[contrast]
+    np.testing.assert_allclose(found["more"]["effect"], expected, rtol=1e-5)
+    model.estimate_effect(X, baseline={"columns": {0: 1.0}}, scenarios=scenarios, contrast=contrast)
