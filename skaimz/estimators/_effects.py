@@ -318,5 +318,6 @@ def _refuse_steps(job: sampling.Pass, place: tuple[str, int | None], along: Any)
     if sampling.differs_along(job, place):
         raise ValueError(
             f"`along` needs an input that the expected outcome follows smoothly, but it changes with {along!r} in "
-            "steps alone, as with whole numbers and comparisons, and has the slope zero between them. Use `estimate_effect`."
+            "steps alone, as with whole numbers and comparisons, and has the slope zero between them. Use "
+            "`estimate_effect`."
         )
