@@ -127,7 +127,9 @@ def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
     share = (place - below).astype(ordered.dtype)
-    return ordered[..., below] * (1 - share) + ordered[..., above] * share
+    # An infinite draw has no share in what lies on another.
+    upper = np.where(share > 0, ordered[..., above], ordered[..., below])
+    return ordered[..., below] * (1 - share) + upper * share
 
 
 def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:

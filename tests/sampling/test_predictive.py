@@ -124,6 +124,11 @@ def test_quantiles_are_those_of_numpy(drawn, levels):
     np.testing.assert_allclose(sampling.predictive._quantiles(drawn, levels), expected, rtol=1e-9, atol=1e-6)
 
 
+def test_quantiles_beside_infinite_draws():
+    found = sampling.predictive._quantiles(np.array([[1.0, 2.0, np.inf]]), [0.0, 0.5, 0.75])
+    np.testing.assert_array_equal(found, [[1.0, 2.0, np.inf]])
+
+
 def test_the_fusing_generator_changes_no_outcome(draws, X, monkeypatch):
     fused = run("outcomes", zoo.conjugate, draws, X)
     monkeypatch.setattr(sampling.programs, "runs_fused", lambda *_: False)
