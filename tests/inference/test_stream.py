@@ -172,7 +172,6 @@ FITS = {
     "steps": ({"num_steps": 100, "batch_size": 10}, True, np.float32),
     "epochs": ({"num_epochs": 3, "batch_size": 7}, False, np.float64),
     "more than a window": ({"num_epochs": 3, "batch_size": 100}, True, np.float64),
-    "a guide that sees data": ({"num_steps": 60, "batch_size": 10, "guide": "auto_laplace"}, True, np.float32),
     "a guide function": ({"num_steps": 60, "batch_size": 10, "guide": mean_field}, False, np.float32),
 }
 
@@ -322,17 +321,24 @@ def test_minibatches_without_weight_are_steps():
         go_on(as_sources(rows), SVI(batch_size=2), Source(np.zeros(40, np.float32)))
 
 
-def test_a_part_leaves_its_last_minibatch_to_guides_that_look_at_data():
+def test_a_part_leaves_its_last_minibatch_to_guide_functions():
     rows, _ = made()
     weight = np.arange(N_ROWS) % 3
-    found = go_on(as_sources(rows), SVI(guide="auto_laplace", batch_size=10, num_samples=20), Source(weight))
+    found = go_on(as_sources(rows), SVI(guide=mean_field, batch_size=10, num_samples=20), Source(weight))
     starts, places = shuffle.window_of(3, N_ROWS, 3, 0)
     last = ((starts[:, None] + np.arange(BLOCK)).ravel() % N_ROWS)[places][-3:]
     assert found.n_rows == 3
     np.testing.assert_array_equal(found.data["rows"]["X"][:3], rows["X"][last])
     # Whole numbers are scaled like others.
-    expected = np.append(weight[last] * (N_ROWS / 3), np.zeros(7))
+    expected = np.append(weight[last] * (N_ROWS / 3), np.zeros(len(found.data["weight"]) - 3))
     np.testing.assert_allclose(found.data["weight"], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("learn", [run, go_on])
+def test_guides_that_look_at_all_rows_are_refused(learn):
+    rows, _ = made()
+    with pytest.raises(ValueError, match="AutoLaplaceApproximation looks at all rows"):
+        learn(as_sources(rows), SVI(guide="auto_laplace", batch_size=10))
 
 
 # Troubles
