@@ -43,10 +43,12 @@ def _bounded_compiled_code():
 
 @pytest.fixture(scope="module")
 def quick_compilation():
-    """Compile quickly rather than well: fits of a few rows spend their time in the compiler."""
+    """Compile quickly rather than well, here and in processes to come: fits of a few rows wait for the compiler."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "true")
+        yield
     jax.config.update("jax_disable_most_optimizations", before)
 
 

@@ -1,11 +1,13 @@
 """The code of the documentation runs, and prints what the pages say it prints."""
 
+import contextlib
 import importlib.util
 import re
 import sys
 import types
 from pathlib import Path
 
+import distributed
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -31,9 +33,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
-    """Pages write their files to a folder of their own, and draw without a screen."""
+    """Pages write their files to a folder of their own, draw without a screen, and leave no cluster behind."""
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")
+    yield
+    with contextlib.suppress(ValueError):  # where there is none
+        distributed.default_client().shutdown()
 
 
 def blocks(path):
@@ -76,6 +81,7 @@ def test_index_of_the_guide(capsys, model_of_the_guide):
     assert abs(namespace["model"].posterior_["effect"].mean() - 2.0) < 0.2
 
 
+@pytest.mark.filterwarnings("ignore:`apply_async` is deprecated")  # of joblib 1.5, by its own backend for Dask
 @pytest.mark.parametrize("path", GUIDE, ids=lambda path: path.stem)
 def test_guide(path, capsys, model_of_the_guide):
     if not model_of_the_guide:

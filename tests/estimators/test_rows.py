@@ -69,8 +69,8 @@ def on_disk(array, path):
     return mapped
 
 
-def in_zarr(array):
-    return zarr.array(array, chunks=(7, *array.shape[1:]))
+def in_zarr(array, zarr_format=3):
+    return zarr.array(array, chunks=(7, *array.shape[1:]), zarr_format=zarr_format)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -259,7 +259,8 @@ def test_bytes_in_the_other_order(dtype, counts, tmp_path):
     rows, swapped = (array.astype(array.dtype.newbyteorder()) for array in (X, exposure))
     expected = counts.predict(X, exposure=exposure)
     same(counts.predict(rows, exposure=swapped), expected)
-    same(counts.predict(in_zarr(rows), exposure=in_zarr(swapped)), expected)
+    # Zarr 3.0 has them in format 2 alone.
+    same(counts.predict(in_zarr(rows, 2), exposure=in_zarr(swapped, 2)), expected)
     same(counts.predict(on_disk(rows, tmp_path / "X"), exposure=on_disk(swapped, tmp_path / "exposure")), expected)
 
 

@@ -288,7 +288,7 @@ def test_pictures(trees, method):
 def test_a_whole_tree_is_read_back(trees, models, data, method, tmp_path):
     X, _ = data
     path = tmp_path / "tree.nc"
-    trees[method].to_netcdf(path)
+    trees[method].to_netcdf(path, engine="h5netcdf")
     with xr.open_datatree(path) as tree:
         again = NumPyroImpactRegressor.from_datatree(zoo.conjugate, tree.load())
     np.testing.assert_array_equal(again.predict(X), models[method].predict(X))
