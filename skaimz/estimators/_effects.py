@@ -93,9 +93,9 @@ class EffectsMixin:
         baseline : dict or DataTree, optional
             What scenarios are compared with, in the same form; the rows as they are where None.
         contrast : {"difference", "ratio", "lift"} or callable, default="difference"
-            How averages are compared, draw by draw; lift is the change in percent of the baseline, which must be
-            positive for both. A function takes the scenario's
-            array and the baseline's and returns one of their shape.
+            How averages are compared, draw by draw; lift is the change in percent of the baseline. Ratio and lift are
+            meant for baselines that are positive. A function takes the scenario's array and the baseline's and returns
+            one of their shape.
         of : {"mean", "outcome"}, default="mean"
             Whether expected outcomes are averaged, or drawn ones. Expected outcomes of labels are probabilities.
         where : dict or array of bool of shape (n_rows,), optional
