@@ -128,7 +128,8 @@ class SVI(_Parameters):
         ``"auto_lowrank"``, ``"auto_laplace"``, ``"auto_delta"``, ``"auto_iaf"``, ``"auto_bnaf"``), a NumPyro
         autoguide class, an autoguide object, which is read as a recipe, or a guide function with the kernel's
         arguments. Such a function is drawn from with all rows; where they are read a part at a time, with the first
-        minibatch, and after ``partial_fit`` with the last.
+        minibatch, and after ``partial_fit`` with the last. Autoguides that look at all rows when they are drawn from,
+        as ``"auto_laplace"`` does for the curvature, are refused there.
     optim : str or optimiser, default="adam"
         A name (``"adam"``, here with ``b2=0.95``, ``"clipped_adam"``, ``"adagrad"``, ``"rmsprop"``, ``"sgd"``), or a
         NumPyro or optax optimiser, which then has its own learning rate.
