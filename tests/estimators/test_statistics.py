@@ -87,7 +87,7 @@ def test_weighted_chains_agree_in_distribution_with_repeated_rows():
     X = rng.uniform(size=(15, 3))
     y = rng.integers(0, 3, 15).astype(float)
     weight = rng.integers(0, 5, 15)
-    settings = MCMC(num_warmup=500, num_samples=2000, num_chains=2)
+    settings = MCMC(num_warmup=500, num_samples=8000, num_chains=2)
     weighted = NumPyroImpactRegressor(inference=settings, random_state=0).fit(X, y, sample_weight=weight)
     repeated = NumPyroImpactRegressor(inference=settings, random_state=1).fit(X.repeat(weight, 0), y.repeat(weight))
     unweighted = NumPyroImpactRegressor(inference=settings, random_state=0).fit(X, y)
