@@ -24,7 +24,7 @@ class ScoresMixin:
     def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
         """Return the log density of outcomes under the posterior predictive.
 
-        The density of an outcome is averaged over posterior draws before its logarithm is taken; it is a probability
+        It is ``log(mean(p))``, where ``p`` are the densities of an outcome under the posterior draws; probabilities
         where outcomes are discrete.
 
         Parameters

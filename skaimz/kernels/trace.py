@@ -224,7 +224,6 @@ def _describe(
             f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
             f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
         )
-    # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
     # The likeliest site that observes the outcome itself, or else the likeliest one.
     changes_outcome, output = min(observing, key=lambda each: each[0])
     given = [name for name in unobserved if name != output]
@@ -233,6 +232,7 @@ def _describe(
     companions = {name for name in given if name in messages and messages[name]["is_observed"]}
     if companions:
         fitting, messages = prove([name for name in given if name not in companions], output)
+    # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
     predicting, _ = prove(unobserved, None)
     sites = tuple(
         found[name].site(

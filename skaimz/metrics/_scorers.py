@@ -177,8 +177,9 @@ class _DistributionScorer(Scorer):
 class LogPredictiveDensity(_DistributionScorer):
     """Log density of outcomes under the posterior predictive, averaged over rows.
 
-    The logarithmic score, which is proper: the logarithm of a row's density, averaged over posterior draws. For classes
-    it is the negative of the log loss. Several outputs of one row are scored together, by their joint density.
+    The logarithmic score, which is proper: ``log(mean(p))``, where ``p`` are the densities of a row's outcome under the
+    posterior draws. For classes it is the negative of the log loss. Several outputs of one row are scored together, by
+    their joint density.
 
     See Also
     --------
