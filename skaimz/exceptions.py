@@ -14,6 +14,7 @@ __all__ = [
     "EffectWarning",
     "EffectiveSampleSizeWarning",
     "FitWarning",
+    "GuideWarning",
     "HeldLatentWarning",
     "IncompleteDrawsError",
     "LocalGuideWarning",
@@ -25,8 +26,10 @@ __all__ = [
     "RHatWarning",
     "RatioWarning",
     "SpeedWarning",
+    "StoppedFitWarning",
+    "StuckChainWarning",
     "UnreachedOutputWarning",
-    "UnsettledLossWarning",
+    "UnsettledGuideWarning",
 ]
 
 
@@ -38,8 +41,20 @@ class NonFiniteLossWarning(FitWarning):
     """The loss of a variational fit was infinite or not a number."""
 
 
-class UnsettledLossWarning(FitWarning):
-    """The loss of a variational fit was still falling at its last step."""
+class UnsettledGuideWarning(FitWarning):
+    """The guide of a variational fit was still moving at its last steps."""
+
+
+class GuideWarning(FitWarning):
+    """The guide of a variational fit is far from the posterior: an importance check failed."""
+
+
+class StoppedFitWarning(FitWarning):
+    """A fit was stopped by its callback or its time budget before its last step."""
+
+
+class StuckChainWarning(FitWarning):
+    """A Markov chain never moved, or has draws that are not finite."""
 
 
 class DivergenceWarning(FitWarning):

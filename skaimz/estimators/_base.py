@@ -66,7 +66,7 @@ class ImpactEstimator(
         param_input: str = "X",
         param_output: str = "y",
         column_args: Mapping[str, Any] | None = None,
-        inference: Any = "svi",
+        inference: Any = "auto",
         posterior: Any = None,
         dtype: str | None = None,
         random_state: Any = None,

@@ -1,15 +1,18 @@
 """How posterior draws come to be: settings, and the compiled fits behind them."""
 
+from skaimz.inference.chunks import Progress
 from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, log_densities, partial_fit, resume
-from skaimz.inference.settings import MCMC, SVI, picklable, resolve_inference
+from skaimz.inference.settings import MCMC, SVI, Auto, picklable, resolve_inference
 
 __all__ = [
     "MCMC",
     "SVI",
+    "Auto",
     "Data",
     "FitResult",
+    "Progress",
     "bucket",
     "fit",
     "log_densities",

@@ -1,33 +1,136 @@
-"""Long work in short pieces, between which Python can show progress and be interrupted."""
+"""Long work in short pieces, between which Python can show progress, call back, stop and be interrupted."""
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-__all__ = ["CHUNK_STEPS", "run_in_chunks"]
+__all__ = ["CHUNK_STEPS", "Progress", "Watch", "run_in_chunks"]
 
 CHUNK_STEPS = 1024
 CHUNK_SECONDS = 0.25
 
 
-def run_in_chunks(step: Callable[[int, int], Any], total: int, *, label: str, verbose: int, first: int = 256) -> None:
+class Progress(NamedTuple):
+    """How far a fit has come, as its ``callback`` is told.
+
+    Attributes
+    ----------
+    phase : str
+        ``"SVI"``, ``"MCMC warm-up"`` or ``"MCMC"``.
+    done, total : int
+        Steps, of all chains together.
+    loss : float or None
+        Loss of the last step of a variational fit.
+    divergences : int or None
+        Steps of Markov chains that diverged after adaptation.
+    """
+
+    phase: str
+    done: int
+    total: int
+    loss: float | None = None
+    divergences: int | None = None
+
+
+class Watch:
+    """What looks on while a fit runs, and may stop it.
+
+    Parameters
+    ----------
+    verbose : int, default=0
+        Show a progress bar where positive.
+    callback : callable, optional
+        Given a :class:`Progress` after each chunk; the fit stops where it returns True.
+    time_budget : float, optional
+        Seconds, from now on, after which the fit stops.
+    """
+
+    def __init__(
+        self,
+        verbose: int = 0,
+        callback: Callable[[Progress], Any] | None = None,
+        time_budget: float | None = None,
+    ):
+        self.verbose = verbose
+        self.callback = callback
+        self.stopped = ""
+        self._deadline = None if time_budget is None else time.monotonic() + time_budget
+        self._lock = threading.RLock()
+
+    @contextlib.contextmanager
+    def phase(self, name: str, total: int) -> Iterator["Phase"]:
+        """Begin a phase of so many steps, which several threads may take."""
+        with tqdm(total=total, desc=name, disable=not self.verbose) as bar:
+            yield Phase(self, name, total, bar)
+
+    def stop(self, reason: str) -> None:
+        """Ask all that is watched to stop after its chunk."""
+        self.stopped = self.stopped or reason
+
+    def check(self, progress: Progress) -> None:
+        """Tell of progress, and note who wants to stop."""
+        if self.callback is not None and self.callback(progress) is True:
+            self.stop("the callback returned True")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            self.stop("the time budget was spent")
+
+
+class Phase:
+    """Steps of one kind, counted over all threads that take them."""
+
+    def __init__(self, watch: Watch, name: str, total: int, bar: Any):
+        self.watch, self.name, self.total, self._bar = watch, name, total, bar
+        self.done = 0
+        self._divergences: dict[int, int] = {}
+
+    def advance(self, count: int, loss: float | None = None, divergences: tuple[int, int] | None = None) -> None:
+        """Count steps; ``divergences`` are a chain's number and how many of its steps have diverged."""
+        with self.watch._lock:
+            self.done += count
+            self._bar.update(count)
+            diverged = None
+            if divergences is not None:
+                self._divergences[divergences[0]] = divergences[1]
+                diverged = sum(self._divergences.values())
+            shown = f"loss {loss:.4g}" if loss is not None else "" if diverged is None else f"{diverged} divergences"
+            self._bar.set_postfix_str(shown, refresh=False)
+            self.watch.check(Progress(self.name, self.done, self.total, loss, diverged))
+
+
+def run_in_chunks(
+    step: Callable[[int, int], Any], total: int, *, watch: Watch | None = None, first: int = 256, done: int = 0
+) -> int:
     """Call ``step(start, count)`` until ``total`` steps are done, each call a fraction of a second long.
 
-    The sizes follow the clock, so a step must not depend on the chunk it is in. ``step`` must wait for its result and
-    may return what the progress bar shows beside the label.
+    The sizes follow the clock, so a step must not depend on the chunk it is in. ``step`` must wait for its result.
+
+    Parameters
+    ----------
+    step : callable
+    total : int
+    watch : Watch, optional
+        Ends the work early where it is stopped.
+    first : int, default=256
+        Length of the first chunk.
+    done : int, default=0
+        Steps that have been taken before.
+
+    Returns
+    -------
+    int
+        Number of steps that are done.
     """
-    done, count = 0, first
-    with tqdm(total=total, desc=label, disable=not verbose) as bar:
-        while done < total:
-            count = min(count, total - done)
-            start = time.perf_counter()
-            shown = step(done, count)
-            elapsed = max(time.perf_counter() - start, 1e-9)
-            done += count
-            bar.update(count)
-            if shown is not None:
-                bar.set_postfix_str(str(shown), refresh=False)
-            # The first chunk may have waited for the compiler: grow back fast.
-            count = min(CHUNK_STEPS, 8 * count, max(1, round(count * CHUNK_SECONDS / elapsed)))
+    count = first
+    while done < total and not (watch is not None and watch.stopped):
+        count = min(count, total - done)
+        start = time.perf_counter()
+        step(done, count)
+        elapsed = max(time.perf_counter() - start, 1e-9)
+        done += count
+        # The first chunk may have waited for the compiler: grow back fast.
+        count = min(CHUNK_STEPS, 8 * count, max(1, round(count * CHUNK_SECONDS / elapsed)))
+    return done

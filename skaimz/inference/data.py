@@ -4,14 +4,22 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+from jax.flatten_util import ravel_pytree
+from numpyro import handlers
+from numpyro.distributions import ImproperUniform, constraints
+from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
 from skaimz.kernels import KernelSpec, TracedKernel
 
 __all__ = [
     "Data",
+    "Units",
     "bucket",
+    "constrained",
     "in_memory",
     "loaded",
     "pad_rows",
@@ -19,7 +27,41 @@ __all__ = [
     "refuse_discrete",
     "weighted_guide",
     "weighted_model",
+    "whitened_model",
 ]
+
+
+class Units(NamedTuple):
+    """Coordinates ``v`` of the latent sites in which a fit takes its steps: ``position = middle + root @ v``.
+
+    Attributes
+    ----------
+    middle : dict of str to array
+        Unconstrained value of each latent site where ``v`` is zero.
+    root : array of shape (size,) or (size, size)
+        Lengths of the coordinates, or a matrix; sites are joined in the order of their names.
+    """
+
+    middle: dict[str, Any]
+    root: Any
+
+    def position(self, coordinates: Mapping[str, Any]) -> dict[str, Any]:
+        """Return unconstrained values at coordinates, site by site."""
+        middle, unpack = ravel_pytree(dict(self.middle))
+        v, _ = ravel_pytree(dict(coordinates))
+        return unpack(middle + (self.root * v if jnp.ndim(self.root) == 1 else self.root @ v))
+
+    def coordinates(self, position: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the coordinates of unconstrained values, site by site."""
+        middle, unpack = ravel_pytree(dict(self.middle))
+        away = ravel_pytree(dict(position))[0] - middle
+        return unpack(away / self.root if jnp.ndim(self.root) == 1 else jnp.linalg.solve(self.root, away))
+
+    def log_volume(self) -> Any:
+        """Return the logarithm of the volume of one cubic unit."""
+        if jnp.ndim(self.root) == 1:
+            return jnp.log(jnp.abs(self.root)).sum()
+        return jnp.linalg.slogdet(self.root)[1]
 
 
 class Data(NamedTuple):
@@ -35,12 +77,15 @@ class Data(NamedTuple):
     whole : dict of str to array
     weight : array of shape (n_rows,) or None
         Factor on the log-likelihood of each row; None where every row counts once and none is padding.
+    units : Units or None
+        Coordinates in which the fit takes its steps; None where they are those of the kernel's latent sites.
     """
 
     numbers: dict[str, Any]
     rows: dict[str, Any]
     whole: dict[str, Any]
     weight: Any
+    units: Units | None = None
 
 
 def bucket(n_rows: int) -> int:
@@ -121,17 +166,50 @@ def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., A
     ``present`` is the factor on row-aligned latent sites in a minibatch.
     """
 
-    def model(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any) -> Any:
+    def model(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
         weighted = _Weighted(traced.model, traced.spec, weight, present)
         return weighted(numbers, rows, whole)
 
     return model
 
 
+def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool = True) -> Callable[..., Any]:
+    """Return the kernel as a model of ``Data``'s fields whose latent sites are coordinates in its ``units``.
+
+    Its latent sites have the kernel's names, are real, and share one density: that of the posterior on unconstrained
+    space, up to a constant, or, without the ``jacobian`` of the constraints, that of the kernel's own latent sites.
+    """
+    weighted = weighted_model(traced, present)
+
+    def model(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units) -> None:
+        coordinates = {
+            name: numpyro.sample(name, ImproperUniform(constraints.real, (), jnp.shape(middle)))
+            for name, middle in units.middle.items()
+        }
+        position = units.position(coordinates)
+        data = (numbers, rows, whole, weight)
+        # What the kernel samples is decided here; what it learns as a parameter, or hides from its trace, is not.
+        with handlers.block(hide_fn=lambda site: site["type"] in ("sample", "deterministic")):
+            if jacobian:
+                density = -potential_energy(weighted, data, {}, position)
+            else:
+                density = log_density(weighted, data, {}, constrain_fn(weighted, data, {}, position))[0]
+        numpyro.factor("posterior_density", density)
+
+    return model
+
+
+def constrained(traced: TracedKernel, data: Data, coordinates: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of the kernel's latent sites at coordinates in the ``units`` of its data."""
+    assert data.units is not None
+    values = constrain_fn(weighted_model(traced), data, {}, data.units.position(coordinates))
+    return {site.name: values[site.name] for site in traced.spec.latents}
+
+
 def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -> Callable[..., Any]:
     """Return a guide function, written for the kernel's arguments, as one of ``Data``'s fields."""
 
-    def wrapped(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any) -> Any:
+    def wrapped(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
         return _Weighted(guide, traced.spec, None, present)(**rows, **whole, **traced.constants)
 
     return wrapped

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions import biject_to
 from numpyro.infer import autoguide
-from numpyro.infer.util import log_density
+from numpyro.infer.util import log_density, potential_energy, unconstrain_fn
 
 from skaimz.inference.data import Data, weighted_model
 from skaimz.inference.result import FitResult
@@ -60,15 +60,22 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
     @compiled
     @one_at_a_time
     def densities(draws: Mapping[str, Any], params: Mapping[str, Any], data: Data) -> dict[str, Any]:
-        model = weighted_model(traced)
-        fitted = make_guide(guide.value, model, traced, None)
+        _, fitted = make_guide(guide.value, traced, data.units is not None)
         own = {site.name for site in traced.spec.sites if site.kind == "param"}
         of_model = {name: value for name, value in params.items() if name in own}
+        model = handlers.substitute(weighted_model(traced), data=of_model)
         of_guide = _density_of(fitted, params, data, {site.name for site in traced.spec.latents})
 
         def one(draw: Mapping[str, Any]) -> dict[str, Any]:
-            found = {"log_p": log_density(model, data, {}, {**of_model, **draw})[0]}
-            return found if of_guide is None else found | {"log_q": of_guide(draw)}
+            log_p = log_density(model, data, {}, dict(draw))[0]
+            if of_guide is None:
+                return {"log_p": log_p}
+            if data.units is None:
+                return {"log_p": log_p, "log_q": of_guide(draw)}
+            position = unconstrain_fn(model, data, {}, dict(draw))
+            # Of what the density gains on unconstrained space, the constraints' transformations are the reason.
+            stretched = -potential_energy(model, data, {}, position) - log_p + data.units.log_volume()
+            return {"log_p": log_p, "log_q": of_guide(data.units.coordinates(position)) - stretched}
 
         # Draw by draw, so that memory holds the rows once.
         return jax.lax.map(one, dict(draws))

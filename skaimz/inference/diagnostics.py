@@ -1,49 +1,60 @@
 """Whether a fit can be trusted: numbers for the result, and a warning of its own class for each that is bad."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from numpyro.diagnostics import effective_sample_size, gelman_rubin
-from scipy.stats import norm, rankdata
+from arviz_stats.base import array_stats
 
 from skaimz.exceptions import (
     DivergenceWarning,
     EffectiveSampleSizeWarning,
+    FitWarning,
     NonFiniteLossWarning,
     RHatWarning,
-    UnsettledLossWarning,
+    StuckChainWarning,
+    UnsettledGuideWarning,
     warn_user,
 )
 
-__all__ = ["LEAST_ESS_PER_CHAIN", "WORST_R_HAT", "bulk_sizes", "check_chains", "check_losses", "r_hats", "tail_sizes"]
+__all__ = [
+    "LARGEST_MOVE",
+    "LEAST_ESS_PER_CHAIN",
+    "WORST_R_HAT",
+    "bulk_sizes",
+    "check_chains",
+    "check_losses",
+    "problems_of",
+    "r_hats",
+    "tail_sizes",
+    "warn_of_chains",
+]
 
-# Statistics and thresholds of Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16(2), 2021.
+# Thresholds of Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16(2), 2021.
 WORST_R_HAT = 1.01
 LEAST_ESS_PER_CHAIN = 100
+# A guide has settled where, over the last quarter of its steps, no site has moved by more standard deviations, and no
+# logarithm of a standard deviation by more.
+LARGEST_MOVE = 0.5
 
 
-def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
-    """Judge the losses of a variational fit, and warn where they are bad.
+def check_losses(losses: np.ndarray, move: float | None) -> dict[str, Any]:
+    """Judge a variational fit by its losses and by how far its guide still moved, and warn where they are bad.
 
-    A fit that has not ``ended`` need not have settled.
+    Parameters
+    ----------
+    losses : array of shape (n_steps,)
+    move : float or None
+        How far the guide moved in the last quarter of its steps, in its own standard deviations; None for fits that
+        need not have settled.
 
-    A loss is settled if the second half of the steps hardly lowers it: from the middle tenth to the last, its mean
-    falls by no more than three nats, 0.4 % of itself, or three standard errors. (The last steps alone would always look
-    settled, since the learning rate falls towards the end.) Fewer than 100 steps are not judged.
+    Returns
+    -------
+    dict
     """
     losses = np.asarray(losses, np.float64)
     finite = bool(np.isfinite(losses).all())
-    fall: float | None = None
-    allowed: float | None = None
-    settled = True
-    tenth = len(losses) // 10
-    if finite and tenth >= 10:
-        middle, last = (losses[start : start + tenth] for start in (5 * tenth, len(losses) - tenth))
-        fall = float(middle.mean() - last.mean())
-        error = np.sqrt((middle.var() + last.var()) / tenth)
-        allowed = float(max(3.0, 0.004 * abs(last.mean()), 3 * error))
-        settled = fall <= allowed
+    settled = move is None or move <= LARGEST_MOVE
     if not finite:
         steps = np.flatnonzero(~np.isfinite(losses))
         warn_user(
@@ -51,98 +62,117 @@ def check_losses(losses: np.ndarray, *, ended: bool = True) -> dict[str, Any]:
             "were skipped. Check that the data lie in the support of the output, and try a lower learning rate.",
             NonFiniteLossWarning,
         )
-    elif ended and not settled:
+    elif not settled:
         warn_user(
-            f"The loss still fell by {fall:.3g} in the second half of {len(losses)} steps. Raise `num_steps`, or "
-            "try another `learning_rate`.",
-            UnsettledLossWarning,
+            f"The guide still moved by {move:.2g} of its standard deviations in the last quarter of {len(losses)} "
+            "steps. Raise `num_steps`, or use `inference='auto'`.",
+            UnsettledGuideWarning,
         )
     return {
-        "loss_final": float(losses[-max(tenth, 1) :].mean()),
+        "loss_final": float(losses[-max(len(losses) // 10, 1) :].mean()) if len(losses) else float("nan"),
         "loss_is_finite": finite,
-        "loss_is_settled": finite and settled,
-        "loss_fall": fall,
-        "loss_fall_allowed": allowed,
+        "guide_move": move,
+        "guide_is_settled": finite and settled,
     }
 
 
-def check_chains(draws: Mapping[str, np.ndarray], diverging: np.ndarray) -> dict[str, Any]:
-    """Judge draws ``(n_chains, n_draws, ...)`` of Markov chains, and warn where they are bad.
+def check_chains(draws: Mapping[str, np.ndarray], divergences: np.ndarray | None) -> dict[str, Any]:
+    """Judge draws ``(n_chains, n_draws, ...)`` of Markov chains.
 
     R-hat is the rank-normalised, folded split r-hat, and the effective sample size that of the bulk. Those of a site
     are those of its worst element, and None where they are undefined.
+
+    Parameters
+    ----------
+    draws : dict of str to array
+    divergences : array of shape (n_chains, n_draws) or None
+        Steps that diverged since the draw before, kept or not; None for samplers that do not diverge.
+
+    Returns
+    -------
+    dict
     """
-    num_chains = len(diverging)
-    r_hat, ess = r_hats(draws), bulk_sizes(draws)
-    divergences = int(diverging.sum())
+    n_chains, n_draws = next(iter(draws.values())).shape[:2]
+    still = np.ones(n_chains, bool)
+    for draw in draws.values():
+        still &= (draw == draw[:, :1]).reshape(n_chains, -1).all(axis=1)
+    return {
+        "r_hat": r_hats(draws),
+        "ess": bulk_sizes(draws),
+        "num_divergences": None if divergences is None else int(divergences.sum()),
+        "stuck_chains": np.flatnonzero(still).tolist() if n_draws > 1 else [],
+        "num_chains": n_chains,
+        "finite": all(bool(np.isfinite(draw).all()) for draw in draws.values() if draw.dtype.kind == "f"),
+    }
+
+
+def problems_of(diagnostics: Mapping[str, Any]) -> list[tuple[type[FitWarning], str]]:
+    """Return what is bad about Markov chains, and what to do about it, with the class of its warning."""
+    found: list[tuple[type[FitWarning], str]] = []
+    n_chains, r_hat, ess = diagnostics["num_chains"], diagnostics["r_hat"], diagnostics["ess"]
+    stuck = diagnostics["stuck_chains"]
+    if stuck:
+        found.append((
+            StuckChainWarning,
+            f"Chains {stuck} of {n_chains} never moved from where they began: no proposal was accepted. Check that the "
+            "log density is finite around the prior's median, or use `inference='auto'`, which looks for a start.",
+        ))  # fmt: skip
+    if not diagnostics["finite"]:
+        found.append((
+            StuckChainWarning,
+            "Some posterior draws are infinite or not numbers. Check the kernel for overflow.",
+        ))  # fmt: skip
     apart = [name for name, value in r_hat.items() if value is not None and value > WORST_R_HAT]
     if apart:
         worst = max(apart, key=lambda name: r_hat[name] or 0.0)
-        warn_user(
-            f"Chains disagree: split r-hat exceeds {WORST_R_HAT} for {apart}, worst {r_hat[worst]:.3f} for {worst!r}. "
-            "Raise `num_warmup` and `num_samples`, or reparameterise the kernel.",
+        found.append((
             RHatWarning,
-        )
-    least = LEAST_ESS_PER_CHAIN * num_chains
+            f"Chains disagree: split r-hat exceeds {WORST_R_HAT} for {apart}, worst {r_hat[worst]:.3f} for {worst!r}. "
+            "Raise `num_warmup` and `num_samples` of `inference=MCMC(...)`, or reparameterise the kernel.",
+        ))  # fmt: skip
+    least = LEAST_ESS_PER_CHAIN * n_chains
     few = [name for name, value in ess.items() if value is not None and value < least]
     if few:
         worst = min(few, key=lambda name: ess[name] or 0.0)
-        warn_user(
-            f"Fewer than {least} effective draws for {few}, least {ess[worst]:.0f} for {worst!r}. Raise `num_samples`.",
+        found.append((
             EffectiveSampleSizeWarning,
-        )
-    if divergences:
-        warn_user(
-            f"{divergences} of {diverging.size} steps diverged, so a part of the posterior may be missing. Raise "
-            "`target_accept_prob` in `sampler_options`, or reparameterise the kernel.",
+            f"Fewer than {least} effective draws for {few}, least {ess[worst]:.0f} for {worst!r}. Raise `num_samples`.",
+        ))  # fmt: skip
+    if diagnostics["num_divergences"]:
+        found.append((
             DivergenceWarning,
-        )
-    return {"r_hat": r_hat, "ess": ess, "num_divergences": divergences}
+            f"{diagnostics['num_divergences']} steps diverged, so a part of the posterior may be missing. Raise "
+            "`target_accept_prob` in `sampler_options` of `inference=MCMC(...)`, or reparameterise the kernel.",
+        ))  # fmt: skip
+    return found
+
+
+def warn_of_chains(diagnostics: Mapping[str, Any]) -> None:
+    """Warn of each problem of Markov chains, in its own class."""
+    for category, message in problems_of(diagnostics):
+        warn_user(message, category)
 
 
 def r_hats(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """Return the rank-normalised, folded split r-hat of each site's worst element, None where it is undefined."""
-    return {name: _worst(_r_hat, draw, max) for name, draw in draws.items()}
+    return {name: _worst(_statistic("rhat", "rank"), draw, max) for name, draw in draws.items()}
 
 
 def bulk_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """Return the bulk effective sample size of each site's worst element, None where it is undefined."""
-    return {name: _worst(_bulk_ess, draw, min) for name, draw in draws.items()}
+    return {name: _worst(_statistic("ess", "bulk"), draw, min) for name, draw in draws.items()}
 
 
 def tail_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """Return the tail effective sample size of each site's worst element, None where it is undefined."""
-    return {name: _worst(_tail_ess, draw, min) for name, draw in draws.items()}
+    return {name: _worst(_statistic("ess", "tail"), draw, min) for name, draw in draws.items()}
 
 
-def _r_hat(draws: np.ndarray) -> float:
-    folded = np.abs(draws - np.median(draws))
-    return max(float(gelman_rubin(_normal_scores(_halves(values)))) for values in (draws, folded))
+def _statistic(name: str, method: str) -> Callable[[np.ndarray], float]:
+    return lambda draws: float(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method))
 
 
-def _bulk_ess(draws: np.ndarray) -> float:
-    return float(effective_sample_size(_normal_scores(_halves(draws))))
-
-
-def _tail_ess(draws: np.ndarray) -> float:
-    """Return the smaller effective sample size of the two estimates of how much lies beyond a 5 % quantile."""
-    beyond = [draws <= np.quantile(draws, level) for level in (0.05, 0.95)]
-    # Of draws with few values, all may lie on one side.
-    return min(float(effective_sample_size(_halves(side.astype(np.float64)))) for side in beyond if not side.all())
-
-
-def _halves(draws: np.ndarray) -> np.ndarray:
-    """Cut every chain in two, so that a chain that drifts disagrees with itself."""
-    half = draws.shape[1] // 2
-    return np.concatenate([draws[:, :half], draws[:, -half:]])
-
-
-def _normal_scores(draws: np.ndarray) -> np.ndarray:
-    ranks = rankdata(draws, method="average").reshape(draws.shape)
-    return norm.ppf((ranks - 0.375) / (draws.size + 0.25))
-
-
-def _worst(statistic: Any, draws: np.ndarray, worst: Any) -> float | None:
+def _worst(statistic: Callable[[np.ndarray], float], draws: np.ndarray, worst: Any) -> float | None:
     if draws.shape[1] < 4:
         return None
     flat = np.asarray(draws, np.float64).reshape(*draws.shape[:2], -1)

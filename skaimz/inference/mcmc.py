@@ -1,27 +1,42 @@
-"""Markov chain Monte Carlo as two compiled programs that equal estimators share."""
+"""Markov chain Monte Carlo: NumPyro's samplers in programs that equal estimators share, on all cores and devices."""
 
+import functools
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
+from numpyro.infer.mcmc import MCMCKernel
 
-from skaimz.exceptions import SpeedWarning, warn_user
-from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
-from skaimz.inference.data import Data, refuse_discrete, weighted_model
-from skaimz.inference.diagnostics import check_chains
+from skaimz.exceptions import StoppedFitWarning, warn_user
+from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
+from skaimz.inference.data import Data, constrained, refuse_discrete, weighted_model, whitened_model
+from skaimz.inference.diagnostics import check_chains, warn_of_chains
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
-from skaimz.inference.settings import MCMC
+from skaimz.inference.settings import MCMC, with_model
+from skaimz.inference.target import refuse_params
 from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
 
-__all__ = ["continue_chains", "fit_mcmc"]
+__all__ = ["check_chains_can_run", "continue_chains", "fit_mcmc"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
 # Purpose of random numbers, folded into the seed so that no other shares its stream.
 CHAIN = 14
+# Samplers that need a gradient, or move through a continuous space.
+CONTINUOUS = (numpyro.infer.HMC, numpyro.infer.SA, numpyro.infer.BarkerMH, numpyro.infer.AIES, numpyro.infer.ESS)
+# What a sampler's state tells of a step, under ArviZ's names.
+STATISTICS: dict[str, Callable[[Any], Any]] = {
+    "energy": lambda state: state.energy,
+    "lp": lambda state: -state.potential_energy,
+    "n_steps": lambda state: state.num_steps,
+    "acceptance_rate": lambda state: state.accept_prob,
+    "step_size": lambda state: state.adapt_state.step_size,
+}
 
 
 class Programs(NamedTuple):
@@ -32,82 +47,126 @@ class Programs(NamedTuple):
 
 
 @shared(maxsize=PROGRAMS_KEPT)
-def _programs(
-    traced: TracedKernel, sampler: ByValue, num_warmup: int, num_chains: int, chain_method: str, n_padded: int
-) -> Programs:
-    """Make the programs for one padded number of rows, so that the cache's bound is one on compiled code."""
-    model = weighted_model(traced)
+def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, together: int, n_padded: int) -> Programs:
+    """Make the programs for one padded number of rows, so that the cache's bound is one on compiled code.
+
+    ``together`` is the number of chains that one program runs side by side, or zero for one chain alone.
+    """
     latents = [site.name for site in traced.spec.latents]
+    ensemble = sampler.value.is_ensemble_kernel
 
-    def start(key: Any, data: Data) -> tuple[Any, Any]:
+    def start(keys: Any, data: Data, first: Any) -> tuple[MCMCKernel, Any]:
         """Build the sampler anew; compiled programs share nothing but arrays."""
-        hmc = sampler.value.wrap_model(lambda _: model)
-        return hmc, hmc.init(key, num_warmup, model_args=data)
+        model = weighted_model(traced) if data.units is None else whitened_model(traced)
+        kernel = with_model(sampler.value, model)
+        return kernel, kernel.init(keys, num_warmup, init_params=first, model_args=data, model_kwargs={})
 
-    @one_at_a_time
-    def init_chain(chain: Any, data: Data, seed: Any) -> Any:
-        return start(key_of(seed, CHAIN, chain), data)[1]
+    def init_chain(chain: Any, first: Any, data: Data, seed: Any) -> Any:
+        return start(key_of(seed, CHAIN, chain), data, first)[1]
 
-    @one_at_a_time
-    def advance_chain(state: Any, data: Data, count: Any, thinning: Any) -> tuple[Any, dict, dict]:
-        hmc, _ = start(jax.random.key(0), data)
-        constrain = hmc.postprocess_fn(data, {})
+    def init_ensemble(chains: Any, first: Any, data: Data, seed: Any) -> Any:
+        return start(jax.vmap(lambda chain: key_of(seed, CHAIN, chain))(chains), data, first)[1]
 
-        def kept(state: Any) -> tuple[dict, dict]:
-            draws = constrain(state.z)
-            return {name: draws[name] for name in latents}, _statistics(state)
+    def advance_one(state: Any, data: Data, count: Any, thinning: Any) -> tuple[Any, dict, dict]:
+        n_keys = max(1, together)
+        key = jax.random.split(jax.random.key(0), n_keys) if ensemble else jax.random.key(0)
+        kernel, _ = start(key, data, None if data.units is None else state.z)
+        if data.units is None:
+            constrain = kernel.postprocess_fn(data, {})
+        else:
+            constrain = functools.partial(constrained, traced, data)
+        constrain = jax.vmap(constrain) if ensemble else constrain
+
+        def kept(state: Any, diverged: Any) -> tuple[dict, dict]:
+            draws = constrain(getattr(state, kernel.sample_field))
+            return {name: draws[name] for name in latents}, _statistics(state, diverged)
+
+        def thinned(_: Any, carry: tuple) -> tuple:
+            state, diverged = carry
+            state = kernel.sample(state, data, {})
+            return state, diverged + _diverging(state)
 
         def step(i: Any, carry: tuple) -> tuple:
             state, kept_so_far = carry
-            state = jax.lax.fori_loop(0, thinning, lambda _, state: hmc.sample(state, data, {}), state)
-            written = jax.tree.map(lambda all_, one: all_.at[i].set(one), kept_so_far, kept(state))
+            state, diverged = jax.lax.fori_loop(0, thinning, thinned, (state, jnp.zeros((), jnp.int32)))
+            written = jax.tree.map(lambda all_, one: all_.at[i].set(one), kept_so_far, kept(state, diverged))
             return state, written
 
-        empty = jax.tree.map(lambda one: jnp.zeros((CHUNK_STEPS, *one.shape), one.dtype), jax.eval_shape(kept, state))
+        shapes = jax.eval_shape(kept, state, jnp.zeros((), jnp.int32))
+        empty = jax.tree.map(lambda one: jnp.zeros((CHUNK_STEPS, *one.shape), one.dtype), shapes)
         state, (draws, statistics) = jax.lax.fori_loop(0, count, step, (state, empty))
         return state, draws, statistics
 
-    over = _over_chains(num_chains, chain_method)
-    return Programs(compiled(over(init_chain)), compiled(over(advance_chain), donate_argnums=0))
+    if ensemble:
+        init, advance = init_ensemble, advance_one
+    elif together:
+        init = jax.vmap(init_chain, (0, 0, None, None))
+        advance = jax.vmap(advance_one, (0, None, None, None))
+    else:
+        init, advance = init_chain, advance_one
+    return Programs(compiled(one_at_a_time(init)), compiled(one_at_a_time(advance), donate_argnums=0))
 
 
-def _over_chains(num_chains: int, chain_method: str) -> Callable[[Callable], Callable]:
-    """Return a transformation that runs a function of one chain's state for all of them."""
-
-    def vectorized(function: Callable) -> Callable:
-        return lambda states, *shared: jax.vmap(lambda state: function(state, *shared))(states)
-
-    def sequential(function: Callable) -> Callable:
-        return lambda states, *shared: jax.lax.map(lambda state: function(state, *shared), states)
-
-    def parallel(function: Callable) -> Callable:
-        mesh = jax.sharding.Mesh(np.asarray(jax.local_devices()[:num_chains]), ("chain",))
-        chains, everywhere = jax.sharding.PartitionSpec("chain"), jax.sharding.PartitionSpec()
-
-        def run(states: Any, *shared: Any) -> Any:
-            specs = (chains, *(everywhere for _ in shared))
-            return jax.shard_map(vectorized(function), mesh=mesh, in_specs=specs, out_specs=chains, check_vma=False)(
-                states, *shared
-            )
-
-        return run
-
-    return {"vectorized": vectorized, "sequential": sequential, "parallel": parallel}[chain_method]
+def _hmc_state(state: Any) -> Any:
+    """Return the state of the Hamiltonian sampler inside another, or the state itself."""
+    return getattr(state, "hmc_state", state)
 
 
-def _statistics(state: Any) -> dict[str, Any]:
-    return {
-        "diverging": state.diverging,
-        "energy": state.energy,
-        "lp": -state.potential_energy,
-        "n_steps": state.num_steps,
-        "acceptance_rate": state.accept_prob,
-        "step_size": state.adapt_state.step_size,
-    }
+def _diverging(state: Any) -> Any:
+    diverging = getattr(_hmc_state(state), "diverging", None)
+    return jnp.zeros((), jnp.int32) if diverging is None else diverging.astype(jnp.int32)
+
+
+def _statistics(state: Any, diverged: Any) -> dict[str, Any]:
+    inner = _hmc_state(state)
+    found = {}
+    if hasattr(inner, "diverging"):
+        found = {"diverging": diverged > 0, "n_diverging": diverged}
+    for name, read in STATISTICS.items():
+        try:
+            found[name] = read(inner)
+        except AttributeError:
+            continue
+    return found
+
+
+class Chains(NamedTuple):
+    """One chain, or several that one program runs together.
+
+    Attributes
+    ----------
+    numbers : array
+        Numbers of the chains, from zero: a number for one alone, an array for several.
+    axis : int
+        Axis of the steps in what the program returns.
+    device : jax.Device or None
+        Where they run; None for JAX's own choice.
+    """
+
+    numbers: Any
+    axis: int
+    device: Any
+
+
+def check_chains_can_run(traced: TracedKernel, settings: MCMC) -> None:
+    """Refuse kernels that Markov chains do not fit."""
+    if not traced.spec.latents:
+        raise ValueError("MCMC needs a kernel with at least one latent site, and this one has none.")
+    if isinstance(settings.sampler, CONTINUOUS):
+        refuse_discrete(traced.spec, "MCMC")
+    refuse_params(traced, "MCMC")
 
 
 def fit_mcmc(
-    traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, *, verbose: int = 0
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    settings: MCMC,
+    seed: int,
+    *,
+    starts: Callable[[int], Any] | None = None,
+    watch: Watch | None = None,
+    warn: bool = True,
 ) -> FitResult:
     """Run Markov chains.
 
@@ -115,94 +174,193 @@ def fit_mcmc(
     ----------
     traced : TracedKernel
     data : Data
-        Padded arrays with weights.
+        Padded arrays with weights, and the units in which the chains move.
     n_rows : int
         Number of rows before padding.
     settings : MCMC
         Checked settings.
     seed : int
-    verbose : int
-        Show a progress bar where positive.
+    starts : callable, optional
+        Returns where the chain of a number begins, in the data's units; the sampler's own choice where None.
+    watch : Watch, optional
+    warn : bool, default=True
+        Warn of what is bad about the chains.
 
     Returns
     -------
     FitResult
     """
-    if not traced.spec.latents:
-        raise ValueError("MCMC needs a kernel with at least one latent site, and this one has none.")
-    refuse_discrete(traced.spec, "MCMC")
-    params = [site.name for site in traced.spec.sites if site.kind == "param"]
-    if params:
-        raise ValueError(
-            f"MCMC does not learn {params}: `numpyro.param` would stay at its first value. Give it a prior by "
-            "`numpyro.sample`, or fit by SVI."
+    watch = watch or Watch()
+    x64 = data.rows[traced.spec.input].dtype == np.float64
+    groups = _groups(settings)
+    programs = _programs_of(traced, settings, groups[0], data)
+    num_samples = settings.num_samples // settings.thinning
+
+    def begin(chains: Chains) -> Any:
+        placed = jax.device_put(data, chains.device)
+        first = None
+        if starts is not None:
+            first = jax.tree.map(lambda *each: np.stack(each), *map(starts, np.atleast_1d(chains.numbers)))
+            first = first if np.ndim(chains.numbers) else jax.tree.map(lambda array: array[0], first)
+        return programs.init(chains.numbers, first, placed, np.uint32(seed)), placed
+
+    def warm_up(chains: Chains, phase: Phase) -> Any:
+        state, placed = begin(chains)
+
+        def step(start: int, count: int) -> None:
+            nonlocal state
+            state, *_ = programs.advance(state, placed, count, 1)
+            jax.block_until_ready(state)
+            phase.advance(count * np.size(chains.numbers))
+
+        run_in_chunks(step, settings.num_warmup, watch=watch, first=64)
+        return state
+
+    # Threads that ask for a program at once would each compile it.
+    jax.block_until_ready(programs.advance(*begin(groups[0]), 0, 1))
+    with watch.phase("MCMC warm-up", settings.num_warmup * settings.num_chains) as phase:
+        states = _side_by_side(warm_up, groups, phase, settings, x64)
+    if watch.stopped:
+        raise RuntimeError(
+            f"The fit stopped before a chain had a draw: {watch.stopped}. Allow more time, or lower `num_warmup`."
         )
-    programs = _programs_of(traced, settings, data)
-    states = programs.init(np.arange(settings.num_chains, dtype=np.uint32), data, np.uint32(seed))
-
-    def warm_up(start: int, count: int) -> None:
-        nonlocal states
-        states, *_ = programs.advance(states, data, count, 1)
-        jax.block_until_ready(states)
-
-    run_in_chunks(warm_up, settings.num_warmup, label="MCMC warm-up", verbose=verbose, first=64)
-    states, draws, statistics = _collect(programs, states, data, settings, settings.num_samples, verbose)
+    states, draws, statistics = _collect(programs, states, data, groups, settings, num_samples, watch, x64)
+    n_draws = next(iter(draws.values())).shape[1]
+    if n_draws < num_samples:
+        warn_user(
+            f"The fit stopped after {n_draws} of {num_samples} draws of each chain: {watch.stopped}.",
+            StoppedFitWarning,
+        )
     if isinstance(settings.sampler, numpyro.infer.NUTS):
         # A tree of this depth has up to 2**depth - 1 steps, and more than half of them.
         statistics["tree_depth"] = np.log2(statistics["n_steps"]).astype(int) + 1
+    diagnostics = check_chains(draws, statistics.pop("n_diverging", None))
+    if warn:
+        warn_of_chains(diagnostics)
     return FitResult(
         method="mcmc",
         draws=draws,
         sample_stats=statistics,
-        diagnostics=check_chains(draws, statistics["diverging"]),
-        state=pack_state(states),
+        diagnostics=diagnostics,
+        state=_packed(states, groups),
         data=data._asdict(),
         n_rows=n_rows,
     )
 
 
 def continue_chains(
-    traced: TracedKernel, data: Data, result: FitResult, settings: MCMC, num_samples: int, verbose: int = 0
+    traced: TracedKernel, data: Data, result: FitResult, settings: MCMC, num_samples: int, watch: Watch | None = None
 ) -> dict[str, np.ndarray]:
     """Take draws ``(n_chains, num_samples, ...)`` from where the chains of a fit ended."""
-    programs = _programs_of(traced, settings, data)
-    chains = np.arange(settings.num_chains, dtype=np.uint32)
-    like = jax.eval_shape(programs.init, chains, data, np.uint32(0))
-    states = unpack_state(result.state, like)
-    _, draws, _ = _collect(programs, states, data, settings, num_samples * settings.thinning, verbose)
+    groups = _groups(settings)
+    programs = _programs_of(traced, settings, groups[0], data)
+    first = None
+    if data.units is not None:
+        lead = np.shape(groups[0].numbers)
+        first = jax.tree.map(lambda array: np.broadcast_to(array, (*lead, *np.shape(array))), dict(data.units.middle))
+    like = jax.eval_shape(programs.init, groups[0].numbers, first, data, np.uint32(0))
+    states = _unpacked(result.state, groups, like)
+    x64 = data.rows[traced.spec.input].dtype == np.float64
+    jax.block_until_ready(programs.advance(jax.tree.map(jnp.copy, states[0]), data, 0, 1))
+    _, draws, _ = _collect(programs, states, data, groups, settings, num_samples, watch or Watch(), x64)
     return draws
 
 
 def _collect(
-    programs: Programs, states: Any, data: Data, settings: MCMC, num_samples: int, verbose: int
-) -> tuple[Any, dict[str, np.ndarray], dict[str, np.ndarray]]:
-    chunks: list[tuple[dict, dict]] = []
+    programs: Programs,
+    states: list[Any],
+    data: Data,
+    groups: list[Chains],
+    settings: MCMC,
+    num_samples: int,
+    watch: Watch,
+    x64: bool,
+) -> tuple[list[Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def sample(chains: Chains, phase: Phase) -> tuple[Any, list]:
+        place = groups.index(chains) if len(groups) > 1 else 0
+        state, pieces, diverged = states[place], [], 0
+        placed = jax.device_put(data, chains.device)
 
-    def sample(start: int, count: int) -> str:
-        nonlocal states
-        states, *kept = programs.advance(states, data, count, settings.thinning)
-        draws, statistics = ({name: np.asarray(a)[:, :count] for name, a in arrays.items()} for arrays in kept)
-        chunks.append((draws, statistics))
-        return f"{int(sum(s['diverging'].sum() for _, s in chunks))} divergences"
+        def step(start: int, count: int) -> None:
+            nonlocal state, diverged
+            state, *kept = programs.advance(state, placed, count, settings.thinning)
+            piece = jax.tree.map(lambda array: _steps_first(np.asarray(array), chains.axis)[:count], tuple(kept))
+            pieces.append(piece)
+            diverged += int(piece[1].get("n_diverging", np.zeros(1)).sum())
+            phase.advance(count * np.size(chains.numbers), divergences=(place, diverged))
 
-    run_in_chunks(sample, num_samples // settings.thinning, label="MCMC", verbose=verbose, first=64)
-    draws, statistics = (
-        to_numpy({name: np.concatenate([chunk[part][name] for chunk in chunks], axis=1) for name in chunks[0][part]})
-        for part in (0, 1)
-    )
-    return states, draws, statistics
+        run_in_chunks(step, num_samples, watch=watch, first=64)
+        return state, pieces
+
+    with watch.phase("MCMC", num_samples * settings.num_chains) as phase:
+        found = _side_by_side(sample, groups, phase, settings, x64)
+    if not all(pieces for _, pieces in found):
+        raise RuntimeError(f"The fit stopped before each chain had a draw: {watch.stopped}. Allow more time.")
+    joined = []
+    for (_, pieces), chains in zip(found, groups, strict=True):
+        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+        alone = not np.ndim(chains.numbers)
+        joined.append(jax.tree.map(lambda array, alone=alone: array[None] if alone else np.moveaxis(array, 1, 0), whole))
+    # Where a fit was stopped, chains have come to different draws.
+    shortest = min(len(next(iter(draws.values()))[0]) for draws, _ in joined)
+    draws, statistics = jax.tree.map(lambda *parts: np.concatenate([part[:, :shortest] for part in parts]), *joined)
+    return [state for state, _ in found], to_numpy(draws), to_numpy(statistics)
 
 
-def _programs_of(traced: TracedKernel, settings: MCMC, data: Data) -> Programs:
+def _steps_first(array: np.ndarray, axis: int) -> np.ndarray:
+    return np.moveaxis(array, axis, 0)
+
+
+def _side_by_side(work: Callable, groups: list[Chains], phase: Phase, settings: MCMC, x64: bool) -> list[Any]:
+    """Run groups of chains on threads, or one after the other; they share nothing, so that draws are the same."""
+    if len(groups) == 1 or settings.chain_method == "sequential":
+        return [work(chains, phase) for chains in groups]
+
+    def in_thread(chains: Chains) -> Any:
+        with jax.enable_x64(x64):  # the setting belongs to a thread
+            return work(chains, phase)
+
+    n_threads = min(len(groups), max(os.cpu_count() or 1, jax.local_device_count()))
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="skaimz-chain") as pool:
+        tasks = [pool.submit(in_thread, chains) for chains in groups]
+        try:
+            return [task.result() for task in tasks]
+        except BaseException:
+            phase.watch.stop("another chain failed, or the fit was interrupted")
+            for task in tasks:
+                task.cancel()
+            raise
+
+
+def _groups(settings: MCMC) -> list[Chains]:
+    """Return which chains run in one program, and where."""
+    numbers = np.arange(settings.num_chains, dtype=np.uint32)
     method = settings.chain_method
-    n_devices = jax.local_device_count()
-    if method == "parallel" and n_devices < settings.num_chains:
-        warn_user(
-            f"{settings.num_chains} chains cannot run in parallel on {n_devices} JAX device(s); they run one after the "
-            "other. Set `chain_method='vectorized'`, or give JAX more devices.",
-            SpeedWarning,
-        )
-        method = "sequential"
-    sampler = ByValue.of(settings.sampler)
+    if method == "auto":
+        # A processor runs programs of one chain on its cores; an accelerator is filled by one program of all.
+        method = "parallel" if jax.default_backend() == "cpu" else "vectorized"
+    if settings.sampler.is_ensemble_kernel:
+        return [Chains(numbers, 0, None)]
+    if method == "vectorized":
+        return [Chains(numbers, 1, None)]
+    devices: list[Any] = list(jax.local_devices()) if method == "parallel" else [None]
+    if len(devices) == 1:
+        devices = [None]
+    return [Chains(number, 0, devices[i % len(devices)]) for i, number in enumerate(numbers)]
+
+
+def _packed(states: list[Any], groups: list[Chains]) -> tuple[np.ndarray, ...]:
+    """Reduce the states of all chains to arrays with a leading axis for chains that run apart."""
+    packed = [pack_state(state) for state in states]
+    return packed[0] if len(groups) == 1 and np.ndim(groups[0].numbers) else tuple(map(np.stack, zip(*packed, strict=True)))
+
+
+def _unpacked(arrays: tuple[np.ndarray, ...], groups: list[Chains], like: Any) -> list[Any]:
+    if len(groups) == 1 and np.ndim(groups[0].numbers):
+        return [unpack_state(arrays, like)]
+    return [unpack_state(tuple(array[i] for array in arrays), like) for i in range(len(groups))]
+
+
+def _programs_of(traced: TracedKernel, settings: MCMC, chains: Chains, data: Data) -> Programs:
     n_padded = len(data.rows[traced.spec.input])
-    return _programs(traced, sampler, settings.num_warmup, settings.num_chains, method, n_padded)
+    return _programs(traced, ByValue.of(settings.sampler), settings.num_warmup, int(np.size(chains.numbers)) * bool(np.ndim(chains.numbers)), n_padded)

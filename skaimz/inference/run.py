@@ -8,15 +8,24 @@ import jax
 import numpy as np
 
 from skaimz.inference import densities
-from skaimz.inference.data import Data, bucket, loaded, padded
-from skaimz.inference.mcmc import continue_chains, fit_mcmc
+from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
+from skaimz.inference.chunks import Watch
+from skaimz.inference.data import Data, bucket, loaded, padded, refuse_discrete
+from skaimz.inference.explore import explore
+from skaimz.inference.importance import LARGEST_K_HAT, weigh
+from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc
 from skaimz.inference.result import FitResult
-from skaimz.inference.settings import MCMC, SVI
-from skaimz.inference.stream import minibatches, total_weight
-from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
+from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.stream import minibatches, needs_stream, total_weight
+from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
+from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.kernels import Inputs, TracedKernel
 
 __all__ = ["fit", "log_densities", "partial_fit", "resume"]
+
+# Draws whose densities by guide and posterior are compared, and the fewest that tell anything.
+COMPARED_DRAWS = 1000
+FEWEST_COMPARED = 100
 
 
 def fit(
@@ -24,7 +33,7 @@ def fit(
     numbers: dict[str, Any],
     inputs: Inputs,
     weight: Any,
-    settings: SVI | MCMC,
+    settings: Auto | SVI | MCMC,
     seed: int,
     *,
     verbose: int = 0,
@@ -43,7 +52,7 @@ def fit(
         Otherwise all of them are loaded.
     weight : array of shape (n_rows,) or None
         Factor on each row's log-likelihood, which may be read a part at a time, too.
-    settings : SVI or MCMC
+    settings : Auto, SVI or MCMC
         Checked settings.
     seed : int
         Below 2**32.
@@ -64,12 +73,64 @@ def fit(
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
     data = Data(numbers, inputs.rows, inputs.whole, weight)
+    watch = Watch(verbose, settings.callback, settings.time_budget)
+    if isinstance(settings, Auto) and needs_variational(traced):
+        settings = SVI(num_samples=settings.num_samples).checked()
     if isinstance(settings, SVI):
-        result = fit_svi(traced, data, n_rows, settings, seed, verbose=verbose)
+        result = fit_svi(traced, data, n_rows, settings, seed, watch=watch)
+        if not needs_stream(data, n_rows):
+            result = _compared(traced, data, n_rows, settings, result)
     else:
         data = padded(traced, loaded(data, n_rows), n_rows)
-        result = fit_mcmc(traced, data, n_rows, settings, seed, verbose=verbose)
+        if isinstance(settings, Auto):
+            refuse_discrete(traced.spec, "Automatic inference")
+            result = fit_auto(traced, data, n_rows, settings, seed, watch)
+        else:
+            result = _fit_chains(traced, data, n_rows, settings, seed, watch)
     return dataclasses.replace(result, seen=_seen(weight, n_rows))
+
+
+def _fit_chains(
+    traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, watch: Watch
+) -> FitResult:
+    """Run Markov chains, in units of the posterior where the sampler's numbers are ours."""
+    check_chains_can_run(traced, settings)
+    if settings.moves_in_own_units:
+        return fit_mcmc(traced, data, n_rows, settings, seed, watch=watch)
+    exploration = explore(traced, data, seed)
+    dense = settings.sampler_options.get("dense_mass", True) is not False  # type: ignore[union-attr]
+    units = exploration.units(dense=dense)
+    dtype = data.rows[traced.spec.input].dtype
+
+    def starts(chain: int) -> dict[str, np.ndarray]:
+        return {name: v.astype(dtype) for name, v in exploration.begin(units, seed, chain).items()}
+
+    placed = data._replace(units=jax.tree.map(lambda array: np.asarray(array, dtype), units))
+    return fit_mcmc(traced, placed, n_rows, settings, seed, starts=starts, watch=watch)
+
+
+def _compared(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, result: FitResult) -> FitResult:
+    """Hold the guide against the posterior by the ratio of their densities at its draws, and warn where it is far."""
+    spec = traced.spec
+    n_draws = min(settings.num_samples, COMPARED_DRAWS)
+    if n_draws < FEWEST_COMPARED or not spec.latents or spec.subsamples or not result.diagnostics["loss_is_finite"]:
+        return result
+    units = result.data["units"]
+    data = padded(traced, loaded(data, n_rows), n_rows)._replace(units=units)
+    some = dataclasses.replace(result, draws={name: draw[:, :n_draws] for name, draw in result.draws.items()})
+    found = densities.log_densities(traced, data, some, settings)
+    if "log_q" not in found:
+        return result
+    k_hat = weigh(np.ravel(found["log_p"] - found["log_q"])).k_hat
+    if k_hat > LARGEST_K_HAT:
+        # The same words for every fit, so that a search warns once.
+        warn_user(
+            "The guide is far from the posterior: the importance ratios of its draws have a k-hat above "
+            f"{LARGEST_K_HAT} (`fit_result_.diagnostics['k_hat']`), so that intervals may be too narrow. Use "
+            "`inference='auto'`, or a richer guide, such as `SVI(guide='auto_multivariate_normal')`.",
+            GuideWarning,
+        )
+    return dataclasses.replace(result, diagnostics={**result.diagnostics, "k_hat": k_hat})
 
 
 def partial_fit(
@@ -77,7 +138,7 @@ def partial_fit(
     numbers: dict[str, Any],
     inputs: Inputs,
     weight: Any,
-    settings: SVI | MCMC,
+    settings: Auto | SVI | MCMC,
     seed: int,
     before: FitResult | None,
 ) -> FitResult:
@@ -156,16 +217,22 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
 
 
 def resume(
-    traced: TracedKernel, result: FitResult, settings: SVI | MCMC, seed: int, num_samples: int, *, verbose: int = 0
+    traced: TracedKernel, result: FitResult, settings: Auto | SVI | MCMC, seed: int, num_samples: int, *, verbose: int = 0
 ) -> dict[str, np.ndarray]:
     """Take fresh draws ``(n_chains, num_samples, ...)`` from the state in which a fit ended.
 
-    A fitted guide is drawn from with ``seed``; Markov chains go on with their own random numbers.
+    A fitted guide is drawn from with ``seed``, which also chooses among weighted draws; Markov chains go on with their
+    own random numbers.
     """
+    if result.method == "normal":
+        return draw_again(result, seed, num_samples)
+    if isinstance(settings, Auto):
+        rung = result.diagnostics.get("rung", "")
+        settings = chains_of(settings, rung) if result.method == "mcmc" else SVI().checked()
     if isinstance(settings, SVI):
         return draw_from_guide(traced, result, settings, seed, num_samples)
     data = padded(traced, Data(**result.data), result.n_rows)
-    return continue_chains(traced, data, result, settings, num_samples, verbose)
+    return continue_chains(traced, data, result, settings, num_samples, Watch(verbose))
 
 
 def log_densities(

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import numbers
+import os
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import numpyro.infer
 import numpyro.optim
 from numpyro.infer import autoguide
 from numpyro.infer.elbo import ELBO
+from numpyro.infer.mcmc import MCMCKernel
 
-__all__ = ["MCMC", "SVI", "resolve_inference"]
+__all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
 
 GUIDES: dict[str, type[autoguide.AutoGuide]] = {
     "auto_normal": autoguide.AutoNormal,
@@ -51,8 +53,17 @@ LOSSES: dict[str, type[ELBO]] = {
     "trace_mean_field_elbo": numpyro.infer.TraceMeanField_ELBO,
     "trace_graph_elbo": numpyro.infer.TraceGraph_ELBO,
 }
-SAMPLERS: dict[str, type[numpyro.infer.HMC]] = {"nuts": numpyro.infer.NUTS, "hmc": numpyro.infer.HMC}
-CHAIN_METHODS = ("vectorized", "parallel", "sequential")
+SAMPLERS: dict[str, type[MCMCKernel]] = {
+    "nuts": numpyro.infer.NUTS,
+    "hmc": numpyro.infer.HMC,
+    "sa": numpyro.infer.SA,
+    "barker": numpyro.infer.BarkerMH,
+    "aies": numpyro.infer.AIES,
+    "ess": numpyro.infer.ESS,
+}
+CHAIN_METHODS = ("auto", "parallel", "vectorized", "sequential")
+# Options of a sampler whose numbers are in units of the kernel's own latent sites.
+IN_OWN_UNITS = frozenset({"step_size", "inverse_mass_matrix", "init_strategy"})
 
 
 def picklable(value: Any) -> Any:
@@ -117,8 +128,81 @@ class _Parameters:
         return self
 
 
+@dataclass(repr=False, kw_only=True)
+class _Watched(_Parameters):
+    """Settings of what looks on while a fit runs."""
+
+    callback: Callable[[Any], Any] | None = None
+    time_budget: float | None = None
+    checkpoint_dir: Any = None
+
+    def _check_watched(self) -> None:
+        name, budget = type(self).__name__, self.time_budget
+        if self.callback is not None and not callable(self.callback):
+            raise TypeError(f"{name}: `callback` must be a function of one argument, got {self.callback!r}.")
+        if budget is not None and (not isinstance(budget, numbers.Real) or isinstance(budget, bool) or not budget > 0):
+            raise ValueError(f"{name}: `time_budget` must be a positive number of seconds, got {budget!r}.")
+        if self.checkpoint_dir is not None and not isinstance(self.checkpoint_dir, str | os.PathLike):
+            raise TypeError(f"{name}: `checkpoint_dir` must be a path, got {self.checkpoint_dir!r}.")
+
+
 @dataclass(repr=False)
-class SVI(_Parameters):
+class Auto(_Watched):
+    """The cheapest way to the posterior that passes its own check.
+
+    First, the posterior's mode and the curvature there give a normal approximation, whose draws are weighted by the
+    posterior (Pareto-smoothed importance sampling, Vehtari et al., JMLR 25(72), 2024). Where the weights are too uneven,
+    the approximation is improved by variational inference with a full covariance matrix and checked in the same way.
+    Where that does not do, Markov chains (NUTS) start from there, and, where these diverge or disagree, longer ones that
+    take smaller steps. ``fit_result_.diagnostics["rungs"]`` tells what was found on the way.
+
+    Nothing depends on the units of X, y or the priors. All is computed in double precision, whatever the data's.
+    Kernels with ``numpyro.param``, or without latent sites, are fitted as by ``"svi"``.
+
+    Parameters
+    ----------
+    num_samples : int, default=1000
+        Posterior draws; of each chain where Markov chains are needed.
+    num_chains : int, default=4
+        Number of Markov chains, where these are needed.
+    callback : callable, optional
+        Given a :class:`skaimz.inference.Progress` after each chunk of a fit, about four times a second. Where it returns
+        True, the fit stops, and keeps what it has.
+    time_budget : float, optional
+        Seconds after which a fit by SVI or MCMC stops, and keeps what it has.
+    checkpoint_dir : path, optional
+        Folder in which the state of a long fit is kept while it runs. A fit that was killed, and is begun again with the
+        same data and settings, goes on from there, to the same draws.
+
+    Examples
+    --------
+    >>> from skaimz.inference import Auto
+    >>> Auto(num_samples=2000)
+    Auto(num_samples=2000)
+    """
+
+    num_samples: int = 1000
+    num_chains: int = 4
+
+    def checked(self) -> "Auto":
+        """Return these settings.
+
+        Returns
+        -------
+        Auto
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a setting is out of range or of the wrong kind.
+        """
+        _check_count(self, "num_samples", "num_chains")
+        self._check_watched()
+        return dataclasses.replace(self)
+
+
+@dataclass(repr=False)
+class SVI(_Watched):
     """Stochastic variational inference.
 
     Parameters
@@ -183,6 +267,7 @@ class SVI(_Parameters):
             If a setting is out of range or of the wrong kind.
         """
         _check_count(self, "num_steps", "num_samples")
+        self._check_watched()
         _check_count(self, "batch_size", "num_epochs", "total_rows", optional=True)
         rate = self.learning_rate
         if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 < rate < float("inf"):
@@ -204,13 +289,16 @@ class SVI(_Parameters):
 
 
 @dataclass(repr=False)
-class MCMC(_Parameters):
+class MCMC(_Watched):
     """Markov chain Monte Carlo.
 
     Parameters
     ----------
-    sampler : str or HMC, default="nuts"
-        ``"nuts"``, ``"hmc"``, or a NumPyro ``NUTS`` or ``HMC`` object, which is read as a recipe.
+    sampler : str or MCMCKernel, default="nuts"
+        ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's, which is read as
+        a recipe. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread where
+        that says nothing, and starts near the mode or the prior's median. A ready one moves in the units of the kernel,
+        as does one with a ``step_size``, ``inverse_mass_matrix`` or ``init_strategy`` in its options.
     num_warmup : int, default=1000
         Adaptation steps of each chain.
     num_samples : int, default=1000
@@ -219,8 +307,10 @@ class MCMC(_Parameters):
         Number of chains.
     thinning : int, default=1
         Keep one step in this many; ``num_samples // thinning`` draws remain a chain.
-    chain_method : {"vectorized", "parallel", "sequential"}, default="vectorized"
-        Run the chains in one program side by side, each on a device of its own, or one after the other.
+    chain_method : {"auto", "parallel", "vectorized", "sequential"}, default="auto"
+        Run a program of one chain on all cores and devices at a time ("parallel"), one program of all chains
+        ("vectorized"), or chains one after the other; "parallel" and "sequential" give the same draws. "auto" is
+        "parallel" on processors and "vectorized" on accelerators. Ensembles (``"aies"``, ``"ess"``) are one program.
     sampler_options : dict, optional
         Arguments of the sampler named by ``sampler``, as in ``{"target_accept_prob": 0.95, "dense_mass": True}``.
 
@@ -236,7 +326,7 @@ class MCMC(_Parameters):
     num_samples: int = 1000
     num_chains: int = 4
     thinning: int = 1
-    chain_method: str = "vectorized"
+    chain_method: str = "auto"
     sampler_options: dict[str, Any] | None = None
 
     def checked(self) -> "MCMC":
@@ -252,6 +342,7 @@ class MCMC(_Parameters):
             If a setting is out of range or of the wrong kind.
         """
         _check_count(self, "num_samples", "num_chains", "thinning")
+        self._check_watched()
         _check_count(self, "num_warmup", least=0)
         if self.chain_method not in CHAIN_METHODS:
             raise ValueError(f"MCMC: `chain_method` must be one of {CHAIN_METHODS}, got {self.chain_method!r}.")
@@ -263,44 +354,82 @@ class MCMC(_Parameters):
                 sampler = sampler(_nothing, **(self.sampler_options or {}))
             except TypeError as error:
                 raise TypeError(f"MCMC: `sampler_options` does not fit {self.sampler!r}: {error}.") from error
-        elif not isinstance(sampler, numpyro.infer.HMC):
-            raise TypeError(f"MCMC: `sampler` must be 'nuts', 'hmc' or a NumPyro HMC or NUTS object, got {sampler!r}.")
+            options = dict(self.sampler_options or {})
+        elif not isinstance(sampler, MCMCKernel):
+            raise TypeError(
+                f"MCMC: `sampler` must be one of {sorted(SAMPLERS)} or a sampler of NumPyro's, got {sampler!r}."
+            )
         elif self.sampler_options is not None:
             raise ValueError("MCMC: give `sampler_options` with a sampler's name, not with a ready sampler.")
+        else:
+            options = None
+        if sampler.is_ensemble_kernel and self.num_chains % 2:
+            raise ValueError(f"MCMC: an ensemble needs an even number of chains, got `num_chains`={self.num_chains}.")
         # A sampler that has run carries its compiled past, which is neither needed nor a setting.
-        return dataclasses.replace(self, sampler=sampler.wrap_model(lambda _: _nothing), sampler_options=None)
+        return dataclasses.replace(self, sampler=with_model(sampler, _nothing), sampler_options=options)
+
+    @property
+    def moves_in_own_units(self) -> bool:
+        """Whether chains of checked settings move in the units of the kernel's latent sites."""
+        return self.sampler_options is None or bool(IN_OWN_UNITS & self.sampler_options.keys())
 
 
-def resolve_inference(inference: Any) -> SVI | MCMC:
+def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
+    """Return a sampler of a model with another's settings, and nothing of its past.
+
+    Parameters
+    ----------
+    sampler : MCMCKernel
+    model : callable
+
+    Returns
+    -------
+    MCMCKernel
+    """
+    try:
+        return sampler.wrap_model(lambda _: model)
+    except NotImplementedError:
+        blank = copy.copy(sampler)
+        for name in ("_init_fn", "_sample_fn", "_potential_fn", "_potential_fn_gen", "_postprocess_fn"):
+            if hasattr(blank, name):
+                setattr(blank, name, None)
+        blank._model = model
+        return blank
+
+
+def resolve_inference(inference: Any) -> Auto | SVI | MCMC:
     """Turn the ``inference`` parameter of an estimator into checked settings.
 
     Parameters
     ----------
-    inference : {"svi", "mcmc"}, SVI, MCMC, numpyro.infer.SVI or numpyro.infer.MCMC
+    inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, numpyro.infer.SVI or numpyro.infer.MCMC
         Ready NumPyro objects are read as recipes and left as they are.
 
     Returns
     -------
-    SVI or MCMC
+    Auto, SVI or MCMC
 
     Raises
     ------
     ValueError, TypeError
         If it is none of these, or a setting in it is wrong.
     """
-    if isinstance(inference, str) and inference in ("svi", "mcmc"):
-        inference = SVI() if inference == "svi" else MCMC()
+    if isinstance(inference, str) and inference in NAMED:
+        inference = NAMED[inference]()
     elif isinstance(inference, numpyro.infer.SVI):
         inference = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss)
     elif isinstance(inference, numpyro.infer.MCMC):
         names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
         inference = MCMC(**{name: getattr(inference, name) for name in names})
-    if not isinstance(inference, SVI | MCMC):
+    if not isinstance(inference, Auto | SVI | MCMC):
         raise ValueError(
-            "`inference` must be 'svi', 'mcmc', a skaimz.inference.SVI or MCMC, or a NumPyro SVI or MCMC object, "
-            f"got {inference!r}."
+            "`inference` must be 'auto', 'svi', 'mcmc', a skaimz.inference.Auto, SVI or MCMC, or a NumPyro SVI or MCMC "
+            f"object, got {inference!r}."
         )
     return inference.checked()
+
+
+NAMED: dict[str, type[Auto | SVI | MCMC]] = {"auto": Auto, "svi": SVI, "mcmc": MCMC}
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

@@ -15,10 +15,21 @@ import numpyro.optim
 from numpyro import handlers
 from numpyro.infer import autoguide
 
-from skaimz.exceptions import LocalGuideWarning, warn_user
-from skaimz.inference.chunks import CHUNK_STEPS, run_in_chunks
-from skaimz.inference.data import Data, loaded, padded, refuse_discrete, weighted_guide, weighted_model
+from skaimz.exceptions import LocalGuideWarning, StoppedFitWarning, warn_user
+from skaimz.inference.chunks import CHUNK_STEPS, Watch, run_in_chunks
+from skaimz.inference.data import (
+    Data,
+    Units,
+    constrained,
+    loaded,
+    padded,
+    refuse_discrete,
+    weighted_guide,
+    weighted_model,
+    whitened_model,
+)
 from skaimz.inference.diagnostics import check_losses
+from skaimz.inference.explore import explore
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
@@ -33,6 +44,27 @@ PROGRAMS_KEPT = 24
 INIT, DRAW, FRESH_DRAW = 11, 13, 15
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
+# Rows that units are found from, where minibatches see a part of all.
+EXPLORED_ROWS = 2**14
+# Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
+FIRST_SPREAD = 0.1
+# Fits of fewer steps are not judged.
+JUDGED_STEPS = 100
+# Quartiles of a normal distribution lie so many standard deviations apart.
+QUARTILES_APART = 1.3489795003921634
+# Guides with correlated coordinates, and those that start with a spread that can be set.
+CORRELATED = (
+    autoguide.AutoMultivariateNormal,
+    autoguide.AutoLaplaceApproximation,
+    autoguide.AutoIAFNormal,
+    autoguide.AutoBNAFNormal,
+)
+WITH_SCALE = (
+    autoguide.AutoNormal,
+    autoguide.AutoDiagonalNormal,
+    autoguide.AutoMultivariateNormal,
+    autoguide.AutoLowRankMultivariateNormal,
+)
 # These guides look at the data again when they are drawn from.
 GUIDES_WITH_DATA = (
     autoguide.AutoLaplaceApproximation,
@@ -58,8 +90,7 @@ def _programs(
 
     def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
         """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
-        model = weighted_model(traced, present)
-        fitted_guide = make_guide(guide.value, model, traced, present)
+        model, fitted_guide = make_guide(guide.value, traced, data.units is not None, present)
         optimiser = optim.value(_schedule(*pace)) if _takes_rate(optim.value) else optim.value
         svi = numpyro.infer.SVI(model, fitted_guide, optimiser, loss.value)
         return svi, fitted_guide, svi.init(key, *data)
@@ -90,7 +121,9 @@ def _programs(
 
     @functools.partial(compiled, donate_argnums=0)
     @one_at_a_time
-    def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, count: Any) -> tuple[Any, Any]:
+    def advance(
+        state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, first: Any, count: Any
+    ) -> tuple[Any, Any]:
         if batch_size is None:
             svi = ready(data, pace)
             return repeated(lambda i, state: svi.stable_update(state, *data), state, count)
@@ -100,7 +133,8 @@ def _programs(
         per_epoch = (n_rows + batch_size - 1) // batch_size
 
         def update(i: Any, state: Any) -> tuple[Any, Any]:
-            done = jnp.asarray(state.optim_state[0], jnp.uint32)
+            # The optimiser's own counter stays where a step was not finite, and would ask for the same batch for ever.
+            done = jnp.asarray(first + i, jnp.uint32)
             places = done % per_epoch * batch_size + jnp.arange(batch_size, dtype=jnp.uint32)
             chosen = ordered(jnp.minimum(places, n_rows - 1), n_rows, size, seed, done // per_epoch)
             batch, present = _take(data, chosen, places < n_rows, n_rows)
@@ -127,30 +161,44 @@ def _programs(
         svi, fitted_guide, _ = start(key, data, pace, present)
         params = svi.get_params(state)
         draws = _draw(fitted_guide, params, data, key, num_samples)
+        if data.units is not None:
+            draws = jax.vmap(lambda coordinates: constrained(traced, data, coordinates))(draws)
         return {site.name: draws[site.name] for site in traced.spec.latents}, params
 
     return Programs(init, advance, advance_through, draw)
 
 
-def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int, *, verbose: int = 0) -> FitResult:
+def fit_svi(
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    settings: SVI,
+    seed: int,
+    *,
+    watch: Watch | None = None,
+    judge: bool = True,
+) -> FitResult:
     """Fit a guide and draw from it.
 
     Parameters
     ----------
     traced : TracedKernel
     data : Data
-        Rows and weights, which may be read a part at a time.
+        Rows and weights, which may be read a part at a time. Where it has no units, a guide that is named gets those of
+        the posterior.
     n_rows : int
     settings : SVI
         Checked settings.
     seed : int
-    verbose : int
-        Show a progress bar where positive.
+    watch : Watch, optional
+    judge : bool, default=True
+        Tell whether the guide has settled, and whether it is near the posterior.
 
     Returns
     -------
     FitResult
     """
+    watch = watch or Watch()
     batch_size = settings.batch_size
     if batch_size is not None:
         _check_minibatches(traced, settings, n_rows)
@@ -162,8 +210,11 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
     pace = _pace(settings, num_steps)
     seed_word, all_rows = np.uint32(seed), np.uint32(n_rows)
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
+    streams = batch_size is not None and needs_stream(data, n_rows)
+    if data.units is None:
+        data = data._replace(units=units_of(traced, data, n_rows, settings, seed))
     with contextlib.ExitStack() as stack:
-        if batch_size is not None and needs_stream(data, n_rows):
+        if streams:
             # What begins with the first minibatch holds no other.
             held = padded(traced, loaded(data, batch_size), batch_size)
             programs = _programs_of(traced, settings, held)
@@ -173,19 +224,88 @@ def fit_svi(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: 
             held = padded(traced, loaded(data, n_rows), n_rows)
             programs = _programs_of(traced, settings, held)
 
-            def take(state: Any, _: int, count: int) -> tuple[Any, Any]:
-                return programs.advance(state, held, all_rows, pace, seed_word, count)
+            def take(state: Any, start: int, count: int) -> tuple[Any, Any]:
+                return programs.advance(state, held, all_rows, pace, seed_word, start, count)
 
         state = programs.init(seed_word, held, all_rows, pace)
+        phase = stack.enter_context(watch.phase("SVI", num_steps))
 
-        def advance(start: int, count: int) -> str:
+        def advance(start: int, count: int) -> None:
             nonlocal state
             state, found = take(state, start, count)
             losses[start : start + count] = np.asarray(found)[:count]
-            return f"loss {losses[start + count - 1]:.4g}"
+            phase.advance(count, loss=float(losses[start + count - 1]))
 
-        run_in_chunks(advance, num_steps, label="SVI", verbose=verbose)
-    return _result(traced, settings, state, held, n_rows, seed_word, losses, check_losses(losses))
+        before = None
+        done = 0
+        if judge and num_steps >= JUDGED_STEPS:
+            done = run_in_chunks(advance, num_steps - num_steps // 4, watch=watch)
+            before = jax.tree.map(jnp.copy, state)
+        done = run_in_chunks(advance, num_steps, watch=watch, done=done)
+    if done < num_steps:
+        warn_user(f"The fit stopped after {done} of {num_steps} steps: {watch.stopped}.", StoppedFitWarning)
+    result = _result(traced, settings, state, held, n_rows, seed_word, losses[:done])
+    if not judge:
+        return result
+    move = None if before is None or watch.stopped else _move(traced, settings, before, held, result, seed_word)
+    return dataclasses.replace(result, diagnostics=check_losses(result.losses, move))  # type: ignore[arg-type]
+
+
+def units_of(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int) -> Units | None:
+    """Return the units of a guide that is named; None for one whose numbers are its author's.
+
+    Where there are minibatches, some of the rows stand for all.
+    """
+    guide, spec = settings.guide, traced.spec
+    by_row = any(site.row_axis is not None for site in spec.latents)
+    if not isinstance(guide, type) or not spec.latents or (settings.batch_size is not None and by_row):
+        return None
+    refuse_discrete(spec, "An automatic guide")
+    number = n_rows if settings.batch_size is None else min(n_rows, max(settings.batch_size, EXPLORED_ROWS))
+    if needs_stream(data, n_rows):
+        number = min(n_rows, settings.batch_size or n_rows)
+    chosen, part = None, loaded(data, n_rows if number == n_rows or not needs_stream(data, n_rows) else number)
+    if number < n_rows:
+        if not needs_stream(data, n_rows):
+            chosen = np.linspace(0, n_rows - 1, number).astype(int)
+            part = part._replace(
+                rows={name: array[chosen] for name, array in part.rows.items()},
+                weight=None if part.weight is None else part.weight[chosen],
+            )
+        part = padded(traced, part, number)
+        part = part._replace(weight=part.weight * (n_rows / number))
+    else:
+        part = padded(traced, part, number)
+    exploration = explore(traced, part, seed, rows=chosen)
+    units = exploration.units(dense=issubclass(guide, CORRELATED))
+    if exploration.mode.reason:
+        # The prior's spread is far wider than a posterior's.
+        units = units._replace(root=FIRST_SPREAD * units.root)
+    dtype = data.rows[spec.input].dtype
+    return jax.tree.map(lambda array: np.asarray(array, dtype), units)
+
+
+def _move(
+    traced: TracedKernel, settings: SVI, before: Any, held: Data, result: FitResult, seed_word: np.uint32
+) -> float | None:
+    """Return how far the draws of a guide moved since a state, in units of their own spread.
+
+    Medians move in units of the standard deviation, and the spread in those of its logarithm. Both sets have the same
+    random numbers.
+    """
+    if not result.draws:
+        return None
+    programs, given = _to_draw(traced, settings, _kept(settings, held), result.n_rows)
+    earlier, _ = programs.draw(before, *given, (seed_word, DRAW), num_samples=settings.num_samples)
+    moves = []
+    for name, draw in result.draws.items():
+        quartiles = [np.quantile(np.asarray(each, np.float64), [0.25, 0.5, 0.75], axis=0) for each in (earlier[name], draw[0])]
+        with np.errstate(all="ignore"):
+            then, now = ((each[2] - each[0]) / QUARTILES_APART for each in quartiles)
+            moves += [np.abs(quartiles[1][1] - quartiles[0][1]) / now, np.abs(np.log(now / then))]
+    # A point has no spread, and is not judged by it.
+    found = np.concatenate([np.ravel(move) for move in moves])
+    return float(found[np.isfinite(found)].max()) if np.isfinite(found).any() else None
 
 
 def _through(programs: Programs, chunks: Iterator[Chunk], pace: tuple[float, float]) -> Callable:
@@ -244,7 +364,8 @@ def continue_svi(
         losses.append(np.asarray(found)[:count])
     data, n_rows = chunk.minibatch(-1)
     all_losses = np.concatenate(losses)
-    return _result(traced, settings, state, data, n_rows, seed_word, all_losses, check_losses(all_losses, ended=False))
+    result = _result(traced, settings, state, data, n_rows, seed_word, all_losses)
+    return dataclasses.replace(result, diagnostics=check_losses(all_losses, None))
 
 
 def _begun(
@@ -266,7 +387,6 @@ def _result(
     n_rows: int,
     seed_word: np.uint32,
     losses: np.ndarray,
-    diagnostics: dict[str, Any],
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
     kept = _kept(settings, data)
@@ -277,7 +397,6 @@ def _result(
         draws={name: draw[None] for name, draw in to_numpy(draws).items()},
         params=to_numpy(params),
         losses=losses,
-        diagnostics=diagnostics,
         state=pack_state(state),
         data=kept._asdict(),
         n_rows=n_rows,
@@ -385,19 +504,35 @@ def _takes_rate(optim: Any) -> bool:
     return isinstance(optim, type)
 
 
-def make_guide(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable:
-    """Return the guide that a setting describes, for a model of ``Data``'s fields; see :func:`weighted_model`."""
+def make_guide(
+    setting: Any, traced: TracedKernel, whitened: bool, present: Any = None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the model of ``Data``'s fields that is fitted, and the guide that a setting describes.
+
+    A ``whitened`` model has coordinates in the data's units for its latent sites; see :func:`whitened_model`.
+    """
+    model = weighted_model(traced, present)
     if not traced.spec.latents:
-        return _nothing_latent
+        return model, _nothing_latent
     if _is_autoguide(setting):
         refuse_discrete(traced.spec, "An automatic guide")
+    if whitened:
+        # A point estimate is the mode of the kernel's own density, whatever the coordinates.
+        model = whitened_model(traced, present, jacobian=setting is not autoguide.AutoDelta)
+        options = {"init_scale": 1.0} if issubclass(setting, WITH_SCALE) else {}
+        return model, setting(model, init_loc_fn=functools.partial(_at_zero), **options)
     if isinstance(setting, type):
-        return setting(model)
+        return model, setting(model)
     if isinstance(setting, autoguide.AutoGuide):
         guide = copy.deepcopy(setting)
         guide.model = model
-        return guide
-    return weighted_guide(setting, traced, present)
+        return model, guide
+    return model, weighted_guide(setting, traced, present)
+
+
+def _at_zero(site: dict[str, Any]) -> Any:
+    """Start a guide at the middle of its units."""
+    return jnp.zeros(site["fn"].shape()) if site["type"] == "sample" and not site["is_observed"] else None
 
 
 def _draw(guide: Callable, params: dict, data: Data, key: Any, num_samples: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.threads import one_at_a_time, shared
-from skaimz.kernels.trace import abstract_arrays, materialise, trace_kernel
+from skaimz.kernels.trace import abstract_arrays, improper_value, materialise, trace_kernel
 
 __all__ = [
     "ByValue",
@@ -21,6 +21,7 @@ __all__ = [
     "compiled",
     "dependent",
     "freeze",
+    "improper_value",
     "is_affine",
     "kernel_parameters",
     "key_of",

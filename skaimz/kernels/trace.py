@@ -22,7 +22,7 @@ from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time, refuse_fork
 
-__all__ = ["abstract_arrays", "materialise", "trace_kernel"]
+__all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
 
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
@@ -154,7 +154,7 @@ def _describe(
         with (
             handlers.trace() as trace,
             handlers.seed(rng_seed=key),
-            handlers.substitute(substitute_fn=_value_of_improper),
+            handlers.substitute(substitute_fn=improper_value),
             handlers.substitute(data=latents),
         ):
             model(**rows, **whole, **{name: constant.value for name, constant in static})
@@ -352,7 +352,7 @@ class _Message:
         return "rows" if axis == row_axis else f"{name}_dim_{axis}"
 
 
-def _value_of_improper(message: dict[str, Any]) -> Any:
+def improper_value(message: dict[str, Any]) -> Any:
     """Return some value of a site that cannot be drawn; None for any other."""
     law: Any = message.get("fn")
     base = law

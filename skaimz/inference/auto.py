@@ -1,0 +1,202 @@
+"""The default inference: the cheapest of several ways that passes its own check."""
+
+import dataclasses
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from numpyro.infer import autoguide
+
+from skaimz.inference.chunks import Watch
+from skaimz.inference.data import Data, Units
+from skaimz.inference.diagnostics import problems_of, warn_of_chains
+from skaimz.inference.explore import Exploration, explore, in_double
+from skaimz.inference.importance import LARGEST_K_HAT, Weights, resampled, weigh
+from skaimz.inference.mcmc import fit_mcmc
+from skaimz.inference.mode import Mode
+from skaimz.inference.result import FitResult
+from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.svi import fit_svi
+from skaimz.inference.target import Target
+from skaimz.kernels import TracedKernel
+
+__all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
+
+# Purposes of random numbers, beside the seed, so that no two of them share a stream.
+PROPOSE, RESAMPLE, FRESH = 17, 18, 19
+# Draws that are weighted for each that is returned: several where rows are few. Where they are many, one: the posterior
+# is then nearly normal, and the weights nearly equal.
+MOST_PROPOSALS = 4
+PROPOSAL_ROWS = 2**28
+# Effective draws that weighted draws must be worth, as a share of those that are returned.
+LEAST_EFFECTIVE = 0.75
+# A full covariance matrix beyond this size is not fitted by variational inference.
+MOST_COVARIANCE = 100
+REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1)
+# Markov chains: of ordinary care, and, where those diverge or disagree, of great care.
+CHAINS = (
+    {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}},
+    {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}},
+)
+
+
+class Proposals(NamedTuple):
+    """Draws of a normal approximation, and their weights."""
+
+    positions: np.ndarray
+    weights: Weights
+
+    def pass_check(self, num_samples: int) -> bool:
+        """Whether weighted draws stand for the posterior."""
+        return self.weights.k_hat <= LARGEST_K_HAT and self.weights.ess >= LEAST_EFFECTIVE * num_samples
+
+
+def needs_variational(traced: TracedKernel) -> bool:
+    """Whether a kernel can be fitted by variational inference alone: it has parameters, or nothing is latent."""
+    return not traced.spec.latents or any(site.kind == "param" for site in traced.spec.sites)
+
+
+def fit_auto(
+    traced: TracedKernel, data: Data, n_rows: int, settings: Auto, seed: int, watch: Watch | None = None
+) -> FitResult:
+    """Climb from the mode to Markov chains, as far as is needed.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+    data : Data
+        Padded rows with their weights.
+    n_rows : int
+        Number of rows before padding.
+    settings : Auto
+        Checked settings.
+    seed : int
+    watch : Watch, optional
+
+    Returns
+    -------
+    FitResult
+        Its diagnostics tell which ``rung`` answered, and in ``rungs`` what was found on each.
+    """
+    watch = watch or Watch()
+    dtype = data.rows[traced.spec.input].dtype
+    rungs: list[dict[str, Any]] = []
+    with jax.enable_x64(True):
+        data = in_double(data)
+        begun = time.perf_counter()
+        exploration = explore(traced, data, seed)
+        target, mode = exploration.start.target, exploration.mode
+        found = None if mode.reason else _weighted(target, mode, settings, seed)
+        rungs.append(_rung("mode", begun, target, found, mode.reason))
+        if found is not None and not found.pass_check(settings.num_samples) and target.size <= MOST_COVARIANCE:
+            begun = time.perf_counter()
+            found = _weighted(target, _refined(traced, data, n_rows, mode, seed, watch, target), settings, seed)
+            rungs.append(_rung("variational", begun, target, found, ""))
+        if found is not None and found.pass_check(settings.num_samples):
+            result = _normal_result(target, found, settings, seed, n_rows)
+        else:
+            result = _chains(traced, data, n_rows, exploration, settings, seed, watch, rungs)
+    draws = {name: draw.astype(dtype) if draw.dtype.kind == "f" else draw for name, draw in result.draws.items()}
+    diagnostics = {"rung": rungs[-1]["rung"], "rungs": rungs, **result.diagnostics}
+    return dataclasses.replace(result, draws=draws, diagnostics=diagnostics)
+
+
+def chains_of(settings: Auto, rung: str) -> MCMC:
+    """Return checked settings of the Markov chains on a rung."""
+    options = CHAINS[rung == "careful nuts"]
+    return MCMC(num_samples=settings.num_samples, num_chains=settings.num_chains, **options).checked()
+
+
+def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.ndarray]:
+    """Take ``(1, num_samples, ...)`` of the weighted draws that a fit left behind, each as often as it weighs."""
+    weight, *draws = result.state
+    chosen = resampled(weight, num_samples, np.random.default_rng((seed, FRESH)))
+    return {
+        name: draw[chosen][None].astype(result.draws[name].dtype)
+        for name, draw in zip(sorted(result.draws), draws, strict=True)
+    }
+
+
+def _weighted(target: Target, mode: Mode, settings: Auto, seed: int) -> Proposals:
+    """Draw from the normal approximation, and weigh the draws by the posterior."""
+    factor = int(np.clip(PROPOSAL_ROWS // (settings.num_samples * target.n_rows), 1, MOST_PROPOSALS))
+    v = np.random.default_rng((seed, PROPOSE)).standard_normal((factor * settings.num_samples, target.size))
+    positions = mode.middle + v @ mode.root.T
+    with np.errstate(all="ignore"):
+        return Proposals(positions, weigh(target.log_densities(positions) + np.square(v).sum(axis=1) / 2))
+
+
+def _refined(
+    traced: TracedKernel, data: Data, n_rows: int, mode: Mode, seed: int, watch: Watch, target: Target
+) -> Mode:
+    """Return the normal approximation that is nearest to the posterior, from the one at the mode on."""
+    units = Units(target.unpack(mode.middle), mode.root)
+    params = fit_svi(traced, data._replace(units=units), n_rows, REFINING, seed, watch=watch, judge=False).params
+    target.evaluations += REFINING.num_steps
+    loc, tril = np.asarray(params["auto_loc"]), np.asarray(params["auto_scale_tril"])
+    return Mode(mode.middle + mode.root @ loc, mode.root @ tril, "")
+
+
+def _normal_result(target: Target, found: Proposals, settings: Auto, seed: int, n_rows: int) -> FitResult:
+    weight = found.weights.weight
+    sites = target.constrain(found.positions)
+    chosen = resampled(weight, settings.num_samples, np.random.default_rng((seed, RESAMPLE)))
+    return FitResult(
+        method="normal",
+        draws={name: draw[chosen][None] for name, draw in sites.items()},
+        diagnostics={"k_hat": found.weights.k_hat, "ess_of_weights": found.weights.ess},
+        state=(weight, *(sites[name] for name in sorted(sites))),
+        n_rows=n_rows,
+        num_samples=settings.num_samples,
+    )
+
+
+def _chains(
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    exploration: Exploration,
+    settings: Auto,
+    seed: int,
+    watch: Watch,
+    rungs: list[dict[str, Any]],
+) -> FitResult:
+    """Run Markov chains, and run them again with more care where they do not pass their check."""
+    units = exploration.units(dense=True)
+    data = data._replace(units=units)
+    for rung in ("nuts", "careful nuts"):
+        begun = time.perf_counter()
+        result = fit_mcmc(
+            traced,
+            data,
+            n_rows,
+            chains_of(settings, rung),
+            seed,
+            starts=lambda chain: exploration.begin(units, seed, chain),
+            watch=watch,
+            warn=False,
+        )
+        problems = problems_of(result.diagnostics)
+        rungs.append({
+            "rung": rung,
+            "seconds": time.perf_counter() - begun,
+            "evaluations": int(result.sample_stats["n_steps"].sum()),
+            "why": "; ".join(category.__name__.removesuffix("Warning") for category, _ in problems),
+        })  # fmt: skip
+        if not problems or watch.stopped:
+            break
+    warn_of_chains(result.diagnostics)
+    return result
+
+
+def _rung(name: str, begun: float, target: Target, found: Proposals | None, reason: str) -> dict[str, Any]:
+    """Note what was found on a rung that ends in a normal approximation."""
+    k_hat = None if found is None else found.weights.k_hat
+    ess = None if found is None else found.weights.ess
+    why = reason
+    if found is not None and k_hat > LARGEST_K_HAT:
+        why = f"k-hat {k_hat:.2f} exceeds {LARGEST_K_HAT}"
+    noted = {"rung": name, "seconds": time.perf_counter() - begun, "evaluations": target.evaluations}
+    target.evaluations = 0
+    return noted | {"k_hat": k_hat, "ess": ess, "why": why}

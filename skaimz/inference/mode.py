@@ -1,0 +1,156 @@
+"""The posterior's mode and the curvature there: a normal approximation in coordinates of its own."""
+
+from typing import NamedTuple
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from threadpoolctl import threadpool_limits
+
+from skaimz.inference.target import Start, Target
+
+__all__ = ["MOST_COORDINATES", "Mode", "find_mode"]
+
+# Beyond so many coordinates a matrix of curvature, which takes a gradient a column, is not computed.
+MOST_COORDINATES = 1000
+# L-BFGS begins anew until it finds nothing lower: a restart forgets curvature that was met on the way.
+RESTARTS = 5
+MEMORY = 30
+MOST_ITERATIONS = 1000
+# Rounds of computing curvature in coordinates in which the last round's was one.
+ROUNDS = 12
+# Length of the differences that curvature is computed from, in those coordinates: standard deviations.
+STEP = 1e-4
+# The curvature is right once it is one to this precision, and the mode once a Newton step is as short.
+CURVATURE_TOLERANCE = 1e-3
+STEP_TOLERANCE = 1e-8
+# Searches that begin elsewhere, and how near in log density, and how far in standard deviations, their end is another
+# mode that must not be overlooked.
+OTHER_STARTS = 3
+NEAR_DENSITY = 20.0
+FAR_DISTANCE = 8.0
+
+
+class Mode(NamedTuple):
+    """A mode of the posterior and coordinates in which the curvature there is one.
+
+    Attributes
+    ----------
+    middle : array of shape (size,)
+    root : array of shape (size, size)
+        ``position = middle + root @ v``, where the approximation is a standard normal distribution of ``v``.
+    reason : str
+        Why the approximation cannot be used; empty where it can.
+    """
+
+    middle: np.ndarray
+    root: np.ndarray
+    reason: str
+
+
+def find_mode(start: Start) -> Mode:
+    """Climb from the prior's middle to a mode, and find the coordinates in which the curvature there is one.
+
+    Parameters
+    ----------
+    start : Start
+
+    Returns
+    -------
+    Mode
+
+    Notes
+    -----
+    No step depends on units: searches run in units of the prior's spread, and curvature is computed from differences
+    of the gradient in coordinates in which the last round's curvature was one, until it is one.
+    """
+    target, scale = start.target, start.scale
+    # Matrices are small, and threads that wait for one another cost more than they compute.
+    with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
+        middle, lowest = _climb(target, start.middle, scale)
+        if target.size > MOST_COORDINATES:
+            return Mode(middle, np.diag(scale), f"more than {MOST_COORDINATES} coordinates")
+        middle, root, reason = _curvature(target, middle, scale)
+        if not reason:
+            lowest = min(lowest, target.value_and_gradient(middle)[0])
+            for other in start.others[:OTHER_STARTS]:
+                end, value = _climb(target, other, scale, restarts=1)
+                distance = np.linalg.norm(np.linalg.solve(root, end - middle))
+                if value < lowest + NEAR_DENSITY and distance > FAR_DISTANCE + np.sqrt(target.size):
+                    reason = "several modes"
+                    break
+    return Mode(middle, root, reason)
+
+
+def _climb(
+    target: Target, start: np.ndarray, scale: np.ndarray, restarts: int = RESTARTS
+) -> tuple[np.ndarray, float]:
+    """Minimise minus the log density by L-BFGS, in units of ``scale``."""
+    lowest = target.value_and_gradient(start)[0]
+    if not np.isfinite(lowest):
+        return start, np.inf
+
+    def objective(u: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = target.value_and_gradient(start + scale * u)
+        gradient = gradient * scale
+        if not (np.isfinite(value) and np.isfinite(gradient).all()):
+            # A line search steps back from what is high.
+            return lowest + 1e10 * (1 + abs(lowest)), np.zeros_like(u)
+        return value, gradient
+
+    u, value = np.zeros_like(start), lowest
+    for _ in range(restarts):
+        found = scipy.optimize.minimize(
+            objective,
+            u,
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS, "maxcor": MEMORY, "ftol": 1e-13, "gtol": 1e-10},
+        )
+        fallen = value - found.fun
+        if fallen > 0:
+            u, value = found.x, float(found.fun)
+        if not fallen > 1e-3:
+            break
+    return start + scale * u, value
+
+
+def _curvature(target: Target, middle: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Return a mode, a root of the inverse curvature, and why they cannot be used."""
+    size = target.size
+    root = np.diag(scale)
+    value, gradient = target.value_and_gradient(middle)
+    for _ in range(ROUNDS):
+        gradient_v = root.T @ gradient
+        curvature = np.empty((size, size))
+        for i in range(size):
+            shifted = target.value_and_gradient(middle + STEP * root[:, i])[1]
+            curvature[i] = (root.T @ shifted - gradient_v) / STEP
+        curvature = (curvature + curvature.T) / 2
+        if not np.isfinite(curvature).all():
+            return middle, root, "the curvature at the mode is not finite"
+        eigenvalues, vectors = scipy.linalg.eigh(curvature)
+        definite = eigenvalues[0] > 0
+        # Newton's step, uphill along no direction.
+        bent = np.maximum(np.abs(eigenvalues), 1e-12 * np.abs(eigenvalues).max())
+        step = -vectors @ ((vectors.T @ gradient_v) / bent)
+        settled = np.abs(curvature - np.eye(size)).max() < CURVATURE_TOLERANCE
+        for _ in range(30):
+            moved = middle + root @ step
+            lower, new_gradient = target.value_and_gradient(moved)
+            if lower <= value + 1e-9 * abs(value) and np.isfinite(new_gradient).all():
+                middle, value, gradient = moved, lower, new_gradient
+                break
+            step = step / 2
+        if definite:
+            # A root that depends on the curvature alone, and not on an order of eigenvectors.
+            root = root @ scipy.linalg.solve_triangular(
+                scipy.linalg.cholesky(curvature, lower=True), np.eye(size), lower=True
+            ).T
+        else:
+            root = root @ (vectors / np.sqrt(bent))
+        if settled and np.linalg.norm(step) < STEP_TOLERANCE:
+            return middle, root, ""
+        if not np.isfinite(root).all():
+            break
+    return middle, root, "no mode with a definite curvature was found"
