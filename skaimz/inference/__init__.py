@@ -2,6 +2,7 @@
 
 from skaimz.inference.chunks import Progress
 from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.protocol import Draws, Posterior, Run, Sampler
 from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, log_densities, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, Auto, picklable, resolve_inference
@@ -11,8 +12,12 @@ __all__ = [
     "SVI",
     "Auto",
     "Data",
+    "Draws",
     "FitResult",
+    "Posterior",
     "Progress",
+    "Run",
+    "Sampler",
     "bucket",
     "fit",
     "log_densities",

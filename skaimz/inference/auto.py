@@ -35,7 +35,7 @@ LEAST_EFFECTIVE = 0.75
 MOST_COVARIANCE = 100
 REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1)
 # Markov chains: of ordinary care, and, where those diverge or disagree, of great care.
-CHAINS = (
+CHAINS: tuple[dict[str, Any], ...] = (
     {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}},
     {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}},
 )
@@ -195,7 +195,7 @@ def _rung(name: str, begun: float, target: Target, found: Proposals | None, reas
     k_hat = None if found is None else found.weights.k_hat
     ess = None if found is None else found.weights.ess
     why = reason
-    if found is not None and k_hat > LARGEST_K_HAT:
+    if k_hat is not None and k_hat > LARGEST_K_HAT:
         why = f"k-hat {k_hat:.2f} exceeds {LARGEST_K_HAT}"
     noted = {"rung": name, "seconds": time.perf_counter() - begun, "evaluations": target.evaluations}
     target.evaluations = 0

@@ -97,6 +97,8 @@ def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, together:
         state, (draws, statistics) = jax.lax.fori_loop(0, count, step, (state, empty))
         return state, draws, statistics
 
+    init: Callable
+    advance: Callable
     if ensemble:
         init, advance = init_ensemble, advance_one
     elif together:
@@ -146,6 +148,11 @@ class Chains(NamedTuple):
     numbers: Any
     axis: int
     device: Any
+
+    @property
+    def together(self) -> int:
+        """Number of chains that run in one program; zero for a chain alone."""
+        return np.size(self.numbers) if np.ndim(self.numbers) else 0
 
 
 def check_chains_can_run(traced: TracedKernel, settings: MCMC) -> None:
@@ -299,8 +306,8 @@ def _collect(
     joined = []
     for (_, pieces), chains in zip(found, groups, strict=True):
         whole = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
-        alone = not np.ndim(chains.numbers)
-        joined.append(jax.tree.map(lambda array, alone=alone: array[None] if alone else np.moveaxis(array, 1, 0), whole))
+        chains_first = (lambda array: np.moveaxis(array, 1, 0)) if chains.together else (lambda array: array[None])
+        joined.append(jax.tree.map(chains_first, whole))
     # Where a fit was stopped, chains have come to different draws.
     shortest = min(len(next(iter(draws.values()))[0]) for draws, _ in joined)
     draws, statistics = jax.tree.map(lambda *parts: np.concatenate([part[:, :shortest] for part in parts]), *joined)
@@ -352,15 +359,15 @@ def _groups(settings: MCMC) -> list[Chains]:
 def _packed(states: list[Any], groups: list[Chains]) -> tuple[np.ndarray, ...]:
     """Reduce the states of all chains to arrays with a leading axis for chains that run apart."""
     packed = [pack_state(state) for state in states]
-    return packed[0] if len(groups) == 1 and np.ndim(groups[0].numbers) else tuple(map(np.stack, zip(*packed, strict=True)))
+    return packed[0] if groups[0].together else tuple(map(np.stack, zip(*packed, strict=True)))
 
 
 def _unpacked(arrays: tuple[np.ndarray, ...], groups: list[Chains], like: Any) -> list[Any]:
-    if len(groups) == 1 and np.ndim(groups[0].numbers):
+    if groups[0].together:
         return [unpack_state(arrays, like)]
     return [unpack_state(tuple(array[i] for array in arrays), like) for i in range(len(groups))]
 
 
 def _programs_of(traced: TracedKernel, settings: MCMC, chains: Chains, data: Data) -> Programs:
     n_padded = len(data.rows[traced.spec.input])
-    return _programs(traced, ByValue.of(settings.sampler), settings.num_warmup, int(np.size(chains.numbers)) * bool(np.ndim(chains.numbers)), n_padded)
+    return _programs(traced, ByValue.of(settings.sampler), settings.num_warmup, chains.together, n_padded)

@@ -15,8 +15,7 @@ __all__ = ["MOST_COORDINATES", "Mode", "find_mode"]
 MOST_COORDINATES = 1000
 # L-BFGS begins anew until it finds nothing lower: a restart forgets curvature that was met on the way.
 RESTARTS = 5
-MEMORY = 30
-MOST_ITERATIONS = 1000
+SEARCH = {"maxiter": 1000, "maxfun": 2000, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-10}
 # Rounds of computing curvature in coordinates in which the last round's was one.
 ROUNDS = 12
 # Length of the differences that curvature is computed from, in those coordinates: standard deviations.
@@ -82,9 +81,7 @@ def find_mode(start: Start) -> Mode:
     return Mode(middle, root, reason)
 
 
-def _climb(
-    target: Target, start: np.ndarray, scale: np.ndarray, restarts: int = RESTARTS
-) -> tuple[np.ndarray, float]:
+def _climb(target: Target, start: np.ndarray, scale: np.ndarray, restarts: int = RESTARTS) -> tuple[np.ndarray, float]:
     """Minimise minus the log density by L-BFGS, in units of ``scale``."""
     lowest = target.value_and_gradient(start)[0]
     if not np.isfinite(lowest):
@@ -105,7 +102,7 @@ def _climb(
             u,
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": MOST_ITERATIONS, "maxfun": 2 * MOST_ITERATIONS, "maxcor": MEMORY, "ftol": 1e-13, "gtol": 1e-10},
+            options=SEARCH,
         )
         fallen = value - found.fun
         if fallen > 0:
@@ -144,9 +141,12 @@ def _curvature(target: Target, middle: np.ndarray, scale: np.ndarray) -> tuple[n
             step = step / 2
         if definite:
             # A root that depends on the curvature alone, and not on an order of eigenvectors.
-            root = root @ scipy.linalg.solve_triangular(
-                scipy.linalg.cholesky(curvature, lower=True), np.eye(size), lower=True
-            ).T
+            root = (
+                root
+                @ scipy.linalg.solve_triangular(
+                    scipy.linalg.cholesky(curvature, lower=True), np.eye(size), lower=True
+                ).T
+            )
         else:
             root = root @ (vectors / np.sqrt(bent))
         if settled and np.linalg.norm(step) < STEP_TOLERANCE:

@@ -7,18 +7,20 @@ from typing import Any
 import jax
 import numpy as np
 
+from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.inference import densities
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
 from skaimz.inference.chunks import Watch
 from skaimz.inference.data import Data, bucket, loaded, padded, refuse_discrete
+from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
 from skaimz.inference.explore import explore
 from skaimz.inference.importance import LARGEST_K_HAT, weigh
 from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc
+from skaimz.inference.protocol import Sampler
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.stream import minibatches, needs_stream, total_weight
-from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
-from skaimz.exceptions import GuideWarning, warn_user
+from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
 from skaimz.kernels import Inputs, TracedKernel
 
 __all__ = ["fit", "log_densities", "partial_fit", "resume"]
@@ -33,7 +35,7 @@ def fit(
     numbers: dict[str, Any],
     inputs: Inputs,
     weight: Any,
-    settings: Auto | SVI | MCMC,
+    settings: Auto | SVI | MCMC | Sampler,
     seed: int,
     *,
     verbose: int = 0,
@@ -52,7 +54,7 @@ def fit(
         Otherwise all of them are loaded.
     weight : array of shape (n_rows,) or None
         Factor on each row's log-likelihood, which may be read a part at a time, too.
-    settings : Auto, SVI or MCMC
+    settings : Auto, SVI, MCMC or Sampler
         Checked settings.
     seed : int
         Below 2**32.
@@ -73,7 +75,7 @@ def fit(
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
     data = Data(numbers, inputs.rows, inputs.whole, weight)
-    watch = Watch(verbose, settings.callback, settings.time_budget)
+    watch = Watch(verbose, getattr(settings, "callback", None), getattr(settings, "time_budget", None))
     if isinstance(settings, Auto) and needs_variational(traced):
         settings = SVI(num_samples=settings.num_samples).checked()
     if isinstance(settings, SVI):
@@ -85,14 +87,14 @@ def fit(
         if isinstance(settings, Auto):
             refuse_discrete(traced.spec, "Automatic inference")
             result = fit_auto(traced, data, n_rows, settings, seed, watch)
-        else:
+        elif isinstance(settings, MCMC):
             result = _fit_chains(traced, data, n_rows, settings, seed, watch)
+        else:
+            result = fit_by_protocol(traced, data, n_rows, settings, seed, watch)
     return dataclasses.replace(result, seen=_seen(weight, n_rows))
 
 
-def _fit_chains(
-    traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, watch: Watch
-) -> FitResult:
+def _fit_chains(traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, watch: Watch) -> FitResult:
     """Run Markov chains, in units of the posterior where the sampler's numbers are ours."""
     check_chains_can_run(traced, settings)
     if settings.moves_in_own_units:
@@ -138,7 +140,7 @@ def partial_fit(
     numbers: dict[str, Any],
     inputs: Inputs,
     weight: Any,
-    settings: Auto | SVI | MCMC,
+    settings: Auto | SVI | MCMC | Sampler,
     seed: int,
     before: FitResult | None,
 ) -> FitResult:
@@ -217,7 +219,13 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
 
 
 def resume(
-    traced: TracedKernel, result: FitResult, settings: Auto | SVI | MCMC, seed: int, num_samples: int, *, verbose: int = 0
+    traced: TracedKernel,
+    result: FitResult,
+    settings: Auto | SVI | MCMC | Sampler,
+    seed: int,
+    num_samples: int,
+    *,
+    verbose: int = 0,
 ) -> dict[str, np.ndarray]:
     """Take fresh draws ``(n_chains, num_samples, ...)`` from the state in which a fit ended.
 
@@ -232,6 +240,8 @@ def resume(
     if isinstance(settings, SVI):
         return draw_from_guide(traced, result, settings, seed, num_samples)
     data = padded(traced, Data(**result.data), result.n_rows)
+    if not isinstance(settings, MCMC):
+        return continue_by_protocol(traced, data, result, settings, seed, num_samples, Watch(verbose))
     return continue_chains(traced, data, result, settings, num_samples, Watch(verbose))
 
 

@@ -16,6 +16,8 @@ from numpyro.infer import autoguide
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.mcmc import MCMCKernel
 
+from skaimz.inference.protocol import Sampler
+
 __all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
 
 GUIDES: dict[str, type[autoguide.AutoGuide]] = {
@@ -151,10 +153,10 @@ class Auto(_Watched):
     """The cheapest way to the posterior that passes its own check.
 
     First, the posterior's mode and the curvature there give a normal approximation, whose draws are weighted by the
-    posterior (Pareto-smoothed importance sampling, Vehtari et al., JMLR 25(72), 2024). Where the weights are too uneven,
-    the approximation is improved by variational inference with a full covariance matrix and checked in the same way.
-    Where that does not do, Markov chains (NUTS) start from there, and, where these diverge or disagree, longer ones that
-    take smaller steps. ``fit_result_.diagnostics["rungs"]`` tells what was found on the way.
+    posterior (Pareto-smoothed importance sampling, Vehtari et al., JMLR 25(72), 2024). Where the weights are too
+    uneven, the approximation is improved by variational inference with a full covariance matrix and checked in the
+    same way. Where that is not enough, Markov chains (NUTS) start from there, and, where these diverge or disagree,
+    longer ones that take smaller steps. ``fit_result_.diagnostics["rungs"]`` tells what was found on the way.
 
     Nothing depends on the units of X, y or the priors. All is computed in double precision, whatever the data's.
     Kernels with ``numpyro.param``, or without latent sites, are fitted as by ``"svi"``.
@@ -166,13 +168,13 @@ class Auto(_Watched):
     num_chains : int, default=4
         Number of Markov chains, where these are needed.
     callback : callable, optional
-        Given a :class:`skaimz.inference.Progress` after each chunk of a fit, about four times a second. Where it returns
-        True, the fit stops, and keeps what it has.
+        Given a :class:`skaimz.inference.Progress` after each chunk of a fit, about four times a second. Where it
+        returns True, the fit stops, and keeps what it has.
     time_budget : float, optional
         Seconds after which a fit by SVI or MCMC stops, and keeps what it has.
     checkpoint_dir : path, optional
-        Folder in which the state of a long fit is kept while it runs. A fit that was killed, and is begun again with the
-        same data and settings, goes on from there, to the same draws.
+        Folder in which the state of a long fit is kept while it runs. A fit that was killed, and is begun again with
+        the same data and settings, goes on from there, to the same draws.
 
     Examples
     --------
@@ -295,8 +297,8 @@ class MCMC(_Watched):
     Parameters
     ----------
     sampler : str or MCMCKernel, default="nuts"
-        ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's, which is read as
-        a recipe. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread where
+        ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's, which is read
+        as a recipe. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread where
         that says nothing, and starts near the mode or the prior's median. A ready one moves in the units of the kernel,
         as does one with a ``step_size``, ``inverse_mass_matrix`` or ``init_strategy`` in its options.
     num_warmup : int, default=1000
@@ -397,17 +399,17 @@ def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
         return blank
 
 
-def resolve_inference(inference: Any) -> Auto | SVI | MCMC:
+def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
     """Turn the ``inference`` parameter of an estimator into checked settings.
 
     Parameters
     ----------
-    inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, numpyro.infer.SVI or numpyro.infer.MCMC
+    inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, Sampler, numpyro.infer.SVI or numpyro.infer.MCMC
         Ready NumPyro objects are read as recipes and left as they are.
 
     Returns
     -------
-    Auto, SVI or MCMC
+    Auto, SVI, MCMC or Sampler
 
     Raises
     ------
@@ -421,12 +423,17 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC:
     elif isinstance(inference, numpyro.infer.MCMC):
         names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
         inference = MCMC(**{name: getattr(inference, name) for name in names})
-    if not isinstance(inference, Auto | SVI | MCMC):
-        raise ValueError(
-            "`inference` must be 'auto', 'svi', 'mcmc', a skaimz.inference.Auto, SVI or MCMC, or a NumPyro SVI or MCMC "
-            f"object, got {inference!r}."
-        )
-    return inference.checked()
+    if isinstance(inference, Auto | SVI | MCMC):
+        return inference.checked()
+    if isinstance(inference, Sampler) and not isinstance(inference, type):
+        check = getattr(inference, "check", None)
+        if check is not None:
+            check()
+        return inference
+    raise ValueError(
+        "`inference` must be 'auto', 'svi', 'mcmc', a skaimz.inference.Auto, SVI or MCMC, another object with the "
+        f"method `sample` of skaimz.inference.Sampler, or a NumPyro SVI or MCMC object, got {inference!r}."
+    )
 
 
 NAMED: dict[str, type[Auto | SVI | MCMC]] = {"auto": Auto, "svi": SVI, "mcmc": MCMC}

@@ -121,9 +121,7 @@ def _programs(
 
     @functools.partial(compiled, donate_argnums=0)
     @one_at_a_time
-    def advance(
-        state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, first: Any, count: Any
-    ) -> tuple[Any, Any]:
+    def advance(state: Any, data: Data, n_rows: Any, pace: tuple, seed: Any, first: Any, count: Any) -> tuple[Any, Any]:
         if batch_size is None:
             svi = ready(data, pace)
             return repeated(lambda i, state: svi.stable_update(state, *data), state, count)
@@ -210,11 +208,10 @@ def fit_svi(
     pace = _pace(settings, num_steps)
     seed_word, all_rows = np.uint32(seed), np.uint32(n_rows)
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
-    streams = batch_size is not None and needs_stream(data, n_rows)
     if data.units is None:
         data = data._replace(units=units_of(traced, data, n_rows, settings, seed))
     with contextlib.ExitStack() as stack:
-        if streams:
+        if batch_size is not None and needs_stream(data, n_rows):
             # What begins with the first minibatch holds no other.
             held = padded(traced, loaded(data, batch_size), batch_size)
             programs = _programs_of(traced, settings, held)
@@ -299,7 +296,9 @@ def _move(
     earlier, _ = programs.draw(before, *given, (seed_word, DRAW), num_samples=settings.num_samples)
     moves = []
     for name, draw in result.draws.items():
-        quartiles = [np.quantile(np.asarray(each, np.float64), [0.25, 0.5, 0.75], axis=0) for each in (earlier[name], draw[0])]
+        quartiles = [
+            np.quantile(np.asarray(each, np.float64), [0.25, 0.5, 0.75], axis=0) for each in (earlier[name], draw[0])
+        ]
         with np.errstate(all="ignore"):
             then, now = ((each[2] - each[0]) / QUARTILES_APART for each in quartiles)
             moves += [np.abs(quartiles[1][1] - quartiles[0][1]) / now, np.abs(np.log(now / then))]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skaimz.inference import MCMC, SVI, resolve_inference
+from skaimz.inference import MCMC, SVI, Auto, resolve_inference
 from skaimz.mlflow._flavour import final_estimator
 from skaimz.mlflow._optional import needs_mlflow
 
@@ -109,10 +109,11 @@ def parameters_of(model: Any, estimator: Any) -> dict[str, str]:
 
 
 def _settings(inference: Any) -> dict[str, Any]:
-    named: dict[Any, Callable] = {"svi": SVI, "mcmc": MCMC}
+    named: dict[Any, Callable] = {"auto": Auto, "svi": SVI, "mcmc": MCMC}
     if isinstance(inference, str) and inference in named:
         return named[inference]().get_params()
-    return resolve_inference(inference).get_params()
+    settings: Any = resolve_inference(inference)
+    return settings.get_params() if hasattr(settings, "get_params") else {}
 
 
 def _text(value: Any) -> str:
