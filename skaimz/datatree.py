@@ -40,9 +40,9 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
 
     Parameters
     ----------
-    draws : mapping, xarray.Dataset, xarray.DataTree or an object with a ``posterior`` group
-        In a mapping, arrays with the draws of all chains on the leading axis; otherwise variables with dimensions
-        ``chain`` and ``draw``.
+    draws : mapping, xarray.Dataset, xarray.DataTree, an object with a ``posterior`` group or numpyro.infer.MCMC
+        In a mapping, arrays with the draws of all chains on the leading axis; in xarray's objects, variables with
+        dimensions ``chain`` and ``draw``; a NumPyro MCMC object that has run has its own chains.
     num_chains : int, default=1
         Chains that the leading axis of a mapping's arrays holds one after the other.
 
@@ -55,6 +55,8 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
     TypeError, ValueError
         If there are no draws, if one is 0-dimensional, or if their numbers differ.
     """
+    if callable(getattr(draws, "get_samples", None)):
+        return _from_chains(draws)
     if isinstance(draws, xr.DataTree):
         draws = draws["posterior"] if "posterior" in draws.children else draws
         draws = draws.to_dataset()
@@ -65,8 +67,8 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
         return _from_dataset(draws)
     if not isinstance(draws, Mapping):
         raise TypeError(
-            "Posterior draws must be a mapping of site names to arrays, an xarray Dataset or DataTree, or an object "
-            f"with a `posterior` group, got {type(draws).__name__}."
+            "Posterior draws must be a mapping of site names to arrays, an xarray Dataset or DataTree, an object with "
+            f"a `posterior` group, or a NumPyro MCMC object that has run, got {type(draws).__name__}."
         )
     arrays = {str(name): np.asarray(value) for name, value in draws.items()}
     if not arrays:
@@ -83,6 +85,19 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
     if num_chains < 1 or n_draws % num_chains:
         raise ValueError(f"{n_draws} posterior draws cannot be divided into `num_chains`={num_chains} chains.")
     return {name: array.reshape(num_chains, -1, *array.shape[1:]) for name, array in arrays.items()}
+
+
+def _from_chains(chains: Any) -> dict[str, np.ndarray]:
+    """Return the draws of a NumPyro MCMC object."""
+    if getattr(chains, "last_state", None) is None:
+        raise ValueError("Posterior draws are those of an MCMC object that has not run: call its `run` before.")
+    draws = chains.get_samples(group_by_chain=True)
+    if not isinstance(draws, Mapping):
+        raise TypeError(
+            "Posterior draws of an MCMC object must be a mapping of site names to arrays, as of a sampler with a model, "
+            f"got {type(draws).__name__}."
+        )
+    return {str(name): np.asarray(value) for name, value in draws.items()}
 
 
 def _from_dataset(dataset: xr.Dataset) -> dict[str, np.ndarray]:

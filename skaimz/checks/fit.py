@@ -6,16 +6,26 @@ Each takes a :class:`skaimz.inference.FitResult` and returns findings, or, as te
 import numpy as np
 
 from skaimz.checks.findings import Finding, judged, unknown
-from skaimz.inference.diagnostics import LEAST_ESS_PER_CHAIN, WORST_R_HAT, bulk_sizes, r_hats, tail_sizes
+from skaimz.inference.diagnostics import (
+    LARGEST_MOVE,
+    LEAST_ESS_PER_CHAIN,
+    WORST_R_HAT,
+    bulk_sizes,
+    r_hats,
+    tail_sizes,
+)
+from skaimz.inference.importance import LARGEST_K_HAT
 from skaimz.inference.result import FitResult
 
-__all__ = ["divergences", "energy", "energy_fractions", "ess", "ess_tail", "loss", "r_hat"]
+__all__ = ["divergences", "energy", "energy_fractions", "ess", "ess_tail", "guide", "importance", "r_hat"]
 
 # Betancourt (2016), Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo, arXiv:1604.00695.
 LEAST_ENERGY_FRACTION = 0.3
-NO_CHAINS = "Draws from a guide are independent of one another: there are no chains to look at."
+NO_CHAINS = "Draws are independent of one another: there are no chains to look at."
+INDEPENDENT = ("svi", "normal")
 NO_SAMPLER = "There are no statistics of a Hamiltonian sampler: the posterior was not drawn by MCMC in `fit`."
-NO_LOSS = "There is no loss: the posterior was not fitted by variational inference."
+NO_GUIDE = "There is no guide: the posterior was not fitted by variational inference."
+NO_RATIOS = "No ratios of densities are known: the posterior was not approximated, or the guide has no known density."
 UNDEFINED = "Undefined: fewer than four draws, draws that never change, or draws that are not finite."
 
 Found = list[Finding] | str
@@ -23,7 +33,7 @@ Found = list[Finding] | str
 
 def r_hat(result: FitResult) -> Found:
     """Judge the rank-normalised, folded split r-hat of each site's worst element."""
-    if result.method == "svi":
+    if result.method in INDEPENDENT:
         return NO_CHAINS
     found = result.diagnostics["r_hat"] if result.method == "mcmc" else r_hats(result.draws)
     advice = "The chains disagree: raise `num_warmup` and `num_samples`, or reparameterise the kernel."
@@ -35,14 +45,14 @@ def r_hat(result: FitResult) -> Found:
 
 def ess(result: FitResult) -> Found:
     """Judge the bulk effective sample size of each site's worst element."""
-    if result.method == "svi":
+    if result.method in INDEPENDENT:
         return NO_CHAINS
     return _sizes("ess", result, result.diagnostics["ess"] if result.method == "mcmc" else bulk_sizes(result.draws))
 
 
 def ess_tail(result: FitResult) -> Found:
     """Judge the tail effective sample size of each site's worst element."""
-    return NO_CHAINS if result.method == "svi" else _sizes("ess_tail", result, tail_sizes(result.draws))
+    return NO_CHAINS if result.method in INDEPENDENT else _sizes("ess_tail", result, tail_sizes(result.draws))
 
 
 def _sizes(check: str, result: FitResult, found: dict[str, float | None]) -> Found:
@@ -61,7 +71,7 @@ def _sizes(check: str, result: FitResult, found: dict[str, float | None]) -> Fou
 
 def divergences(result: FitResult) -> Found:
     """Judge the number of steps that diverged."""
-    if result.method != "mcmc":
+    if result.diagnostics.get("num_divergences") is None:
         return NO_SAMPLER
     advice = (
         "A part of the posterior may be missing: raise `target_accept_prob` in `sampler_options`, or reparameterise "
@@ -72,7 +82,7 @@ def divergences(result: FitResult) -> Found:
 
 def energy(result: FitResult) -> Found:
     """Judge the estimated fraction of missing information of the worst chain."""
-    if result.method != "mcmc":
+    if "energy" not in result.sample_stats or result.method != "mcmc":
         return NO_SAMPLER
     advice = (
         "The sampler moves slowly between levels of energy, and may have missed tails: reparameterise the kernel, "
@@ -90,18 +100,30 @@ def energy_fractions(energy: np.ndarray) -> np.ndarray:
         return np.square(np.diff(energy, axis=1)).sum(axis=1) / np.square(off).sum(axis=1)
 
 
-def loss(result: FitResult) -> Found:
-    """Judge by how much the loss still fell in the second half of a variational fit."""
+def guide(result: FitResult) -> Found:
+    """Judge by how much the guide still moved in the last quarter of a variational fit."""
     if result.method != "svi":
-        return NO_LOSS
+        return NO_GUIDE
     found = result.diagnostics
     if not found["loss_is_finite"]:
         advice = (
             "The loss was not finite: check that the data lie in the support of the output, and try a lower "
             "`learning_rate`."
         )
-        return [Finding("loss", "", np.nan, np.nan, "bad", advice)]
-    if found["loss_fall"] is None:
-        return [unknown("loss", "", "Fewer than 100 steps decide nothing.")]
-    advice = "The loss was still falling: raise `num_steps`, or try another `learning_rate`."
-    return [judged("loss", "", found["loss_fall"], high=found["loss_fall_allowed"], above=advice)]
+        return [Finding("guide", "", np.nan, np.nan, "bad", advice)]
+    if found["guide_move"] is None:
+        return [unknown("guide", "", "Fewer than 100 steps decide nothing.")]
+    advice = "The guide was still moving: raise `num_steps`, or use `inference='auto'`."
+    return [judged("guide", "", found["guide_move"], high=LARGEST_MOVE, above=advice)]
+
+
+def importance(result: FitResult) -> Found:
+    """Judge the Pareto shape of the ratios of the posterior's density to that of the approximation drawn from."""
+    k_hat = result.diagnostics.get("k_hat")
+    if k_hat is None:
+        return NO_RATIOS
+    advice = (
+        "The approximation is far from the posterior, and intervals may be too narrow: use `inference='auto'` or "
+        "`inference='mcmc'`."
+    )
+    return [judged("importance", "", float(k_hat), high=LARGEST_K_HAT, above=advice)]

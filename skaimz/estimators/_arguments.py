@@ -1,7 +1,7 @@
 """From what a user passes to what a kernel takes."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from skaimz.estimators._rows import LazyRows, numeric
-from skaimz.kernels import Inputs, KernelSpec, Site, kernel_parameters
+from skaimz.kernels import Inputs, KernelSpec, Site, freeze, kernel_parameters
 
 __all__ = [
     "PRIOR_DRAWS",
@@ -19,6 +19,7 @@ __all__ = [
     "check_count",
     "check_outcome",
     "check_probabilities",
+    "join_arguments",
     "kernel_inputs",
     "seed_of",
     "without_single_column",
@@ -125,6 +126,23 @@ def kernel_inputs(
         else:
             whole[name] = array[:]
     return Inputs(rows, whole, tuple(static))
+
+
+def join_arguments(arrays: Mapping[str, Any], own: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the kernel's arguments of a fit, and those that a ready inference object brings along.
+
+    Raises
+    ------
+    ValueError
+        If one is given in both, with other values.
+    """
+    for name, value in own:
+        if name in arrays and freeze(arrays[name]) != freeze(value):
+            raise ValueError(
+                f"The argument {name!r} is {value!r} in the NumPyro object given as `inference`, and another in this "
+                "call. Leave it out in one of them."
+            )
+    return {**dict(own), **arrays}
 
 
 def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 
 from skaimz import inference, sampling
@@ -16,6 +16,7 @@ from skaimz.estimators._arguments import (
     RESERVED,
     check_count,
     check_outcome,
+    join_arguments,
     kernel_inputs,
     seed_of,
     without_single_column,
@@ -27,6 +28,7 @@ from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
 from skaimz.estimators._increments import check_continuation, learns_in_parts
+from skaimz.estimators._parameters import copy_of, copy_of_estimator, with_nested
 from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
 from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
@@ -37,7 +39,7 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, has_parameters, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
@@ -82,6 +84,24 @@ class ImpactEstimator(
         self.random_state = random_state
         self.verbose = verbose
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of this estimator, of its kernel and of its settings.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Include those of a kernel object and of settings, as ``kernel__<name>`` and ``inference__<name>``.
+
+        Returns
+        -------
+        dict
+        """
+        parameters = super().get_params(deep=False)
+        return with_nested(parameters) if deep else parameters
+
+    def __sklearn_clone__(self) -> Self:
+        return copy_of_estimator(self)
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters of this estimator, of its kernel and of its settings.
 
@@ -110,7 +130,7 @@ class ImpactEstimator(
         for name in params:
             owner, nested, _ = name.partition("__")
             value = params.get(owner, getattr(self, owner, None))
-            if nested and owner in ("kernel", "inference") and not hasattr(value, "set_params"):
+            if nested and owner in ("kernel", "inference") and not has_parameters(value):
                 wanted = "settings, as in `inference=SVI()`" if owner == "inference" else "an object with `set_params`"
                 raise ValueError(
                     f"`{name}` cannot be set: `{owner}` is {value!r}, which has no parameters. Give {wanted}."
@@ -168,8 +188,8 @@ class ImpactEstimator(
         >>> X = rng.normal(size=(100, 2))
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.fit_result_.diagnostics["loss_is_settled"]
-        True
+        >>> model.fit_result_.diagnostics["rung"]
+        'mode'
         >>> model.posterior_["beta"].shape  # chains, draws, columns
         (1, 1000, 2)
         """
@@ -238,6 +258,8 @@ class ImpactEstimator(
         self._check_parameters()
         settings = inference.resolve_inference(self.inference)
         data = self._take_apart(data)
+        if self.posterior is None:
+            data = data._replace(arrays=join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
         # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
         reads_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
         with Scratch() as scratch:
@@ -311,7 +333,7 @@ class ImpactEstimator(
 
     def _make_kernel(self, X: Any, y: Any, weight: Any) -> Callable:
         if self.kernel is not None:
-            return clone(self.kernel, safe=False)
+            return copy_of(self.kernel)
         if (self.param_input, self.param_output) != ("X", "y"):
             raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
         y = without_single_column(y)

@@ -84,7 +84,8 @@ class DiagnoseMixin:
         ``ess_tail``            the smaller effective sample size of its 5 % and 95 % quantiles      100 a chain
         ``divergences``         steps that diverged                                                  0
         ``energy``              E-BFMI of the worst chain (Betancourt 2016)                          at least 0.3
-        ``loss``                fall of the loss from the middle tenth of its steps to the last      nearly none
+        ``guide``               largest move of the guide in its last steps, in its own sds          up to 0.5
+        ``importance``          Pareto shape of the ratios of posterior to approximation             up to 0.7
         ``prior_edge``   X      share of the prior below the posterior median of a latent site       0.01 to 0.99
         ``prior_mean``   X, y   prior predictive p-value of the outcomes' mean (Box 1980)            0.01 to 0.99
         ``prior_sd``     X, y   the same of their standard deviation                                 at least 0.01
@@ -97,8 +98,8 @@ class DiagnoseMixin:
         ===============  =====  ===================================================================  ==============
 
         The first three are of Markov chains and of draws that were made elsewhere, ``divergences`` and ``energy`` of a
-        fit by MCMC, ``loss`` of one by SVI. Asked for by name elsewhere, they are "unknown". ``energy`` looks at the
-        steps that are kept: thinning makes it look better than it is.
+        fit by MCMC, ``guide`` of one by SVI, ``importance`` of SVI and of weighted draws. Asked for by name elsewhere,
+        they are "unknown". ``energy`` looks at the steps that are kept: thinning makes it look better than it is.
 
         *p-values* are ``P(R > T) + P(R = T) / 2`` for a statistic over the rows, ``T`` of the observed outcomes and
         ``R`` of those that are drawn for the same rows, one set for each of the posterior draws, or for 1000 draws from
@@ -147,9 +148,9 @@ class DiagnoseMixin:
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
         >>> y[0] += 20.0  # far from all others
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> table = model.diagnose(X, y, checks=["loss", "p_mean", "p_max"])
+        >>> table = model.diagnose(X, y, checks=["importance", "p_mean", "p_max"])
         >>> table["verdict"].to_dict()
-        {'loss': 'good', 'p_mean': 'good', 'p_max': 'bad'}
+        {'importance': 'good', 'p_mean': 'good', 'p_max': 'bad'}
         >>> print(table.loc["p_max", "advice"])
         The greatest outcome is greater than replicated ones: look at that row, or use a law with heavier tails.
         """
@@ -281,7 +282,7 @@ class _Check(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
-OF_FIT = (fit.r_hat, fit.ess, fit.ess_tail, fit.divergences, fit.energy, fit.loss)
+OF_FIT = (fit.r_hat, fit.ess, fit.ess_tail, fit.divergences, fit.energy, fit.guide, fit.importance)
 OF_PRIOR = {
     "prior_mean": outcomes.prior_tail,
     "prior_sd": outcomes.prior_tail,

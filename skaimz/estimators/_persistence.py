@@ -8,9 +8,9 @@ from typing import Any, Self
 
 import numpy as np
 import xarray as xr
-from sklearn.base import clone
 
 from skaimz.datatree import draws_from, draws_to_dataset
+from skaimz.estimators._parameters import copy_of
 from skaimz.inference import FitResult, picklable
 from skaimz.kernels import Inputs, KernelSpec, trace_kernel
 
@@ -114,7 +114,7 @@ class PersistenceMixin:
         self = make(kernel, **json.loads(attrs["parameters"]))
         self._check_parameters()
         numbers = {str(n): v.to_numpy() for n, v in tree["numbers"].data_vars.items()}
-        self.kernel_ = clone(kernel, safe=False) if kernel is not None else cls._default_kernel(**numbers)
+        self.kernel_ = copy_of(kernel) if kernel is not None else cls._default_kernel(**numbers)
         self.seed_ = int(attrs["seed"])
         self.n_features_in_ = int(attrs["n_features_in"])
         self.arguments_ = json.loads(attrs["arguments"])

@@ -1,7 +1,9 @@
 """How posterior draws come to be: settings, and the compiled fits behind them."""
 
+from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
 from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.nutpie import Nutpie
 from skaimz.inference.protocol import Draws, Posterior, Run, Sampler
 from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, log_densities, partial_fit, resume
@@ -11,9 +13,11 @@ __all__ = [
     "MCMC",
     "SVI",
     "Auto",
+    "BlackJAX",
     "Data",
     "Draws",
     "FitResult",
+    "Nutpie",
     "Posterior",
     "Progress",
     "Run",

@@ -12,9 +12,9 @@ from numpyro.infer import autoguide
 from numpyro.infer.util import log_density, potential_energy, unconstrain_fn
 
 from skaimz.inference.data import Data, weighted_model
+from skaimz.inference.guides import make_guide
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import SVI
-from skaimz.inference.svi import make_guide
 from skaimz.kernels import ByValue, TracedKernel, compiled, one_at_a_time, shared
 
 __all__ = ["log_densities"]

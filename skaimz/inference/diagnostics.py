@@ -1,5 +1,6 @@
 """Whether a fit can be trusted: numbers for the result, and a warning of its own class for each that is bad."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -169,7 +170,17 @@ def tail_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
 
 
 def _statistic(name: str, method: str) -> Callable[[np.ndarray], float]:
-    return lambda draws: float(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method))
+    def statistic(draws: np.ndarray) -> float:
+        if name == "rhat" and len(draws) == 1:
+            # Halves of one chain that drifts disagree, too; ArviZ wants two chains.
+            half = draws.shape[1] // 2
+            draws = np.concatenate([draws[:, :half], draws[:, -half:]])
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            # Of draws that hardly move some ratios are infinite, and say so.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            return float(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method))
+
+    return statistic
 
 
 def _worst(statistic: Callable[[np.ndarray], float], draws: np.ndarray, worst: Any) -> float | None:

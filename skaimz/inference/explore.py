@@ -68,7 +68,7 @@ class Exploration(NamedTuple):
             return self.start.target.value_and_gradient(position)
 
 
-def explore(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | None = None) -> Exploration:
+def explore(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = True) -> Exploration:
     """Find where a posterior has a density, its mode, and whether the curvature there describes it.
 
     Parameters
@@ -77,8 +77,8 @@ def explore(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | None
     data : Data
         Padded rows and their weights.
     seed : int
-    rows : array, optional
-        Numbers of these rows among all, where they are some of them.
+    numbered : bool, default=True
+        Whether rows are in the order of the user's, so that an error may name them.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def explore(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | None
         If outcomes lie outside the support of their distribution, or the posterior has no density anywhere.
     """
     with jax.enable_x64(True):
-        start = start_of(traced, in_double(data), seed, rows)
+        start = start_of(traced, in_double(data), seed, numbered=numbered)
         mode = find_mode(start)
         if not mode.reason:
             target = start.target

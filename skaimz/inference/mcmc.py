@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -17,11 +17,12 @@ from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
 from skaimz.inference.data import Data, constrained, refuse_discrete, weighted_model, whitened_model
 from skaimz.inference.diagnostics import check_chains, warn_of_chains
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
-from skaimz.inference.settings import MCMC, with_model
+from skaimz.inference.samplers import with_model
+from skaimz.inference.settings import MCMC
 from skaimz.inference.target import refuse_params
 from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
 
-__all__ = ["check_chains_can_run", "continue_chains", "fit_mcmc"]
+__all__ = ["check_chains_can_run", "continue_chains", "fit_mcmc", "given_start", "side_by_side"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
@@ -111,7 +112,8 @@ def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, together:
 
 def _hmc_state(state: Any) -> Any:
     """Return the state of the Hamiltonian sampler inside another, or the state itself."""
-    return getattr(state, "hmc_state", state)
+    blocks = [block for block in getattr(state, "block_states", ()) if hasattr(block, "num_steps")]
+    return getattr(state, "hmc_state", blocks[-1] if blocks else state)
 
 
 def _diverging(state: Any) -> Any:
@@ -202,6 +204,12 @@ def fit_mcmc(
     groups = _groups(settings)
     programs = _programs_of(traced, settings, groups[0], data)
     num_samples = settings.num_samples // settings.thinning
+    if starts is None and settings.init_params is not None:
+        like = jax.eval_shape(programs.init, groups[0].numbers, None, data, np.uint32(seed))
+        z, lead = getattr(like, settings.sampler.sample_field), int(groups[0].together > 0)
+        sites = [site.name for site in traced.spec.latents]
+        shapes = {name: jax.ShapeDtypeStruct(z[name].shape[lead:], z[name].dtype) for name in sites}
+        starts = functools.partial(given_start, settings, like=shapes)
 
     def begin(chains: Chains) -> Any:
         placed = jax.device_put(data, chains.device)
@@ -226,7 +234,7 @@ def fit_mcmc(
     # Threads that ask for a program at once would each compile it.
     jax.block_until_ready(programs.advance(*begin(groups[0]), 0, 1))
     with watch.phase("MCMC warm-up", settings.num_warmup * settings.num_chains) as phase:
-        states = _side_by_side(warm_up, groups, phase, settings, x64)
+        states = side_by_side(warm_up, groups, phase, x64, in_turn=settings.chain_method == "sequential")
     if watch.stopped:
         raise RuntimeError(
             f"The fit stopped before a chain had a draw: {watch.stopped}. Allow more time, or lower `num_warmup`."
@@ -238,7 +246,7 @@ def fit_mcmc(
             f"The fit stopped after {n_draws} of {num_samples} draws of each chain: {watch.stopped}.",
             StoppedFitWarning,
         )
-    if isinstance(settings.sampler, numpyro.infer.NUTS):
+    if isinstance(getattr(settings.sampler, "inner_kernel", settings.sampler), numpyro.infer.NUTS):
         # A tree of this depth has up to 2**depth - 1 steps, and more than half of them.
         statistics["tree_depth"] = np.log2(statistics["n_steps"]).astype(int) + 1
     diagnostics = check_chains(draws, statistics.pop("n_diverging", None))
@@ -253,6 +261,35 @@ def fit_mcmc(
         data=data._asdict(),
         n_rows=n_rows,
     )
+
+
+def given_start(settings: MCMC, chain: int, like: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return where the chain of a number begins by ``init_params``.
+
+    Parameters
+    ----------
+    settings : MCMC
+    chain : int
+    like : dict of str to array or shape
+        Any start of a chain.
+
+    Raises
+    ------
+    ValueError
+        If there are values for other sites, or of other shapes.
+    """
+    given = settings.init_params
+    if given.keys() != like.keys():
+        raise ValueError(f"MCMC: `init_params` must have values for {sorted(like)}, got {sorted(given)}.")
+    lead = (settings.num_chains,) if settings.num_chains > 1 else ()
+    for name, value in given.items():
+        expected = lead + like[name].shape
+        if value.shape != expected:
+            raise ValueError(
+                f"MCMC: `init_params` of {name!r} must have the shape {expected} for {settings.num_chains} chain(s), "
+                f"got {value.shape}."
+            )
+    return {name: np.asarray(value[chain] if lead else value, like[name].dtype) for name, value in given.items()}
 
 
 def continue_chains(
@@ -300,7 +337,7 @@ def _collect(
         return state, pieces
 
     with watch.phase("MCMC", num_samples * settings.num_chains) as phase:
-        found = _side_by_side(sample, groups, phase, settings, x64)
+        found = side_by_side(sample, groups, phase, x64, in_turn=settings.chain_method == "sequential")
     if not all(pieces for _, pieces in found):
         raise RuntimeError(f"The fit stopped before each chain had a draw: {watch.stopped}. Allow more time.")
     joined = []
@@ -318,12 +355,12 @@ def _steps_first(array: np.ndarray, axis: int) -> np.ndarray:
     return np.moveaxis(array, axis, 0)
 
 
-def _side_by_side(work: Callable, groups: list[Chains], phase: Phase, settings: MCMC, x64: bool) -> list[Any]:
+def side_by_side(work: Callable, groups: list[Any], phase: Phase, x64: bool, *, in_turn: bool = False) -> list[Any]:
     """Run groups of chains on threads, or one after the other; they share nothing, so that draws are the same."""
-    if len(groups) == 1 or settings.chain_method == "sequential":
+    if len(groups) == 1 or in_turn:
         return [work(chains, phase) for chains in groups]
 
-    def in_thread(chains: Chains) -> Any:
+    def in_thread(chains: Any) -> Any:
         with jax.enable_x64(x64):  # the setting belongs to a thread
             return work(chains, phase)
 

@@ -17,8 +17,8 @@ class FitResult:
 
     Attributes
     ----------
-    method : {"svi", "mcmc", "injected"}
-        Injected draws were made elsewhere.
+    method : {"normal", "svi", "mcmc", "injected"}
+        ``"normal"`` are weighted draws from a normal approximation; injected draws were made elsewhere.
     draws : dict of str to array of shape (n_chains, n_draws, ...)
         Posterior draws of the latent sites.
     params : dict of str to array
@@ -28,9 +28,13 @@ class FitResult:
     sample_stats : dict of str to array of shape (n_chains, n_draws)
         Statistics of the sampler, by ArviZ's names; empty for SVI.
     diagnostics : dict of str to number or dict
-        For SVI ``loss_final``, ``loss_is_finite``, ``loss_is_settled``, and ``loss_fall`` in the second half of the
-        steps with the ``loss_fall_allowed`` (None for fewer than 100 steps or a loss that is not finite). For MCMC
-        ``r_hat`` and ``ess`` by site (the worst of its elements) and ``num_divergences``.
+        For SVI ``loss_final``, ``loss_is_finite``, ``guide_move``, the largest move of a median or of the logarithm of
+        a spread in the last quarter of the steps, in standard deviations of the guide (None for fewer than 100 steps),
+        ``guide_is_settled``, and ``k_hat`` of the ratios of the densities by kernel and guide, where that is known. For
+        MCMC ``r_hat`` and ``ess`` by site (the worst of its elements), ``num_divergences``, ``stuck_chains``,
+        ``num_chains`` and ``finite``. For automatic inference ``rung``, which answered, and ``rungs``, a dictionary for
+        each with what was found there: ``seconds``, ``evaluations`` of the log density, ``k_hat``, ``ess``, and ``why``
+        it did not answer; and ``k_hat`` and ``ess_of_weights`` of weighted draws.
     state : tuple of array
         The inference state, from which ``sample_posterior`` goes on.
     data : dict of str to dict of array, or array

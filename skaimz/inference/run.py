@@ -15,12 +15,13 @@ from skaimz.inference.data import Data, bucket, loaded, padded, refuse_discrete
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
 from skaimz.inference.explore import explore
 from skaimz.inference.importance import LARGEST_K_HAT, weigh
-from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc
+from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc, given_start
 from skaimz.inference.protocol import Sampler
+from skaimz.inference.recipes import refuse_other_models
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.stream import minibatches, needs_stream, total_weight
-from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
+from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
 from skaimz.kernels import Inputs, TracedKernel
 
 __all__ = ["fit", "log_densities", "partial_fit", "resume"]
@@ -69,8 +70,11 @@ def fit(
     ------
     RuntimeError
         If JAX runs as several processes.
+    ValueError
+        If a ready NumPyro object in the settings is of another model.
     """
     _refuse_processes()
+    refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
     n_rows = len(inputs.rows[traced.spec.input])
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
@@ -105,7 +109,10 @@ def _fit_chains(traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, s
     dtype = data.rows[traced.spec.input].dtype
 
     def starts(chain: int) -> dict[str, np.ndarray]:
-        return {name: v.astype(dtype) for name, v in exploration.begin(units, seed, chain).items()}
+        begin = exploration.begin(units, seed, chain)
+        if settings.init_params is not None:
+            begin = units.coordinates(given_start(settings, chain, begin))
+        return {name: np.asarray(v, dtype) for name, v in begin.items()}
 
     placed = data._replace(units=jax.tree.map(lambda array: np.asarray(array, dtype), units))
     return fit_mcmc(traced, placed, n_rows, settings, seed, starts=starts, watch=watch)
@@ -162,6 +169,7 @@ def partial_fit(
     """
     assert isinstance(settings, SVI)
     _refuse_processes()
+    refuse_other_models(settings.own_models, traced.kernel.function)
     spec = traced.spec
     if not spec.can_be_padded:
         local = [site.name for site in spec.local_latents]
@@ -172,15 +180,20 @@ def partial_fit(
     added = _seen(weight, n_rows)
     seen = added + (0.0 if before is None else before.seen)
     size = min(settings.batch_size or n_rows, n_rows)
+    data, scale = Data(numbers, inputs.rows, inputs.whole, weight), (settings.total_rows or seen) / added
+    if before is None:
+        units = units_of(traced, data, n_rows, dataclasses.replace(settings, batch_size=size), seed, scale)
+    else:
+        units = before.data["units"]
     chunks = minibatches(
-        Data(numbers, inputs.rows, inputs.whole, weight),
+        data._replace(units=units),
         n_rows,
         size,
         -(-n_rows // size),
         seed,
         epoch=0 if before is None else len(before.losses),  # type: ignore[arg-type]
         padded_size=bucket(size),
-        scale=(settings.total_rows or seen) / added,
+        scale=scale,
     )
     with contextlib.closing(chunks):
         return dataclasses.replace(continue_svi(traced, chunks, before, settings, seed), seen=seen)

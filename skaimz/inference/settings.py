@@ -5,18 +5,23 @@ import dataclasses
 import numbers
 import os
 import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Self
 
+import jax
 import joblib
+import numpy as np
 import numpyro.infer
 import numpyro.optim
 from numpyro.infer import autoguide
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.mcmc import MCMCKernel
 
+from skaimz.inference.guides import blank_guide, check_kind, models_of
 from skaimz.inference.protocol import Sampler
+from skaimz.inference.recipes import OwnModel, refuse_what_is_no_recipe, stand_in
+from skaimz.inference.samplers import check_ready, own_model, with_model
 
 __all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
 
@@ -101,7 +106,8 @@ class _Parameters:
         -------
         dict
         """
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        fields = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {each.name: getattr(self, each.name) for each in fields if each.init}
 
     def set_params(self, **params: Any) -> Self:
         """Replace settings by name.
@@ -129,14 +135,23 @@ class _Parameters:
             setattr(self, name, value)
         return self
 
+    def __sklearn_clone__(self) -> Self:
+        # Foreign objects may have a `get_params` that is not scikit-learn's, as NumPyro's optimisers do.
+        return type(self)(**{name: copy.deepcopy(value) for name, value in self.get_params().items()})
+
 
 @dataclass(repr=False, kw_only=True)
 class _Watched(_Parameters):
-    """Settings of what looks on while a fit runs."""
+    """Settings of what looks on while a fit runs, and what ready objects hold that checked settings are made of.
+
+    ``own_models`` have to be the kernel that is fitted, and ``own_arguments`` are arguments of that kernel.
+    """
 
     callback: Callable[[Any], Any] | None = None
     time_budget: float | None = None
     checkpoint_dir: Any = None
+    own_models: tuple[OwnModel, ...] = field(default=(), init=False, compare=False)
+    own_arguments: tuple[tuple[str, Any], ...] = field(default=(), init=False, compare=False)
 
     def _check_watched(self) -> None:
         name, budget = type(self).__name__, self.time_budget
@@ -212,10 +227,12 @@ class SVI(_Watched):
     guide : str, type, AutoGuide or callable, default="auto_normal"
         The variational family: a name (``"auto_normal"``, ``"auto_diagonal_normal"``, ``"auto_multivariate_normal"``,
         ``"auto_lowrank"``, ``"auto_laplace"``, ``"auto_delta"``, ``"auto_iaf"``, ``"auto_bnaf"``), a NumPyro
-        autoguide class, an autoguide object, which is read as a recipe, or a guide function with the kernel's
-        arguments. Such a function is drawn from with all rows; where they are read a part at a time, with the first
-        minibatch, and after ``partial_fit`` with the last. Autoguides that look at all rows when they are drawn from,
-        as ``"auto_laplace"`` does for the curvature, are refused there.
+        autoguide class, an autoguide object of the kernel, which is read as a recipe, or a guide function with the
+        kernel's arguments. Such a function is drawn from with all rows; where they are read a part at a time, with the
+        first minibatch, and after ``partial_fit`` with the last. Autoguides that look at all rows when they are drawn
+        from, as ``"auto_laplace"`` does for the curvature, are refused there. Latent sites that a guide function, an
+        ``AutoGuideList`` or the blocks around an autoguide's model (``handlers.block``) leave out are drawn from their
+        priors given the others, as NumPyro's losses do.
     optim : str or optimiser, default="adam"
         A name (``"adam"``, here with ``b2=0.95``, ``"clipped_adam"``, ``"adagrad"``, ``"rmsprop"``, ``"sgd"``), or a
         NumPyro or optax optimiser, which then has its own learning rate.
@@ -225,7 +242,8 @@ class SVI(_Watched):
     loss : str or ELBO, default="trace_elbo"
         ``"trace_elbo"``, ``"trace_mean_field_elbo"``, ``"trace_graph_elbo"``, or a NumPyro loss.
     num_steps : int, default=10000
-        Number of optimiser steps. A change of it compiles nothing.
+        Number of optimiser steps; with ``init_params`` it may be 0, for the guide as it is. A change of it compiles
+        nothing.
     batch_size : int, optional
         Rows of a minibatch; all rows where None. Each epoch visits the rows in a new random order, and the
         log-likelihood of a batch is scaled to all rows. More than 262,144 rows are cut into blocks of 8192: an epoch
@@ -238,6 +256,10 @@ class SVI(_Watched):
     total_rows : int, optional
         Rows that ``partial_fit`` scales the log-likelihood of its batches to. Where None, those that it has been given
         so far, which is right as long as every row is given once.
+    init_params : dict, optional
+        Parameters of the guide and the kernel to start from, in the kernel's own units, such as ``result.params`` of
+        NumPyro's ``SVI.run``. The others start where the guide says. It needs a guide object or function, because the
+        parameters of a guide that is named are in units of the posterior.
 
     Examples
     --------
@@ -255,6 +277,7 @@ class SVI(_Watched):
     num_epochs: int | None = None
     num_samples: int = 1000
     total_rows: int | None = None
+    init_params: Any = None
 
     def checked(self) -> "SVI":
         """Return these settings with names replaced by what they stand for.
@@ -268,26 +291,37 @@ class SVI(_Watched):
         ValueError, TypeError
             If a setting is out of range or of the wrong kind.
         """
-        _check_count(self, "num_steps", "num_samples")
+        _check_count(self, "num_samples")
+        _check_count(self, "num_steps", least=1 if self.init_params is None else 0)
         self._check_watched()
         _check_count(self, "batch_size", "num_epochs", "total_rows", optional=True)
         rate = self.learning_rate
         if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 < rate < float("inf"):
             raise ValueError(f"SVI: `learning_rate` must be a positive finite number, got {rate!r}.")
         guide = _named(self, "guide", GUIDES)
-        if not callable(guide):
-            raise TypeError(f"SVI: `guide` must be a name, an autoguide or a function, got {guide!r}.")
+        check_kind(guide)
+        own_models = models_of(guide)
         if isinstance(guide, autoguide.AutoGuide):
-            guide = _blank_guide(guide)
+            guide = blank_guide(guide)
+        init_params = _start_values(self)
+        if init_params is not None and isinstance(guide, type):
+            raise ValueError(
+                f"SVI: `init_params` needs a guide object or function, such as `{guide.__name__}(kernel)`: the "
+                f"parameters of the guide {self.guide!r} are in units of the posterior."
+            )
         optim = _named(self, "optim", OPTIMISERS)
         if optim is self.optim:
             # NumPyro checks the optimiser and wraps optax's; the model and the guide are not looked at here.
-            optim = numpyro.infer.SVI(_nothing, _nothing, optim, numpyro.infer.Trace_ELBO()).optim
+            optim = numpyro.infer.SVI(stand_in, stand_in, optim, numpyro.infer.Trace_ELBO()).optim
         loss = _named(self, "loss", LOSSES)
         loss = loss() if isinstance(loss, type) else loss
         if not isinstance(loss, ELBO):
             raise TypeError(f"SVI: `loss` must be a name or a NumPyro ELBO, got {loss!r}.")
-        return dataclasses.replace(self, guide=guide, optim=optim, loss=loss, learning_rate=float(rate))
+        checked = dataclasses.replace(
+            self, guide=guide, optim=optim, loss=loss, learning_rate=float(rate), init_params=init_params
+        )
+        checked.own_models = tuple(own_models)
+        return checked
 
 
 @dataclass(repr=False)
@@ -297,8 +331,10 @@ class MCMC(_Watched):
     Parameters
     ----------
     sampler : str or MCMCKernel, default="nuts"
-        ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's, which is read
-        as a recipe. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread where
+        ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's of the kernel,
+        which is read as a recipe: ``HMCGibbs``, ``DiscreteHMCGibbs`` and ``MixedHMC`` sample discrete latent sites, and
+        ``HMCECS`` those of a kernel that draws minibatches. A Gibbs update that reads data of its own reads the same
+        in every fit. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread where
         that says nothing, and starts near the mode or the prior's median. A ready one moves in the units of the kernel,
         as does one with a ``step_size``, ``inverse_mass_matrix`` or ``init_strategy`` in its options.
     num_warmup : int, default=1000
@@ -315,6 +351,9 @@ class MCMC(_Watched):
         "parallel" on processors and "vectorized" on accelerators. Ensembles (``"aies"``, ``"ess"``) are one program.
     sampler_options : dict, optional
         Arguments of the sampler named by ``sampler``, as in ``{"target_accept_prob": 0.95, "dense_mass": True}``.
+    init_params : dict, optional
+        Values of the latent sites where chains begin, as NumPyro's ``MCMC.run`` takes them: on unconstrained space for
+        continuous sites, in arrays with the chains on a leading axis where there are several.
 
     Examples
     --------
@@ -330,6 +369,7 @@ class MCMC(_Watched):
     thinning: int = 1
     chain_method: str = "auto"
     sampler_options: dict[str, Any] | None = None
+    init_params: Any = None
 
     def checked(self) -> "MCMC":
         """Return these settings with the sampler made, on a model that does nothing.
@@ -353,7 +393,7 @@ class MCMC(_Watched):
         sampler = _named(self, "sampler", SAMPLERS)
         if isinstance(sampler, type):
             try:
-                sampler = sampler(_nothing, **(self.sampler_options or {}))
+                sampler = sampler(stand_in, **(self.sampler_options or {}))
             except TypeError as error:
                 raise TypeError(f"MCMC: `sampler_options` does not fit {self.sampler!r}: {error}.") from error
             options = dict(self.sampler_options or {})
@@ -365,38 +405,21 @@ class MCMC(_Watched):
             raise ValueError("MCMC: give `sampler_options` with a sampler's name, not with a ready sampler.")
         else:
             options = None
+            check_ready(sampler, self.num_chains)
         if sampler.is_ensemble_kernel and self.num_chains % 2:
             raise ValueError(f"MCMC: an ensemble needs an even number of chains, got `num_chains`={self.num_chains}.")
         # A sampler that has run carries its compiled past, which is neither needed nor a setting.
-        return dataclasses.replace(self, sampler=with_model(sampler, _nothing), sampler_options=options)
+        blank = with_model(sampler, stand_in)
+        checked = dataclasses.replace(
+            self, sampler=blank, sampler_options=options, init_params=_start_values(self)
+        )
+        checked.own_models = ((f"The sampler {type(sampler).__name__}", own_model(sampler)),)
+        return checked
 
     @property
     def moves_in_own_units(self) -> bool:
         """Whether chains of checked settings move in the units of the kernel's latent sites."""
         return self.sampler_options is None or bool(IN_OWN_UNITS & self.sampler_options.keys())
-
-
-def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
-    """Return a sampler of a model with another's settings, and nothing of its past.
-
-    Parameters
-    ----------
-    sampler : MCMCKernel
-    model : callable
-
-    Returns
-    -------
-    MCMCKernel
-    """
-    try:
-        return sampler.wrap_model(lambda _: model)
-    except NotImplementedError:
-        blank = copy.copy(sampler)
-        for name in ("_init_fn", "_sample_fn", "_potential_fn", "_potential_fn_gen", "_postprocess_fn"):
-            if hasattr(blank, name):
-                setattr(blank, name, None)
-        blank._model = model
-        return blank
 
 
 def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
@@ -405,7 +428,9 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
     Parameters
     ----------
     inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, Sampler, numpyro.infer.SVI or numpyro.infer.MCMC
-        Ready NumPyro objects are read as recipes and left as they are.
+        Ready NumPyro objects are read as recipes and left as they are, whether they have run or not: the fit begins
+        anew. What they hold beside their settings is kept with the settings (``own_models``, ``own_arguments``), or
+        refused.
 
     Returns
     -------
@@ -418,9 +443,13 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
     """
     if isinstance(inference, str) and inference in NAMED:
         inference = NAMED[inference]()
-    elif isinstance(inference, numpyro.infer.SVI):
-        inference = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss)
-    elif isinstance(inference, numpyro.infer.MCMC):
+    refuse_what_is_no_recipe(inference)
+    if isinstance(inference, numpyro.infer.SVI):
+        settings = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss).checked()
+        settings.own_models = (("The NumPyro SVI object", inference.model), *settings.own_models)
+        settings.own_arguments = tuple(inference.static_kwargs.items())
+        return settings
+    if isinstance(inference, numpyro.infer.MCMC):
         names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
         inference = MCMC(**{name: getattr(inference, name) for name in names})
     if isinstance(inference, Auto | SVI | MCMC):
@@ -439,30 +468,6 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
 NAMED: dict[str, type[Auto | SVI | MCMC]] = {"auto": Auto, "svi": SVI, "mcmc": MCMC}
 
 
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Stand in for a model where only settings are read."""
-
-
-def _blank_guide(guide: autoguide.AutoGuide) -> autoguide.AutoGuide:
-    """Copy an autoguide as it was before it met a model."""
-    if isinstance(guide, autoguide.AutoGuideList):
-        raise TypeError("SVI: an AutoGuideList holds its own models and is no recipe; write a guide function instead.")
-    blank = copy.copy(guide)
-    for name in vars(guide):
-        if name.startswith("_prototype") or name in _LEARNED_BY_GUIDES:
-            setattr(blank, name, {})
-    blank.model = blank.prototype_trace = None
-    return blank
-
-
-_LEARNED_BY_GUIDES = frozenset(
-    """
-    _init_locs _loss_fn _potential_fn_gen _potential_fn _postprocess_fn _event_dims _cond_indep_stacks _unpack_latent
-    _init_latent latent_dim plates
-    """.split()
-)
-
-
 def _named(settings: Any, name: str, table: dict[str, Any]) -> Any:
     value = getattr(settings, name)
     if not isinstance(value, str):
@@ -479,3 +484,15 @@ def _check_count(settings: Any, *names: str, least: int = 1, optional: bool = Fa
             continue
         if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"{type(settings).__name__}: `{name}` must be an integer >= {least}, got {value!r}.")
+
+
+def _start_values(settings: Any) -> dict[str, Any] | None:
+    """Return the checked ``init_params`` of settings, as arrays of the host."""
+    given = settings.init_params
+    if given is None:
+        return None
+    if not isinstance(given, Mapping) or not given:
+        raise TypeError(
+            f"{type(settings).__name__}: `init_params` must be a dictionary of names and arrays, got {given!r}."
+        )
+    return {str(name): jax.tree.map(np.asarray, value) for name, value in given.items()}

@@ -1,7 +1,6 @@
 """Stochastic variational inference as a few compiled programs that equal estimators share."""
 
 import contextlib
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -12,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
 import numpyro.optim
-from numpyro import handlers
-from numpyro.infer import autoguide
 
 from skaimz.exceptions import LocalGuideWarning, StoppedFitWarning, warn_user
+from skaimz.inference import shuffle
 from skaimz.inference.chunks import CHUNK_STEPS, Watch, run_in_chunks
 from skaimz.inference.data import (
     Data,
@@ -24,19 +22,27 @@ from skaimz.inference.data import (
     loaded,
     padded,
     refuse_discrete,
-    weighted_guide,
-    weighted_model,
-    whitened_model,
 )
 from skaimz.inference.diagnostics import check_losses
 from skaimz.inference.explore import explore
+from skaimz.inference.guides import (
+    CORRELATED,
+    draw,
+    is_autoguide,
+    kind_of,
+    leaves_sites,
+    make_guide,
+    match_params,
+    needs_data,
+    refuse_left,
+)
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
 from skaimz.inference.stream import Chunk, minibatches, needs_stream
 from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
 
-__all__ = ["continue_svi", "draw_from_guide", "fit_svi", "make_guide"]
+__all__ = ["continue_svi", "draw_from_guide", "fit_svi", "units_of"]
 
 # A fit holds some 500 memory maps of compiled code, and a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 24
@@ -44,33 +50,14 @@ PROGRAMS_KEPT = 24
 INIT, DRAW, FRESH_DRAW = 11, 13, 15
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
-# Rows that units are found from, where minibatches see a part of all.
-EXPLORED_ROWS = 2**14
+# Where minibatches see a part of all rows, units are found from this share of those that are read at a time.
+EXPLORED = 16
 # Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
 FIRST_SPREAD = 0.1
 # Fits of fewer steps are not judged.
 JUDGED_STEPS = 100
 # Quartiles of a normal distribution lie so many standard deviations apart.
 QUARTILES_APART = 1.3489795003921634
-# Guides with correlated coordinates, and those that start with a spread that can be set.
-CORRELATED = (
-    autoguide.AutoMultivariateNormal,
-    autoguide.AutoLaplaceApproximation,
-    autoguide.AutoIAFNormal,
-    autoguide.AutoBNAFNormal,
-)
-WITH_SCALE = (
-    autoguide.AutoNormal,
-    autoguide.AutoDiagonalNormal,
-    autoguide.AutoMultivariateNormal,
-    autoguide.AutoLowRankMultivariateNormal,
-)
-# These guides look at the data again when they are drawn from.
-GUIDES_WITH_DATA = (
-    autoguide.AutoLaplaceApproximation,
-    autoguide.AutoDAIS,
-    autoguide.AutoSemiDAIS,
-)
 
 
 class Programs(NamedTuple):
@@ -87,6 +74,7 @@ def _programs(
     traced: TracedKernel, guide: ByValue, optim: ByValue, loss: ByValue, batch_size: int | None, n_padded: int
 ) -> Programs:
     """Make the programs for one padded number of rows, so that the cache's bound is one on compiled code."""
+    sums_out = loss.value.can_infer_discrete
 
     def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
         """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
@@ -103,9 +91,14 @@ def _programs(
 
     @compiled
     @one_at_a_time
-    def init(seed: Any, data: Data, n_rows: Any, pace: tuple) -> Any:
+    def init(seed: Any, data: Data, n_rows: Any, pace: tuple, params: Any = None) -> Any:
         data, present = first_batch(data, n_rows)
-        return start(key_of(seed, INIT), data, pace, present)[2]
+        refuse_left(make_guide(guide.value, traced, data.units is not None, present)[1], traced, data, sums_out)
+        key = key_of(seed, INIT)
+        svi, _, state = start(key, data, pace, present)
+        if params is None:
+            return state
+        return svi.init(key, *data, init_params=match_params(params, svi.get_params(state)))
 
     def repeated(update: Callable[[Any, Any], tuple[Any, Any]], state: Any, count: Any) -> tuple[Any, Any]:
         def step(i: Any, carry: tuple) -> tuple:
@@ -152,18 +145,19 @@ def _programs(
 
     @functools.partial(compiled, static_argnames="num_samples")
     @one_at_a_time
-    def draw(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
-        # An autoguide has the shapes of a batch; a guide function computes the latent sites of all rows.
-        data, present = first_batch(data, n_rows) if _is_autoguide(guide.value) else (data, None)
+    def draw_all(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
+        # An autoguide has the shapes of a batch; what else draws latent sites computes those of all rows.
+        of_batch = is_autoguide(guide.value) and not leaves_sites(guide.value)
+        data, present = first_batch(data, n_rows) if of_batch else (data, None)
         key = key_of(*key)
         svi, fitted_guide, _ = start(key, data, pace, present)
         params = svi.get_params(state)
-        draws = _draw(fitted_guide, params, data, key, num_samples)
+        draws = draw(fitted_guide, svi.model, traced, params, data, key, num_samples)
         if data.units is not None:
             draws = jax.vmap(lambda coordinates: constrained(traced, data, coordinates))(draws)
         return {site.name: draws[site.name] for site in traced.spec.latents}, params
 
-    return Programs(init, advance, advance_through, draw)
+    return Programs(init, advance, advance_through, draw_all)
 
 
 def fit_svi(
@@ -224,7 +218,7 @@ def fit_svi(
             def take(state: Any, start: int, count: int) -> tuple[Any, Any]:
                 return programs.advance(state, held, all_rows, pace, seed_word, start, count)
 
-        state = programs.init(seed_word, held, all_rows, pace)
+        state = programs.init(seed_word, held, all_rows, pace, settings.init_params)
         phase = stack.enter_context(watch.phase("SVI", num_steps))
 
         def advance(start: int, count: int) -> None:
@@ -245,35 +239,31 @@ def fit_svi(
     if not judge:
         return result
     move = None if before is None or watch.stopped else _move(traced, settings, before, held, result, seed_word)
+    if move is None and before is not None and not watch.stopped:
+        move = _move_of_point(result.losses, traced)
     return dataclasses.replace(result, diagnostics=check_losses(result.losses, move))  # type: ignore[arg-type]
 
 
-def units_of(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int) -> Units | None:
+def units_of(
+    traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int, scale: float = 1.0
+) -> Units | None:
     """Return the units of a guide that is named; None for one whose numbers are its author's.
 
-    Where there are minibatches, some of the rows stand for all.
+    Where there are minibatches, some of the rows stand for all, the same whether they are in memory or not.
     """
     guide, spec = settings.guide, traced.spec
     by_row = any(site.row_axis is not None for site in spec.latents)
     if not isinstance(guide, type) or not spec.latents or (settings.batch_size is not None and by_row):
         return None
     refuse_discrete(spec, "An automatic guide")
-    number = n_rows if settings.batch_size is None else min(n_rows, max(settings.batch_size, EXPLORED_ROWS))
-    if needs_stream(data, n_rows):
-        number = min(n_rows, settings.batch_size or n_rows)
-    chosen, part = None, loaded(data, n_rows if number == n_rows or not needs_stream(data, n_rows) else number)
-    if number < n_rows:
-        if not needs_stream(data, n_rows):
-            chosen = np.linspace(0, n_rows - 1, number).astype(int)
-            part = part._replace(
-                rows={name: array[chosen] for name, array in part.rows.items()},
-                weight=None if part.weight is None else part.weight[chosen],
-            )
-        part = padded(traced, part, number)
-        part = part._replace(weight=part.weight * (n_rows / number))
+    if settings.batch_size is None:
+        part = padded(traced, loaded(data, n_rows), n_rows)
     else:
+        number = min(n_rows, max(settings.batch_size, shuffle.WINDOW_ROWS // EXPLORED))
+        with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
+            part, _ = next(chunks).minibatch(0)
         part = padded(traced, part, number)
-    exploration = explore(traced, part, seed, rows=chosen)
+    exploration = explore(traced, part, seed, numbered=settings.batch_size is None)
     units = exploration.units(dense=issubclass(guide, CORRELATED))
     if exploration.mode.reason:
         # The prior's spread is far wider than a posterior's.
@@ -302,9 +292,23 @@ def _move(
         with np.errstate(all="ignore"):
             then, now = ((each[2] - each[0]) / QUARTILES_APART for each in quartiles)
             moves += [np.abs(quartiles[1][1] - quartiles[0][1]) / now, np.abs(np.log(now / then))]
-    # A point has no spread, and is not judged by it.
     found = np.concatenate([np.ravel(move) for move in moves])
     return float(found[np.isfinite(found)].max()) if np.isfinite(found).any() else None
+
+
+def _move_of_point(losses: Any, traced: TracedKernel) -> float:
+    """Return how far a guide without spread moved, in standard deviations of the posterior, by the fall of its loss.
+
+    Near a mode of ``d`` coordinates, a distance of so many standard deviations along each is worth ``d / 2`` times its
+    square in nats. A fall within three standard errors of the noise of minibatches counts as none.
+    """
+    losses = np.asarray(losses, np.float64)
+    width = max(2, len(losses) // 20)
+    three_quarters = len(losses) - len(losses) // 4
+    then, now = losses[three_quarters - width : three_quarters], losses[-width:]
+    fall = then.mean() - now.mean() - 3 * np.sqrt((np.diff(then).var() + np.diff(now).var()) / (2 * width))
+    size = sum(int(np.prod([each or 1 for each in site.shape])) for site in traced.spec.latents)
+    return float(np.sqrt(2 * max(fall, 0.0) / max(size, 1))) if np.isfinite(fall) else np.inf
 
 
 def _through(programs: Programs, chunks: Iterator[Chunk], pace: tuple[float, float]) -> Callable:
@@ -374,7 +378,7 @@ def _begun(
     programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
     given = (seed_word, data, np.uint32(n_rows), _pace(settings, settings.num_steps))
     if before is None:
-        return programs, programs.init(*given)
+        return programs, programs.init(*given, settings.init_params)
     return programs, unpack_state(before.state, jax.eval_shape(programs.init, *given))
 
 
@@ -416,7 +420,7 @@ def draw_from_guide(
 
 def _kept(settings: SVI, data: Data) -> Data:
     """Return those rows of a fit that its guide is drawn from with."""
-    if _needs_data(settings.guide):
+    if needs_data(settings.guide):
         return data
     rows, weight = jax.tree.map(lambda array: np.array(array[:1]), (data.rows, data.weight))
     return data._replace(rows=rows, weight=weight)
@@ -426,7 +430,7 @@ def _to_draw(traced: TracedKernel, settings: SVI, kept: Data, n_rows: int) -> tu
     """Return the programs that draw from a guide, and what they are given of the fit beside its state."""
     if traced.spec.can_be_padded:
         data = padded(traced, kept, len(kept.rows[traced.spec.input]))
-        if _is_autoguide(settings.guide):
+        if is_autoguide(settings.guide):
             # Fits of all sizes draw by one program, and guides that look at data again see all of them.
             settings = dataclasses.replace(settings, batch_size=None)
     else:
@@ -448,7 +452,7 @@ def _check_minibatches(traced: TracedKernel, settings: SVI, n_rows: int) -> None
             f"{traced.spec.fit_mixing}. Set `batch_size=None`."
         )
     local = [site.name for site in traced.spec.local_latents]
-    if local and _is_autoguide(settings.guide):
+    if local and is_autoguide(settings.guide):
         warn_user(
             f"Latent sites {local} have an entry for each row, and the guide has parameters for each entry: with "
             "`batch_size` they are fitted to whatever rows share a place in the batch. Write a guide function that "
@@ -471,9 +475,9 @@ def _check_stream(traced: TracedKernel, settings: SVI, n_rows: int) -> None:
 
 def _check_parts(settings: SVI) -> None:
     """Refuse guides that are drawn from with all rows, where rows are seen a part at a time."""
-    if _is_autoguide(settings.guide) and _needs_data(settings.guide):
+    if is_autoguide(settings.guide) and needs_data(settings.guide):
         raise ValueError(
-            f"The guide {_kind(settings.guide).__name__} looks at all rows when it is drawn from, but these are read a "
+            f"The guide {kind_of(settings.guide).__name__} looks at all rows when it is drawn from, but these are read a "
             "part at a time. Load them into memory, or use another guide, such as 'auto_multivariate_normal'."
         )
 
@@ -501,62 +505,3 @@ def _schedule(learning_rate: Any, num_steps: Any) -> Callable[[Any], Any]:
 
 def _takes_rate(optim: Any) -> bool:
     return isinstance(optim, type)
-
-
-def make_guide(
-    setting: Any, traced: TracedKernel, whitened: bool, present: Any = None
-) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Return the model of ``Data``'s fields that is fitted, and the guide that a setting describes.
-
-    A ``whitened`` model has coordinates in the data's units for its latent sites; see :func:`whitened_model`.
-    """
-    model = weighted_model(traced, present)
-    if not traced.spec.latents:
-        return model, _nothing_latent
-    if _is_autoguide(setting):
-        refuse_discrete(traced.spec, "An automatic guide")
-    if whitened:
-        # A point estimate is the mode of the kernel's own density, whatever the coordinates.
-        model = whitened_model(traced, present, jacobian=setting is not autoguide.AutoDelta)
-        options = {"init_scale": 1.0} if issubclass(setting, WITH_SCALE) else {}
-        return model, setting(model, init_loc_fn=functools.partial(_at_zero), **options)
-    if isinstance(setting, type):
-        return model, setting(model)
-    if isinstance(setting, autoguide.AutoGuide):
-        guide = copy.deepcopy(setting)
-        guide.model = model
-        return model, guide
-    return model, weighted_guide(setting, traced, present)
-
-
-def _at_zero(site: dict[str, Any]) -> Any:
-    """Start a guide at the middle of its units."""
-    return jnp.zeros(site["fn"].shape()) if site["type"] == "sample" and not site["is_observed"] else None
-
-
-def _draw(guide: Callable, params: dict, data: Data, key: Any, num_samples: int) -> dict[str, Any]:
-    if isinstance(guide, autoguide.AutoGuide):
-        return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
-
-    def one(key: Any) -> dict[str, Any]:
-        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=params):
-            guide(*data)
-        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
-
-    return jax.vmap(one)(jax.random.split(key, num_samples))
-
-
-def _nothing_latent(*data: Any) -> None:
-    """Guide a kernel that has parameters alone."""
-
-
-def _kind(guide: Any) -> type:
-    return guide if isinstance(guide, type) else type(guide)
-
-
-def _is_autoguide(guide: Any) -> bool:
-    return issubclass(_kind(guide), autoguide.AutoGuide)
-
-
-def _needs_data(guide: Any) -> bool:
-    return not _is_autoguide(guide) or issubclass(_kind(guide), GUIDES_WITH_DATA)

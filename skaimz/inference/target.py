@@ -170,7 +170,7 @@ class Start(NamedTuple):
     others: np.ndarray
 
 
-def start_of(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | None = None) -> Start:
+def start_of(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = True) -> Start:
     """Look at the prior, and find a position where the posterior has a density.
 
     Parameters
@@ -179,8 +179,8 @@ def start_of(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | Non
     data : Data
         Padded rows and their weights.
     seed : int
-    rows : array, optional
-        Numbers of these rows among all, where they are some of them.
+    numbered : bool, default=True
+        Whether rows are in the order of the user's, so that an error may name them.
 
     Returns
     -------
@@ -197,7 +197,9 @@ def start_of(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | Non
     words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
     # One draw a call, because a program that draws them all takes twice as long to compile.
     positions, inside = zip(*(jax.device_get(programs.prior(each, data)) for each in words), strict=True)
-    _refuse_outside(traced, data, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}, rows)
+    _refuse_outside(
+        traced, data, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}, numbered
+    )
     target = Target(traced, data, {name: np.shape(value) for name, value in positions[0].items()})
     draws = np.stack([target.pack(position) for position in positions])
     middle = np.median(draws, axis=0)
@@ -212,9 +214,7 @@ def start_of(traced: TracedKernel, data: Data, seed: int, rows: np.ndarray | Non
     raise ValueError(_no_density(target, draws))
 
 
-def _refuse_outside(
-    traced: TracedKernel, data: Data, inside: Mapping[str, np.ndarray], numbers: np.ndarray | None
-) -> None:
+def _refuse_outside(traced: TracedKernel, data: Data, inside: Mapping[str, np.ndarray], numbered: bool) -> None:
     for name, allowed in inside.items():
         site = next((site for site in traced.spec.sites if site.name == name), None)
         if allowed.all():
@@ -227,9 +227,8 @@ def _refuse_outside(
             rows = np.flatnonzero(~by_row)
             if not len(rows):
                 continue
-            rows = rows if numbers is None else numbers[rows]
             shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-            where = f"the values in {len(rows)} row(s) lie ({shown})"
+            where = f"the values in {len(rows)} row(s)" + (f", {shown}," if numbered else "") + " lie"
         raise ValueError(
             f"Site {name!r}: {where} outside the support of its distribution, or have no density, for all values of "
             "the latent sites that were drawn from the prior. Correct these rows, or change the distribution in the "

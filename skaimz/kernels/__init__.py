@@ -2,7 +2,7 @@
 
 from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.compiled import compiled
-from skaimz.kernels.identity import ByValue, Kernel, freeze, split_kernel
+from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
@@ -21,6 +21,7 @@ __all__ = [
     "compiled",
     "dependent",
     "freeze",
+    "has_parameters",
     "improper_value",
     "is_affine",
     "kernel_parameters",

@@ -9,6 +9,7 @@ the program as arguments rather than as constants.
 import copy
 import functools
 import hashlib
+import inspect
 import pickle
 import sys
 import types
@@ -20,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["ByValue", "Kernel", "freeze", "split_kernel"]
+__all__ = ["ByValue", "Kernel", "freeze", "has_parameters", "split_kernel"]
 
 
 def _is_array(value: object) -> bool:
@@ -36,8 +37,14 @@ def _is_number(value: object) -> bool:
 
 
 def has_parameters(value: object) -> bool:
-    """Whether ``value`` speaks scikit-learn's parameter protocol."""
-    return hasattr(value, "get_params") and hasattr(value, "set_params") and not isinstance(value, type)
+    """Whether ``value`` speaks scikit-learn's parameter protocol, rather than having methods of the same names."""
+    if isinstance(value, type) or not (hasattr(value, "get_params") and hasattr(value, "set_params")):
+        return False
+    try:
+        inspect.signature(value.get_params).bind(deep=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _importable(value: Any) -> bool:

@@ -113,7 +113,7 @@ def _settings(inference: Any) -> dict[str, Any]:
     if isinstance(inference, str) and inference in named:
         return named[inference]().get_params()
     settings: Any = resolve_inference(inference)
-    return settings.get_params() if hasattr(settings, "get_params") else {}
+    return settings.get_params() if has_parameters(settings) else {}
 
 
 def _text(value: Any) -> str:

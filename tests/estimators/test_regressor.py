@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.metrics import r2_score
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.exceptions import OutputWarning, SpeedWarning, UnsettledLossWarning
+from skaimz.exceptions import OutputWarning, SpeedWarning, UnsettledGuideWarning
 from skaimz.inference import SVI
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
@@ -279,7 +279,7 @@ def test_describe(fitted):
 def test_unsettled_fits_warn(linear_data):
     X, y = linear_data
     settings = SVI(num_steps=3000, learning_rate=1e-3, num_samples=10)
-    with pytest.warns(UnsettledLossWarning, match="num_steps"):
+    with pytest.warns(UnsettledGuideWarning, match="num_steps"):
         NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0).fit(X, y)
 
 

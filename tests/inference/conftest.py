@@ -15,7 +15,7 @@ def in_pieces(monkeypatch):
                 lengths.append(count)
                 return step(start, count)
 
-            chunks.run_in_chunks(counted, total, **{**options, "first": first})
+            return chunks.run_in_chunks(counted, total, **{**options, "first": first})
 
         monkeypatch.setattr(chunks, "CHUNK_SECONDS", seconds)
         monkeypatch.setattr(module, "run_in_chunks", run)

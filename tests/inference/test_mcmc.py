@@ -1,5 +1,6 @@
 """Markov chains against posteriors that are known, and what their draws may not depend on."""
 
+import functools
 import warnings
 
 import jax
@@ -11,7 +12,7 @@ import numpyro.infer
 import pytest
 from arviz_stats.base import array_stats
 
-from skaimz.exceptions import DivergenceWarning, SpeedWarning
+from skaimz.exceptions import DivergenceWarning, StuckChainWarning
 from skaimz.inference import MCMC, fit, mcmc, resolve_inference, resume
 from skaimz.kernels import Inputs, trace_kernel
 
@@ -109,7 +110,7 @@ def fitted(rows):
 # Posteriors
 
 
-def test_vectorized_chains_reach_the_posterior(rows, fitted):
+def test_chains_reach_the_posterior(rows, fitted):
     draws = fitted[2].draws["theta"]
     assert draws.shape == (4, 1200, 2)
     assert draws.dtype == np.float32
@@ -214,14 +215,64 @@ def test_sequential_chains_reach_the_posterior_of_vectorized_ones(rows, fitted, 
     assert not np.array_equal(draws[0], draws[1])
 
 
-@pytest.mark.skipif(jax.device_count() > 1, reason="needs a single device")
-def test_parallel_chains_fall_back_where_devices_are_few(rows, recipe):
-    counts = {"num_warmup": 300, "num_samples": 901, "num_chains": 2, "thinning": 3}
-    settings = MCMC(recipe[3].sampler, **counts, chain_method="parallel")
-    message = r"2 chains cannot run in parallel on 1 JAX device\(s\).*`chain_method='vectorized'`"
-    with pytest.warns(SpeedWarning, match=message):
-        *_, result = run(make_kernel(), rows, settings)
-    assert same_bits(result.draws, recipe[0][2].draws)
+@pytest.mark.parametrize("method", ["auto", "parallel"])
+def test_draws_do_not_depend_on_how_chains_are_scheduled(rows, fitted, method):
+    short = {"num_warmup": 300, "num_samples": 50}
+    *_, result = run(make_kernel(), rows, MCMC(**short, chain_method=method))
+    *_, alone = run(make_kernel(), rows, MCMC(**short, chain_method="sequential"))
+    assert same_bits(result.draws, alone.draws)
+    assert same_bits(result.draws, {"theta": fitted[2].draws["theta"][:, :50]})
+
+
+def test_vectorized_chains_reach_the_posterior(rows):
+    *_, result = run(make_kernel(), rows, MCMC(**SETTINGS, chain_method="vectorized"))
+    assert result.draws["theta"].shape == (4, 1200, 2)
+    assert_conjugate(result.draws["theta"], rows)
+
+
+@pytest.mark.parametrize("sampler", ["sa", "barker", "aies", "ess"])
+def test_other_samplers_reach_the_posterior(rows, sampler):
+    # A step of theirs goes a shorter way.
+    settings = MCMC(sampler, num_warmup=1000, num_samples=10_000, num_chains=10, thinning=10)
+    *_, result = run(make_kernel(), rows, settings)
+    assert result.draws["theta"].shape == (10, 1000, 2)
+    assert_conjugate(result.draws["theta"], rows)
+
+
+@pytest.mark.parametrize("sampler", ["aies", "ess"])
+def test_ensembles_need_an_even_number_of_chains(sampler):
+    with pytest.raises(ValueError, match="an ensemble needs an even number of chains, got `num_chains`=3"):
+        resolve_inference(MCMC(sampler, num_chains=3))
+
+
+@pytest.mark.parametrize("power", [-9, 0, 9])
+def test_units_of_the_outcome_change_nothing_but_the_units(power):
+    unit = 10.0**power
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(40, 1))
+    y = unit * (52.0 + 8.0 * x[:, 0] + rng.normal(size=40))
+    traced, numbers = scaled_line(unit, x)
+    with jax.enable_x64(True):
+        result = fit(traced, numbers, Inputs({"X": x, "y": y}, {}), None, resolve_inference("mcmc"), 0)
+        unscaled, numbers = scaled_line(1.0, x)
+        expected = fit(unscaled, numbers, Inputs({"X": x, "y": y / unit}, {}), None, resolve_inference("mcmc"), 0)
+    for name in ("a", "b", "s"):
+        # Chains are chaotic, so that rounding moves draws; what they are draws of is the same.
+        draws, plain = result.draws[name] / unit, expected.draws[name]
+        assert draws.mean() == pytest.approx(plain.mean(), abs=0.15 * plain.std())
+        assert draws.std() == pytest.approx(plain.std(), rel=0.1)
+
+
+def scaled_line(unit, X):
+    def kernel(X, y=None, *, unit):
+        a = numpyro.sample("a", dist.Normal(50.0 * unit, 20.0 * unit))
+        b = numpyro.sample("b", dist.Normal(0.0, 20.0 * unit))
+        s = numpyro.sample("s", dist.HalfNormal(5.0 * unit))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", dist.Normal(a + b * X[:, 0], s), obs=y)
+
+    with jax.enable_x64(True):
+        return trace_kernel(functools.partial(kernel, unit=unit), Inputs({"X": X}, {}), "X", "y")
 
 
 def test_thinning_keeps_one_step_in_so_many(recipe):
@@ -277,6 +328,9 @@ def test_diagnostics_are_those_of_the_draws(fitted):
         "r_hat": {"theta": pytest.approx(float(r_hat), abs=1e-6)},
         "ess": {"theta": pytest.approx(float(ess), rel=0.02)},
         "num_divergences": int(result.sample_stats["diverging"].sum()),
+        "num_chains": 4,
+        "stuck_chains": [],
+        "finite": True,
     }
 
 
@@ -285,7 +339,10 @@ def test_divergences_are_warned_of(rows):
     far = {"X": 1000 * rows["X"], "y": rows["y"]}
     options = {"step_size": 0.05, "num_steps": 8, "trajectory_length": None}
     settings = MCMC("hmc", num_warmup=0, num_samples=50, num_chains=2, sampler_options=options)
-    with pytest.warns(DivergenceWarning, match="100 of 100 steps diverged"):
+    with (
+        pytest.warns(DivergenceWarning, match="100 steps diverged"),
+        pytest.warns(StuckChainWarning, match=r"Chains \[0, 1\] of 2 never moved"),
+    ):
         *_, result = run(make_kernel(), far, settings)
     assert result.sample_stats["diverging"].all()
 
@@ -328,10 +385,11 @@ def test_one_seed_gives_the_same_bits(rows, fitted):
 
 @pytest.mark.parametrize(("first", "seconds"), [(3, 0.0), (37, 1e9)])
 def test_draws_do_not_depend_on_chunks(rows, fitted, in_pieces, first, seconds):
-    settings = MCMC(num_warmup=300, num_samples=50)
+    settings = MCMC(num_warmup=300, num_samples=50, chain_method="sequential")
     pieces = in_pieces(mcmc, first, seconds)
     *_, result = run(make_kernel(), rows, settings)
-    assert pieces == ([3] + [1] * 297 + [3] + [1] * 47 if first == 3 else [37, 263, 37, 13])
+    warm_up, draws = ([3] + [1] * 297, [3] + [1] * 47) if first == 3 else ([37, 263], [37, 13])
+    assert pieces == 4 * warm_up + 4 * draws
     assert same_bits(result.draws, {"theta": fitted[2].draws["theta"][:, :50]})
 
 

@@ -13,7 +13,7 @@ import pytest
 from numpyro.infer import autoguide
 from sklearn.base import clone
 
-from skaimz.inference import MCMC, SVI, resolve_inference
+from skaimz.inference import MCMC, SVI, Auto, resolve_inference
 from skaimz.inference.settings import _Adam
 from skaimz.kernels import ByValue
 
@@ -52,6 +52,7 @@ LOSSES = {
 OPTIONAL = ("batch_size", "num_epochs", "total_rows")
 COUNTS = [(SVI, name) for name in ("num_steps", "num_samples", *OPTIONAL)]
 COUNTS += [(MCMC, "num_samples"), (MCMC, "num_chains"), (MCMC, "thinning")]
+COUNTS += [(Auto, "num_samples"), (Auto, "num_chains")]
 
 
 def identities(thing):
@@ -109,8 +110,10 @@ def test_a_learning_rate_becomes_a_float():
         (SVI(guide="auto_magic"), r"SVI: `guide` must be one of \['auto_bnaf', .*\], got 'auto_magic'"),
         (SVI(optim="lbfgs"), r"SVI: `optim` must be one of \['adagrad', .*\], got 'lbfgs'"),
         (SVI(loss="mse"), r"SVI: `loss` must be one of \['trace_elbo', .*\], got 'mse'"),
-        (MCMC(sampler="gibbs"), r"MCMC: `sampler` must be one of \['hmc', 'nuts'\], got 'gibbs'"),
-        (MCMC(chain_method="pmap"), r"MCMC: `chain_method` must be one of \('vectorized', .*\), got 'pmap'"),
+        (MCMC(sampler="gibbs"), r"MCMC: `sampler` must be one of \['aies', .*\], got 'gibbs'"),
+        (MCMC(chain_method="pmap"), r"MCMC: `chain_method` must be one of \('auto', .*\), got 'pmap'"),
+        (Auto(time_budget=0), "Auto: `time_budget` must be a positive number of seconds, got 0"),
+        (SVI(time_budget=True), "SVI: `time_budget` must be a positive number of seconds, got True"),
         (MCMC(thinning=11, num_samples=10), "MCMC: `thinning`=11 leaves no draw of `num_samples`=10"),
         (
             MCMC(sampler=numpyro.infer.NUTS(model), sampler_options={"step_size": 1.0}),
@@ -131,8 +134,9 @@ def test_wrong_values_are_refused(settings, message):
         (SVI(optim=3), "Expected either an instance of numpyro.optim"),
         (SVI(loss=3), "SVI: `loss` must be a name or a NumPyro ELBO, got 3"),
         (SVI(loss=dict), "SVI: `loss` must be a name or a NumPyro ELBO, got {}"),
-        (MCMC(sampler=3), "MCMC: `sampler` must be 'nuts', 'hmc' or a NumPyro HMC or NUTS object, got 3"),
-        (MCMC(sampler=numpyro.infer.SA(model)), "MCMC: `sampler` must be 'nuts', 'hmc' or a NumPyro HMC"),
+        (MCMC(sampler=3), r"MCMC: `sampler` must be one of \['aies', .*\] or a sampler of NumPyro's, got 3"),
+        (SVI(callback=3), "SVI: `callback` must be a function of one argument, got 3"),
+        (MCMC(checkpoint_dir=3), "MCMC: `checkpoint_dir` must be a path, got 3"),
         (MCMC(sampler_options={"warp": 9}), "MCMC: `sampler_options` does not fit 'nuts': .*warp"),
     ],
 )
@@ -143,7 +147,7 @@ def test_wrong_kinds_are_refused(settings, message):
 
 @pytest.mark.parametrize("inference", ["vi", None, 3, SVI, {"num_steps": 5}])
 def test_only_inference_is_inference(inference):
-    message = f"`inference` must be 'svi', 'mcmc', a skaimz.inference.SVI or MCMC, .*got {re.escape(repr(inference))}"
+    message = f"`inference` must be 'auto', 'svi', 'mcmc', .*got {re.escape(repr(inference))}"
     with pytest.raises(ValueError, match=message):
         resolve_inference(inference)
 
@@ -296,13 +300,15 @@ def test_a_numpyro_chain_method_that_is_a_function_is_refused():
 
 # scikit-learn's protocol
 
+WATCHED = {"callback": print, "time_budget": 60.0, "checkpoint_dir": "folder"}
 CHANGED = [
-    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9),
-    MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}),
+    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9, **WATCHED),
+    MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}, **WATCHED),
+    Auto(500, 2, **WATCHED),
 ]
 
 
-@pytest.mark.parametrize("settings", CHANGED, ids=["svi", "mcmc"])
+@pytest.mark.parametrize("settings", CHANGED, ids=["svi", "mcmc", "auto"])
 def test_parameters_make_a_round_trip(settings):
     params = settings.get_params()
     assert type(settings)(**params) == settings
@@ -314,7 +320,7 @@ def test_parameters_make_a_round_trip(settings):
     assert settings.get_params(deep=False) == params
 
 
-@pytest.mark.parametrize("settings", CHANGED, ids=["svi", "mcmc"])
+@pytest.mark.parametrize("settings", CHANGED, ids=["svi", "mcmc", "auto"])
 def test_clones_are_equal_and_apart(settings):
     copy = clone(settings)
     assert copy == settings

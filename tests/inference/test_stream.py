@@ -19,7 +19,7 @@ from skaimz.inference.stream import minibatches, needs_stream
 from skaimz.kernels import Inputs, trace_kernel
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnsettledLossWarning"),
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnsettledGuideWarning"),
     pytest.mark.usefixtures("quick_compilation", "small_windows", "_short_chunks"),
 ]
 
@@ -111,7 +111,7 @@ def test_minibatches_are_the_order_cut_in_pieces(n_rows, share, num_steps, weigh
         for start in range(0, n_rows, size):
             if step == num_steps:
                 break
-            (_, rows, _, weights), inside = next(batches)
+            (_, rows, _, weights, _), inside = next(batches)
             expected = order[start : start + size]
             assert inside == len(expected)
             assert len(weights) == size
@@ -222,17 +222,18 @@ def test_programs_are_shared_whatever_the_number_of_rows(streamed, compilations,
     assert compilations == []
 
 
-def test_at_most_four_programs_are_compiled(compilations):
+def test_at_most_six_programs_are_compiled(compilations):
     rows, _ = made()
     run(as_sources(rows), SVI(num_steps=30, batch_size=11, num_samples=20), kernel=zoo.linear)
-    assert set(compilations) <= {"jit(init)", "jit(advance_through)", "jit(draw)", "jit(_window_of)"}
-    assert len(compilations) in (3, 4)
+    ours = {"jit(prior)", "jit(potential)", "jit(init)", "jit(advance_through)", "jit(draw)", "jit(_window_of)"}
+    assert set(compilations) <= ours
+    assert len(compilations) in (5, 6)
 
 
 @pytest.mark.parametrize(("first", "seconds"), [(3, 0.0), (37, 1e9)])
 def test_losses_do_not_depend_on_pieces(streamed, monkeypatch, first, seconds):
     def in_pieces(step, total, **options):
-        chunks.run_in_chunks(step, total, **{**options, "first": first})
+        return chunks.run_in_chunks(step, total, **{**options, "first": first})
 
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", seconds)
     monkeypatch.setattr(svi, "run_in_chunks", in_pieces)

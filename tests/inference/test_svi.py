@@ -15,12 +15,15 @@ from numpyro.distributions import constraints
 from numpyro.infer import autoguide, init_to_value
 from numpyro.infer.util import log_density
 
-from skaimz.exceptions import LocalGuideWarning, NonFiniteLossWarning, UnsettledLossWarning
+from skaimz.exceptions import GuideWarning, LocalGuideWarning, NonFiniteLossWarning, UnsettledGuideWarning
 from skaimz.inference import SVI, fit, resolve_inference, resume, svi
 from skaimz.kernels import Inputs, trace_kernel
 
 # Short fits need not have settled; where a warning is meant, a test waits for it.
-pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnsettledLossWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnsettledGuideWarning"),
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.GuideWarning"),
+]
 
 PRIOR, NOISE = 2.0, 0.5
 N_ROWS = 20
@@ -503,7 +506,8 @@ def test_draws_do_not_depend_on_chunks(rows, in_pieces, batch_size, first, secon
     *_, expected = run(make_kernel(), rows, settings)
     pieces = in_pieces(svi, first, seconds)
     *_, result = run(make_kernel(), rows, settings)
-    assert pieces == ([3] + [1] * 197 if first == 3 else [37, 163])
+    # The last quarter of the steps is apart, to see whether the guide still moves in it.
+    assert pieces == ([3] + [1] * 147 + [3] + [1] * 47 if first == 3 else [37, 113, 37, 13])
     assert same_bits(result.draws, expected.draws)
     assert np.array_equal(result.losses, expected.losses)
 
@@ -554,17 +558,41 @@ def test_caches_are_bounded():
 def test_a_loss_that_is_not_finite_is_told(rows):
     broken = {"X": rows["X"], "y": np.where(np.arange(N_ROWS) == 3, np.nan, rows["y"]).astype(np.float32)}
     with pytest.warns(NonFiniteLossWarning, match="not finite at 100 of 100 steps, first at step 0"):
-        *_, result = run(make_kernel(), broken, SVI(num_steps=100, num_samples=4000))
+        *_, result = run(make_kernel(), broken, SVI(guide=autoguide.AutoNormal(None), num_steps=100, num_samples=4000))
     assert result.diagnostics["loss_is_finite"] is False
     assert np.isfinite(result.draws["theta"]).all()  # the steps were skipped
+
+
+def test_a_guide_that_is_far_from_the_posterior_is_told(rows):
+    # Columns that hardly differ: a guide without correlations is far too narrow.
+    near = {"X": rows["X"] @ np.array([[1.0, 1.0], [0.0, 0.05]], np.float32), "y": rows["y"]}
+    found = {}
+    for guide in ("auto_normal", "auto_multivariate_normal"):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            *_, result = run(make_kernel(), near, SVI(guide=guide, num_steps=STEPS))
+        found[guide] = {warning.category for warning in caught}, result
+    warned, result = found["auto_normal"]
+    assert warned == {GuideWarning}
+    assert result.diagnostics["k_hat"] > 0.7
+    mean, covariance, _ = posterior_of(near)
+    assert_close(found["auto_multivariate_normal"][1].draws["theta"][0], mean, np.sqrt(np.diag(covariance)))
+    assert found["auto_multivariate_normal"][0] == set()
+    assert found["auto_multivariate_normal"][1].diagnostics["k_hat"] < 0.5
+
+
+def test_outcomes_that_no_latent_allows_are_named(rows):
+    broken = {"X": rows["X"], "y": np.where(np.arange(N_ROWS) % 7 == 3, np.nan, rows["y"]).astype(np.float32)}
+    with pytest.raises(ValueError, match=r"Site 'y': the values in 3 row\(s\), 3, 10, 17, lie outside the support"):
+        run(make_kernel(), broken, SVI(num_steps=100))
 
 
 def test_a_loss_that_still_falls_is_told(rows):
     far = {"X": rows["X"], "y": 100 * rows["y"]}
     settings = SVI(guide=fixed_guide(VALUE), optim="sgd", learning_rate=1e-4, num_steps=100, num_samples=5)
-    with pytest.warns(UnsettledLossWarning, match="still fell by"):
+    with pytest.warns(UnsettledGuideWarning, match="still moved by"):
         *_, result = run(make_kernel(), far, settings)
-    assert result.diagnostics["loss_is_settled"] is False
+    assert result.diagnostics["guide_is_settled"] is False
     assert result.diagnostics["loss_is_finite"] is True
 
 

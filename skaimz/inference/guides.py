@@ -1,0 +1,287 @@
+"""Guides: NumPyro's own and users', read as recipes, bound to a kernel, and drawn from."""
+
+import copy
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.infer import autoguide
+
+from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model, whitened_model
+from skaimz.inference.recipes import OwnModel, blocks_around, rewrapped, stand_in
+from skaimz.kernels import TracedKernel
+
+__all__ = [
+    "CORRELATED",
+    "blank_guide",
+    "check_kind",
+    "draw",
+    "is_autoguide",
+    "kind_of",
+    "leaves_sites",
+    "make_guide",
+    "match_params",
+    "models_of",
+    "needs_data",
+    "refuse_left",
+]
+
+# Guides with correlated coordinates, and those that start with a spread that can be set.
+CORRELATED = (
+    autoguide.AutoMultivariateNormal,
+    autoguide.AutoLaplaceApproximation,
+    autoguide.AutoIAFNormal,
+    autoguide.AutoBNAFNormal,
+)
+WITH_SCALE = (
+    autoguide.AutoNormal,
+    autoguide.AutoDiagonalNormal,
+    autoguide.AutoMultivariateNormal,
+    autoguide.AutoLowRankMultivariateNormal,
+)
+# These guides look at the data again when they are drawn from.
+WITH_DATA = (
+    autoguide.AutoLaplaceApproximation,
+    autoguide.AutoDAIS,
+    autoguide.AutoSemiDAIS,
+)
+# These are made of more than a model.
+WITH_PARTS = (
+    autoguide.AutoGuideList,
+    autoguide.AutoSemiDAIS,
+    autoguide.AutoSurrogateLikelihoodDAIS,
+)
+# Purpose of random numbers, folded into the key of draws so that no other shares its stream.
+LEFT = 2**32 - 1
+# Attributes that autoguides fill when they meet a model, and those that they add.
+FILLED = frozenset("_prototype_frames _prototype_frame_full_sizes _event_dims _cond_indep_stacks plates".split())
+ADDED = frozenset(
+    """
+    _init_locs _loss_fn _potential_fn_gen _potential_fn _postprocess_fn _prototype_plate_sizes _init_latent
+    _unpack_latent latent_dim _pack_local_latent _unpack_local_latent _local_latent_dim _local_plate
+    prototype_local_guide_trace prototype_local_model_trace _surrogate_potential_fn _surrogate_prototype_trace
+    """.split()
+)
+
+
+def kind_of(guide: Any) -> type:
+    """Return the class of a guide, or the guide where it is one."""
+    return guide if isinstance(guide, type) else type(guide)
+
+
+def is_autoguide(guide: Any) -> bool:
+    """Whether a guide is one of NumPyro's, or the class of one."""
+    return issubclass(kind_of(guide), autoguide.AutoGuide)
+
+
+def needs_data(guide: Any) -> bool:
+    """Whether a guide looks at rows when it is drawn from, or leaves sites to their priors, which may."""
+    return not is_autoguide(guide) or issubclass(kind_of(guide), WITH_DATA) or leaves_sites(guide)
+
+
+def leaves_sites(guide: Any) -> bool:
+    """Whether an autoguide is of parts of its model, so that it may leave latent sites to their priors."""
+    return isinstance(guide, autoguide.AutoGuideList) or (
+        isinstance(guide, autoguide.AutoGuide) and bool(blocks_around(guide.model)[1])
+    )
+
+
+def check_kind(guide: Any) -> None:
+    """Refuse what is no guide, and classes of guides that are made of more than a model."""
+    if not callable(guide):
+        raise TypeError(f"SVI: `guide` must be a name, an autoguide or a function, got {guide!r}.")
+    if isinstance(guide, type) and issubclass(guide, WITH_PARTS):
+        raise TypeError(
+            f"SVI: {guide.__name__} is made of more than a model: give an object of it as `guide`, not its class."
+        )
+
+
+def models_of(guide: Any) -> list[OwnModel]:
+    """Return the models that a guide and its parts were given, without blocks around them."""
+    if not isinstance(guide, autoguide.AutoGuide):
+        return []
+    found = [(f"The guide {type(guide).__name__}", blocks_around(guide.model)[0])]
+    parts = guide if isinstance(guide, autoguide.AutoGuideList) else ()
+    return found + [each for part in parts for each in models_of(part)]
+
+
+def blank_guide(guide: autoguide.AutoGuide) -> autoguide.AutoGuide:
+    """Copy an autoguide as it was before it met a model.
+
+    Of its model, only the blocks around it are kept.
+    """
+    blank = copy.copy(guide)
+    held = vars(blank)
+    for name in FILLED & held.keys():
+        held[name] = {}
+    for name in ADDED & held.keys():
+        del held[name]
+    hidden = blocks_around(guide.model)[1]
+    blank.model = rewrapped(stand_in, hidden) if hidden else None
+    blank.prototype_trace = None
+    if isinstance(blank, autoguide.AutoGuideList):
+        blank._guides = [blank_guide(part) if isinstance(part, autoguide.AutoGuide) else part for part in guide]
+    if isinstance(blank, autoguide.AutoSemiDAIS) and isinstance(blank.global_guide, autoguide.AutoGuide):
+        blank.global_guide = blank_guide(blank.global_guide)
+        # Its model is a part of the kernel, and is run as it is.
+        blank.global_guide.model = guide.global_guide.model
+    return blank
+
+
+def make_guide(
+    setting: Any, traced: TracedKernel, whitened: bool, present: Any = None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Return the model of ``Data``'s fields that is fitted, and the guide that a setting describes.
+
+    A ``whitened`` model has coordinates in the data's units for its latent sites; see :func:`whitened_model`.
+    """
+    model = weighted_model(traced, present)
+    if not traced.spec.latents:
+        return model, _nothing_latent
+    if is_autoguide(setting) and not leaves_sites(setting):
+        refuse_discrete(traced.spec, "An automatic guide")
+    if whitened:
+        # A point estimate is the mode of the kernel's own density, whatever the coordinates.
+        model = whitened_model(traced, present, jacobian=setting is not autoguide.AutoDelta)
+        options = {"init_scale": 1.0} if issubclass(setting, WITH_SCALE) else {}
+        return model, setting(model, init_loc_fn=functools.partial(_at_zero), **options)
+    if isinstance(setting, type):
+        return model, setting(model)
+    return model, _bound(setting, model, traced, present)
+
+
+def draw(
+    guide: Callable,
+    model: Callable,
+    traced: TracedKernel,
+    params: Mapping[str, Any],
+    data: Data,
+    key: Any,
+    num_samples: int,
+) -> dict[str, Any]:
+    """Return draws ``(num_samples, ...)`` of the latent sites.
+
+    Sites that the guide leaves to their priors are drawn from these, given the others, as NumPyro's losses do.
+    """
+    latents = [site.name for site in traced.spec.latents]
+    found = _own_draws(guide, params, data, key, num_samples)
+    draws = {name: found[name] for name in latents if name in found}
+    left = [name for name in latents if name not in draws]
+    if not left:
+        return draws
+
+    def rest(key: Any, draw: Mapping[str, Any]) -> dict[str, Any]:
+        given = {**params, **draw}
+        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=given):
+            model(*data)
+        return {name: trace[name]["value"] for name in left}
+
+    keys = jax.random.split(jax.random.fold_in(key, LEFT), num_samples)
+    return draws | jax.vmap(rest)(keys, draws)
+
+
+def match_params(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters to start from in the precision of a fit's own.
+
+    Raises
+    ------
+    ValueError
+        If there is none of a name, or it has another shape.
+    """
+    unknown = sorted(given.keys() - own.keys())
+    if unknown:
+        raise ValueError(
+            f"SVI: `init_params` has {unknown}, but the parameters of the guide and the kernel are {sorted(own)}."
+        )
+    found = {}
+    for name, value in given.items():
+        shapes = [jax.tree.map(jnp.shape, each) for each in (value, own[name])]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"SVI: the parameter {name!r} of `init_params` has the shape {shapes[0]}, but that of the fit has "
+                f"{shapes[1]}."
+            )
+        found[name] = jax.tree.map(lambda array, like: jnp.asarray(array, like.dtype), value, own[name])
+    return found
+
+
+def refuse_left(guide: Callable, traced: TracedKernel, data: Data, sums_out: bool) -> None:
+    """Refuse a guide that leaves latent sites to priors which say nothing of their posterior.
+
+    Parameters
+    ----------
+    guide : callable
+        As returned by :func:`make_guide`.
+    traced : TracedKernel
+    data : Data
+    sums_out : bool
+        Whether the loss sums discrete sites out.
+
+    Raises
+    ------
+    ValueError
+        If such a prior is improper, or the loss sums the site out.
+    """
+    improper = traced.spec.improper_latents
+    discrete = [site.name for site in traced.spec.latents if not np.issubdtype(site.dtype, np.floating)]
+    if not improper and not (sums_out and discrete):
+        return
+    with handlers.block(), handlers.trace() as trace, handlers.seed(rng_seed=0):
+        guide(*data)
+    for names, why, remedy in (
+        (improper, "are improper and cannot be drawn from", "give them a proper prior"),
+        (discrete if sums_out else (), "are not their posterior, because the loss sums them out", "use another loss"),
+    ):
+        left = [name for name in names if name not in trace]
+        if left:
+            raise ValueError(
+                f"SVI: the guide leaves {left} to their priors, which {why}. Draw these sites in the guide, or {remedy}."
+            )
+
+
+def _bound(setting: Any, model: Callable, traced: TracedKernel, present: Any) -> Callable[..., Any]:
+    """Return the guide that a blank one or a function describes, for a model of ``Data``'s fields."""
+    if not isinstance(setting, autoguide.AutoGuide):
+        return weighted_guide(setting, traced, present)
+    guide = copy.deepcopy(setting)
+    guide.model = rewrapped(model, blocks_around(setting.model)[1])
+    if isinstance(guide, autoguide.AutoGuideList):
+        guide._guides = [_bound(part, model, traced, present) for part in setting]
+    if isinstance(guide, autoguide.AutoSemiDAIS):
+        if guide.global_guide is None:
+            # The local functions then have the kernel's arguments.
+            guide.local_model = weighted_guide(guide.local_model, traced, present)
+            if guide.local_guide is not None:
+                guide.local_guide = weighted_guide(guide.local_guide, traced, present)
+        else:
+            guide.global_guide.model = weighted_guide(guide.global_guide.model, traced, present)
+    return guide
+
+
+def _own_draws(guide: Callable, params: Mapping, data: Data, key: Any, num_samples: int) -> dict[str, Any]:
+    if isinstance(guide, autoguide.AutoGuideList):
+        keys = jax.random.split(key, len(guide))
+        parts = (_own_draws(part, params, data, key, num_samples) for part, key in zip(guide, keys, strict=True))
+        return {name: value for part in parts for name, value in part.items()}
+    if isinstance(guide, autoguide.AutoGuide):
+        return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
+
+    def one(key: Any) -> dict[str, Any]:
+        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=params):
+            guide(*data)
+        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+
+    return jax.vmap(one)(jax.random.split(key, num_samples))
+
+
+def _at_zero(site: dict[str, Any]) -> Any:
+    """Start a guide at the middle of its units."""
+    return jnp.zeros(site["fn"].shape()) if site["type"] == "sample" and not site["is_observed"] else None
+
+
+def _nothing_latent(*data: Any) -> None:
+    """Guide a kernel that has parameters alone."""

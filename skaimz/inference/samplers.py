@@ -1,0 +1,130 @@
+"""NumPyro's samplers as recipes: their settings with another model, and without what they learned from theirs."""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpyro.infer
+from numpyro.infer.gibbs import Gibbs
+from numpyro.infer.mcmc import MCMCKernel
+
+from skaimz.inference.recipes import stand_in
+
+__all__ = ["check_ready", "own_model", "with_model"]
+
+# Attributes that samplers set when they are initialised, and that have to be there before.
+LEARNED = frozenset(
+    """
+    _init_fn _sample_fn _potential_fn _potential_fn_gen _postprocess_fn _inv_transforms _dynamic_support
+    _batch_log_density _num_chains _support_sizes_flat _subsample_plate_sizes _gibbs_update _prepared_model
+    """.split()
+)
+# Those that need not be there before.
+ADDED = frozenset({"_num_warmup", "_wa_update", "batch_log_density"})
+
+
+def own_model(sampler: MCMCKernel) -> Any:
+    """Return the model that a sampler was given; None where it has a density of another kind."""
+    model = getattr(sampler, "model", None)
+    while _is_wrapped(model):
+        model = model.args[0]
+    return model
+
+
+def check_ready(sampler: MCMCKernel, num_chains: int) -> None:
+    """Refuse a ready sampler that holds what a fit would ignore.
+
+    Raises
+    ------
+    ValueError
+        If it has a potential in the place of a model, or was initialised for another number of chains and cannot be
+        used for ``num_chains``.
+    """
+    name = type(sampler).__name__
+    if own_model(sampler) is None:
+        raise ValueError(
+            f"MCMC: the sampler {name} has no model but a density of its own, such as `potential_fn`, which says "
+            f"nothing of the kernel's sites. Build it on the kernel, as in `{name}(kernel)`, or give its draws as "
+            "`posterior`."
+        )
+    if own_model(with_model(sampler, stand_in)) is not stand_in:
+        raise ValueError(
+            f"MCMC: the sampler {name} cannot be given another model. Let it keep its model as `_model`, as NumPyro's "
+            "samplers do, or implement `wrap_model`."
+        )
+    initialised = getattr(sampler, "_num_chains", None)
+    if sampler.is_ensemble_kernel and initialised not in (None, num_chains):
+        raise ValueError(
+            f"MCMC: the sampler {name} has run with {initialised} chains, which its moves remember, but there are "
+            f"`num_chains`={num_chains}. Give a new sampler, or as many chains."
+        )
+
+
+def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
+    """Return a sampler of a model with another's settings, and nothing of its past.
+
+    Parameters
+    ----------
+    sampler : MCMCKernel
+    model : callable
+
+    Returns
+    -------
+    MCMCKernel
+    """
+    bound: Any
+    try:
+        bound = sampler.wrap_model(lambda old: _replaced(old, model))
+    except NotImplementedError:
+        bound = copy.copy(sampler)
+        bound._model = model
+    if isinstance(bound, Gibbs) and hasattr(bound, "inner_kernel"):
+        bound.inner_kernel = bound.blocks[-1][0]
+    if any(isinstance(part, numpyro.infer.HMCECS) for part in _parts(bound)):
+        # Its handler of the likelihood changes in a fit, and would be shared.
+        bound = copy.deepcopy(bound)
+    for part in _parts(bound):
+        if getattr(part, "model", None) is not None:
+            _forget(part)
+    return bound
+
+
+def _is_wrapped(model: Any) -> bool:
+    """Whether a model is one within NumPyro's own functions, by which samplers of several blocks condition it."""
+    module = getattr(model.func, "__module__", None) if isinstance(model, functools.partial) else None
+    return module is not None and module.startswith("numpyro.infer.")
+
+
+def _replaced(old: Any, model: Callable) -> Callable:
+    if not _is_wrapped(old):
+        return model
+    return functools.partial(old.func, _replaced(old.args[0], model), *old.args[1:], **old.keywords)
+
+
+def _parts(sampler: MCMCKernel) -> Iterator[Any]:
+    """Yield a sampler and those that it is made of."""
+    yield sampler
+    for value in vars(sampler).values():
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, MCMCKernel):
+                yield from _parts(part)
+
+
+def _forget(sampler: Any) -> None:
+    held = vars(sampler)
+    if isinstance(sampler, numpyro.infer.MixedHMC):
+        sizes = sampler._support_sizes_flat
+        if sizes is not None and sampler._num_discrete_updates == len(sizes):
+            # The default, which is one update for each discrete value of the data that the sampler has met.
+            sampler._num_discrete_updates = None
+    if isinstance(sampler, numpyro.infer.MixedHMC | numpyro.infer.HMCECS):
+        sampler._gibbs_sites = ()
+    if isinstance(sampler, numpyro.infer.HMCECS):
+        estimator = sampler._estimator
+        estimator.method = estimator.params = estimator.gibbs_state = None
+        estimator.likelihoods, estimator.subsample_plates = {}, {}
+    for name in LEARNED & held.keys():
+        held[name] = None
+    for name in ADDED & held.keys():
+        del held[name]
