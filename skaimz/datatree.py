@@ -94,8 +94,8 @@ def _from_chains(chains: Any) -> dict[str, np.ndarray]:
     draws = chains.get_samples(group_by_chain=True)
     if not isinstance(draws, Mapping):
         raise TypeError(
-            "Posterior draws of an MCMC object must be a mapping of site names to arrays, as of a sampler with a model, "
-            f"got {type(draws).__name__}."
+            "Posterior draws of an MCMC object must be a mapping of site names to arrays, as those of a sampler with a "
+            f"model are, got {type(draws).__name__}."
         )
     return {str(name): np.asarray(value) for name, value in draws.items()}
 

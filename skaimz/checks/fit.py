@@ -22,7 +22,7 @@ __all__ = ["divergences", "energy", "energy_fractions", "ess", "ess_tail", "guid
 # Betancourt (2016), Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo, arXiv:1604.00695.
 LEAST_ENERGY_FRACTION = 0.3
 NO_CHAINS = "Draws are independent of one another: there are no chains to look at."
-INDEPENDENT = ("svi", "normal")
+INDEPENDENT = ("svi", "independent")
 NO_SAMPLER = "There are no statistics of a Hamiltonian sampler: the posterior was not drawn by MCMC in `fit`."
 NO_GUIDE = "There is no guide: the posterior was not fitted by variational inference."
 NO_RATIOS = "No ratios of densities are known: the posterior was not approximated, or the guide has no known density."

@@ -7,7 +7,6 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.utils.metaestimators import available_if
 
 from skaimz import inference, sampling
@@ -28,7 +27,7 @@ from skaimz.estimators._diagnose import DiagnoseMixin
 from skaimz.estimators._draws import DrawsMixin
 from skaimz.estimators._effects import EffectsMixin
 from skaimz.estimators._increments import check_continuation, learns_in_parts
-from skaimz.estimators._parameters import copy_of, copy_of_estimator, with_nested
+from skaimz.estimators._parameters import Parameters, copy_of
 from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
 from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
@@ -39,7 +38,7 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, has_parameters, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
@@ -55,7 +54,7 @@ class ImpactEstimator(
     TreeMixin,
     PersistenceMixin,
     RoutingMixin,
-    BaseEstimator,
+    Parameters,
 ):
     """Base of the estimators over NumPyro kernels."""
 
@@ -83,59 +82,6 @@ class ImpactEstimator(
         self.dtype = dtype
         self.random_state = random_state
         self.verbose = verbose
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the parameters of this estimator, of its kernel and of its settings.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Include those of a kernel object and of settings, as ``kernel__<name>`` and ``inference__<name>``.
-
-        Returns
-        -------
-        dict
-        """
-        parameters = super().get_params(deep=False)
-        return with_nested(parameters) if deep else parameters
-
-    def __sklearn_clone__(self) -> Self:
-        return copy_of_estimator(self)
-
-    def set_params(self, **params: Any) -> Self:
-        """Set parameters of this estimator, of its kernel and of its settings.
-
-        Parameters
-        ----------
-        **params : object
-            New values by name; ``kernel__<name>`` and ``inference__<name>`` are those of a kernel object and of
-            settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`).
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If there is no parameter of a name, or what it belongs to has no parameters.
-
-        Examples
-        --------
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> from skaimz.inference import SVI
-        >>> NumPyroImpactRegressor(inference=SVI()).set_params(inference__num_steps=500)
-        NumPyroImpactRegressor(inference=SVI(num_steps=500))
-        """
-        for name in params:
-            owner, nested, _ = name.partition("__")
-            value = params.get(owner, getattr(self, owner, None))
-            if nested and owner in ("kernel", "inference") and not has_parameters(value):
-                wanted = "settings, as in `inference=SVI()`" if owner == "inference" else "an object with `set_params`"
-                raise ValueError(
-                    f"`{name}` cannot be set: `{owner}` is {value!r}, which has no parameters. Give {wanted}."
-                )
-        return super().set_params(**params)
 
     # Fitting
 
@@ -353,11 +299,13 @@ class ImpactEstimator(
     def _trace(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[TracedKernel, dict[str, Any], Inputs]:
         """Sort and check the kernel's arguments, and trace it on them; static ones of the fit hold on."""
         known = getattr(self, "arguments_", {})
+        # Before a fit, draws from the prior see what a ready NumPyro SVI object will have the fit see.
+        static = known.get("static", getattr(self.inference, "static_kwargs", {}) if self.posterior is None else {})
         kernel: Any = getattr(self, "kernel_", self.kernel)
         inputs = kernel_inputs(
             kernel,
             X,
-            {**known.get("static", {}), **self._extra_arguments(kernel), **arrays},
+            {**static, **self._extra_arguments(kernel), **arrays},
             param_input=self.param_input,
             param_output=self.param_output,
             known=known,

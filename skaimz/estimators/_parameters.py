@@ -1,28 +1,82 @@
-"""scikit-learn's protocol of parameters for estimators whose parameters may be objects of other libraries."""
+"""Parameters of estimators, which may be objects of other libraries."""
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator, clone
 
 from skaimz.kernels import has_parameters
 
-__all__ = ["copy_of", "copy_of_estimator", "with_nested"]
+__all__ = ["Parameters", "copy_of"]
 
 
-def with_nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters with those of the objects among them, by names as ``<parameter>__<name>``.
+class Parameters(BaseEstimator):
+    """scikit-learn's protocol of parameters, where methods of other libraries have the names of its own.
 
-    An object has parameters where its ``get_params`` is scikit-learn's: that of NumPyro's ``SVI`` and optimisers takes
-    a state and gives parameters of a guide.
+    An object has parameters of its own where its ``get_params`` is scikit-learn's: that of NumPyro's ``SVI`` and
+    optimisers takes a state, and gives the parameters of a guide.
     """
-    found = {}
-    for name, value in parameters.items():
-        if has_parameters(value):
-            found.update({f"{name}__{nested}": each for nested, each in value.get_params().items()})
-        found[name] = value
-    return found
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of this estimator, of its kernel and of its settings.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Include those of a kernel object and of settings, as ``kernel__<name>`` and ``inference__<name>``.
+
+        Returns
+        -------
+        dict
+        """
+        parameters = super().get_params(deep=False)
+        return _with_nested(parameters) if deep else parameters
+
+    def __sklearn_clone__(self) -> Self:
+        foreign = {name: value for name, value in self.get_params(deep=False).items() if _is_foreign(value)}
+        # scikit-learn clones the others, and keeps what it has noted about an estimator.
+        bare = object.__new__(type(self))
+        bare.__dict__ = {**vars(self), **dict.fromkeys(foreign)}
+        copied = super(Parameters, bare).__sklearn_clone__()
+        for name, value in foreign.items():
+            setattr(copied, name, copy_of(value))
+        return copied
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of this estimator, of its kernel and of its settings.
+
+        Parameters
+        ----------
+        **params : object
+            New values by name; ``kernel__<name>`` and ``inference__<name>`` are those of a kernel object and of
+            settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`).
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no parameter of a name, or what it belongs to has no parameters.
+
+        Examples
+        --------
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> from skaimz.inference import SVI
+        >>> NumPyroImpactRegressor(inference=SVI()).set_params(inference__num_steps=500)
+        NumPyroImpactRegressor(inference=SVI(num_steps=500))
+        """
+        for name in params:
+            owner, nested, _ = name.partition("__")
+            value = params.get(owner, getattr(self, owner, None))
+            if nested and owner in ("kernel", "inference") and not has_parameters(value):
+                wanted = "settings, as in `inference=SVI()`" if owner == "inference" else "an object with `set_params`"
+                raise ValueError(
+                    f"`{name}` cannot be set: `{owner}` is {value!r}, which has no parameters. Give {wanted}."
+                )
+        return super().set_params(**params)
 
 
 def copy_of(value: Any) -> Any:
@@ -30,15 +84,14 @@ def copy_of(value: Any) -> Any:
     return copy.deepcopy(value) if _is_foreign(value) else clone(value, safe=False)
 
 
-def copy_of_estimator(estimator: Any) -> Any:
-    """Return an unfitted estimator with copies of another's parameters, as :func:`sklearn.base.clone` does."""
-    foreign = {name: value for name, value in estimator.get_params(deep=False).items() if _is_foreign(value)}
-    # scikit-learn clones the others, and keeps what it has noted about an estimator.
-    bare = object.__new__(type(estimator))
-    bare.__dict__.update({**vars(estimator), **dict.fromkeys(foreign)})
-    copied = BaseEstimator.__sklearn_clone__(bare)
-    copied.__dict__.update({name: copy_of(value) for name, value in foreign.items()})
-    return copied
+def _with_nested(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with those of the objects among them, by names as ``<parameter>__<name>``."""
+    found = {}
+    for name, value in parameters.items():
+        if has_parameters(value):
+            found.update({f"{name}__{nested}": each for nested, each in value.get_params().items()})
+        found[name] = value
+    return found
 
 
 def _is_foreign(value: Any) -> bool:

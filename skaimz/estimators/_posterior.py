@@ -41,9 +41,9 @@ class PosteriorMixin:
 
         Parameters
         ----------
-        draws : mapping, xarray.Dataset, xarray.DataTree or an object with a ``posterior`` group
+        draws : mapping, xarray.Dataset, xarray.DataTree, an object with a ``posterior`` group or numpyro.infer.MCMC
             In a mapping of site names to arrays the leading axis is the draws of all chains; xarray objects have the
-            dimensions ``chain`` and ``draw``.
+            dimensions ``chain`` and ``draw``; a NumPyro ``MCMC`` object that has run has its own chains.
         num_chains : int, default=1
             Chains that the leading axis of a mapping's arrays holds one after the other.
 

@@ -44,9 +44,12 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         ``n_<argument>``, where it has one without default, is given the number of codes.
     inference : str, SVI, MCMC or NumPyro object, default="svi"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
-        ``SVI`` or ``MCMC`` object, which is read as a recipe.
-    posterior : mapping, Dataset or DataTree, optional
-        Posterior draws made elsewhere, as in :meth:`set_posterior_sample`. Nothing is then inferred.
+        ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
+        begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the kernel. What
+        else it holds and a fit would ignore, such as another model, is refused.
+    posterior : mapping, Dataset, DataTree or numpyro.infer.MCMC, optional
+        Posterior draws made elsewhere, as in :meth:`set_posterior_sample`; a NumPyro ``MCMC`` object that has run gives
+        those of its chains. Nothing is then inferred.
     dtype : {"float32", "float64"}, optional
         Precision of all arithmetic; that of X where None.
     random_state : int, RandomState, JAX key or None, default=None

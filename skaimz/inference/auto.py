@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -19,21 +20,25 @@ from skaimz.inference.result import FitResult
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.svi import fit_svi
 from skaimz.inference.target import Target
-from skaimz.kernels import TracedKernel
+from skaimz.kernels import ConjugatePosterior, LinearRegression, TracedKernel
 
 __all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
 
 # Purposes of random numbers, beside the seed, so that no two of them share a stream.
-PROPOSE, RESAMPLE, FRESH = 17, 18, 19
+PROPOSE, RESAMPLE, FRESH, EXACT = 17, 18, 19, 22
 # Draws that are weighted for each that is returned: several where rows are few. Where they are many, one: the posterior
 # is then nearly normal, and the weights nearly equal.
 MOST_PROPOSALS = 4
 PROPOSAL_ROWS = 2**28
 # Effective draws that weighted draws must be worth, as a share of those that are returned.
 LEAST_EFFECTIVE = 0.75
+# Tails of the approximation: normal ones, and, where these are too light, heavier ones.
+DEGREES_OF_FREEDOM = (np.inf, 7.0)
+# Chains that disagree by more than this r-hat will not agree by care alone: they are in different modes.
+HOPELESS_R_HAT = 1.2
 # A full covariance matrix beyond this size is not fitted by variational inference.
 MOST_COVARIANCE = 100
-REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1)
+REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1).checked()
 # Markov chains: of ordinary care, and, where those diverge or disagree, of great care.
 CHAINS: tuple[dict[str, Any], ...] = (
     {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}},
@@ -85,6 +90,10 @@ def fit_auto(
     with jax.enable_x64(True):
         data = in_double(data)
         begun = time.perf_counter()
+        exact = _in_closed_form(traced, data, settings, seed, n_rows)
+        if exact is not None:
+            rungs.append({"rung": "exact", "seconds": time.perf_counter() - begun, "evaluations": 0, "why": ""})
+            return _told(exact, dtype, rungs)
         exploration = explore(traced, data, seed)
         target, mode = exploration.start.target, exploration.mode
         found = None if mode.reason else _weighted(target, mode, settings, seed)
@@ -97,9 +106,32 @@ def fit_auto(
             result = _normal_result(target, found, settings, seed, n_rows)
         else:
             result = _chains(traced, data, n_rows, exploration, settings, seed, watch, rungs)
+    return _told(result, dtype, rungs)
+
+
+def _told(result: FitResult, dtype: Any, rungs: list[dict[str, Any]]) -> FitResult:
+    """Return a result in the precision of the data, with what was found on each rung."""
     draws = {name: draw.astype(dtype) if draw.dtype.kind == "f" else draw for name, draw in result.draws.items()}
     diagnostics = {"rung": rungs[-1]["rung"], "rungs": rungs, **result.diagnostics}
     return dataclasses.replace(result, draws=draws, diagnostics=diagnostics)
+
+
+def _in_closed_form(
+    traced: TracedKernel, data: Data, settings: Auto, seed: int, n_rows: int
+) -> FitResult | None:
+    """Return draws from the posterior of a kernel that knows it in closed form; None for any other."""
+    kernel = traced.kernel.bind(data.numbers)
+    if not isinstance(kernel, LinearRegression):
+        return None
+    posterior = kernel.closed_form(data.rows["X"], data.rows["y"], data.weight)
+    draws = kernel.draw(posterior, settings.num_samples, np.random.default_rng((seed, EXACT)))
+    return FitResult(
+        method="independent",
+        draws={name: draw[None] for name, draw in draws.items()},
+        state=tuple(np.asarray(array) for array in posterior),
+        n_rows=n_rows,
+        num_samples=settings.num_samples,
+    )
 
 
 def chains_of(settings: Auto, rung: str) -> MCMC:
@@ -109,9 +141,13 @@ def chains_of(settings: Auto, rung: str) -> MCMC:
 
 
 def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.ndarray]:
-    """Take ``(1, num_samples, ...)`` of the weighted draws that a fit left behind, each as often as it weighs."""
+    """Take draws ``(1, num_samples, ...)`` anew: from a closed form, or of weighted draws, each as often as it weighs."""
+    rng = np.random.default_rng((seed, FRESH))
+    if result.diagnostics["rung"] == "exact":
+        exact = LinearRegression.draw(ConjugatePosterior(*result.state), num_samples, rng)
+        return {name: draw[None].astype(result.draws[name].dtype) for name, draw in exact.items()}
     weight, *draws = result.state
-    chosen = resampled(weight, num_samples, np.random.default_rng((seed, FRESH)))
+    chosen = resampled(weight, num_samples, rng)
     return {
         name: draw[chosen][None].astype(result.draws[name].dtype)
         for name, draw in zip(sorted(result.draws), draws, strict=True)
@@ -119,12 +155,30 @@ def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.n
 
 
 def _weighted(target: Target, mode: Mode, settings: Auto, seed: int) -> Proposals:
-    """Draw from the normal approximation, and weigh the draws by the posterior."""
+    """Draw from the approximation at a mode, and weigh the draws by the posterior.
+
+    Draws are normal, or, where the posterior's tails are too heavy for these, from a multivariate t distribution.
+    """
     factor = int(np.clip(PROPOSAL_ROWS // (settings.num_samples * target.n_rows), 1, MOST_PROPOSALS))
-    v = np.random.default_rng((seed, PROPOSE)).standard_normal((factor * settings.num_samples, target.size))
-    positions = mode.middle + v @ mode.root.T
-    with np.errstate(all="ignore"):
-        return Proposals(positions, weigh(target.log_densities(positions) + np.square(v).sum(axis=1) / 2))
+    shape = (factor * settings.num_samples, target.size)
+    found = None
+    for freedom in DEGREES_OF_FREEDOM:
+        rng = np.random.default_rng((seed, PROPOSE))
+        v = rng.standard_normal(shape)
+        if np.isfinite(freedom):
+            v *= np.sqrt(freedom / rng.chisquare(freedom, size=(len(v), 1)))
+            log_q = -(freedom + target.size) / 2 * np.log1p(np.square(v).sum(axis=1) / freedom)
+        else:
+            log_q = -np.square(v).sum(axis=1) / 2
+        positions = mode.middle + v @ mode.root.T
+        with np.errstate(all="ignore"):
+            proposals = Proposals(positions, weigh(target.log_densities(positions) - log_q))
+        if found is None or proposals.weights.k_hat < found.weights.k_hat:
+            found = proposals
+        if found.pass_check(settings.num_samples):
+            break
+    assert found is not None
+    return found
 
 
 def _refined(
@@ -143,7 +197,7 @@ def _normal_result(target: Target, found: Proposals, settings: Auto, seed: int, 
     sites = target.constrain(found.positions)
     chosen = resampled(weight, settings.num_samples, np.random.default_rng((seed, RESAMPLE)))
     return FitResult(
-        method="normal",
+        method="independent",
         draws={name: draw[chosen][None] for name, draw in sites.items()},
         diagnostics={"k_hat": found.weights.k_hat, "ess_of_weights": found.weights.ess},
         state=(weight, *(sites[name] for name in sorted(sites))),
@@ -184,10 +238,16 @@ def _chains(
             "evaluations": int(result.sample_stats["n_steps"].sum()),
             "why": "; ".join(category.__name__.removesuffix("Warning") for category, _ in problems),
         })  # fmt: skip
-        if not problems or watch.stopped:
+        if not problems or watch.stopped or not _may_agree(result.diagnostics):
             break
     warn_of_chains(result.diagnostics)
     return result
+
+
+def _may_agree(diagnostics: Mapping[str, Any]) -> bool:
+    """Whether chains are near enough to one another that longer ones with smaller steps may agree."""
+    known = [value for value in diagnostics["r_hat"].values() if value is not None]
+    return max(known, default=1.0) <= HOPELESS_R_HAT and not diagnostics["stuck_chains"]
 
 
 def _rung(name: str, begun: float, target: Target, found: Proposals | None, reason: str) -> dict[str, Any]:

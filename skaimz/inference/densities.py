@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
-from numpyro.distributions import biject_to
+from numpyro.distributions import Delta, biject_to
 from numpyro.infer import autoguide
 from numpyro.infer.util import log_density, potential_energy, unconstrain_fn
 
@@ -26,7 +26,6 @@ WITHOUT_DENSITY = (
     autoguide.AutoDAIS,
     autoguide.AutoSemiDAIS,
     autoguide.AutoBNAFNormal,
-    autoguide.AutoGuideList,
 )
 
 
@@ -64,7 +63,7 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
         own = {site.name for site in traced.spec.sites if site.kind == "param"}
         of_model = {name: value for name, value in params.items() if name in own}
         model = handlers.substitute(weighted_model(traced), data=of_model)
-        of_guide = _density_of(fitted, params, data, {site.name for site in traced.spec.latents})
+        of_guide = _density_of(fitted, model, params, data, {site.name for site in traced.spec.latents})
 
         def one(draw: Mapping[str, Any]) -> dict[str, Any]:
             log_p = log_density(model, data, {}, dict(draw))[0]
@@ -83,8 +82,13 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
     return densities
 
 
-def _density_of(guide: Callable, params: Mapping, data: Data, latents: set[str]) -> Callable[[Mapping], Any] | None:
-    """Return the log density of a guide as a function of latent sites, or None where it is not known."""
+def _density_of(
+    guide: Callable, model: Callable, params: Mapping, data: Data, latents: set[str]
+) -> Callable[[Mapping], Any] | None:
+    """Return the log density of a guide as a function of latent sites, or None where it is not known.
+
+    Sites that the guide leaves to their priors have those of the model, given the others.
+    """
     if isinstance(guide, WITHOUT_DENSITY):
         return None
     # An autoguide learns the model's sites from a first run.
@@ -92,15 +96,40 @@ def _density_of(guide: Callable, params: Mapping, data: Data, latents: set[str])
         guide(*data)
     if isinstance(guide, autoguide.AutoContinuous):
         law = guide.get_posterior(params)
-        transforms = {name: biject_to(guide.prototype_trace[name]["fn"].support) for name in latents}
+        own = latents & guide.prototype_trace.keys()
+        transforms = {name: biject_to(guide.prototype_trace[name]["fn"].support) for name in own}
 
         def density(draw: Mapping[str, Any]) -> Any:
-            raw = {name: transforms[name].inv(value) for name, value in draw.items()}
-            stretched = sum(transforms[name].log_abs_det_jacobian(raw[name], draw[name]).sum() for name in draw)
-            return law.log_prob(ravel_pytree(raw)[0]) - stretched
+            raw = {name: transforms[name].inv(draw[name]) for name in own}
+            stretched = sum(transforms[name].log_abs_det_jacobian(raw[name], draw[name]).sum() for name in own)
+            return law.log_prob(ravel_pytree(raw)[0]) - stretched + _of_priors(model, data, draw, latents - own)
 
         return density
-    sampled = {name for name, site in trace.items() if site["type"] == "sample"}
-    if sampled != latents:
+    sampled = {name: site["fn"] for name, site in trace.items() if site["type"] == "sample"}
+    if not sampled.keys() <= latents or any(map(_is_point, sampled.values())):
         return None
-    return lambda draw: log_density(guide, data, {}, {**params, **draw})[0]
+
+    def density_of_sites(draw: Mapping[str, Any]) -> Any:
+        own = log_density(guide, data, {}, {**params, **draw})[0]
+        return own + _of_priors(model, data, draw, latents - sampled.keys())
+
+    return density_of_sites
+
+
+def _is_point(distribution: Any) -> bool:
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return isinstance(distribution, Delta)
+
+
+def _of_priors(model: Callable, data: Data, draw: Mapping[str, Any], left: set[str]) -> Any:
+    """Return the log density of some latent sites by their priors, given the others."""
+    if not left:
+        return 0.0
+    with handlers.trace() as trace, handlers.substitute(data=dict(draw)):
+        model(*data)
+    total: Any = 0.0
+    for name in left:
+        density, scale = trace[name]["fn"].log_prob(trace[name]["value"]), trace[name]["scale"]
+        total = total + (density if scale is None else scale * density).sum()
+    return total

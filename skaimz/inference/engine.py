@@ -58,7 +58,7 @@ def fit_by_protocol(
     draws = _constrained(traced, data, found.positions)
     statistics = {key: np.asarray(value) for key, value in found.statistics.items()}
     result = FitResult(
-        method="normal" if found.independent else "mcmc",
+        method="independent" if found.independent else "mcmc",
         draws=draws,
         sample_stats=statistics,
         state=found.state,

@@ -17,9 +17,10 @@ from skaimz.kernels import TracedKernel
 
 __all__ = [
     "CORRELATED",
+    "GUIDES",
     "blank_guide",
     "check_kind",
-    "draw",
+    "draws_of",
     "is_autoguide",
     "kind_of",
     "leaves_sites",
@@ -30,6 +31,16 @@ __all__ = [
     "refuse_left",
 ]
 
+GUIDES: dict[str, type[autoguide.AutoGuide]] = {
+    "auto_normal": autoguide.AutoNormal,
+    "auto_diagonal_normal": autoguide.AutoDiagonalNormal,
+    "auto_multivariate_normal": autoguide.AutoMultivariateNormal,
+    "auto_lowrank": autoguide.AutoLowRankMultivariateNormal,
+    "auto_laplace": autoguide.AutoLaplaceApproximation,
+    "auto_delta": autoguide.AutoDelta,
+    "auto_iaf": autoguide.AutoIAFNormal,
+    "auto_bnaf": autoguide.AutoBNAFNormal,
+}
 # Guides with correlated coordinates, and those that start with a spread that can be set.
 CORRELATED = (
     autoguide.AutoMultivariateNormal,
@@ -98,6 +109,8 @@ def check_kind(guide: Any) -> None:
         raise TypeError(
             f"SVI: {guide.__name__} is made of more than a model: give an object of it as `guide`, not its class."
         )
+    if isinstance(guide, autoguide.AutoGuideList) and not len(guide):
+        raise TypeError("SVI: an AutoGuideList without parts guides nothing: `append` a guide of each latent site.")
 
 
 def models_of(guide: Any) -> list[OwnModel]:
@@ -154,7 +167,7 @@ def make_guide(
     return model, _bound(setting, model, traced, present)
 
 
-def draw(
+def draws_of(
     guide: Callable,
     model: Callable,
     traced: TracedKernel,
@@ -239,7 +252,8 @@ def refuse_left(guide: Callable, traced: TracedKernel, data: Data, sums_out: boo
         left = [name for name in names if name not in trace]
         if left:
             raise ValueError(
-                f"SVI: the guide leaves {left} to their priors, which {why}. Draw these sites in the guide, or {remedy}."
+                f"SVI: the guide leaves {left} to their priors, which {why}. Draw these sites in the guide, or "
+                f"{remedy}."
             )
 
 

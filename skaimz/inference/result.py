@@ -17,8 +17,9 @@ class FitResult:
 
     Attributes
     ----------
-    method : {"normal", "svi", "mcmc", "injected"}
-        ``"normal"`` are weighted draws from a normal approximation; injected draws were made elsewhere.
+    method : {"independent", "svi", "mcmc", "injected"}
+        ``"independent"`` are draws from a closed form, or weighted draws from an approximation; injected draws were
+        made elsewhere.
     draws : dict of str to array of shape (n_chains, n_draws, ...)
         Posterior draws of the latent sites.
     params : dict of str to array

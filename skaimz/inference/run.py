@@ -245,7 +245,7 @@ def resume(
     A fitted guide is drawn from with ``seed``, which also chooses among weighted draws; Markov chains go on with their
     own random numbers.
     """
-    if result.method == "normal":
+    if result.method == "independent" and isinstance(settings, Auto):
         return draw_again(result, seed, num_samples)
     if isinstance(settings, Auto):
         rung = result.diagnostics.get("rung", "")

@@ -11,8 +11,16 @@ from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.inference.recipes import stand_in
 
-__all__ = ["check_ready", "own_model", "with_model"]
+__all__ = ["SAMPLERS", "check_ready", "own_model", "with_model"]
 
+SAMPLERS: dict[str, type[MCMCKernel]] = {
+    "nuts": numpyro.infer.NUTS,
+    "hmc": numpyro.infer.HMC,
+    "sa": numpyro.infer.SA,
+    "barker": numpyro.infer.BarkerMH,
+    "aies": numpyro.infer.AIES,
+    "ess": numpyro.infer.ESS,
+}
 # Attributes that samplers set when they are initialised, and that have to be there before.
 LEARNED = frozenset(
     """
@@ -26,7 +34,7 @@ ADDED = frozenset({"_num_warmup", "_wa_update", "batch_log_density"})
 
 def own_model(sampler: MCMCKernel) -> Any:
     """Return the model that a sampler was given; None where it has a density of another kind."""
-    model = getattr(sampler, "model", None)
+    model: Any = getattr(sampler, "model", None)
     while _is_wrapped(model):
         model = model.args[0]
     return model
@@ -93,7 +101,7 @@ def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
 def _is_wrapped(model: Any) -> bool:
     """Whether a model is one within NumPyro's own functions, by which samplers of several blocks condition it."""
     module = getattr(model.func, "__module__", None) if isinstance(model, functools.partial) else None
-    return module is not None and module.startswith("numpyro.infer.")
+    return str(module).startswith("numpyro.infer.")
 
 
 def _replaced(old: Any, model: Callable) -> Callable:

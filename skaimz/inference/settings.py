@@ -5,7 +5,7 @@ import dataclasses
 import numbers
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,23 +18,12 @@ from numpyro.infer import autoguide
 from numpyro.infer.elbo import ELBO
 from numpyro.infer.mcmc import MCMCKernel
 
-from skaimz.inference.guides import blank_guide, check_kind, models_of
+from skaimz.inference.guides import GUIDES, blank_guide, check_kind, models_of
 from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import OwnModel, refuse_what_is_no_recipe, stand_in
-from skaimz.inference.samplers import check_ready, own_model, with_model
+from skaimz.inference.samplers import SAMPLERS, check_ready, own_model, with_model
 
 __all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
-
-GUIDES: dict[str, type[autoguide.AutoGuide]] = {
-    "auto_normal": autoguide.AutoNormal,
-    "auto_diagonal_normal": autoguide.AutoDiagonalNormal,
-    "auto_multivariate_normal": autoguide.AutoMultivariateNormal,
-    "auto_lowrank": autoguide.AutoLowRankMultivariateNormal,
-    "auto_laplace": autoguide.AutoLaplaceApproximation,
-    "auto_delta": autoguide.AutoDelta,
-    "auto_iaf": autoguide.AutoIAFNormal,
-    "auto_bnaf": autoguide.AutoBNAFNormal,
-}
 
 
 class _Adam(numpyro.optim.Adam):
@@ -59,14 +48,6 @@ LOSSES: dict[str, type[ELBO]] = {
     "trace_elbo": numpyro.infer.Trace_ELBO,
     "trace_mean_field_elbo": numpyro.infer.TraceMeanField_ELBO,
     "trace_graph_elbo": numpyro.infer.TraceGraph_ELBO,
-}
-SAMPLERS: dict[str, type[MCMCKernel]] = {
-    "nuts": numpyro.infer.NUTS,
-    "hmc": numpyro.infer.HMC,
-    "sa": numpyro.infer.SA,
-    "barker": numpyro.infer.BarkerMH,
-    "aies": numpyro.infer.AIES,
-    "ess": numpyro.infer.ESS,
 }
 CHAIN_METHODS = ("auto", "parallel", "vectorized", "sequential")
 # Options of a sampler whose numbers are in units of the kernel's own latent sites.
@@ -137,7 +118,10 @@ class _Parameters:
 
     def __sklearn_clone__(self) -> Self:
         # Foreign objects may have a `get_params` that is not scikit-learn's, as NumPyro's optimisers do.
-        return type(self)(**{name: copy.deepcopy(value) for name, value in self.get_params().items()})
+        params = self.get_params()
+        clone = type(self)(**{name: copy.deepcopy(value) for name, value in params.items()})
+        vars(clone).update({name: value for name, value in vars(self).items() if name not in params})
+        return clone
 
 
 @dataclass(repr=False, kw_only=True)
@@ -152,6 +136,12 @@ class _Watched(_Parameters):
     checkpoint_dir: Any = None
     own_models: tuple[OwnModel, ...] = field(default=(), init=False, compare=False)
     own_arguments: tuple[tuple[str, Any], ...] = field(default=(), init=False, compare=False)
+
+    def _holding(self, models: Iterable[OwnModel], before: "_Watched") -> Self:
+        """Note models of ready objects, after what settings held before they were checked."""
+        self.own_models = (*models, *before.own_models)
+        self.own_arguments = before.own_arguments
+        return self
 
     def _check_watched(self) -> None:
         name, budget = type(self).__name__, self.time_budget
@@ -320,8 +310,7 @@ class SVI(_Watched):
         checked = dataclasses.replace(
             self, guide=guide, optim=optim, loss=loss, learning_rate=float(rate), init_params=init_params
         )
-        checked.own_models = tuple(own_models)
-        return checked
+        return checked._holding(own_models, self)
 
 
 @dataclass(repr=False)
@@ -334,9 +323,9 @@ class MCMC(_Watched):
         ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's of the kernel,
         which is read as a recipe: ``HMCGibbs``, ``DiscreteHMCGibbs`` and ``MixedHMC`` sample discrete latent sites, and
         ``HMCECS`` those of a kernel that draws minibatches. A Gibbs update that reads data of its own reads the same
-        in every fit. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread where
-        that says nothing, and starts near the mode or the prior's median. A ready one moves in the units of the kernel,
-        as does one with a ``step_size``, ``inverse_mass_matrix`` or ``init_strategy`` in its options.
+        in every fit. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread
+        where that says nothing, and starts near the mode or the prior's median. A ready one moves in the units of the
+        kernel, as does one with a ``step_size``, ``inverse_mass_matrix`` or ``init_strategy`` in its options.
     num_warmup : int, default=1000
         Adaptation steps of each chain.
     num_samples : int, default=1000
@@ -410,11 +399,8 @@ class MCMC(_Watched):
             raise ValueError(f"MCMC: an ensemble needs an even number of chains, got `num_chains`={self.num_chains}.")
         # A sampler that has run carries its compiled past, which is neither needed nor a setting.
         blank = with_model(sampler, stand_in)
-        checked = dataclasses.replace(
-            self, sampler=blank, sampler_options=options, init_params=_start_values(self)
-        )
-        checked.own_models = ((f"The sampler {type(sampler).__name__}", own_model(sampler)),)
-        return checked
+        checked = dataclasses.replace(self, sampler=blank, sampler_options=options, init_params=_start_values(self))
+        return checked._holding([(f"The sampler {type(sampler).__name__}", own_model(sampler))], self)
 
     @property
     def moves_in_own_units(self) -> bool:
@@ -446,9 +432,8 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
     refuse_what_is_no_recipe(inference)
     if isinstance(inference, numpyro.infer.SVI):
         settings = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss).checked()
-        settings.own_models = (("The NumPyro SVI object", inference.model), *settings.own_models)
         settings.own_arguments = tuple(inference.static_kwargs.items())
-        return settings
+        return settings._holding([("The NumPyro SVI object", inference.model)], settings)
     if isinstance(inference, numpyro.infer.MCMC):
         names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
         inference = MCMC(**{name: getattr(inference, name) for name in names})

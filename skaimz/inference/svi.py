@@ -27,7 +27,7 @@ from skaimz.inference.diagnostics import check_losses
 from skaimz.inference.explore import explore
 from skaimz.inference.guides import (
     CORRELATED,
-    draw,
+    draws_of,
     is_autoguide,
     kind_of,
     leaves_sites,
@@ -36,6 +36,7 @@ from skaimz.inference.guides import (
     needs_data,
     refuse_left,
 )
+from skaimz.inference.pace import falling
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
@@ -48,8 +49,6 @@ __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "units_of"]
 PROGRAMS_KEPT = 24
 # Purposes of random numbers, folded into the seed so that no two of them share a stream; 12 is `shuffle.ORDER`.
 INIT, DRAW, FRESH_DRAW = 11, 13, 15
-# The learning rate ends at this share of its first value.
-FINAL_RATE = 0.01
 # Where minibatches see a part of all rows, units are found from this share of those that are read at a time.
 EXPLORED = 16
 # Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
@@ -79,7 +78,7 @@ def _programs(
     def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
         """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
         model, fitted_guide = make_guide(guide.value, traced, data.units is not None, present)
-        optimiser = optim.value(_schedule(*pace)) if _takes_rate(optim.value) else optim.value
+        optimiser = optim.value(falling(*pace)) if isinstance(optim.value, type) else optim.value
         svi = numpyro.infer.SVI(model, fitted_guide, optimiser, loss.value)
         return svi, fitted_guide, svi.init(key, *data)
 
@@ -145,19 +144,19 @@ def _programs(
 
     @functools.partial(compiled, static_argnames="num_samples")
     @one_at_a_time
-    def draw_all(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
+    def draw(state: Any, data: Data, n_rows: Any, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
         # An autoguide has the shapes of a batch; what else draws latent sites computes those of all rows.
         of_batch = is_autoguide(guide.value) and not leaves_sites(guide.value)
         data, present = first_batch(data, n_rows) if of_batch else (data, None)
         key = key_of(*key)
         svi, fitted_guide, _ = start(key, data, pace, present)
         params = svi.get_params(state)
-        draws = draw(fitted_guide, svi.model, traced, params, data, key, num_samples)
+        draws = draws_of(fitted_guide, svi.model, traced, params, data, key, num_samples)
         if data.units is not None:
             draws = jax.vmap(lambda coordinates: constrained(traced, data, coordinates))(draws)
         return {site.name: draws[site.name] for site in traced.spec.latents}, params
 
-    return Programs(init, advance, advance_through, draw_all)
+    return Programs(init, advance, advance_through, draw)
 
 
 def fit_svi(
@@ -477,8 +476,8 @@ def _check_parts(settings: SVI) -> None:
     """Refuse guides that are drawn from with all rows, where rows are seen a part at a time."""
     if is_autoguide(settings.guide) and needs_data(settings.guide):
         raise ValueError(
-            f"The guide {kind_of(settings.guide).__name__} looks at all rows when it is drawn from, but these are read a "
-            "part at a time. Load them into memory, or use another guide, such as 'auto_multivariate_normal'."
+            f"The guide {kind_of(settings.guide).__name__} looks at all rows when it is drawn from, but these are read "
+            "a part at a time. Load them into memory, or use another guide, such as 'auto_multivariate_normal'."
         )
 
 
@@ -493,15 +492,3 @@ def _take(data: Data, chosen: Any, inside: Any, n_rows: Any) -> tuple[Data, Any]
 
 def _pace(settings: SVI, num_steps: int) -> tuple[float, float]:
     return settings.learning_rate, float(num_steps)
-
-
-def _schedule(learning_rate: Any, num_steps: Any) -> Callable[[Any], Any]:
-    def rate(step: Any) -> Any:
-        fallen = (1 + jnp.cos(jnp.pi * jnp.minimum(step / num_steps, 1.0))) / 2
-        return learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * fallen)
-
-    return rate
-
-
-def _takes_rate(optim: Any) -> bool:
-    return isinstance(optim, type)

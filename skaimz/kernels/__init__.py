@@ -2,6 +2,8 @@
 
 from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.compiled import compiled
+from skaimz.kernels.conjugate import ConjugatePosterior
+from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
@@ -11,9 +13,11 @@ from skaimz.kernels.trace import abstract_arrays, improper_value, materialise, t
 
 __all__ = [
     "ByValue",
+    "ConjugatePosterior",
     "Inputs",
     "Kernel",
     "KernelSpec",
+    "LinearRegression",
     "Site",
     "TracedKernel",
     "abstract_arrays",

@@ -7,9 +7,15 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
+from skaimz.kernels.conjugate import ConjugatePosterior
+
 __all__ = ["LinearClassification", "LinearRegression"]
 
 
+# Share of the outcome's standard deviation that is noise in any case: an exact fit would have an unbounded density.
+LEAST_NOISE = 1e-9
+# Standard deviation of the priors of standardised coefficients.
+COEFFICIENT_SPREAD = 2.5
 # Rows that are looked at together.
 BLOCK_ROWS = 2**16
 
@@ -58,7 +64,7 @@ class LinearRegression(_Standardised):
 
     ``y ~ Normal(intercept + X @ coef, sigma)``, with a standard normal prior on the standardised intercept, a
     normal prior of scale 2.5 on standardised coefficients and an exponential one on the noise's share of ``y``'s
-    standard deviation (the defaults of Gelman, Hill and Vehtari, Regression and Other Stories, 2020, section 9.5).
+    standard deviation, beyond a billionth (the defaults of Gelman, Hill and Vehtari, Regression and Other Stories, 2020, section 9.5).
 
     Parameters
     ----------
@@ -80,15 +86,35 @@ class LinearRegression(_Standardised):
     def __call__(self, X: Any, y: Any = None) -> None:
         """Run the model."""
         alpha = numpyro.sample("alpha", dist.Normal(0.0, 1.0))
-        beta = numpyro.sample("beta", dist.Normal(0.0, 2.5).expand([X.shape[1]]).to_event(1))
+        beta = numpyro.sample("beta", dist.Normal(0.0, COEFFICIENT_SPREAD).expand([X.shape[1]]).to_event(1))
         tau = numpyro.sample("tau", dist.Exponential(1.0))
         coef = numpyro.deterministic("coef", self.y_scale * beta / self.x_scale)
         numpyro.deterministic("intercept", self.y_mean + self.y_scale * alpha - self.x_mean @ coef)
-        sigma = numpyro.deterministic("sigma", self.y_scale * tau)
+        sigma = numpyro.deterministic("sigma", self.y_scale * (tau + LEAST_NOISE))
         # Centred columns, not the intercept above: a mean far from zero would cost digits.
         mu = self.y_mean + self.y_scale * alpha + (X - self.x_mean[None, :]) @ coef
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
+
+
+    def closed_form(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> ConjugatePosterior:
+        """Return the posterior, from which :meth:`draw` takes draws."""
+        design = np.column_stack([np.ones(len(X)), (X - self.x_mean) / self.x_scale])
+        spreads = np.full(design.shape[1], COEFFICIENT_SPREAD)
+        spreads[0] = 1.0
+        return ConjugatePosterior.of(design, (y - self.y_mean) / self.y_scale, weight, spreads)
+
+    @staticmethod
+    def draw(posterior: ConjugatePosterior, num_samples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Draw the latent sites from a posterior in closed form."""
+
+        def log_prior(log_noise: np.ndarray) -> np.ndarray:
+            # Exponential beyond the least noise, as a density of the logarithm.
+            beyond = np.exp(log_noise) - LEAST_NOISE
+            return np.where(beyond > 0, log_noise - beyond, -np.inf)
+
+        coefficients, noise = posterior.draw(num_samples, rng, log_prior)
+        return {"alpha": coefficients[:, 0], "beta": coefficients[:, 1:], "tau": noise - LEAST_NOISE}
 
 
 class LinearClassification(_Standardised):

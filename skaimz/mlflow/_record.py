@@ -113,7 +113,8 @@ def _settings(inference: Any) -> dict[str, Any]:
     if isinstance(inference, str) and inference in named:
         return named[inference]().get_params()
     settings: Any = resolve_inference(inference)
-    return settings.get_params() if has_parameters(settings) else {}
+    # The parameters of another sampler are among those of the estimator, where it has any.
+    return settings.get_params() if isinstance(settings, Auto | SVI | MCMC) else {}
 
 
 def _text(value: Any) -> str:
