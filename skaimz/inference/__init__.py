@@ -3,6 +3,7 @@
 from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
 from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.nested import NestedSampling
 from skaimz.inference.nutpie import Nutpie
 from skaimz.inference.protocol import Draws, Posterior, Run, Sampler
 from skaimz.inference.result import FitResult
@@ -17,6 +18,7 @@ __all__ = [
     "Data",
     "Draws",
     "FitResult",
+    "NestedSampling",
     "Nutpie",
     "Posterior",
     "Progress",

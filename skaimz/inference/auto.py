@@ -26,14 +26,17 @@ __all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
 
 # Purposes of random numbers, beside the seed, so that no two of them share a stream.
 PROPOSE, RESAMPLE, FRESH, EXACT = 17, 18, 19, 22
-# Draws that are weighted for each that is returned: several where rows are few. Where they are many, one: the posterior
-# is then nearly normal, and the weights nearly equal.
-MOST_PROPOSALS = 4
+# Draws that are weighted for each that is returned: several where rows are few, and more of them where few are
+# effective. Where rows are many, one: the posterior is then nearly normal, and the weights nearly equal.
+FIRST_PROPOSALS, MOST_PROPOSALS = 4, 32
 PROPOSAL_ROWS = 2**28
 # Effective draws that weighted draws must be worth, as a share of those that are returned.
 LEAST_EFFECTIVE = 0.75
 # Tails of the approximation: normal ones, and, where these are too light, heavier ones.
 DEGREES_OF_FREEDOM = (np.inf, 7.0)
+# Rounds of bettering the approximation by its weighted draws, and a k-hat at which they tell nothing.
+ADAPTATIONS = 2
+HOPELESS_K_HAT = 1.5
 # Chains that disagree by more than this r-hat will not agree by care alone: they are in different modes.
 HOPELESS_R_HAT = 1.2
 # A full covariance matrix beyond this size is not fitted by variational inference.
@@ -55,6 +58,19 @@ class Proposals(NamedTuple):
     def pass_check(self, num_samples: int) -> bool:
         """Whether weighted draws stand for the posterior."""
         return self.weights.k_hat <= LARGEST_K_HAT and self.weights.ess >= LEAST_EFFECTIVE * num_samples
+
+    def moments(self, before: Mode) -> Mode:
+        """Return an approximation with the mean and covariance of the weighted draws.
+
+        Few effective draws tell little of a covariance: they count beside as many of the approximation before as there
+        are coordinates.
+        """
+        weight, size = self.weights.weight, self.positions.shape[1]
+        share = self.weights.ess / (self.weights.ess + size)
+        mean = weight @ self.positions
+        away = self.positions - mean
+        covariance = share * (away.T * weight) @ away + (1 - share) * before.root @ before.root.T
+        return Mode(share * mean + (1 - share) * before.middle, np.linalg.cholesky(covariance), "")
 
 
 def needs_variational(traced: TracedKernel) -> bool:
@@ -98,7 +114,7 @@ def fit_auto(
         target, mode = exploration.start.target, exploration.mode
         found = None if mode.reason else _weighted(target, mode, settings, seed)
         rungs.append(_rung("mode", begun, target, found, mode.reason))
-        if found is not None and not found.pass_check(settings.num_samples) and target.size <= MOST_COVARIANCE:
+        if found is not None and _worth_refining(found, target, settings):
             begun = time.perf_counter()
             found = _weighted(target, _refined(traced, data, n_rows, mode, seed, watch, target), settings, seed)
             rungs.append(_rung("variational", begun, target, found, ""))
@@ -141,7 +157,7 @@ def chains_of(settings: Auto, rung: str) -> MCMC:
 
 
 def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.ndarray]:
-    """Take draws ``(1, num_samples, ...)`` anew: from a closed form, or of weighted draws, each as often as it weighs."""
+    """Take draws ``(1, num_samples, ...)`` anew: from a closed form, or of weighted draws by their weights."""
     rng = np.random.default_rng((seed, FRESH))
     if result.diagnostics["rung"] == "exact":
         exact = LinearRegression.draw(ConjugatePosterior(*result.state), num_samples, rng)
@@ -155,30 +171,52 @@ def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.n
 
 
 def _weighted(target: Target, mode: Mode, settings: Auto, seed: int) -> Proposals:
-    """Draw from the approximation at a mode, and weigh the draws by the posterior.
+    """Draw from an approximation, weigh the draws by the posterior, and better the approximation by what they tell.
 
-    Draws are normal, or, where the posterior's tails are too heavy for these, from a multivariate t distribution.
+    The approximation is a normal distribution at first, a multivariate t distribution where the posterior's tails are
+    too heavy for it, and then one with the mean and covariance of the weighted draws.
     """
-    factor = int(np.clip(PROPOSAL_ROWS // (settings.num_samples * target.n_rows), 1, MOST_PROPOSALS))
-    shape = (factor * settings.num_samples, target.size)
-    found = None
+    best = _best(target, mode, settings, (seed, PROPOSE, 0))
+    for turn in range(ADAPTATIONS):
+        if best.pass_check(settings.num_samples) or best.weights.k_hat > HOPELESS_K_HAT:
+            break
+        better = _best(target, best.moments(mode), settings, (seed, PROPOSE, turn + 1))
+        best = min(best, better, key=lambda each: (not each.pass_check(settings.num_samples), each.weights.k_hat))
+    return best
+
+
+def _best(target: Target, mode: Mode, settings: Auto, seed: tuple[int, ...]) -> Proposals:
+    """Return weighted draws from the first family of approximations that passes its check, or else from the best."""
+    found = []
     for freedom in DEGREES_OF_FREEDOM:
-        rng = np.random.default_rng((seed, PROPOSE))
-        v = rng.standard_normal(shape)
+        found.append(_proposed(target, mode, freedom, settings, seed))
+        if found[-1].pass_check(settings.num_samples):
+            return found[-1]
+    return min(found, key=lambda each: each.weights.k_hat)
+
+
+def _proposed(target: Target, mode: Mode, freedom: float, settings: Auto, seed: tuple[int, ...]) -> Proposals:
+    rng = np.random.default_rng(seed)
+    most = int(np.clip(PROPOSAL_ROWS // target.n_rows, settings.num_samples, MOST_PROPOSALS * settings.num_samples))
+    number = min(most, FIRST_PROPOSALS * settings.num_samples)
+    positions, log_ratios = np.empty((0, target.size)), np.empty(0)
+    while True:
+        v = rng.standard_normal((number - len(positions), target.size))
         if np.isfinite(freedom):
             v *= np.sqrt(freedom / rng.chisquare(freedom, size=(len(v), 1)))
             log_q = -(freedom + target.size) / 2 * np.log1p(np.square(v).sum(axis=1) / freedom)
         else:
             log_q = -np.square(v).sum(axis=1) / 2
-        positions = mode.middle + v @ mode.root.T
+        added = mode.middle + v @ mode.root.T
         with np.errstate(all="ignore"):
-            proposals = Proposals(positions, weigh(target.log_densities(positions) - log_q))
-        if found is None or proposals.weights.k_hat < found.weights.k_hat:
-            found = proposals
-        if found.pass_check(settings.num_samples):
-            break
-    assert found is not None
-    return found
+            log_ratios = np.concatenate([log_ratios, target.log_densities(added) - log_q])
+        positions = np.concatenate([positions, added])
+        weights = weigh(log_ratios)
+        wanted = int(1.3 * number * LEAST_EFFECTIVE * settings.num_samples / max(weights.ess, 1.0))
+        # More draws of the same kind help where their weights are sound, and only few.
+        if weights.k_hat > LARGEST_K_HAT or not number < wanted <= most:
+            return Proposals(positions, weights)
+        number = wanted
 
 
 def _refined(
@@ -242,6 +280,12 @@ def _chains(
             break
     warn_of_chains(result.diagnostics)
     return result
+
+
+def _worth_refining(found: Proposals, target: Target, settings: Auto) -> bool:
+    """Whether an approximation that does not pass its check is near enough, and small enough, to be refined."""
+    near = found.weights.k_hat <= HOPELESS_K_HAT and target.size <= MOST_COVARIANCE
+    return near and not found.pass_check(settings.num_samples)
 
 
 def _may_agree(diagnostics: Mapping[str, Any]) -> bool:

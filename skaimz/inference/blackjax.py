@@ -80,8 +80,8 @@ class BlackJAX(Engine):
     Examples
     --------
     >>> from skaimz.inference import BlackJAX
-    >>> BlackJAX(num_chains=2, options={"target_acceptance_rate": 0.95})
-    BlackJAX(num_chains=2, options={'target_acceptance_rate': 0.95})
+    >>> BlackJAX(options={"target_acceptance_rate": 0.95}, num_chains=2)
+    BlackJAX(options={'target_acceptance_rate': 0.95}, num_chains=2)
     """
 
     algorithm: str = "nuts"

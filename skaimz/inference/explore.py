@@ -28,11 +28,19 @@ class Exploration(NamedTuple):
     ----------
     start : Start
     mode : Mode
-        Its ``reason`` says why curvature cannot be relied on; empty where it can.
+        Its ``reason`` says why there is no normal approximation; empty where there is one.
+    spread : float
+        Standard deviation of the log ratios of the posterior to that approximation, for draws from the latter.
     """
 
     start: Start
     mode: Mode
+    spread: float
+
+    @property
+    def knows_curvature(self) -> bool:
+        """Whether the curvature at the mode tells how the posterior lies."""
+        return not self.mode.reason and self.spread < WIDEST_SPREAD
 
     def units(self, *, dense: bool) -> Units:
         """Return units of the curvature where that can be relied on, or else of the prior's spread.
@@ -44,7 +52,7 @@ class Exploration(NamedTuple):
         """
         start, mode = self.start, self.mode
         middle, root = start.middle, start.scale
-        if not mode.reason:
+        if self.knows_curvature:
             middle, root = mode.middle, mode.root
             if not dense:
                 precision = np.linalg.inv(root @ root.T)
@@ -91,16 +99,14 @@ def explore(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = Tru
     """
     with jax.enable_x64(True):
         start = start_of(traced, in_double(data), seed, numbered=numbered)
-        mode = find_mode(start)
+        mode, spread = find_mode(start), np.inf
         if not mode.reason:
             target = start.target
             v = np.random.default_rng((seed, TEST)).standard_normal((TEST_DRAWS, target.size))
             with np.errstate(all="ignore"):
                 values = [-target.value_and_gradient(mode.middle + mode.root @ each)[0] for each in v]
                 spread = float(np.std(np.array(values) + np.square(v).sum(axis=1) / 2))
-            if not spread < WIDEST_SPREAD:
-                mode = mode._replace(reason="the posterior is far from normal")
-    return Exploration(start, mode)
+    return Exploration(start, mode, spread if np.isfinite(spread) else np.inf)
 
 
 def in_double(data: Data) -> Data:

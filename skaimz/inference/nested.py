@@ -142,16 +142,15 @@ def _log_live(position: Any) -> Any:
 
 
 def _nested_sampler() -> Any:
-    """Import NumPyro's nested sampler, and undo what the import of jaxns does to the whole process."""
-    doubles, logger = jax.config.read("jax_enable_x64"), logging.getLogger()
+    """Import NumPyro's nested sampler, and keep jaxns from changing the process's precision and logging."""
+    logger = logging.getLogger()
     handlers_before, level = list(logger.handlers), logger.level
     try:
-        with jax.enable_x64(True):
+        with jax.enable_x64(True):  # else jaxns sets it for all
             from numpyro.contrib.nested_sampling import NestedSampler
     except ImportError as error:
         raise ImportError("`NestedSampling` needs jaxns before its version 3: `pip install 'jaxns<3'`.") from error
     finally:
-        jax.config.update("jax_enable_x64", doubles)
         logger.handlers[:] = handlers_before
         logger.setLevel(level)
     return NestedSampler

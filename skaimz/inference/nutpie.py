@@ -65,8 +65,8 @@ class Nutpie(Engine):
     Examples
     --------
     >>> from skaimz.inference import Nutpie
-    >>> Nutpie(num_chains=2, options={"target_accept": 0.95})
-    Nutpie(num_chains=2, options={'target_accept': 0.95})
+    >>> Nutpie(options={"target_accept": 0.95}, num_chains=2)
+    Nutpie(options={'target_accept': 0.95}, num_chains=2)
     """
 
     num_warmup: int = 400

@@ -11,7 +11,7 @@ from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.inference import densities
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, bucket, loaded, padded, refuse_discrete
+from skaimz.inference.data import Data, bucket, loaded, merged, padded, refuse_discrete
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
 from skaimz.inference.explore import explore
 from skaimz.inference.importance import LARGEST_K_HAT, weigh
@@ -87,7 +87,8 @@ def fit(
         if not needs_stream(data, n_rows):
             result = _compared(traced, data, n_rows, settings, result)
     else:
-        data = padded(traced, loaded(data, n_rows), n_rows)
+        data = merged(traced, loaded(data, n_rows))
+        data = padded(traced, data, len(data.rows[traced.spec.input]))
         if isinstance(settings, Auto):
             refuse_discrete(traced.spec, "Automatic inference")
             result = fit_auto(traced, data, n_rows, settings, seed, watch)
@@ -252,7 +253,8 @@ def resume(
         settings = chains_of(settings, rung) if result.method == "mcmc" else SVI().checked()
     if isinstance(settings, SVI):
         return draw_from_guide(traced, result, settings, seed, num_samples)
-    data = padded(traced, Data(**result.data), result.n_rows)
+    data = Data(**result.data)
+    data = padded(traced, data, len(data.rows[traced.spec.input]))
     if not isinstance(settings, MCMC):
         return continue_by_protocol(traced, data, result, settings, seed, num_samples, Watch(verbose))
     return continue_chains(traced, data, result, settings, num_samples, Watch(verbose))

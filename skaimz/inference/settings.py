@@ -480,4 +480,11 @@ def _start_values(settings: Any) -> dict[str, Any] | None:
         raise TypeError(
             f"{type(settings).__name__}: `init_params` must be a dictionary of names and arrays, got {given!r}."
         )
-    return {str(name): jax.tree.map(np.asarray, value) for name, value in given.items()}
+    if isinstance(settings, MCMC):
+        return {str(name): np.asarray(value) for name, value in given.items()}
+
+    def is_array(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(each, numbers.Real) for each in value)
+
+    # The parameters of a network are nested.
+    return {str(name): jax.tree.map(np.asarray, value, is_leaf=is_array) for name, value in given.items()}

@@ -264,7 +264,7 @@ def units_of(
         part = padded(traced, part, number)
     exploration = explore(traced, part, seed, numbered=settings.batch_size is None)
     units = exploration.units(dense=issubclass(guide, CORRELATED))
-    if exploration.mode.reason:
+    if not exploration.knows_curvature:
         # The prior's spread is far wider than a posterior's.
         units = units._replace(root=FIRST_SPREAD * units.root)
     dtype = data.rows[spec.input].dtype

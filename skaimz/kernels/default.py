@@ -43,7 +43,10 @@ def _moments(values: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
     if not total:
         raise ValueError("`sample_weight` is zero for every row.")
     scale = np.sqrt(squares / total)
-    return mean, np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
+    scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
+    # Rounded to a millionth of the scale, so that the order of rows, or weights for repeated rows, change no digit.
+    step = 2.0 ** (np.floor(np.log2(scale)) - 20)
+    return np.round(mean / step) * step, np.round(scale / step) * step
 
 
 class _Standardised:
@@ -64,7 +67,8 @@ class LinearRegression(_Standardised):
 
     ``y ~ Normal(intercept + X @ coef, sigma)``, with a standard normal prior on the standardised intercept, a
     normal prior of scale 2.5 on standardised coefficients and an exponential one on the noise's share of ``y``'s
-    standard deviation, beyond a billionth (the defaults of Gelman, Hill and Vehtari, Regression and Other Stories, 2020, section 9.5).
+    standard deviation, beyond a billionth (the defaults of Gelman, Hill and Vehtari, Regression and Other Stories,
+    2020, section 9.5).
 
     Parameters
     ----------

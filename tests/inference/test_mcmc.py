@@ -186,13 +186,11 @@ def test_hmc_without_adaptation(rows):
 
 @pytest.fixture(scope="module")
 def recipe(rows):
-    def other(a=None):
-        numpyro.sample("u", dist.Normal(0, 1).expand([3]).to_event(1))
-
-    sampler = numpyro.infer.NUTS(other, target_accept_prob=0.9, dense_mass=True, max_tree_depth=3)
+    sampler = numpyro.infer.NUTS(make_kernel(), target_accept_prob=0.9, dense_mass=True, max_tree_depth=3)
     counts = {"num_warmup": 300, "num_samples": 901, "num_chains": 2, "thinning": 3}
     ready = numpyro.infer.MCMC(sampler, **counts, chain_method="sequential", progress_bar=False)
-    ready.run(jax.random.key(0))
+    other = made_rows(7, seed=1)
+    ready.run(jax.random.key(0), other["X"], other["y"])
     before = identities(sampler), identities(ready)
     fitted = run(make_kernel(), rows, ready)
     return fitted, before, (identities(sampler), identities(ready)), ready
@@ -202,7 +200,7 @@ def test_a_numpyro_mcmc_that_has_been_run_is_a_recipe(rows, recipe):
     (_, settings, result), before, after, ready = recipe
     assert before == after
     assert settings.chain_method == "sequential"
-    assert ready.get_samples().keys() == {"u"}
+    assert ready.get_samples().keys() == {"theta"}
     assert result.draws.keys() == {"theta"}
     assert_conjugate(result.draws["theta"], rows)
     assert result.sample_stats["n_steps"].max() <= 2**3 - 1  # the sampler's own depth

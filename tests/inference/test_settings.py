@@ -130,7 +130,7 @@ def test_wrong_values_are_refused(settings, message):
     ("settings", "message"),
     [
         (SVI(guide=3), "SVI: `guide` must be a name, an autoguide or a function, got 3"),
-        (SVI(guide=autoguide.AutoGuideList(model)), "SVI: an AutoGuideList holds its own models and is no recipe"),
+        (SVI(guide=autoguide.AutoGuideList(model)), "SVI: an AutoGuideList without parts guides nothing"),
         (SVI(optim=3), "Expected either an instance of numpyro.optim"),
         (SVI(loss=3), "SVI: `loss` must be a name or a NumPyro ELBO, got 3"),
         (SVI(loss=dict), "SVI: `loss` must be a name or a NumPyro ELBO, got {}"),
@@ -302,8 +302,8 @@ def test_a_numpyro_chain_method_that_is_a_function_is_refused():
 
 WATCHED = {"callback": print, "time_budget": 60.0, "checkpoint_dir": "folder"}
 CHANGED = [
-    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9, **WATCHED),
-    MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}, **WATCHED),
+    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9, {"loc": 1.0}, **WATCHED),
+    MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}, {"b": [0.0, 1.0]}, **WATCHED),
     Auto(500, 2, **WATCHED),
 ]
 

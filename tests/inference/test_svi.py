@@ -260,12 +260,10 @@ def test_a_guide_object_and_a_ready_optimiser_keep_their_settings(rows):
 
 
 def test_a_numpyro_svi_that_has_been_run_is_a_recipe(rows):
-    def other(a=None):
-        numpyro.sample("u", dist.Normal(0, 1).expand([5]).to_event(1))
-
-    guide = autoguide.AutoNormal(other)
-    ready = numpyro.infer.SVI(other, guide, numpyro.optim.Adam(0.02), numpyro.infer.Trace_ELBO())
-    ready.run(jax.random.key(0), 3, progress_bar=False)
+    kernel, other = make_kernel(), made_rows(7, seed=1)
+    guide = autoguide.AutoNormal(kernel)
+    ready = numpyro.infer.SVI(kernel, guide, numpyro.optim.Adam(0.02), numpyro.infer.Trace_ELBO())
+    ready.run(jax.random.key(0), 3, other["X"], other["y"], progress_bar=False)
     before = [(dict(vars(thing)), repr(vars(thing))) for thing in (guide, ready)]
     settings = resolve_inference(ready)
     settings.num_steps = STEPS
