@@ -18,7 +18,7 @@ from skaimz.exceptions import FitWarning
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
 
-CHECKS = ("r_hat", "ess", "divergences", "loss")
+CHECKS = ("r_hat", "ess", "divergences", "guide", "importance")
 LOG_LIKELIHOOD = "log_likelihood"
 
 

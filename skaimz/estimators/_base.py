@@ -134,8 +134,8 @@ class ImpactEstimator(
         >>> X = rng.normal(size=(100, 2))
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.fit_result_.diagnostics["rung"]
-        'mode'
+        >>> model.fit_result_.diagnostics["rung"]  # the default kernel's posterior has a closed form
+        'exact'
         >>> model.posterior_["beta"].shape  # chains, draws, columns
         (1, 1000, 2)
         """

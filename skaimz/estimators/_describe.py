@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from skaimz.inference import FitResult
 from skaimz.kernels import KernelSpec, kernel_parameters
 
 __all__ = ["DescribeMixin"]
@@ -27,7 +28,8 @@ class DescribeMixin:
         -------
         pandas.DataFrame
             A row for every argument and site of the kernel, with its kind, law, shape, dimensions, and the number of
-            chains and draws that the posterior holds of it.
+            chains and draws that the posterior holds of it. The last row tells how these draws were made: for automatic
+            inference which way answered, and what its check gave.
 
         Examples
         --------
@@ -54,8 +56,21 @@ class DescribeMixin:
             if draws is not None:
                 record["draws"] = f"{draws.shape[0]} x {draws.shape[1]}"
             records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
+        records.append({"name": "inference", "kind": "inference", "law": _told(getattr(self, "fit_result_", None))})
         columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
         return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
+
+
+def _told(result: FitResult | None) -> str:
+    """Return how posterior draws were made, in a few words."""
+    if result is None:
+        return "injected"
+    found = result.diagnostics
+    told = found.get("rung", result.method)
+    if found.get("k_hat") is not None:
+        told += f", k-hat {found['k_hat']:.2f}"
+    r_hats = [value for value in found.get("r_hat", {}).values() if value is not None]
+    return told + (f", r-hat {max(r_hats):.3f}" if r_hats else "")
 
 
 def _bracketed(shape: Sequence[Any]) -> str:

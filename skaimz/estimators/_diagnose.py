@@ -147,7 +147,7 @@ class DiagnoseMixin:
         >>> X = rng.normal(size=(100, 2))
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
         >>> y[0] += 20.0  # far from all others
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> model = NumPyroImpactRegressor(inference="svi", random_state=0).fit(X, y)
         >>> table = model.diagnose(X, y, checks=["importance", "p_mean", "p_max"])
         >>> table["verdict"].to_dict()
         {'importance': 'good', 'p_mean': 'good', 'p_max': 'bad'}

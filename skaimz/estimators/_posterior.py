@@ -95,14 +95,15 @@ class PosteriorMixin:
     def sample_posterior(self, num_samples: int = 1000, *, random_state: Any = None) -> xr.DataTree:
         """Take fresh draws from the fitted inference state.
 
-        Variational guides are drawn from anew; Markov chains go on from where they ended.
+        Variational guides and closed forms are drawn from anew, weighted draws are chosen anew by their weights, and
+        Markov chains go on from where they ended.
 
         Parameters
         ----------
         num_samples : int, default=1000
             Draws to take, from each chain for MCMC.
         random_state : int, RandomState, JAX key or None, default=None
-            Seed of this call, for variational guides; the estimator's own where None.
+            Seed of this call, for all but Markov chains; the estimator's own where None.
 
         Returns
         -------
@@ -131,7 +132,7 @@ class PosteriorMixin:
         result = self.fit_result_
         spec = self.kernel_spec_
         seed = self.seed_ if random_state is None else seed_of(random_state)
-        with self._precision(result.data["rows"][spec.input].dtype):
+        with self._precision(self.arguments_["rows"][spec.input][1]):
             inputs = abstract_inputs(self.arguments_, result.n_rows)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)

@@ -178,7 +178,8 @@ def _statistic(name: str, method: str) -> Callable[[np.ndarray], float]:
         with np.errstate(all="ignore"), warnings.catch_warnings():
             # Of draws that hardly move some ratios are infinite, and say so.
             warnings.simplefilter("ignore", RuntimeWarning)
-            return float(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method))
+            options = {"prob": (0.05, 0.95)} if method == "tail" else {}
+            return float(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method, **options))
 
     return statistic
 

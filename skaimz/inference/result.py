@@ -8,7 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["FitResult", "pack_state", "unpack_state"]
+from skaimz.kernels import TracedKernel
+
+__all__ = ["FitResult", "check_same_sites", "pack_state", "unpack_state"]
+
+ANOTHER = "A fit cannot go on with another guide, optimiser or kernel: call `fit` to start afresh."
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +70,18 @@ class FitResult:
         return f"FitResult({self.method}, {n_chains} x {n_draws} draws)"
 
 
+def check_same_sites(traced: TracedKernel, before: FitResult) -> None:
+    """Refuse to go on with a kernel whose latent sites are not those of an earlier fit."""
+    shapes = {site.name: site.shape for site in traced.spec.latents}
+    found = {name: draw.shape[2:] for name, draw in before.draws.items()}
+    if shapes.keys() != found.keys() or any(
+        len(shape) != len(found[name])
+        or any(size not in (None, known) for size, known in zip(shape, found[name], strict=True))
+        for name, shape in shapes.items()
+    ):
+        raise ValueError(ANOTHER)
+
+
 def pack_state(state: Any) -> tuple[np.ndarray, ...]:
     """Reduce a state of any structure to its arrays; keys become their data."""
     return tuple(np.asarray(_raw(leaf)) for leaf in jax.tree.leaves(state))
@@ -79,7 +95,7 @@ def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
         is_key or array.shape == leaf.shape for array, leaf, is_key in zip(arrays, leaves, keys, strict=True)
     )
     if not fits:
-        raise ValueError("A fit cannot go on with another guide, optimiser or kernel: call `fit` to start afresh.")
+        raise ValueError(ANOTHER)
     restored = [
         jax.random.wrap_key_data(jnp.asarray(array)) if is_key else array
         for array, is_key in zip(arrays, keys, strict=True)

@@ -18,7 +18,7 @@ from skaimz.inference.importance import LARGEST_K_HAT, weigh
 from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc, given_start
 from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import refuse_other_models
-from skaimz.inference.result import FitResult
+from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.stream import minibatches, needs_stream, total_weight
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
@@ -186,6 +186,7 @@ def partial_fit(
         units = units_of(traced, data, n_rows, dataclasses.replace(settings, batch_size=size), seed, scale)
     else:
         units = before.data["units"]
+        check_same_sites(traced, before)
     chunks = minibatches(
         data._replace(units=units),
         n_rows,
@@ -248,9 +249,13 @@ def resume(
     """
     if result.method == "independent" and isinstance(settings, Auto):
         return draw_again(result, seed, num_samples)
+    if isinstance(settings, Auto) and result.method == "mcmc":
+        with jax.enable_x64(True):
+            data, chains = Data(**result.data), chains_of(settings, result.diagnostics["rung"])
+            draws = continue_chains(traced, data, result, chains, num_samples, Watch(verbose))
+        return {name: draw.astype(result.draws[name].dtype) for name, draw in draws.items()}
     if isinstance(settings, Auto):
-        rung = result.diagnostics.get("rung", "")
-        settings = chains_of(settings, rung) if result.method == "mcmc" else SVI().checked()
+        settings = SVI().checked()
     if isinstance(settings, SVI):
         return draw_from_guide(traced, result, settings, seed, num_samples)
     data = Data(**result.data)

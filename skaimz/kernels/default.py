@@ -43,10 +43,11 @@ def _moments(values: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
     if not total:
         raise ValueError("`sample_weight` is zero for every row.")
     scale = np.sqrt(squares / total)
-    scale = np.where(scale > 1e-12 * np.maximum(np.abs(mean), 1e-300), scale, 1.0)
-    # Rounded to a millionth of the scale, so that the order of rows, or weights for repeated rows, change no digit.
-    step = 2.0 ** (np.floor(np.log2(scale)) - 20)
-    return np.round(mean / step) * step, np.round(scale / step) * step
+    varies = scale > 1e-12 * np.maximum(np.abs(mean), 1e-300)
+    scale = np.where(varies, scale, 1.0)
+    # Rounded, by some 1e-11 of the scale, so that the order of rows, or weights for repeated rows, change no digit.
+    step = 2.0 ** (np.floor(np.log2(np.where(varies | (mean == 0), scale, np.abs(mean)))) - 36)
+    return np.round(mean / step) * step, np.where(varies, np.round(scale / step) * step, 1.0)
 
 
 class _Standardised:

@@ -33,8 +33,8 @@ def log_fit(model: Any, *, posterior: bool = True) -> None:
     parameters  ``get_params(deep=True)``; the settings that ``inference`` stands for, as ``inference__<name>``;
                 the numbers of rows and features, and the seed
     metrics     ``loss`` by step, from 1 (1000 evenly spaced steps where there are more); of SVI ``loss_final``,
-                ``loss_is_finite``, ``loss_is_settled``, ``loss_fall`` and ``loss_fall_allowed``; of MCMC
-                ``r_hat_max``, ``ess_min`` and ``num_divergences``
+                ``loss_is_finite``, ``guide_is_settled``, ``guide_move`` and ``k_hat``; of MCMC ``r_hat_max``,
+                ``ess_min`` and ``num_divergences``
     artifacts   ``kernel.py``, the source of the kernel, without that of functions it calls; ``diagnostics.json``,
                 by site; ``posterior.nc``, what ``to_datatree`` returns
     tags        ``estimator_name`` and ``estimator_class``

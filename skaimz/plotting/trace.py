@@ -52,7 +52,7 @@ class TraceDisplay:
     >>> rng = np.random.default_rng(0)
     >>> X = rng.normal(size=(200, 2))
     >>> y = X @ [1.0, 2.0] + rng.normal(size=200)
-    >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+    >>> model = NumPyroImpactRegressor(inference="svi", random_state=0).fit(X, y)
     >>> TraceDisplay.from_estimator(model).axes_[0].get_ylabel()
     'Loss'
     """

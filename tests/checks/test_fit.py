@@ -20,10 +20,10 @@ def by_mcmc(*, r_hat=1.0, ess=1000.0, divergences=0, energy=None):
     return FitResult("mcmc", DRAWS, sample_stats={"energy": energy}, diagnostics=found)
 
 
-def by_svi(losses):
+def by_svi(losses, move):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)
-        return FitResult("svi", DRAWS, diagnostics=check_losses(losses))
+        return FitResult("svi", DRAWS, diagnostics=check_losses(losses, move))
 
 
 def verdicts(findings):
@@ -89,28 +89,32 @@ def test_energy_of_the_worst_chain():
     assert fit.energy(by_mcmc(energy=np.ones((2, 10))))[0].verdict == "unknown"
 
 
-def test_the_loss():
-    falling = np.linspace(100.0, 0.0, 1000)
-    (found,) = fit.loss(by_svi(falling))
-    # From steps 500 to 599 to steps 900 to 999.
-    assert found.value == pytest.approx(100 * 400 / 999)
-    assert found.threshold == pytest.approx(max(3.0, 3 * np.sqrt(2 * np.var(falling[:100]) / 100)))
-    assert found.verdict == "bad"
+def test_the_guide():
+    (found,) = fit.guide(by_svi(np.zeros(1000), 0.8))
+    assert (found.value, found.threshold, found.verdict) == (0.8, 0.5, "bad")
     assert "`num_steps`" in found.advice
-    (found,) = fit.loss(by_svi(np.full(1000, 7.0)))
-    assert (found.value, found.threshold, found.verdict) == (0.0, 3.0, "good")
-    (found,) = fit.loss(by_svi(np.append(np.inf, falling)))
+    assert fit.guide(by_svi(np.zeros(1000), 0.2))[0].verdict == "good"
+    (found,) = fit.guide(by_svi(np.append(np.inf, np.zeros(999)), 0.2))
     assert found.verdict == "bad"
     assert "not finite" in found.advice
-    assert fit.loss(by_svi(np.ones(99)))[0].verdict == "unknown"
+    assert fit.guide(by_svi(np.ones(99), None))[0].verdict == "unknown"
+
+
+@pytest.mark.parametrize(("k_hat", "verdict"), [(-0.2, "good"), (0.69, "good"), (0.71, "bad"), (np.inf, "bad")])
+def test_importance(k_hat, verdict):
+    result = FitResult("independent", DRAWS, diagnostics={"k_hat": k_hat})
+    (found,) = fit.importance(result)
+    assert (found.value, found.threshold, found.verdict) == (k_hat, 0.7, verdict)
 
 
 def test_what_does_not_apply_says_so():
-    svi, injected, mcmc = (FitResult(method, DRAWS) for method in ("svi", "injected", "mcmc"))
+    svi, injected, mcmc, drawn = (FitResult(method, DRAWS) for method in ("svi", "injected", "mcmc", "independent"))
     for check in (fit.r_hat, fit.ess, fit.ess_tail):
         assert "no chains" in check(svi)
+        assert "no chains" in check(drawn)
     for check in (fit.divergences, fit.energy):
         assert "not drawn by MCMC" in check(svi)
         assert "not drawn by MCMC" in check(injected)
     for result in (mcmc, injected):
-        assert "no loss" in fit.loss(result)
+        assert "no guide" in fit.guide(result)
+        assert "No ratios" in fit.importance(result)

@@ -149,7 +149,7 @@ def test_a_classifier_whose_outcomes_lack_a_class():
     result = simulation_based_calibration(model, X, num_replications=10, num_draws=20)
     assert list(result.ranks) == ["level", "log_likelihood"]
     assert result.n_replications == 10
-    assert result.bad_fits == {"r_hat": 0, "ess": 0, "divergences": 0, "loss": 0}
+    assert result.bad_fits == {"r_hat": 0, "ess": 0, "divergences": 0, "guide": 0, "importance": 0}
 
 
 class Guessing(NumPyroImpactClassifier):

@@ -76,8 +76,8 @@ def test_everything_of_a_good_fit_is_good(by_mcmc):
 def test_checks_follow_from_what_is_given_and_how_it_was_fitted(by_mcmc, by_svi, exact):
     assert names(by_mcmc.diagnose()) == OF_CHAINS
     assert names(by_mcmc.diagnose(X)) == [*OF_CHAINS, "prior_edge"]
-    assert names(by_svi.diagnose()) == ["loss"]
-    assert names(by_svi.diagnose(X, y)) == ["loss", "prior_edge", *OF_OUTCOMES]
+    assert names(by_svi.diagnose()) == ["guide", "importance"]
+    assert names(by_svi.diagnose(X, y)) == ["guide", "importance", "prior_edge", *OF_OUTCOMES]
     assert names(exact.diagnose(X, y)) == ["r_hat", "ess", "ess_tail", "prior_edge", *OF_OUTCOMES]
 
 
@@ -87,7 +87,7 @@ def test_checks_come_in_the_order_in_which_they_are_asked_for(by_mcmc):
 
 
 def test_what_does_not_apply_is_unknown_where_it_is_asked_for(by_svi):
-    table = by_svi.diagnose(checks=["divergences", "loss"])
+    table = by_svi.diagnose(checks=["divergences", "guide"])
     assert table["verdict"].tolist() == ["unknown", "good"]
     assert np.isnan(table.loc["divergences", "value"])
     assert "not drawn by MCMC" in table.loc["divergences", "advice"]
@@ -142,7 +142,7 @@ def calls(monkeypatch):
     ("checks", "expected"),
     [
         (["r_hat", "ess", "ess_tail"], {}),
-        (["divergences", "energy", "loss"], {}),
+        (["divergences", "energy", "guide"], {}),
         (["prior_edge"], {"_read": 1, "_prepare": 1, "_prepare_prior": 1, "with_global_latents": 1}),
         (["prior_sd"], {"_read": 1, "_prepare_prior": 1, "summaries": 1}),
         (["prior_sd", "prior_mean", "prior_width"], {"_read": 1, "_prepare_prior": 1, "summaries": 1}),
@@ -250,9 +250,9 @@ def test_several_outputs_have_the_verdict_of_the_worst():
 
 def test_a_kernel_without_latents():
     model = NumPyroImpactRegressor(zoo.without_latents, inference=SVI(num_steps=100), random_state=0).fit(X, X[:, 0])
-    table = model.diagnose(X, X[:, 0], checks=["loss", "r_hat", "prior_edge", "prior_mean", "p_mean"])
+    table = model.diagnose(X, X[:, 0], checks=["guide", "r_hat", "prior_edge", "prior_mean", "p_mean"])
     assert table["verdict"].to_dict() == {
-        "loss": "good", "r_hat": "unknown", "prior_mean": "good", "p_mean": "good",
+        "guide": "good", "r_hat": "unknown", "prior_mean": "good", "p_mean": "good",
     }  # fmt: skip
     assert model.diagnose(X, X[:, 0], checks=["k_hat"])["verdict"].item() == "unknown"
 

@@ -98,7 +98,7 @@ def test_kernels(kernel, error, message, quick):
 
 
 PARAMETERS = [
-    ({"inference": "vi"}, ValueError, "`inference` must be 'svi', 'mcmc'.* got 'vi'"),
+    ({"inference": "vi"}, ValueError, "`inference` must be 'auto', 'svi', 'mcmc'.* got 'vi'"),
     ({"dtype": "float16"}, ValueError, "`dtype` must be None, 'float32' or 'float64', got 'float16'"),
     ({"verbose": -1}, ValueError, "`verbose` must be a non-negative integer, got -1"),
     ({"param_input": 3}, TypeError, "`param_input` must be a string, got 3"),
@@ -148,7 +148,7 @@ def test_default_kernel_has_one_output(model, y):
 
 
 @pytest.mark.parametrize(("name", "message"), [
-    ("inference__num_steps", "`inference` is 'svi', which has no parameters. Give settings, as in `inference=SVI"),
+    ("inference__num_steps", "`inference` is 'auto', which has no parameters. Give settings, as in `inference=SVI"),
     ("kernel__scale", "`kernel` is None, which has no parameters. Give an object with `set_params`"),
     ("inverence__num_steps", "Invalid parameter 'inverence'"),
 ])  # fmt: skip

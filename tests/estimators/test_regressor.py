@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zoo
+from numpyro.infer.autoguide import AutoNormal
 from scipy import stats
 from sklearn.base import clone
 from sklearn.metrics import r2_score
@@ -278,7 +279,8 @@ def test_describe(fitted):
 
 def test_unsettled_fits_warn(linear_data):
     X, y = linear_data
-    settings = SVI(num_steps=3000, learning_rate=1e-3, num_samples=10)
+    # A guide object starts where it would without us.
+    settings = SVI(guide=AutoNormal(None), num_steps=300, learning_rate=0.02, num_samples=10)
     with pytest.warns(UnsettledGuideWarning, match="num_steps"):
         NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0).fit(X, y)
 
