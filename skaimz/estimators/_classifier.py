@@ -43,7 +43,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Names of the kernel's parameters for the input and the outcome.
     column_args : dict, optional
         Columns of X that hold further arguments of the kernel, and do not reach its X: see NumPyroImpactRegressor.
-    inference : str, SVI, MCMC or NumPyro object, default="svi"
+    inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
         begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the kernel. What

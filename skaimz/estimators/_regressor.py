@@ -42,7 +42,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         arrive as integer codes: places among the given categories, those of the column's type, or its sorted distinct
         values in ``fit``. Other categories are refused, or have the code ``unknown_value``. The kernel's parameter
         ``n_<argument>``, where it has one without default, is given the number of codes.
-    inference : str, SVI, MCMC or NumPyro object, default="svi"
+    inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
         begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the kernel. What

@@ -79,7 +79,13 @@ def needs_variational(traced: TracedKernel) -> bool:
 
 
 def fit_auto(
-    traced: TracedKernel, data: Data, n_rows: int, settings: Auto, seed: int, watch: Watch | None = None
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    settings: Auto,
+    seed: int,
+    watch: Watch | None = None,
+    places: np.ndarray | None = None,
 ) -> FitResult:
     """Climb from the mode to Markov chains, as far as is needed.
 
@@ -94,6 +100,8 @@ def fit_auto(
         Checked settings.
     seed : int
     watch : Watch, optional
+    places : array, optional
+        Where each of the user's rows is found among those of the data, so that an error may name them.
 
     Returns
     -------
@@ -110,7 +118,7 @@ def fit_auto(
         if exact is not None:
             rungs.append({"rung": "exact", "seconds": time.perf_counter() - begun, "evaluations": 0, "why": ""})
             return _told(exact, dtype, rungs)
-        exploration = explore(traced, data, seed)
+        exploration = explore(traced, data, seed, places)
         target, mode = exploration.start.target, exploration.mode
         found = None if mode.reason else _weighted(target, mode, settings, seed)
         rungs.append(_rung("mode", begun, target, found, mode.reason))
@@ -132,9 +140,7 @@ def _told(result: FitResult, dtype: Any, rungs: list[dict[str, Any]]) -> FitResu
     return dataclasses.replace(result, draws=draws, diagnostics=diagnostics)
 
 
-def _in_closed_form(
-    traced: TracedKernel, data: Data, settings: Auto, seed: int, n_rows: int
-) -> FitResult | None:
+def _in_closed_form(traced: TracedKernel, data: Data, settings: Auto, seed: int, n_rows: int) -> FitResult | None:
     """Return draws from the posterior of a kernel that knows it in closed form; None for any other."""
     kernel = traced.kernel.bind(data.numbers)
     if not isinstance(kernel, LinearRegression):

@@ -125,23 +125,31 @@ def padded(traced: TracedKernel, data: Data, n_rows: int) -> Data:
     return data._replace(rows={name: pad_rows(array, size) for name, array in data.rows.items()}, weight=weight)
 
 
-def merged(traced: TracedKernel, data: Data) -> Data:
+def merged(traced: TracedKernel, data: Data) -> tuple[Data, np.ndarray]:
     """Give each distinct row once, with the sum of its weights, in an order of their own.
 
     What is inferred then depends neither on the order of rows nor on whether a row is repeated or weighs more, to the
     last bit. Many rows are left as they are, since sorting them takes long.
+
+    Returns
+    -------
+    data : Data
+    places : array of shape (n_rows,)
+        Where each row is found among the distinct ones; -1 for rows without weight.
     """
     n_rows = len(data.rows[traced.spec.input])
     if not traced.spec.can_be_padded or n_rows > MOST_MERGED:
-        return data
+        return data, np.arange(n_rows)
     weight = np.ones(n_rows) if data.weight is None else np.asarray(data.weight, np.float64)
     parts = [np.ascontiguousarray(data.rows[name]).reshape(n_rows, -1).view(np.uint8) for name in sorted(data.rows)]
     joined = np.concatenate(parts, axis=1)
     _, first, place = np.unique(joined, axis=0, return_index=True, return_inverse=True)
     total = np.bincount(np.ravel(place), weight, minlength=len(first))
-    first, total = first[total > 0], total[total > 0]
+    kept = total > 0
+    places = np.where(kept, np.cumsum(kept) - 1, -1)[np.ravel(place)]
     dtype = data.rows[traced.spec.input].dtype
-    return data._replace(rows={name: array[first] for name, array in data.rows.items()}, weight=total.astype(dtype))
+    rows = {name: array[first[kept]] for name, array in data.rows.items()}
+    return data._replace(rows=rows, weight=total[kept].astype(dtype)), places
 
 
 def in_memory(array: Any) -> bool:
@@ -165,7 +173,8 @@ def refuse_discrete(spec: KernelSpec, method: str) -> None:
     if discrete:
         raise ValueError(
             f"{method} needs continuous latent sites, but {discrete} are discrete: sum them out in the kernel, for "
-            "example with `numpyro.distributions.MixtureSameFamily`, or give draws made elsewhere as `posterior`."
+            "example with `numpyro.distributions.MixtureSameFamily`, sample them with "
+            "`inference=MCMC(sampler=DiscreteHMCGibbs(NUTS(kernel)))`, or give draws made elsewhere as `posterior`."
         )
 
 

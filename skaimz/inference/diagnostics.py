@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from arviz_stats.base import array_stats
 
 from skaimz.exceptions import (
     DivergenceWarning,
@@ -170,6 +169,8 @@ def tail_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
 
 
 def _statistic(name: str, method: str) -> Callable[[np.ndarray], float]:
+    from arviz_stats.base import array_stats  # which brings matplotlib along, where all of ArviZ is installed
+
     def statistic(draws: np.ndarray) -> float:
         if name == "rhat" and len(draws) == 1:
             # Halves of one chain that drifts disagree, too; ArviZ wants two chains.

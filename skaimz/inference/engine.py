@@ -20,7 +20,13 @@ __all__ = ["continue_by_protocol", "fit_by_protocol"]
 
 
 def fit_by_protocol(
-    traced: TracedKernel, data: Data, n_rows: int, sampler: Sampler, seed: int, watch: Watch
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    sampler: Sampler,
+    seed: int,
+    watch: Watch,
+    places: np.ndarray | None = None,
 ) -> FitResult:
     """Let a sampler draw from the posterior in units of its own spread, and check its chains.
 
@@ -34,6 +40,8 @@ def fit_by_protocol(
     sampler : Sampler
     seed : int
     watch : Watch
+    places : array, optional
+        Where each of the user's rows is found among those of the data, so that an error may name them.
 
     Returns
     -------
@@ -44,7 +52,7 @@ def fit_by_protocol(
         raise ValueError(f"{name} needs a kernel with at least one latent site, and this one has none.")
     refuse_discrete(traced.spec, name)
     refuse_params(traced, name)
-    exploration = explore(traced, data, seed)
+    exploration = explore(traced, data, seed, places)
     units = exploration.units(dense=True)
     dtype = data.rows[traced.spec.input].dtype
     data = data._replace(units=jax.tree.map(lambda array: np.asarray(array, dtype), units))

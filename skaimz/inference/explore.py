@@ -76,7 +76,7 @@ class Exploration(NamedTuple):
             return self.start.target.value_and_gradient(position)
 
 
-def explore(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = True) -> Exploration:
+def explore(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | None = None) -> Exploration:
     """Find where a posterior has a density, its mode, and whether the curvature there describes it.
 
     Parameters
@@ -85,8 +85,8 @@ def explore(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = Tru
     data : Data
         Padded rows and their weights.
     seed : int
-    numbered : bool, default=True
-        Whether rows are in the order of the user's, so that an error may name them.
+    places : array, optional
+        Where each of the user's rows is found among those of the data, so that an error may name them.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def explore(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = Tru
         If outcomes lie outside the support of their distribution, or the posterior has no density anywhere.
     """
     with jax.enable_x64(True):
-        start = start_of(traced, in_double(data), seed, numbered=numbered)
+        start = start_of(traced, in_double(data), seed, places)
         mode, spread = find_mode(start), np.inf
         if not mode.reason:
             target = start.target

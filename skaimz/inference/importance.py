@@ -4,7 +4,6 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from arviz_stats.base import array_stats
 
 __all__ = ["LARGEST_K_HAT", "Weights", "resampled", "weigh"]
 
@@ -59,6 +58,8 @@ def weigh(log_ratios: np.ndarray) -> Weights:
     inside = np.maximum(inside, -WIDEST_SPAN)
     if np.ptp(inside) < 1e-10:
         return Weights(np.where(found, 1.0 / found.sum(), 0.0), -np.inf, float(found.sum()))
+    from arviz_stats.base import array_stats  # which brings matplotlib along, where all of ArviZ is installed
+
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # ArviZ takes log likelihoods, whose negatives are the log ratios of leaving a row out.

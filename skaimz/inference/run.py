@@ -87,24 +87,26 @@ def fit(
         if not needs_stream(data, n_rows):
             result = _compared(traced, data, n_rows, settings, result)
     else:
-        data = merged(traced, loaded(data, n_rows))
+        data, places = merged(traced, loaded(data, n_rows))
         data = padded(traced, data, len(data.rows[traced.spec.input]))
         if isinstance(settings, Auto):
             refuse_discrete(traced.spec, "Automatic inference")
-            result = fit_auto(traced, data, n_rows, settings, seed, watch)
+            result = fit_auto(traced, data, n_rows, settings, seed, watch, places)
         elif isinstance(settings, MCMC):
-            result = _fit_chains(traced, data, n_rows, settings, seed, watch)
+            result = _fit_chains(traced, data, n_rows, settings, seed, watch, places)
         else:
-            result = fit_by_protocol(traced, data, n_rows, settings, seed, watch)
+            result = fit_by_protocol(traced, data, n_rows, settings, seed, watch, places)
     return dataclasses.replace(result, seen=_seen(weight, n_rows))
 
 
-def _fit_chains(traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, watch: Watch) -> FitResult:
+def _fit_chains(
+    traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, watch: Watch, places: np.ndarray
+) -> FitResult:
     """Run Markov chains, in units of the posterior where the sampler's numbers are ours."""
     check_chains_can_run(traced, settings)
     if settings.moves_in_own_units:
         return fit_mcmc(traced, data, n_rows, settings, seed, watch=watch)
-    exploration = explore(traced, data, seed)
+    exploration = explore(traced, data, seed, places)
     dense = settings.sampler_options.get("dense_mass", True) is not False  # type: ignore[union-attr]
     units = exploration.units(dense=dense)
     dtype = data.rows[traced.spec.input].dtype
@@ -289,5 +291,6 @@ def log_densities(
         ``log_p`` and, where the guide's density is known, ``log_q``.
     """
     n_rows = len(inputs.rows[traced.spec.input])
-    data = padded(traced, Data(numbers, inputs.rows, inputs.whole, weight), n_rows)
+    data = Data(numbers, inputs.rows, inputs.whole, weight, result.data["units"])
+    data = padded(traced, data, n_rows)
     return densities.log_densities(traced, data, result, settings)

@@ -11,7 +11,7 @@ from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.inference.recipes import stand_in
 
-__all__ = ["SAMPLERS", "check_ready", "own_model", "with_model"]
+__all__ = ["SAMPLERS", "check_number_of_chains", "check_ready", "own_model", "with_model"]
 
 SAMPLERS: dict[str, type[MCMCKernel]] = {
     "nuts": numpyro.infer.NUTS,
@@ -21,6 +21,8 @@ SAMPLERS: dict[str, type[MCMCKernel]] = {
     "aies": numpyro.infer.AIES,
     "ess": numpyro.infer.ESS,
 }
+# Moves of ensembles that look at two chains of the other half.
+PAIRED = frozenset({"make_de_move", "make_differential_move"})
 # Attributes that samplers set when they are initialised, and that have to be there before.
 LEARNED = frozenset(
     """
@@ -66,6 +68,20 @@ def check_ready(sampler: MCMCKernel, num_chains: int) -> None:
         raise ValueError(
             f"MCMC: the sampler {name} has run with {initialised} chains, which its moves remember, but there are "
             f"`num_chains`={num_chains}. Give a new sampler, or as many chains."
+        )
+
+
+def check_number_of_chains(sampler: MCMCKernel, num_chains: int) -> None:
+    """Refuse an ensemble of too few chains, or of an odd number."""
+    if not sampler.is_ensemble_kernel:
+        return
+    if num_chains % 2:
+        raise ValueError(f"MCMC: an ensemble needs an even number of chains, got `num_chains`={num_chains}.")
+    moves = {move.__name__ for move in getattr(sampler, "_moves", ())}
+    if num_chains < 4 and moves & PAIRED:
+        raise ValueError(
+            f"MCMC: the sampler {type(sampler).__name__} moves along the difference of two chains of the other half of "
+            f"its ensemble, and needs at least 4 chains, got `num_chains`={num_chains}."
         )
 
 

@@ -21,7 +21,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from skaimz.inference.guides import GUIDES, blank_guide, check_kind, models_of
 from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import OwnModel, refuse_what_is_no_recipe, stand_in
-from skaimz.inference.samplers import SAMPLERS, check_ready, own_model, with_model
+from skaimz.inference.samplers import SAMPLERS, check_number_of_chains, check_ready, own_model, with_model
 
 __all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
 
@@ -395,8 +395,7 @@ class MCMC(_Watched):
         else:
             options = None
             check_ready(sampler, self.num_chains)
-        if sampler.is_ensemble_kernel and self.num_chains % 2:
-            raise ValueError(f"MCMC: an ensemble needs an even number of chains, got `num_chains`={self.num_chains}.")
+        check_number_of_chains(sampler, self.num_chains)
         # A sampler that has run carries its compiled past, which is neither needed nor a setting.
         blank = with_model(sampler, stand_in)
         checked = dataclasses.replace(self, sampler=blank, sampler_options=options, init_params=_start_values(self))

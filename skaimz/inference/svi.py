@@ -262,7 +262,7 @@ def units_of(
         with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
             part, _ = next(chunks).minibatch(0)
         part = padded(traced, part, number)
-    exploration = explore(traced, part, seed, numbered=settings.batch_size is None)
+    exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
     units = exploration.units(dense=issubclass(guide, CORRELATED))
     if not exploration.knows_curvature:
         # The prior's spread is far wider than a posterior's.

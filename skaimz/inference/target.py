@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from numpyro.distributions import biject_to
+from numpyro.distributions import Unit, biject_to
 from numpyro.infer.util import constrain_fn, potential_energy
 
 from skaimz.inference.data import Data, weighted_model
@@ -66,11 +66,11 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
         """Tell of each observed value whether its distribution can give it."""
         found = {}
         for name, site in trace.items():
-            if site["type"] == "sample" and site["is_observed"] and name in observed:
+            if name in observed and site["is_observed"] and not isinstance(site["fn"], Unit):
                 density = site["fn"].log_prob(site["value"])
                 allowed = jnp.asarray(site["fn"].support(site["value"]))
                 allowed = allowed.reshape(*allowed.shape[: density.ndim], -1).all(-1)
-                found[name] = allowed & ~jnp.isnan(density) & (density > -jnp.inf)
+                found[name] = allowed & jnp.isfinite(density)
         return found
 
     @compiled
@@ -170,7 +170,7 @@ class Start(NamedTuple):
     others: np.ndarray
 
 
-def start_of(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = True) -> Start:
+def start_of(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | None = None) -> Start:
     """Look at the prior, and find a position where the posterior has a density.
 
     Parameters
@@ -179,8 +179,8 @@ def start_of(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = Tr
     data : Data
         Padded rows and their weights.
     seed : int
-    numbered : bool, default=True
-        Whether rows are in the order of the user's, so that an error may name them.
+    places : array, optional
+        Where each of the user's rows is found among those of the data, so that an error may name them.
 
     Returns
     -------
@@ -197,9 +197,7 @@ def start_of(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = Tr
     words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
     # One draw a call, because a program that draws them all takes twice as long to compile.
     positions, inside = zip(*(jax.device_get(programs.prior(each, data)) for each in words), strict=True)
-    _refuse_outside(
-        traced, data, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}, numbered
-    )
+    _refuse_outside(traced, data, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}, places)
     target = Target(traced, data, {name: np.shape(value) for name, value in positions[0].items()})
     draws = np.stack([target.pack(position) for position in positions])
     middle = np.median(draws, axis=0)
@@ -214,7 +212,9 @@ def start_of(traced: TracedKernel, data: Data, seed: int, *, numbered: bool = Tr
     raise ValueError(_no_density(target, draws))
 
 
-def _refuse_outside(traced: TracedKernel, data: Data, inside: Mapping[str, np.ndarray], numbered: bool) -> None:
+def _refuse_outside(
+    traced: TracedKernel, data: Data, inside: Mapping[str, np.ndarray], places: np.ndarray | None
+) -> None:
     for name, allowed in inside.items():
         site = next((site for site in traced.spec.sites if site.name == name), None)
         if allowed.all():
@@ -227,8 +227,11 @@ def _refuse_outside(traced: TracedKernel, data: Data, inside: Mapping[str, np.nd
             rows = np.flatnonzero(~by_row)
             if not len(rows):
                 continue
-            shown = ", ".join(map(str, rows[:10])) + (", ..." if len(rows) > 10 else "")
-            where = f"the values in {len(rows)} row(s)" + (f", {shown}," if numbered else "") + " lie"
+            named = ""
+            if places is not None:
+                rows = np.flatnonzero(np.isin(places, rows))
+                named = ", " + ", ".join(map(str, rows[:10])) + (", ...," if len(rows) > 10 else ",")
+            where = f"the values in {len(rows)} row(s){named} lie"
         raise ValueError(
             f"Site {name!r}: {where} outside the support of its distribution, or have no density, for all values of "
             "the latent sites that were drawn from the prior. Correct these rows, or change the distribution in the "

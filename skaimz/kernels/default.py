@@ -101,7 +101,6 @@ class LinearRegression(_Standardised):
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
-
     def closed_form(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> ConjugatePosterior:
         """Return the posterior, from which :meth:`draw` takes draws."""
         design = np.column_stack([np.ones(len(X)), (X - self.x_mean) / self.x_scale])

@@ -249,7 +249,7 @@ def test_several_outputs_have_the_verdict_of_the_worst():
 
 
 def test_a_kernel_without_latents():
-    model = NumPyroImpactRegressor(zoo.without_latents, inference=SVI(num_steps=100), random_state=0).fit(X, X[:, 0])
+    model = NumPyroImpactRegressor(zoo.without_latents, inference=SVI(num_steps=1000), random_state=0).fit(X, X[:, 0])
     table = model.diagnose(X, X[:, 0], checks=["guide", "r_hat", "prior_edge", "prior_mean", "p_mean"])
     assert table["verdict"].to_dict() == {
         "guide": "good", "r_hat": "unknown", "prior_mean": "good", "p_mean": "good",

@@ -105,9 +105,12 @@ def test_densities_of_a_variational_posterior(trees, models, data):
     coef = tree["posterior"]["coef"].to_numpy()
     log_p = norm.logpdf(coef).sum(axis=-1) + norm.logpdf(y, coef @ X.T, NOISE).sum(axis=-1)
     np.testing.assert_allclose(statistics["log_p"], log_p, rtol=1e-9)
-    params = models["svi"].fit_result_.params
-    covariance = params["auto_scale_tril"] @ params["auto_scale_tril"].T
-    log_q = multivariate_normal.logpdf(coef, params["auto_loc"], covariance)[None]
+    # The guide's parameters are in the units of the fit.
+    result = models["svi"].fit_result_
+    params, units = result.params, result.data["units"]
+    factor = units.root @ params["auto_scale_tril"]
+    mean = units.middle["coef"] + units.root @ params["auto_loc"]
+    log_q = multivariate_normal.logpdf(coef, mean, factor @ factor.T)[None]
     np.testing.assert_allclose(statistics["log_q"], log_q, rtol=1e-9)
     evidence = multivariate_normal.logpdf(y, np.zeros(len(y)), X @ X.T + NOISE**2 * np.eye(len(y)))
     weights = (statistics["log_p"] - statistics["log_q"]).to_numpy().ravel()
@@ -147,6 +150,7 @@ def counted_tree(guide):
     return model.to_datatree(X, COUNTS, return_groups=["log_likelihood"])
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.GuideWarning")
 @pytest.mark.parametrize("guide", ["auto_normal", "auto_diagonal_normal", "auto_laplace", lognormal_guide])
 def test_densities_are_those_of_the_site_itself(guide):
     """Weighted by p / q the draws have the evidence as their average, whichever scale the guide works on."""
@@ -307,6 +311,7 @@ def test_deterministic_sites_join_the_posterior(data):
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 def test_classes_are_codes(data):
     X, y = data
     labels = np.where(y > 0, "up", "down")

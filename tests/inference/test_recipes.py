@@ -675,6 +675,18 @@ def test_samplers_are_read_without_their_past_and_left_as_they_are(name):
         assert read.sampler._estimator is not used._estimator
 
 
+@pytest.mark.parametrize("kind", [numpyro.infer.AIES, numpyro.infer.ESS])
+def test_an_ensemble_has_two_chains_in_each_half(kind):
+    with pytest.raises(ValueError, match="needs at least 4 chains, got `num_chains`=2"):
+        MCMC(kind(regression), num_chains=2).checked()
+    MCMC(kind(regression), num_chains=4).checked()
+
+
+def test_samplers_that_need_a_gradient_name_one_that_does_not():
+    with pytest.raises(ValueError, match=r"\['c'\] are discrete.*DiscreteHMCGibbs\(NUTS\(kernel\)\)"):
+        fitted(choice, MCMC())
+
+
 def test_an_ensemble_keeps_its_number_of_chains():
     used = numpyro.infer.AIES(regression)
     data = X.astype(np.float32), Y.astype(np.float32)

@@ -101,10 +101,10 @@ def test_worst_diagnostics():
     rng = np.random.default_rng(0)
     draws = {"good": rng.normal(size=(4, 400)), "bad": rng.normal(size=(4, 400)) + np.arange(4)[:, None]}
     draws["constant"] = np.ones((4, 400))
-    with pytest.warns() as caught:
-        diagnostics = check_chains(draws, np.eye(4, 400, dtype=bool))
-    assert len(caught) == 3
+    diagnostics = check_chains(draws, np.eye(4, 400, dtype=bool))
     assert metrics_of(diagnostics) == {
+        "num_chains": 4.0,
+        "finite": 1.0,
         "r_hat_max": diagnostics["r_hat"]["bad"],
         "ess_min": diagnostics["ess"]["bad"],
         "num_divergences": 4.0,
