@@ -31,10 +31,6 @@ class Engine(_Watched):
         name = type(self).__name__
         _check_count(self, *counts)
         self._check_watched()
-        if self.checkpoint_dir is not None:
-            raise ValueError(
-                f"{name} keeps no checkpoints: leave `checkpoint_dir` out, or use `inference=MCMC(...)`, which does."
-            )
         if self.options is not None and not isinstance(self.options, dict):
             raise TypeError(f"{name}: `options` must be a dictionary, got {self.options!r}.")
         unknown = sorted(set(self.options or {}) - set(known))

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import numbers
-import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -133,7 +132,6 @@ class _Watched(_Parameters):
 
     callback: Callable[[Any], Any] | None = None
     time_budget: float | None = None
-    checkpoint_dir: Any = None
     own_models: tuple[OwnModel, ...] = field(default=(), init=False, compare=False)
     own_arguments: tuple[tuple[str, Any], ...] = field(default=(), init=False, compare=False)
 
@@ -149,8 +147,6 @@ class _Watched(_Parameters):
             raise TypeError(f"{name}: `callback` must be a function of one argument, got {self.callback!r}.")
         if budget is not None and (not isinstance(budget, numbers.Real) or isinstance(budget, bool) or not budget > 0):
             raise ValueError(f"{name}: `time_budget` must be a positive number of seconds, got {budget!r}.")
-        if self.checkpoint_dir is not None and not isinstance(self.checkpoint_dir, str | os.PathLike):
-            raise TypeError(f"{name}: `checkpoint_dir` must be a path, got {self.checkpoint_dir!r}.")
 
 
 @dataclass(repr=False)
@@ -177,9 +173,6 @@ class Auto(_Watched):
         returns True, the fit stops, and keeps what it has.
     time_budget : float, optional
         Seconds after which a fit by SVI or MCMC stops, and keeps what it has.
-    checkpoint_dir : path, optional
-        Folder in which the state of a long fit is kept while it runs. A fit that was killed, and is begun again with
-        the same data and settings, goes on from there, to the same draws.
 
     Examples
     --------
@@ -250,6 +243,11 @@ class SVI(_Watched):
         Parameters of the guide and the kernel to start from, in the kernel's own units, such as ``result.params`` of
         NumPyro's ``SVI.run``. The others start where the guide says. It needs a guide object or function, because the
         parameters of a guide that is named are in units of the posterior.
+    callback : callable, optional
+        Given a :class:`skaimz.inference.Progress` after each chunk of steps; where it returns True, the fit stops,
+        keeps what it has, and warns with ``StoppedFitWarning``.
+    time_budget : float, optional
+        Seconds after which the fit stops in the same way.
 
     Examples
     --------
@@ -343,6 +341,11 @@ class MCMC(_Watched):
     init_params : dict, optional
         Values of the latent sites where chains begin, as NumPyro's ``MCMC.run`` takes them: on unconstrained space for
         continuous sites, in arrays with the chains on a leading axis where there are several.
+    callback : callable, optional
+        Given a :class:`skaimz.inference.Progress` after each chunk of steps; where it returns True, the fit stops,
+        keeps what it has, and warns with ``StoppedFitWarning``.
+    time_budget : float, optional
+        Seconds after which the fit stops in the same way.
 
     Examples
     --------

@@ -136,7 +136,6 @@ def test_wrong_values_are_refused(settings, message):
         (SVI(loss=dict), "SVI: `loss` must be a name or a NumPyro ELBO, got {}"),
         (MCMC(sampler=3), r"MCMC: `sampler` must be one of \['aies', .*\] or a sampler of NumPyro's, got 3"),
         (SVI(callback=3), "SVI: `callback` must be a function of one argument, got 3"),
-        (MCMC(checkpoint_dir=3), "MCMC: `checkpoint_dir` must be a path, got 3"),
         (MCMC(sampler_options={"warp": 9}), "MCMC: `sampler_options` does not fit 'nuts': .*warp"),
     ],
 )
@@ -300,7 +299,7 @@ def test_a_numpyro_chain_method_that_is_a_function_is_refused():
 
 # scikit-learn's protocol
 
-WATCHED = {"callback": print, "time_budget": 60.0, "checkpoint_dir": "folder"}
+WATCHED = {"callback": print, "time_budget": 60.0}
 CHANGED = [
     SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9, {"loc": 1.0}, **WATCHED),
     MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}, {"b": [0.0, 1.0]}, **WATCHED),
