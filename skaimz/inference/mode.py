@@ -26,6 +26,8 @@ STEP_TOLERANCE = 1e-8
 # Searches that begin elsewhere, and how near in log density, and how far in standard deviations, their end is another
 # mode that must not be overlooked.
 OTHER_STARTS = 3
+# Curvatures along coordinates that differ by more than this factor leave no digits for the flattest, in prior units.
+WIDEST_RANGE = 1e8
 NEAR_DENSITY = 20.0
 FAR_DISTANCE = 8.0
 
@@ -69,7 +71,14 @@ def find_mode(start: Start) -> Mode:
         middle, lowest = _climb(target, start.middle, scale)
         if target.size > MOST_COORDINATES:
             return Mode(middle, np.diag(scale), f"more than {MOST_COORDINATES} coordinates")
-        middle, root, reason = _curvature(target, middle, scale)
+        climbed = middle
+        middle, root, reason = _curvature(target, climbed, scale)
+        if reason:
+            bent = _curvature_along(target, climbed, scale)
+            if bent.max() > WIDEST_RANGE * bent.min():
+                scale = scale / np.sqrt(bent)
+                middle, lowest = _climb(target, climbed, scale)
+                middle, root, reason = _curvature(target, middle, scale)
         if not reason:
             lowest = min(lowest, target.value_and_gradient(middle)[0])
             for other in start.others[:OTHER_STARTS]:
@@ -79,6 +88,17 @@ def find_mode(start: Start) -> Mode:
                     reason = "several modes"
                     break
     return Mode(middle, root, reason)
+
+
+def _curvature_along(target: Target, position: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return the curvature along each coordinate, in units of ``scale``; one, the prior's, where it is less."""
+    gradient = target.value_and_gradient(position)[1]
+    bent = np.ones(target.size)
+    for i in range(target.size):
+        moved = position.copy()
+        moved[i] += STEP * scale[i]
+        bent[i] = (target.value_and_gradient(moved)[1][i] - gradient[i]) * scale[i] / STEP
+    return np.where(np.isfinite(bent), np.maximum(bent, 1.0), 1.0)
 
 
 def _climb(target: Target, start: np.ndarray, scale: np.ndarray, restarts: int = RESTARTS) -> tuple[np.ndarray, float]:
@@ -127,7 +147,7 @@ def _curvature(target: Target, middle: np.ndarray, scale: np.ndarray) -> tuple[n
         if not np.isfinite(curvature).all():
             return middle, root, "the curvature at the mode is not finite"
         eigenvalues, vectors = scipy.linalg.eigh(curvature)
-        definite = eigenvalues[0] > 0
+        definite = eigenvalues[0] > size * np.finfo(float).eps * eigenvalues[-1]
         # Newton's step, uphill along no direction.
         bent = np.maximum(np.abs(eigenvalues), 1e-12 * np.abs(eigenvalues).max())
         step = -vectors @ ((vectors.T @ gradient_v) / bent)
