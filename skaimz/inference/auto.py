@@ -273,6 +273,7 @@ def _chains(
             seed,
             starts=lambda chain: exploration.begin(units, seed, chain),
             watch=watch,
+            name=rung,
             warn=False,
         )
         problems = problems_of(result.diagnostics)

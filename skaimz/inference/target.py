@@ -11,6 +11,7 @@ from numpyro.distributions import Unit, biject_to
 from numpyro.infer.util import constrain_fn, potential_energy
 
 from skaimz.inference.data import Data, weighted_model
+from skaimz.inference.devices import over_devices
 from skaimz.inference.result import to_numpy
 from skaimz.kernels import TracedKernel, compiled, improper_value, one_at_a_time, shared
 
@@ -192,7 +193,7 @@ def start_of(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | N
         If some outcomes lie outside the support of their distribution, whatever the latent sites are, or the posterior
         has no density at any draw from the prior.
     """
-    data = jax.device_put(data)
+    data = over_devices(data)
     programs = _programs(traced, len(data.rows[traced.spec.input]))
     words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
     # One draw a call, because a program that draws them all takes twice as long to compile.
