@@ -15,8 +15,6 @@ __all__ = ["Exploration", "explore", "in_double"]
 # Log ratios of the posterior to the normal approximation that spread wider are those of an approximation whose
 # coordinates are of no use: for one that is right they are all the same.
 TEST_DRAWS = 48
-# Binary digits of units.
-KEPT_BITS = 16
 WIDEST_SPREAD = 4.0
 # Purpose of random numbers, beside the seed, so that no other shares its stream.
 TEST = 20
@@ -59,9 +57,7 @@ class Exploration(NamedTuple):
             if not dense:
                 precision = np.linalg.inv(root @ root.T)
                 root = 1.0 / np.sqrt(np.diag(precision))
-        # Rounded, so that chains, which magnify any difference, do not depend on how devices sum over rows.
-        width = np.abs(root) if np.ndim(root) == 1 else np.sqrt(np.square(root).sum(axis=1))
-        return Units(start.target.unpack(_rounded(middle, width)), _rounded(root, np.abs(root)))
+        return Units(start.target.unpack(middle), root)
 
     def begin(self, units: Units, seed: int, chain: int) -> dict[str, np.ndarray]:
         """Return coordinates where a Markov chain begins: apart from the others', and where there is a density."""
@@ -78,12 +74,6 @@ class Exploration(NamedTuple):
     def _value(self, position: np.ndarray) -> tuple[float, np.ndarray]:
         with jax.enable_x64(True):
             return self.start.target.value_and_gradient(position)
-
-
-def _rounded(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Round values to a few digits of a scale."""
-    step = np.ldexp(1.0, np.frexp(scale)[1] - KEPT_BITS)
-    return np.round(values / step) * step
 
 
 def explore(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | None = None) -> Exploration:
