@@ -9,13 +9,15 @@ from threadpoolctl import threadpool_limits
 
 from skaimz.inference.target import Start, Target
 
-__all__ = ["MOST_COORDINATES", "Mode", "find_mode"]
+__all__ = ["MOST_COORDINATES", "Mode", "find_mode", "move_to_mode"]
 
 # Beyond so many coordinates a matrix of curvature, which takes a gradient a column, is not computed.
 MOST_COORDINATES = 1000
 # L-BFGS begins anew until it finds nothing lower: a restart forgets curvature that was met on the way.
 RESTARTS = 5
 SEARCH = {"maxiter": 1000, "maxfun": 2000, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-10}
+# Steps from the mode of one target to that of another, and the gradient there, by standard deviations.
+MOVING, MOVING_TOLERANCE = 50, 1e-3
 # Rounds of computing curvature in coordinates in which the last round's was one.
 ROUNDS = 12
 # Length of the differences that curvature is computed from, in those coordinates: standard deviations.
@@ -88,6 +90,20 @@ def find_mode(start: Start) -> Mode:
                     reason = "several modes"
                     break
     return Mode(middle, root, reason)
+
+
+def move_to_mode(target: Target, near: Mode) -> Mode:
+    """Return the approximation around the mode of a target from that of a target much like it."""
+    middle, root = near.middle, near.root
+
+    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = target.value_and_gradient(middle + root @ v)
+        return value, root.T @ gradient
+
+    with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
+        options = {"maxiter": MOVING, "gtol": MOVING_TOLERANCE, "ftol": 0.0}
+        v = scipy.optimize.minimize(objective, np.zeros(target.size), jac=True, method="L-BFGS-B", options=options).x
+    return near._replace(middle=middle + root @ v)
 
 
 def _curvature_along(target: Target, position: np.ndarray, scale: np.ndarray) -> np.ndarray:

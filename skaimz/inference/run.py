@@ -88,13 +88,13 @@ def fit(
         result = fit_svi(traced, data, n_rows, settings, seed, watch=watch)
         if not needs_stream(data, n_rows):
             result = _compared(traced, data, n_rows, settings, result)
+    elif isinstance(settings, Auto):
+        refuse_discrete(traced.spec, "Automatic inference")
+        result = fit_auto(traced, data, n_rows, settings, seed, watch)
     else:
         data, places = merged(traced, loaded(data, n_rows))
         data = padded(traced, data, len(data.rows[traced.spec.input]))
-        if isinstance(settings, Auto):
-            refuse_discrete(traced.spec, "Automatic inference")
-            result = fit_auto(traced, data, n_rows, settings, seed, watch, places)
-        elif isinstance(settings, MCMC):
+        if isinstance(settings, MCMC):
             result = _fit_chains(traced, data, n_rows, settings, seed, watch, places)
         else:
             result = fit_by_protocol(traced, data, n_rows, settings, seed, watch, places)

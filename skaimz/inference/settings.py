@@ -243,10 +243,6 @@ class SVI(_Resumed):
     num_steps : int, default=10000
         Number of optimiser steps; with ``init_params`` it may be 0, for the guide as it is. A change of it compiles
         nothing.
-    early_stopping : bool, default=False
-        Stop as soon as the guide has settled; ``num_steps`` is then the most that are taken. The guide is looked at
-        after an eighth, a quarter and half of them, with the learning rate falling anew before each look, and has
-        settled where its draws moved by less than a tenth of their standard deviation since the look before.
     batch_size : int, optional
         Rows of a minibatch; all rows where None. Each epoch visits the rows in a new random order, and the
         log-likelihood of a batch is scaled to all rows. More than 262,144 rows are cut into blocks of 8192: an epoch
@@ -263,6 +259,10 @@ class SVI(_Resumed):
         Parameters of the guide and the kernel to start from, in the kernel's own units, such as ``result.params`` of
         NumPyro's ``SVI.run``. The others start where the guide says. It needs a guide object or function, because the
         parameters of a guide that is named are in units of the posterior.
+    early_stopping : bool, default=False
+        Stop as soon as the guide has settled; ``num_steps`` is then the most that are taken. The guide is looked at
+        after an eighth, a quarter and half of them, with the learning rate falling anew before each look, and has
+        settled where its draws moved by less than a tenth of their standard deviation since the look before.
     callback : callable, optional
         Given a :class:`skaimz.inference.Progress` after each chunk of steps; where it returns True, the fit stops,
         keeps what it has, and warns with ``StoppedFitWarning``.
@@ -286,12 +286,12 @@ class SVI(_Resumed):
     learning_rate: float = 0.05
     loss: Any = "trace_elbo"
     num_steps: int = 10_000
-    early_stopping: bool = False
     batch_size: int | None = None
     num_epochs: int | None = None
     num_samples: int = 1000
     total_rows: int | None = None
     init_params: Any = None
+    early_stopping: bool = False
 
     def checked(self) -> "SVI":
         """Return these settings with names replaced by what they stand for.

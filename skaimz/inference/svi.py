@@ -13,7 +13,6 @@ import numpyro.infer
 import numpyro.optim
 
 from skaimz.exceptions import LocalGuideWarning, StoppedFitWarning, warn_user
-from skaimz.inference import shuffle
 from skaimz.inference.checkpoint import Part, arrays_of, named
 from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
 from skaimz.inference.data import (
@@ -26,7 +25,7 @@ from skaimz.inference.data import (
 )
 from skaimz.inference.devices import over_devices, spread
 from skaimz.inference.diagnostics import check_losses
-from skaimz.inference.explore import explore
+from skaimz.inference.explore import SOME_ROWS, explore, some_rows
 from skaimz.inference.guides import (
     CORRELATED,
     draws_of,
@@ -51,8 +50,6 @@ __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "units_of"]
 PROGRAMS_KEPT = 24
 # Purposes of random numbers, folded into the seed so that no two of them share a stream; 12 is `shuffle.ORDER`.
 INIT, DRAW, FRESH_DRAW = 11, 13, 15
-# Where minibatches see a part of all rows, units are found from this share of those that are read at a time.
-EXPLORED = 16
 # Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
 FIRST_SPREAD = 0.1
 # Fits of fewer steps are not judged.
@@ -321,10 +318,8 @@ def units_of(
     if settings.batch_size is None:
         part = padded(traced, loaded(data, n_rows), n_rows)
     else:
-        number = min(n_rows, max(settings.batch_size, shuffle.WINDOW_ROWS // EXPLORED))
-        with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
-            part, _ = next(chunks).minibatch(0)
-        part = padded(traced, part, number)
+        number = min(n_rows, max(settings.batch_size, SOME_ROWS))
+        part = some_rows(traced, data, n_rows, number, seed, scale)
     exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
     units = exploration.units(dense=issubclass(guide, CORRELATED))
     if not exploration.knows_curvature:
