@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo docs lint test test-floors test-other test-short
+.PHONY: bench clean demo docs lint test test-floors test-other test-short trust
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,12 @@ bench: SHELL := /bin/bash
 bench: .SHELLFLAGS := -e -o pipefail -c
 bench: $(VENV)/.bench
 	for name in fit sampling soak; do $(RUN) -u benchmarks/$$name.py | tee benchmarks/tables/$$name.md; done
+
+# All problems with reference posteriors, a few minutes; `make test` fits some of them.
+trust: SHELL := /bin/bash
+trust: .SHELLFLAGS := -e -o pipefail -c
+trust: $(VENV)/.test
+	$(RUN) -u benchmarks/trust.py | tee benchmarks/tables/trust.md
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
