@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ import zarr
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from skaimz.estimators._rows import LazyRows, numeric
-from skaimz.kernels import Inputs, KernelSpec, Site, freeze, kernel_parameters
+from skaimz.estimators._rows import LazyRows, check_numbers, numeric
+from skaimz.kernels import Inputs, KernelSpec, Site, as_numbers, finite, freeze, kernel_parameters, narrowed
 
 __all__ = [
     "PRIOR_DRAWS",
@@ -111,10 +112,11 @@ def kernel_inputs(
     whole: dict[str, Any] = {}
     static: list[tuple[str, Any]] = []
     for name, value in sorted(arrays.items()):
-        if value is None:
-            continue
-        if isinstance(value, str | bytes | bool | int | float | np.generic):
+        if value is None or isinstance(value, str | bytes | bool | np.bool_):
             static.append((name, value.item() if isinstance(value, np.generic) else value))
+            continue
+        if isinstance(value, Number | np.generic):
+            static.append((name, _number(name, value, X.dtype)))
             continue
         array = _numeric(name, value, X.dtype)
         if array.ndim == 0:
@@ -145,25 +147,21 @@ def join_arguments(arrays: Mapping[str, Any], own: Sequence[tuple[str, Any]]) ->
     return {**dict(own), **arrays}
 
 
+def _number(name: str, value: Any, dtype: np.dtype) -> int | float:
+    """Return an argument that is one number, if it fits beside floats of X's precision."""
+    what = f"Argument {name!r}"
+    number = as_numbers(what, value)
+    # A float that is not finite may be meant: it is a bound that does not bind, or a mark.
+    narrowed(what, number if isinstance(value, float | np.floating) else finite(what, number), dtype)
+    return float(number) if number.dtype.kind == "f" else number.item()
+
+
 def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
-    """Return an argument as an array of X's precision."""
+    """Return an argument as an array of numbers that fit beside floats of X's precision."""
+    what = f"Argument {name!r}"
     if isinstance(value, LazyRows) or (isinstance(value, zarr.Array) and value.ndim):
-        rows = numeric(f"Argument {name!r}", value)
-        return rows.astype(dtype) if rows.dtype.kind == "f" else rows
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"Argument {name!r} is not an array: its parts have unequal lengths.") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Argument {name!r} must be numeric, got an array of type {array.dtype}. Encode categories as integers."
-        )
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise ValueError(f"Argument {name!r} contains NaN or infinity.")
-        return array.astype(dtype, copy=False)
-    # JAX takes no other order of bytes.
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return numeric(what, value, dtype)
+    return check_numbers(what, value, 0, dtype)
 
 
 def without_single_column(y: Any) -> Any:

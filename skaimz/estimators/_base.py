@@ -38,7 +38,7 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, narrowed, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
@@ -356,11 +356,14 @@ class ImpactEstimator(
             )
         draws, params = self._fitted_state(spec)
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self.fit_result_.num_samples)
-        flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), X.dtype) for name, draw in draws.items()}
+        flat = {
+            name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), X.dtype)
+            for name, draw in draws.items()
+        }
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
         if in_sample:
             check_local(spec, local, part.total if part else len(X))
-        params = {name: _as_float(value, X.dtype) for name, value in params.items()}
+        params = {name: narrowed(f"Parameter {name!r}", np.asarray(value), X.dtype) for name, value in params.items()}
         posterior = sampling.Posterior(numbers, params, flat, n_chains * n_draws, n_chains)
         job = sampling.Pass(
             traced,
@@ -395,8 +398,8 @@ class ImpactEstimator(
         fixed = isinstance(self.random_state, int | np.integer | jax.Array)
         return seed_of(self.random_state) if fixed else 0
 
-    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
-        """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms."""
+    def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+        """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms; floats in ``dtype``."""
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -451,7 +454,3 @@ class ImpactEstimator(
 
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         return outcomes
-
-
-def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array

@@ -459,9 +459,10 @@ class DrawsMixin(FoldersMixin):
         with self._precision(X.dtype):
             job = self._prepare(X, arrays, in_sample=in_sample)
             if isinstance(y, zarr.Array | LazyRows):
-                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, start))
+                dtype = X.dtype
+                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, dtype, start))
             else:
-                y = self._encode(y, job.spec, job.first_row)
+                y = self._encode(y, job.spec, X.dtype, job.first_row)
             check_consistent_length(X, y)
             job = job.with_rows({job.spec.output_parameter: y})
             quantity = sampling.Quantity("log density", (job.spec.output,))

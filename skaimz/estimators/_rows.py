@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import zarr
 
+from skaimz.kernels import as_floats, as_numbers, finite, narrowed
+
 __all__ = [
     "Batches",
     "Column",
@@ -71,9 +73,9 @@ class LazyRows:
         if hasattr(self.source, "fetch"):
             self.source.fetch(parts)
 
-    def astype(self, dtype: Any) -> "LazyRows":
-        """Return the same rows in another precision."""
-        return self.then(lambda part: part.astype(dtype, copy=False))
+    def floats(self, what: str, dtype: Any) -> "LazyRows":
+        """Return the same rows as floats of a type; messages call them ``what``."""
+        return LazyRows(self.source, lambda part, start: as_floats(what, self.convert(part, start), dtype, start))
 
 
 def as_is(source: Any) -> LazyRows:
@@ -81,20 +83,15 @@ def as_is(source: Any) -> LazyRows:
     return LazyRows(source, lambda part, start: part)
 
 
-def numeric(name: str, source: Any) -> LazyRows:
-    """Return rows that must be finite numbers."""
-    return LazyRows(source, lambda part, start: check_numbers(name, part, start))
+def numeric(name: str, source: Any, dtype: Any = None) -> LazyRows:
+    """Return rows that must be finite numbers, and fit beside floats of a type."""
+    return LazyRows(source, lambda part, start: check_numbers(name, part, start, dtype))
 
 
-def check_numbers(name: str, part: np.ndarray, start: int) -> np.ndarray:
-    """Return rows, the first of which has the number ``start``, if they are finite numbers."""
-    if part.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be numeric, got an array of type {part.dtype}.")
-    if part.dtype.kind == "f" and not np.isfinite(part).all():
-        row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
-        raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
-    # JAX takes no other order of bytes.
-    return part.astype(part.dtype.newbyteorder("="), copy=False)
+def check_numbers(name: str, part: Any, start: int, dtype: Any = None) -> np.ndarray:
+    """Return rows, the first of which has the number ``start``, if they are finite numbers; floats in ``dtype``."""
+    part = finite(name, as_numbers(name, part), start)
+    return part if dtype is None else narrowed(name, part, dtype, start)
 
 
 class Batches:
@@ -227,7 +224,7 @@ def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] 
 def _input(source: Any) -> LazyRows:
     """Return rows of the input: float32 stays, all else becomes float64."""
     rows = numeric("X", source)
-    return rows if source.dtype == np.float32 else rows.astype(np.float64)
+    return rows if source.dtype == np.float32 else rows.floats("X", np.float64)
 
 
 def _common(dtype: np.dtype, other: np.dtype | None) -> np.dtype:

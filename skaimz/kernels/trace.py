@@ -21,6 +21,7 @@ from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kern
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time, refuse_fork
+from skaimz.kernels.values import narrowed
 
 __all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
 
@@ -59,6 +60,8 @@ def trace_kernel(
         if numbers.keys() == tried:
             continue
         tried = numbers.keys()
+        for name, value in numbers.items():
+            narrowed(f"The kernel's parameter {name!r}", np.asarray(value), jnp.result_type(float))
         n_rows = len(inputs.rows[param_input])
         spec, error = _trace(
             key,

@@ -180,7 +180,7 @@ ARGUMENTS = [
     ({"group": np.zeros(20, int)}, TypeError, "Missing argument 'table'"),
     ({"group": None, "table": np.ones(3)}, TypeError, "Missing argument 'group'"),
     ({"group": np.zeros(20, int), "table": [[1, 2], [3]]}, ValueError, "'table' is not an array.*unequal"),
-    ({"group": np.zeros(20, int), "table": np.array(["a"])}, ValueError, "'table' must be numeric.*Encode"),
+    ({"group": np.zeros(20, int), "table": np.array(["a"])}, ValueError, "'table' must be numeric.*encode"),
     ({"group": np.zeros(20, int), "table": [1.0, np.nan]}, ValueError, "'table' contains NaN or infinity"),
     ({"group": np.zeros(20, int), "table": np.ones(3), "other": 1}, TypeError, "Unknown argument 'other'"),
 ]
