@@ -1,7 +1,7 @@
 """From what a user passes to what a kernel takes."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
@@ -18,6 +18,7 @@ __all__ = [
     "PRIOR_DRAWS",
     "RESERVED",
     "check_count",
+    "check_names_of_arguments",
     "check_outcome",
     "check_probabilities",
     "join_arguments",
@@ -88,6 +89,7 @@ def kernel_inputs(
     Inputs
         Without the output.
     """
+    check_names_of_arguments(arrays, param_input, param_output)
     parameters = {
         name: parameter
         for name, parameter in kernel_parameters(kernel).items()
@@ -128,6 +130,16 @@ def kernel_inputs(
         else:
             whole[name] = array[:]
     return Inputs(rows, whole, tuple(static))
+
+
+def check_names_of_arguments(arrays: Collection[str], param_input: str, param_output: str) -> None:
+    """Refuse names of further arguments that mean something else, and that a kernel with ``**kwargs`` would take."""
+    own = {param_input: "X", param_output: "y"}
+    for name in arrays:
+        if name in own:
+            raise TypeError(f"{name!r} is the kernel's parameter that takes {own[name]}: it cannot be passed by name.")
+        if name in RESERVED:
+            raise TypeError(f"{name!r} is a setting of other methods, and no argument of the kernel: leave it out.")
 
 
 def join_arguments(arrays: Mapping[str, Any], own: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
 
+from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Columns, Naming, culprits_named, number_of_codes, split_columns
 from skaimz.estimators._rows import open_rows
 from skaimz.kernels import as_floats, kernel_parameters, unmasked
@@ -81,6 +82,7 @@ class DataMixin:
 
         So do outcomes and weights that are named ``beside`` them; other methods leave these out.
         """
+        check_names_of_arguments(arrays, self.param_input, self.param_output)
         if fitted:
             check_is_fitted(self)
         lazy = open_rows(X, self.param_input)
