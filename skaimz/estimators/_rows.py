@@ -1,6 +1,7 @@
 """Rows that are read a part at a time: Zarr arrays, and re-iterables of mappings of arrays."""
 
 import functools
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -115,6 +116,8 @@ class Batches:
         self.lengths: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
+        # Checksums of all rows before a batch's end, by the number of these rows.
+        self._checksums: dict[int, dict[str, int]] = {}
         for batch in self.iterate():
             self.dtypes = {name: _common(array.dtype, self.dtypes.get(name)) for name, array in batch.items()}
             self.lengths.append(len(next(iter(batch.values()))))
@@ -124,7 +127,8 @@ class Batches:
         self._restart()
 
     def iterate(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the batches that have rows."""
+        """Yield the batches that have rows, which must be the same ones in each pass."""
+        n_rows, checksums = 0, dict[str, int]()
         for batch in self.batches:
             if not isinstance(batch, Mapping):
                 raise TypeError(
@@ -146,6 +150,14 @@ class Batches:
                 raise ValueError(
                     f"Batches must have the same arrays, of equal shapes but for the rows: got {shapes} after "
                     f"{self.shapes}."
+                )
+            start, n_rows = n_rows, n_rows + len(next(iter(arrays.values())))
+            checksums = {name: _checksum(array, checksums.get(name, 0)) for name, array in arrays.items()}
+            if self._checksums.setdefault(n_rows, checksums) != checksums:
+                raise ValueError(
+                    f"The batches of X gave other rows {start} to {n_rows - 1} than when they were last iterated over: "
+                    "what is found for a row could not be told from that of another. Give the same rows in the same "
+                    "order each time, without shuffling; a fit puts minibatches in random order itself."
                 )
             yield arrays
 
@@ -225,6 +237,13 @@ def _input(source: Any) -> LazyRows:
     """Return rows of the input: float32 stays, all else becomes float64."""
     rows = numeric("X", source)
     return rows if source.dtype == np.float32 else rows.floats("X", np.float64)
+
+
+def _checksum(array: np.ndarray, before: int) -> int:
+    """Return a checksum of an array that follows on other rows, whose checksum is ``before``."""
+    if array.dtype.hasobject:
+        return zlib.crc32(repr(array.tolist()).encode(), before)
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, before)
 
 
 def _common(dtype: np.dtype, other: np.dtype | None) -> np.dtype:
