@@ -12,17 +12,30 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from skaimz.estimators._rows import LazyRows, check_numbers, numeric
-from skaimz.kernels import Inputs, KernelSpec, Site, as_numbers, finite, freeze, kernel_parameters, narrowed
+from skaimz.kernels import (
+    Index,
+    Inputs,
+    KernelSpec,
+    Site,
+    as_numbers,
+    check_index,
+    finite,
+    freeze,
+    kernel_parameters,
+    narrowed,
+)
 
 __all__ = [
     "PRIOR_DRAWS",
     "RESERVED",
     "check_count",
+    "check_indices",
     "check_names_of_arguments",
     "check_outcome",
     "check_probabilities",
     "join_arguments",
     "kernel_inputs",
+    "refuse_as_index",
     "seed_of",
     "without_single_column",
 ]
@@ -132,6 +145,49 @@ def kernel_inputs(
     return Inputs(rows, whole, tuple(static))
 
 
+def check_indices(spec: KernelSpec, inputs: Inputs, numbers: Mapping[str, Any], first: int) -> Inputs:
+    """Refuse what the kernel uses as an index and is out of range; rows that are read in parts are checked then."""
+    rows, n_rows = dict(inputs.rows), len(inputs.rows[spec.input])
+    for index in spec.indices:
+        match index.kind:
+            case "argument" if isinstance(rows.get(index.name), LazyRows):
+                rows[index.name] = _within(f"Argument {index.name!r}", rows[index.name], index, n_rows)
+            case "argument" if index.name in (known := rows | inputs.whole):
+                row = first if index.name in rows else None
+                check_index(f"Argument {index.name!r}", known[index.name], index, n_rows, row)
+            case "parameter":
+                check_index(f"The kernel's parameter {index.name!r}", np.asarray(numbers[index.name]), index, n_rows)
+            case "constant" if index.name < 0:  # counted from the end, on purpose
+                check_index("A constant of the kernel", np.asarray(-1 - index.name), index, n_rows)
+            case "constant":
+                check_index("A constant, or an argument that is one number,", np.asarray(index.name), index, n_rows)
+    return Inputs(rows, inputs.whole, inputs.static)
+
+
+def refuse_as_index(inputs: Inputs, param_input: str, error: Exception) -> None:
+    """Explain an error that JAX raises where an index is not an integer."""
+    if not any(text in str(error) for text in ("Indexer must have integer", "boolean indices must be concrete")):
+        return
+    arrays = {**inputs.rows, **inputs.whole, **{name: np.asarray(value) for name, value in inputs.static}}
+    kinds = {
+        name: str(array.dtype) for name, array in arrays.items() if array.dtype.kind in "fb" and name != param_input
+    }
+    raise TypeError(
+        f"The kernel uses an array as an index that does not hold integers. Of its arguments these do not: {kinds}. "
+        "Pass codes of groups as integers, for example by `.astype(int)`, or name their column in `column_args` with "
+        "'categories'."
+    ) from error
+
+
+def _within(what: str, rows: LazyRows, index: Index, n_rows: int) -> LazyRows:
+    def checked(part: np.ndarray, start: int) -> np.ndarray:
+        part = rows.convert(part, start)
+        check_index(what, part, index, n_rows, start)
+        return part
+
+    return LazyRows(rows.source, checked)
+
+
 def check_names_of_arguments(arrays: Collection[str], param_input: str, param_output: str) -> None:
     """Refuse names of further arguments that mean something else, and that a kernel with ``**kwargs`` would take."""
     own = {param_input: "X", param_output: "y"}
@@ -210,6 +266,12 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
                 f"y has values outside the support of the kernel's output {site.name!r}, a {site.law} law: they must "
                 f"be {site.support.replace('_', ' ')}, and in row {_first_row(~inside, start)} are not."
             )
+    strange = (y < 0) | (y >= (site.n_classes or np.inf))
+    if site.n_classes is not None and strange.any():
+        raise ValueError(
+            f"y must hold classes from 0 to {site.n_classes - 1}: the kernel's output {site.name!r} is a {site.law}. "
+            f"Row {_first_row(strange, start)} holds another."
+        )
     if np.issubdtype(site.dtype, np.integer):
         inside = (y == np.floor(y)) & (np.abs(y) < 2**31)
         if not inside.all():

@@ -14,9 +14,11 @@ from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import (
     RESERVED,
     check_count,
+    check_indices,
     check_outcome,
     join_arguments,
     kernel_inputs,
+    refuse_as_index,
     seed_of,
     without_single_column,
 )
@@ -313,6 +315,7 @@ class ImpactEstimator(
         try:
             traced, numbers = trace_kernel(kernel, inputs, self.param_input, self.param_output)
         except Exception as error:
+            refuse_as_index(inputs, self.param_input, error)
             short = {name: len(array) for name, array in inputs.whole.items()}
             if short:
                 part = getattr(self, "_part", None)
@@ -323,7 +326,8 @@ class ImpactEstimator(
             raise
         if traced.spec[traced.spec.output].row_axis is None:
             raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
-        return traced, numbers, inputs
+        part = getattr(self, "_part", None)
+        return traced, numbers, check_indices(traced.spec, inputs, numbers, part.first if part else 0)
 
     def _described(self, X: Any, arrays: Mapping[str, Any]) -> KernelSpec:
         """Return the description of the kernel on rows of a call, fitted or not."""

@@ -5,6 +5,7 @@ from skaimz.kernels.compiled import compiled
 from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
+from skaimz.kernels.indices import Index, check_index
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
@@ -29,6 +30,7 @@ __all__ = [
     "TIMES",
     "ByValue",
     "ConjugatePosterior",
+    "Index",
     "Inputs",
     "Kernel",
     "KernelSpec",
@@ -38,6 +40,7 @@ __all__ = [
     "abstract_arrays",
     "as_floats",
     "as_numbers",
+    "check_index",
     "check_signature",
     "compiled",
     "dependent",

@@ -18,6 +18,7 @@ from numpyro.distributions import (
 )
 
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
+from skaimz.kernels.indices import Index, indices_of
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time, refuse_fork
@@ -213,7 +214,7 @@ def _describe(
             return fixed, arrays, tables, {name: value_at(name, n) for name in given}, key
 
         proof = RowProof.of(densities, at, n_rows)
-        return _SiteProofs(proof, owners), messages
+        return _SiteProofs(proof, owners, indices_of(proof.traces, [at(n) for n in n_rows], n_rows)), messages
 
     observing: list[tuple[bool, str]] = []
     for candidate in _candidates(unobserved, templates, param_output):
@@ -260,6 +261,7 @@ def _describe(
         _unweighted(sites, fitting, messages),
         changes_outcome,
         subsamples,
+        tuple(dict.fromkeys(predicting.indices + fitting.indices)),
         proof.width,
         proof.multiplies_matrices,
     )
@@ -270,6 +272,7 @@ class _SiteProofs(NamedTuple):
 
     proof: RowProof
     owners: list[str]
+    indices: tuple[Index, ...]
 
     def mixing(self, name: str) -> str | None:
         reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, abstract_arrays, as_numbers, finite, in_type_of
+from skaimz.kernels import (
+    Inputs,
+    KernelSpec,
+    TracedKernel,
+    abstract_arrays,
+    as_numbers,
+    check_index,
+    finite,
+    in_type_of,
+)
 from skaimz.sampling.plan import Part
 
 __all__ = ["Pass", "Posterior", "Quantity", "site_values", "value_row_axis"]
@@ -130,6 +139,9 @@ def site_values(
         value_row_axis(spec, argument, name, array.shape, n_rows)
         site = spec[name]
         array = in_type_of(site, what, finite(what, array))
+        for index in spec.indices:
+            if (index.kind, index.name, index.column) == ("site", name, None):
+                check_index(what, array, index, n_rows)
         found[name] = np.broadcast_to(array, tuple(n_rows if size is None else size for size in site.shape))
     return found
 
