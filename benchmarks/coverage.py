@@ -7,8 +7,8 @@ probability is averaged over the rows. The truth is computed in NumPy.
 
 In ``network`` each replication draws a Bayesian neural network from the prior, simulates a study from it in which who
 is treated depends on x, fits the network by NUTS and estimates the average effect of the treatment, over all rows and
-over two groups. Under the exact posterior the intervals hold the truth in 90 % of replications. The truth is computed in
-NumPy, from the weights alone.
+over two groups. Under the exact posterior the intervals hold the truth in 90 % of replications. The truth is computed
+in NumPy, from the weights alone.
 """
 
 import argparse

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from skaimz.exceptions import IncompleteDrawsError
-from skaimz.kernels import KernelSpec
+from skaimz.kernels import KernelSpec, as_numbers
 from skaimz.sampling import store_state
 
 __all__ = [
@@ -70,7 +70,7 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
             "Posterior draws must be a mapping of site names to arrays, an xarray Dataset or DataTree, an object with "
             f"a `posterior` group, or a NumPyro MCMC object that has run, got {type(draws).__name__}."
         )
-    arrays = {str(name): np.asarray(value) for name, value in draws.items()}
+    arrays = {str(name): _of_site(name, value) for name, value in draws.items()}
     if not arrays:
         raise ValueError("Posterior draws are empty: give an array of draws for each latent site.")
     scalars = [name for name, array in arrays.items() if array.ndim == 0]
@@ -97,7 +97,11 @@ def _from_chains(chains: Any) -> dict[str, np.ndarray]:
             "Posterior draws of an MCMC object must be a mapping of site names to arrays, as those of a sampler with a "
             f"model are, got {type(draws).__name__}."
         )
-    return {str(name): np.asarray(value) for name, value in draws.items()}
+    return {str(name): _of_site(name, value) for name, value in draws.items()}
+
+
+def _of_site(name: Any, value: Any) -> np.ndarray:
+    return as_numbers(f"The array of posterior draws of {name!r}", value)
 
 
 def _from_dataset(dataset: xr.Dataset) -> dict[str, np.ndarray]:
@@ -109,7 +113,7 @@ def _from_dataset(dataset: xr.Dataset) -> dict[str, np.ndarray]:
             raise ValueError(f"Posterior draws of {name!r} have no dimension 'draw', only {variable.dims}.")
         if "chain" not in variable.dims:
             variable = variable.expand_dims("chain")
-        arrays[str(name)] = variable.transpose(*CHAIN_AND_DRAW, ...).to_numpy()
+        arrays[str(name)] = _of_site(name, variable.transpose(*CHAIN_AND_DRAW, ...).to_numpy())
     if 0 in next(iter(arrays.values())).shape[:2]:
         raise ValueError("Posterior draws are empty: a dimension has length 0.")
     return arrays

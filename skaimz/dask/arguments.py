@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import dask
@@ -30,7 +30,7 @@ def by_row(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) ->
     # A kernel's argument may have the name under which a method collects all of them.
     parameters = set(inspect.signature(getattr(estimator, method)).parameters) - {"arrays"}
     opener = _Opener(estimator, rows)
-    opener.learn_categories(X)
+    opener.learn_categories(X, arguments)
     arrays = {name: opener.argument(name, value) for name, value in arguments.items() if name not in parameters}
     asked = {name: value for name, value in arguments.items() if name in parameters}
     for name, value in asked.items():
@@ -62,12 +62,12 @@ class _Opener:
         self.estimator.arguments_ = {kind: dict(known.get(kind, {})) for kind in ("rows", "whole", "static")}
         self._rows = rows
 
-    def learn_categories(self, X: Any) -> None:
+    def learn_categories(self, X: Any, given: Collection[str]) -> None:
         """Find what categories columns have, where no fit has told; blocks would each find others."""
         if self.estimator.column_args is not None and not hasattr(self.estimator, "categories_"):
             table = table_of(X)
             like = np.empty((0, *X.shape[1:]), X.dtype) if table is None else table
-            *_, self.estimator.categories_ = self.estimator._split_columns(like, None, learn=False)
+            *_, self.estimator.categories_ = self.estimator._split_columns(like, None, given, learn=False)
 
     def of_rows(self, name: Any, value: Any) -> Any:
         """Return what has an entry for each row, or one for all; a mapping may hold several."""

@@ -1,7 +1,8 @@
 """From what a user passes to what a kernel takes."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Number
 from typing import Any
 
 import jax
@@ -10,18 +11,32 @@ import zarr
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
-from skaimz.estimators._rows import LazyRows, numeric
-from skaimz.kernels import Inputs, KernelSpec, Site, freeze, kernel_parameters
+from skaimz.estimators._rows import LazyRows, check_numbers, numeric
+from skaimz.kernels import (
+    Index,
+    Inputs,
+    KernelSpec,
+    Site,
+    as_numbers,
+    check_index,
+    finite,
+    freeze,
+    kernel_parameters,
+    narrowed,
+)
 
 __all__ = [
     "PRIOR_DRAWS",
     "RESERVED",
     "check_count",
+    "check_indices",
+    "check_names_of_arguments",
     "check_outcome",
     "check_probabilities",
     "is_fixed",
     "join_arguments",
     "kernel_inputs",
+    "refuse_as_index",
     "seed_of",
     "without_single_column",
 ]
@@ -88,6 +103,7 @@ def kernel_inputs(
     Inputs
         Without the output.
     """
+    check_names_of_arguments(arrays, param_input, param_output)
     parameters = {
         name: parameter
         for name, parameter in kernel_parameters(kernel).items()
@@ -112,10 +128,11 @@ def kernel_inputs(
     whole: dict[str, Any] = {}
     static: list[tuple[str, Any]] = []
     for name, value in sorted(arrays.items()):
-        if value is None:
-            continue
-        if isinstance(value, str | bytes | bool | int | float | np.generic):
+        if value is None or isinstance(value, str | bytes | bool | np.bool_):
             static.append((name, value.item() if isinstance(value, np.generic) else value))
+            continue
+        if isinstance(value, Number | np.generic):
+            static.append((name, _number(name, value, X.dtype)))
             continue
         array = _numeric(name, value, X.dtype)
         if array.ndim == 0:
@@ -127,6 +144,59 @@ def kernel_inputs(
         else:
             whole[name] = array[:]
     return Inputs(rows, whole, tuple(static))
+
+
+def check_indices(spec: KernelSpec, inputs: Inputs, numbers: Mapping[str, Any], first: int) -> Inputs:
+    """Refuse what the kernel uses as an index and is out of range; rows that are read in parts are checked then."""
+    rows, n_rows = dict(inputs.rows), len(inputs.rows[spec.input])
+    for index in spec.indices:
+        match index.kind:
+            case "argument" if isinstance(rows.get(index.name), LazyRows):
+                rows[index.name] = _within(f"Argument {index.name!r}", rows[index.name], index, n_rows)
+            case "argument" if index.name in (known := rows | inputs.whole):
+                row = first if index.name in rows else None
+                check_index(f"Argument {index.name!r}", known[index.name], index, n_rows, row)
+            case "parameter":
+                check_index(f"The kernel's parameter {index.name!r}", np.asarray(numbers[index.name]), index, n_rows)
+            case "constant" if index.name < 0:  # counted from the end, on purpose
+                check_index("A constant of the kernel", np.asarray(-1 - index.name), index, n_rows)
+            case "constant":
+                check_index("A constant, or an argument that is one number,", np.asarray(index.name), index, n_rows)
+    return Inputs(rows, inputs.whole, inputs.static)
+
+
+def refuse_as_index(inputs: Inputs, param_input: str, error: Exception) -> None:
+    """Explain an error that JAX raises where an index is not an integer."""
+    if not any(text in str(error) for text in ("Indexer must have integer", "boolean indices must be concrete")):
+        return
+    arrays = {**inputs.rows, **inputs.whole, **{name: np.asarray(value) for name, value in inputs.static}}
+    kinds = {
+        name: str(array.dtype) for name, array in arrays.items() if array.dtype.kind in "fb" and name != param_input
+    }
+    raise TypeError(
+        f"The kernel uses an array as an index that does not hold integers. Of its arguments these do not: {kinds}. "
+        "Pass codes of groups as integers, for example by `.astype(int)`, or name their column in `column_args` with "
+        "'categories'."
+    ) from error
+
+
+def _within(what: str, rows: LazyRows, index: Index, n_rows: int) -> LazyRows:
+    def checked(part: np.ndarray, start: int) -> np.ndarray:
+        part = rows.convert(part, start)
+        check_index(what, part, index, n_rows, start)
+        return part
+
+    return LazyRows(rows.source, checked)
+
+
+def check_names_of_arguments(arrays: Collection[str], param_input: str, param_output: str) -> None:
+    """Refuse names of further arguments that mean something else, and that a kernel with ``**kwargs`` would take."""
+    own = {param_input: "X", param_output: "y"}
+    for name in arrays:
+        if name in own:
+            raise TypeError(f"{name!r} is the kernel's parameter that takes {own[name]}: it cannot be passed by name.")
+        if name in RESERVED:
+            raise TypeError(f"{name!r} is a setting of other methods, and no argument of the kernel: leave it out.")
 
 
 def join_arguments(arrays: Mapping[str, Any], own: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -146,25 +216,21 @@ def join_arguments(arrays: Mapping[str, Any], own: Sequence[tuple[str, Any]]) ->
     return {**dict(own), **arrays}
 
 
+def _number(name: str, value: Any, dtype: np.dtype) -> int | float:
+    """Return an argument that is one number, if it fits beside floats of X's precision."""
+    what = f"Argument {name!r}"
+    number = as_numbers(what, value)
+    # A float that is not finite may be meant: it is a bound that does not bind, or a mark.
+    narrowed(what, number if isinstance(value, float | np.floating) else finite(what, number), dtype)
+    return float(number) if number.dtype.kind == "f" else number.item()
+
+
 def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
-    """Return an argument as an array of X's precision."""
+    """Return an argument as an array of numbers that fit beside floats of X's precision."""
+    what = f"Argument {name!r}"
     if isinstance(value, LazyRows) or (isinstance(value, zarr.Array) and value.ndim):
-        rows = numeric(f"Argument {name!r}", value)
-        return rows.astype(dtype) if rows.dtype.kind == "f" else rows
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(f"Argument {name!r} is not an array: its parts have unequal lengths.") from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(
-            f"Argument {name!r} must be numeric, got an array of type {array.dtype}. Encode categories as integers."
-        )
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise ValueError(f"Argument {name!r} contains NaN or infinity.")
-        return array.astype(dtype, copy=False)
-    # JAX takes no other order of bytes.
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+        return numeric(what, value, dtype)
+    return check_numbers(what, value, 0, dtype)
 
 
 def without_single_column(y: Any) -> Any:
@@ -201,6 +267,12 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
                 f"y has values outside the support of the kernel's output {site.name!r}, a {site.law} law: they must "
                 f"be {site.support.replace('_', ' ')}, and in row {_first_row(~inside, start)} are not."
             )
+    strange = (y < 0) | (y >= (site.n_classes or np.inf))
+    if site.n_classes is not None and strange.any():
+        raise ValueError(
+            f"y must hold classes from 0 to {site.n_classes - 1}: the kernel's output {site.name!r} is a {site.law}. "
+            f"Row {_first_row(strange, start)} holds another."
+        )
     if np.issubdtype(site.dtype, np.integer):
         inside = (y == np.floor(y)) & (np.abs(y) < 2**31)
         if not inside.all():

@@ -13,10 +13,12 @@ from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import (
     RESERVED,
     check_count,
+    check_indices,
     check_outcome,
     is_fixed,
     join_arguments,
     kernel_inputs,
+    refuse_as_index,
     seed_of,
     without_single_column,
 )
@@ -38,7 +40,7 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, narrowed, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
@@ -318,6 +320,7 @@ class ImpactEstimator(
         try:
             traced, numbers = trace_kernel(kernel, inputs, self.param_input, self.param_output)
         except Exception as error:
+            refuse_as_index(inputs, self.param_input, error)
             short = {name: len(array) for name, array in inputs.whole.items()}
             if short:
                 part = getattr(self, "_part", None)
@@ -328,7 +331,8 @@ class ImpactEstimator(
             raise
         if traced.spec[traced.spec.output].row_axis is None:
             raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
-        return traced, numbers, inputs
+        part = getattr(self, "_part", None)
+        return traced, numbers, check_indices(traced.spec, inputs, numbers, part.first if part else 0)
 
     def _described(self, X: Any, arrays: Mapping[str, Any]) -> KernelSpec:
         """Return the description of the kernel on rows of a call, fitted or not."""
@@ -361,11 +365,14 @@ class ImpactEstimator(
             )
         draws, params = self._fitted_state(spec)
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self.fit_result_.num_samples)
-        flat = {name: _as_float(draw.reshape(-1, *draw.shape[2:]), X.dtype) for name, draw in draws.items()}
+        flat = {
+            name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), X.dtype)
+            for name, draw in draws.items()
+        }
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
         if in_sample:
             check_local(spec, local, part.total if part else len(X))
-        params = {name: _as_float(value, X.dtype) for name, value in params.items()}
+        params = {name: narrowed(f"Parameter {name!r}", np.asarray(value), X.dtype) for name, value in params.items()}
         posterior = sampling.Posterior(numbers, params, flat, n_chains * n_draws, n_chains)
         job = sampling.Pass(
             traced,
@@ -399,8 +406,8 @@ class ImpactEstimator(
         # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
         return seed_of(self.random_state) if is_fixed(self.random_state) else 0
 
-    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
-        """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms."""
+    def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+        """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms; floats in ``dtype``."""
         raise NotImplementedError
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -455,7 +462,3 @@ class ImpactEstimator(
 
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
         return outcomes
-
-
-def _as_float(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    return array.astype(dtype, copy=False) if array.dtype.kind == "f" else array

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -137,9 +137,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         return self._partial_fit(X, y, sample_weight, arrays, classes=classes)
 
     def _check_data(
-        self, X: Any, y: Any, *, reset: bool, classes: Any = None
+        self, X: Any, y: Any, given: Collection[str], *, reset: bool, classes: Any = None
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        X, y, columns = self._validate(X, y, reset=reset)
+        X, y, columns = self._validate(X, y, given, reset=reset)
         y = without_single_column(y)
         found = _labels_in([y])
         self._learn_classes(found if classes is None else classes, len(found), reset=reset, given=classes is not None)
@@ -188,7 +188,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             )
         return super()._check_outcome(y, spec, first)
 
-    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
+    def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
         labels = np.asarray(y) if spec[spec.output].event_shape else column_or_1d(y)
         return check_outcome(self._codes(labels) if hasattr(self, "classes_") else labels, spec, first)
 

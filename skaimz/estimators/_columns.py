@@ -9,12 +9,38 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 
 from skaimz.estimators._rows import LazyRows
+from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
 
-__all__ = ["Columns", "check_numeric", "culprits_named", "number_of_codes", "split_columns"]
+__all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "number_of_codes", "split_columns"]
 
 SETTINGS = ("columns", "categories", "unknown_value")
+# What is not a number and may yet stand for a quantity, and how it is converted to one.
+KINDS = {"durations": DURATIONS, "times": TIMES}
+QUANTITIES = {
+    "numbers stored as text": "`.astype(float)`",
+    "durations": "`.dt.total_seconds()`",
+    "times": "`(time - start) / pandas.Timedelta('1D')`",
+}
 # What is known of the categories of each argument: those of every column that has codes, None for one of numbers.
 Categories = dict[str, list[np.ndarray | None]]
+
+
+class Naming(NamedTuple):
+    """Arguments of a kernel whose codes it counts, by a parameter ``n_<argument>``.
+
+    Attributes
+    ----------
+    possible : frozenset of str
+        Those with such a parameter.
+    required : frozenset of str
+        Those whose number has no default, and has not been given.
+    """
+
+    possible: frozenset[str] = frozenset()
+    required: frozenset[str] = frozenset()
+
+
+NOT_COUNTED = Naming()
 
 
 class _Argument(NamedTuple):
@@ -40,7 +66,13 @@ class _Argument(NamedTuple):
 
 
 def split_columns(
-    X: Any, column_args: Any, known: Categories | None, names: Sequence[str] | None = None, *, learn: bool = False
+    X: Any,
+    column_args: Any,
+    known: Categories | None,
+    names: Sequence[str] | None = None,
+    *,
+    learn: bool = False,
+    naming: Naming = NOT_COUNTED,
 ) -> tuple[Any, dict[str, Any], Categories]:
     """Take the kernel's arguments that are columns of X out of it.
 
@@ -55,6 +87,8 @@ def split_columns(
         Names of the columns, where X itself does not tell.
     learn : bool, default=False
         Whether a column's distinct values may become its categories.
+    naming : Naming, optional
+        What the kernel's parameters tell about its arguments.
 
     Returns
     -------
@@ -81,7 +115,7 @@ def split_columns(
             categories[argument.name] = found or [argument.categories] * len(argument.places)
             arrays[argument.name] = _take_lazily(X, argument, categories[argument.name])
             continue
-        arrays[argument.name], categories[argument.name] = _take(X, argument, found, learn)
+        arrays[argument.name], categories[argument.name] = _take(X, argument, found, learn, naming)
     return X[:, rest] if isinstance(X, LazyRows) else _safe_indexing(X, rest, axis=1), arrays, categories
 
 
@@ -114,8 +148,10 @@ class Columns:
         return self.X[:, place][:] if isinstance(self.X, LazyRows) else _safe_indexing(self.X, place, axis=1)
 
     def values(self, column: Any) -> np.ndarray:
-        """Return a column's values as the user passed them."""
-        return np.asarray(self.series(column))
+        """Return a column's values as the user passed them, numbers in one of NumPy's types."""
+        values = plain_array(self.series(column))
+        found = numbers_in(values)
+        return values if found is None else found
 
     def home(self, column: Any, what: str = "A scenario") -> tuple[str | None, int | None]:
         """Return the argument that a column is in, None for the input, and its place there, None where it is all."""
@@ -132,7 +168,7 @@ class Columns:
         if categories is None:
             return values
         argument = next(argument for argument in self._arguments if argument.name == name)
-        return _codes(pd.Series(values), categories, argument, argument.places[number or 0])
+        return _codes(values, categories, argument, argument.places[number or 0])
 
 
 def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categories) -> dict[str, int]:
@@ -238,14 +274,18 @@ def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
     return int(column) % n_features
 
 
-def _take(X: Any, argument: _Argument, known: list | None, learn: bool) -> tuple[np.ndarray, list[np.ndarray | None]]:
+def _take(
+    X: Any, argument: _Argument, known: list | None, learn: bool, naming: Naming
+) -> tuple[np.ndarray, list[np.ndarray | None]]:
     """Return an argument's values, and the categories of each of its columns."""
     values, categories = [], []
     for number, place in enumerate(argument.places):
         column = _safe_indexing(X, place, axis=1)
-        series = pd.Series(np.asarray(column)).infer_objects()
-        found = _categories(column, series, argument, place, learn) if known is None else known[number]
-        values.append(series.to_numpy() if found is None else _codes(series, found, argument, place))
+        array = plain_array(column)
+        found = _categories(column, array, argument, place, learn, naming) if known is None else known[number]
+        values.append(
+            as_numbers(_named(argument, place), array) if found is None else _codes(array, found, argument, place)
+        )
         categories.append(found)
     return values[0] if argument.single else np.column_stack(values), categories
 
@@ -255,7 +295,7 @@ def _take_lazily(X: LazyRows, argument: _Argument, categories: list) -> LazyRows
 
     def coded(part: np.ndarray) -> np.ndarray:
         columns = [
-            part[:, number] if found is None else _codes(pd.Series(part[:, number]), found, argument, place)
+            part[:, number] if found is None else _codes(part[:, number], found, argument, place)
             for number, (place, found) in enumerate(zip(argument.places, categories, strict=True))
         ]
         return columns[0] if argument.single else np.column_stack(columns)
@@ -263,42 +303,90 @@ def _take_lazily(X: LazyRows, argument: _Argument, categories: list) -> LazyRows
     return X[:, argument.places].then(coded)
 
 
-def _categories(column: Any, series: pd.Series, argument: _Argument, place: int, learn: bool) -> np.ndarray | None:
-    """Return the categories of a column: given, those of its type, or its distinct values; None for numbers."""
+def _named(argument: _Argument, place: int) -> str:
+    return f"Column {place} of X, the kernel's argument {argument.name!r},"
+
+
+def _categories(
+    column: Any, array: np.ndarray, argument: _Argument, place: int, learn: bool, naming: Naming
+) -> np.ndarray | None:
+    """Return the categories of a column: given, those of its type, or its distinct values; None for numbers.
+
+    What numbers and times mean does not follow from how they are stored. They are categories where the kernel asks for
+    the number of them.
+    """
     if argument.categories is not None:
         # Times may be given as text, which is how they are stored.
-        return argument.categories.astype(series.to_numpy().dtype) if series.dtype.kind == "M" else argument.categories
+        return argument.categories.astype(array.dtype) if array.dtype.kind == "M" else argument.categories
     of_type = getattr(getattr(column, "dtype", None), "categories", None)
     # The categories of polars' Categorical, unlike those of its Enum, are shared by all columns and cannot be listed.
     if isinstance(of_type, Sized) and len(of_type):
         return np.asarray(of_type)
-    if series.dtype.kind in "biuf":
+    numbers = numbers_in(array)
+    if numbers is not None and argument.name not in naming.required:
         return None
+    remedy = "`column_args`: {...: {'columns': ..., 'categories': [...]}}"
     if not learn:
         raise ValueError(
             f"The categories of the kernel's argument {argument.name!r} are not known without `fit`, nor where rows "
-            "are read a part at a time: give them with `column_args`: {...: {'columns': ..., 'categories': [...]}}."
+            f"are read a part at a time: give them with {remedy}."
+        )
+    present = array[~pd.isna(array)]
+    kind = None if argument.name in naming.possible else _kind_of_quantity(present)
+    if kind is not None:
+        raise ValueError(
+            f"{_named(argument, place)} holds {kind}, which may be quantities or labels. Convert quantities to numbers "
+            f"({QUANTITIES[kind]}). List labels with {remedy}, or let the kernel ask for their number by a parameter "
+            f"`n_{argument.name}`."
         )
     try:
-        return np.unique(series.dropna().to_numpy())
+        return np.unique(present if numbers is None else numbers[~np.isnan(numbers)])
     except TypeError as error:
         raise ValueError(
-            f"Column {place} of X, the kernel's argument {argument.name!r}, holds values of different types, which "
-            "have no order: make them all text, or all numbers."
+            f"{_named(argument, place)} holds values of different types, which have no order: make them all text, or "
+            "all numbers."
         ) from error
 
 
-def _codes(series: pd.Series, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
-    if series.isna().any():
-        raise ValueError(f"Column {place} of X, the kernel's argument {argument.name!r}, has missing values.")
-    codes = pd.Index(categories).get_indexer(series)
+def _kind_of_quantity(present: np.ndarray) -> str | None:
+    """Return what values are that could be quantities, though they are not numbers."""
+    if is_text_of_numbers(present):
+        return "numbers stored as text"
+    of_type = {"m": "durations", "M": "times"}.get(present.dtype.kind)
+    return of_type or next(
+        (name for name, types in KINDS.items() if present.size and all(isinstance(each, types) for each in present)),
+        None,
+    )
+
+
+def _countable(array: np.ndarray) -> np.ndarray | None:
+    """Return numbers, among which marks are 0 and 1; None for all else."""
+    found = numbers_in(array)
+    return found if found is None or found.dtype.kind != "b" else found.astype(np.int64)
+
+
+def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
+    if np.asarray(pd.isna(array)).any():
+        raise ValueError(f"{_named(argument, place)} has missing values.")
+    found, known = map(_countable, (array, categories))
+    if (found is None) != (known is None):
+        kinds = [
+            f"{type(values.flat[0]).__name__} ({values.flat[0]!s})" for values in (array, categories) if values.size
+        ]
+        raise ValueError(
+            f"{_named(argument, place)} holds values of another kind than its categories: "
+            f"{' and '.join(kinds)}. Convert the column."
+        )
+    series = pd.Series(array).infer_objects() if found is None else pd.Series(found)
+    codes = pd.Index(categories if known is None else known).get_indexer(series)
     unknown = codes == -1
     if unknown.any():
         if argument.unknown_value is None:
             raise ValueError(
-                f"Column {place} of X, the kernel's argument {argument.name!r}, holds categories that were not there "
-                f"in `fit`: {series[unknown].unique().tolist()}. Known are {categories.tolist()}. Give them a code "
-                "with `column_args`: {...: {'columns': ..., 'unknown_value': ...}}."
+                f"{_named(argument, place)} holds categories that were not there in `fit`: "
+                f"{series[unknown].unique().tolist()}. Known are {categories.tolist()}. Give all unknown ones a code "
+                "with `column_args`: {...: {'columns': ..., 'unknown_value': ...}}, list all categories there with "
+                "'categories': [...], or make it a column of pandas' type 'category' before rows are split."
             )
         codes = np.where(unknown, argument.unknown_value, codes)
     return codes.astype(np.int32)

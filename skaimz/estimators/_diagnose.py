@@ -26,7 +26,7 @@ class DiagnoseMixin:
     posterior: Any
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _trace: Callable[..., tuple[Any, dict[str, Any], Any]]
-    _encode: Callable[[Any, KernelSpec], np.ndarray]
+    _encode: Callable[..., np.ndarray]
     _prepare: Callable[..., sampling.Pass]
     _prepare_prior: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
@@ -208,7 +208,7 @@ class _Evidence:
             return self.model._prepare_prior(*self.rows, PRIOR_DRAWS, random_state=self.random_state)
 
     def outcomes(self, spec: KernelSpec) -> np.ndarray:
-        y = self.model._encode(self.given[1], spec)
+        y = self.model._encode(self.given[1], spec, self.rows[0].dtype)
         check_consistent_length(self.rows[0], y)
         return y
 

@@ -1,6 +1,6 @@
 """Draws and log densities as xarray trees: in memory, or streamed to a store."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -46,7 +46,7 @@ class DrawsMixin(FoldersMixin):
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
         in_sample: bool = True,
-        return_sites: Sequence[str] | None = None,
+        return_sites: str | Sequence[str] | None = None,
         shard_axis: str = "obs",
         batch_size: int | None = None,
         store: str = "auto",
@@ -74,8 +74,8 @@ class DrawsMixin(FoldersMixin):
         in_sample : bool, default=True
             Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
             draws. Otherwise they are drawn anew given the other sites.
-        return_sites : sequence of str, optional
-            Sites to return; the output and all deterministic sites where None. A site that mixes rows makes the kernel
+        return_sites : str or sequence of str, optional
+            What to return; the output and all deterministic sites where None. A site that mixes rows makes the kernel
             run on all of them at once.
         shard_axis : {"obs", "draw"}, default="obs"
             What is spread over JAX's devices, where there are several: rows or draws.
@@ -144,7 +144,7 @@ class DrawsMixin(FoldersMixin):
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
         in_sample: bool = True,
-        return_sites: Sequence[str] | None = None,
+        return_sites: str | Sequence[str] | None = None,
         return_datatree: bool = True,
         random_state: Any = None,
         **arrays: Any,
@@ -188,7 +188,7 @@ class DrawsMixin(FoldersMixin):
         num_samples: int = 1000,
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
-        return_sites: Sequence[str] | None = None,
+        return_sites: str | Sequence[str] | None = None,
         shard_axis: str = "obs",
         batch_size: int | None = None,
         store: str = "auto",
@@ -204,8 +204,8 @@ class DrawsMixin(FoldersMixin):
         ----------
         X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
         num_samples : int, default=1000
-        return_sites : sequence of str, optional
-            Sites to return; the output, all deterministic and all latent sites where None.
+        return_sites : str or sequence of str, optional
+            Site or sites to return; the output, all deterministic and all latent sites where None.
         intervention, condition, shard_axis, batch_size, store, output_dir, compressors, random_state, progress
             As in :meth:`sample_posterior_predictive`.
         **arrays : array or scalar
@@ -241,7 +241,7 @@ class DrawsMixin(FoldersMixin):
         num_samples: int = 1000,
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
-        return_sites: Sequence[str] | None = None,
+        return_sites: str | Sequence[str] | None = None,
         return_datatree: bool = True,
         random_state: Any = None,
         **arrays: Any,
@@ -366,7 +366,7 @@ class DrawsMixin(FoldersMixin):
         intervention: Mapping[str, Any] | None,
         condition: Mapping[str, Any] | None,
         in_sample: bool,
-        return_sites: Sequence[str] | None,
+        return_sites: str | Sequence[str] | None,
         random_state: Any,
         arrays: Mapping[str, Any],
         settings: Destination,
@@ -394,7 +394,7 @@ class DrawsMixin(FoldersMixin):
         num_samples: int,
         intervention: Mapping[str, Any] | None,
         condition: Mapping[str, Any] | None,
-        return_sites: Sequence[str] | None,
+        return_sites: str | Sequence[str] | None,
         random_state: Any,
         arrays: Mapping[str, Any],
         settings: Destination,
@@ -463,9 +463,10 @@ class DrawsMixin(FoldersMixin):
         with self._precision(X.dtype):
             job = self._prepare(X, arrays, in_sample=in_sample)
             if isinstance(y, zarr.Array | LazyRows):
-                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, start))
+                dtype = X.dtype
+                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, dtype, start))
             else:
-                y = self._encode(y, job.spec, job.first_row)
+                y = self._encode(y, job.spec, X.dtype, job.first_row)
             check_consistent_length(X, y)
             job = job.with_rows({job.spec.output_parameter: y})
             quantity = sampling.Quantity("log density", (job.spec.output,))
@@ -477,10 +478,12 @@ def index_of(X: Any) -> Any:
     return X.index if hasattr(X, "iloc") else None
 
 
-def _check_sites(job: sampling.Pass, asked: Sequence[str] | None) -> tuple[str, ...]:
+def _check_sites(job: sampling.Pass, asked: str | Sequence[str] | None) -> tuple[str, ...]:
     spec = job.spec
     sites = {site.name: site for site in spec.sites}
-    names = tuple(asked) if asked is not None else tuple(n for n in spec.return_sites if n not in job.intervention)
+    if asked is None:
+        asked = [name for name in spec.return_sites if name not in job.intervention]
+    names = tuple(dict.fromkeys([asked] if isinstance(asked, str) or not isinstance(asked, Iterable) else asked))
     for name in names:
         if name not in sites:
             raise ValueError(f"`return_sites` names {name!r}, which is not a site of the kernel: {list(sites)}.")

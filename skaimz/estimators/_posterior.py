@@ -14,7 +14,7 @@ from skaimz.estimators._arguments import check_count, seed_of
 from skaimz.estimators._persistence import abstract_inputs
 from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import KernelSpec, trace_kernel
+from skaimz.kernels import KernelSpec, check_index, in_type_of, trace_kernel
 
 __all__ = ["PosteriorMixin", "check_interventions", "check_local", "match_draws"]
 
@@ -178,9 +178,16 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
             "for. Write their values into the kernel.",
             PosteriorWarning,
         )
-    kept = {name: np.asarray(draws[name]) for name in latents if name in draws}
+    kept = {
+        name: in_type_of(site, f"The array of posterior draws of {name!r}", draws[name])
+        for name, site in latents.items()
+        if name in draws
+    }
     if not kept and latents:
         raise ValueError(f"None of the posterior draws {sorted(draws)} is of a latent site: {sorted(latents)}.")
+    for index in spec.indices:
+        if index.kind == "site" and index.name in kept and index.length is not None:
+            check_index(f"The array of posterior draws of {index.name!r}", kept[index.name], index, 0)
     for name, draw in kept.items():
         site = latents[name]
         fits = draw.ndim - 2 == len(site.shape) and all(

@@ -1,7 +1,7 @@
 """The regressor."""
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from skaimz.estimators._columns import culprits_named
 from skaimz.estimators._rows import check_numbers
 from skaimz.estimators._sources import Reader, loaded
 from skaimz.exceptions import OutputWarning, warn_user
-from skaimz.kernels import KernelSpec
+from skaimz.kernels import KernelSpec, as_floats, finite, unmasked
 from skaimz.kernels.default import LinearRegression
 
 __all__ = ["NumPyroImpactRegressor"]
@@ -38,10 +38,12 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     column_args : dict, optional
         Columns of X that hold further arguments of the kernel, and do not reach its X. Each argument is given a column
         by name or position, a list of them for an argument with two dimensions, or a mapping with ``columns`` and, if
-        wanted, ``categories`` and ``unknown_value``. Columns that are not numeric, and those with ``categories``,
-        arrive as integer codes: places among the given categories, those of the column's type, or its sorted distinct
-        values in ``fit``. Other categories are refused, or have the code ``unknown_value``. The kernel's parameter
-        ``n_<argument>``, where it has one without default, is given the number of codes.
+        wanted, ``categories`` and ``unknown_value``. Labels arrive as integer codes: places among the given categories,
+        those of the column's type, or its sorted distinct values in ``fit``. Other categories are refused, or have the
+        code ``unknown_value``. The kernel's parameter ``n_<argument>``, where it has one without default, is given the
+        number of codes; then the column holds labels, whatever its type. Otherwise text and columns with ``categories``
+        are labels, and numbers are numbers, however they are stored. Times, durations and numbers that are stored as
+        text could be either, and are refused.
     inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
@@ -104,17 +106,20 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
 
     _default_kernel = LinearRegression
 
-    def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        X, y, columns = self._validate(X, y, reset=reset, y_numeric=True, ensure_min_samples=1)
+    def _check_data(
+        self, X: Any, y: Any, given: Collection[str], *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        X, y, columns = self._validate(X, y, given, reset=reset, y_numeric=True, ensure_min_samples=1)
         with culprits_named(X, y):
-            return X, y.astype(X.dtype, copy=False), columns
+            # scikit-learn looks for missing numbers before it converts objects.
+            return X, finite("y", as_floats("y", y, X.dtype)), columns
 
     def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
-        return lambda part, start: check_numbers("y", part, start).astype(dtype, copy=False)
+        return lambda part, start: as_floats("y", check_numbers("y", part, start), dtype, start)
 
-    def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
-        y = check_array(y, ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
-        return self._check_outcome(y, spec, first)
+    def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+        y = check_array(unmasked(y), ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
+        return self._check_outcome(as_floats("y", y, dtype, first), spec, first)
 
     @row_by_row
     def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:

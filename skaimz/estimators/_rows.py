@@ -1,11 +1,14 @@
 """Rows that are read a part at a time: Zarr arrays, and re-iterables of mappings of arrays."""
 
 import functools
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import zarr
+
+from skaimz.kernels import as_floats, as_numbers, finite, narrowed
 
 __all__ = [
     "Batches",
@@ -71,9 +74,9 @@ class LazyRows:
         if hasattr(self.source, "fetch"):
             self.source.fetch(parts)
 
-    def astype(self, dtype: Any) -> "LazyRows":
-        """Return the same rows in another precision."""
-        return self.then(lambda part: part.astype(dtype, copy=False))
+    def floats(self, what: str, dtype: Any) -> "LazyRows":
+        """Return the same rows as floats of a type; messages call them ``what``."""
+        return LazyRows(self.source, lambda part, start: as_floats(what, self.convert(part, start), dtype, start))
 
 
 def as_is(source: Any) -> LazyRows:
@@ -81,20 +84,15 @@ def as_is(source: Any) -> LazyRows:
     return LazyRows(source, lambda part, start: part)
 
 
-def numeric(name: str, source: Any) -> LazyRows:
-    """Return rows that must be finite numbers."""
-    return LazyRows(source, lambda part, start: check_numbers(name, part, start))
+def numeric(name: str, source: Any, dtype: Any = None) -> LazyRows:
+    """Return rows that must be finite numbers, and fit beside floats of a type."""
+    return LazyRows(source, lambda part, start: check_numbers(name, part, start, dtype))
 
 
-def check_numbers(name: str, part: np.ndarray, start: int) -> np.ndarray:
-    """Return rows, the first of which has the number ``start``, if they are finite numbers."""
-    if part.dtype.kind not in "biuf":
-        raise ValueError(f"{name} must be numeric, got an array of type {part.dtype}.")
-    if part.dtype.kind == "f" and not np.isfinite(part).all():
-        row = start + int(np.argwhere(~np.isfinite(part))[0, 0])
-        raise ValueError(f"{name} contains NaN or infinity, first in row {row}.")
-    # JAX takes no other order of bytes.
-    return part.astype(part.dtype.newbyteorder("="), copy=False)
+def check_numbers(name: str, part: Any, start: int, dtype: Any = None) -> np.ndarray:
+    """Return rows, the first of which has the number ``start``, if they are finite numbers; floats in ``dtype``."""
+    part = finite(name, as_numbers(name, part), start)
+    return part if dtype is None else narrowed(name, part, dtype, start)
 
 
 class Batches:
@@ -118,6 +116,8 @@ class Batches:
         self.lengths: list[int] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, np.dtype] = {}
+        # Checksums of all rows before a batch's end, by the number of these rows.
+        self._checksums: dict[int, dict[str, int]] = {}
         for batch in self.iterate():
             self.dtypes = {name: _common(array.dtype, self.dtypes.get(name)) for name, array in batch.items()}
             self.lengths.append(len(next(iter(batch.values()))))
@@ -127,7 +127,8 @@ class Batches:
         self._restart()
 
     def iterate(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the batches that have rows."""
+        """Yield the batches that have rows, which must be the same ones in each pass."""
+        n_rows, checksums = 0, dict[str, int]()
         for batch in self.batches:
             if not isinstance(batch, Mapping):
                 raise TypeError(
@@ -149,6 +150,14 @@ class Batches:
                 raise ValueError(
                     f"Batches must have the same arrays, of equal shapes but for the rows: got {shapes} after "
                     f"{self.shapes}."
+                )
+            start, n_rows = n_rows, n_rows + len(next(iter(arrays.values())))
+            checksums = {name: _checksum(array, checksums.get(name, 0)) for name, array in arrays.items()}
+            if self._checksums.setdefault(n_rows, checksums) != checksums:
+                raise ValueError(
+                    f"The batches of X gave other rows {start} to {n_rows - 1} than when they were last iterated over: "
+                    "what is found for a row could not be told from that of another. Give the same rows in the same "
+                    "order each time, without shuffling; a fit puts minibatches in random order itself."
                 )
             yield arrays
 
@@ -227,7 +236,14 @@ def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] 
 def _input(source: Any) -> LazyRows:
     """Return rows of the input: float32 stays, all else becomes float64."""
     rows = numeric("X", source)
-    return rows if source.dtype == np.float32 else rows.astype(np.float64)
+    return rows if source.dtype == np.float32 else rows.floats("X", np.float64)
+
+
+def _checksum(array: np.ndarray, before: int) -> int:
+    """Return a checksum of an array that follows on other rows, whose checksum is ``before``."""
+    if array.dtype.hasobject:
+        return zlib.crc32(repr(array.tolist()).encode(), before)
+    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, before)
 
 
 def _common(dtype: np.dtype, other: np.dtype | None) -> np.dtype:

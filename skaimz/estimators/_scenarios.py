@@ -10,6 +10,7 @@ from skaimz import sampling
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._rows import LazyRows
 from skaimz.exceptions import NoRowsError
+from skaimz.kernels import as_floats, as_numbers, finite, numbers_in, plain_array
 
 __all__ = ["Asked", "Rows", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
@@ -75,8 +76,9 @@ def changed(
             assert place is not None
             moved[place] = _finite(column, values, X.dtype)
         elif place is None:
-            arrays[name] = values
+            arrays[name] = _as_current(values, arrays[name])
         else:
+            values = _as_current(values, arrays[name])
             arrays[name] = np.array(arrays[name][:], np.result_type(arrays[name].dtype, values))
             arrays[name][:, place] = values
     return rows._replace(X=_overlaid(X, moved) if moved else X, arrays=arrays)
@@ -105,30 +107,42 @@ def _new_argument(name: str, value: Any, current: Any, n_rows: int | None) -> An
     length = np.shape(value)[0]
     if length != n_rows:
         raise ValueError(f"A scenario gives the argument {name!r} {length} values, but there are {n_rows} rows.")
-    # Whole numbers among floats are floats, so that scenarios share a program.
-    return np.asarray(value[:], np.float64) if _kind(current) == "f" and _kind(value) in "biu" else value
+    return _as_current(value, current)
+
+
+def _as_current(values: Any, current: Any) -> Any:
+    """Return an argument's new values in the kind of numbers that it has, so that scenarios share a program."""
+    kind = _kind(current)
+    if isinstance(values, LazyRows | zarr.Array) and values.dtype.kind == kind:
+        return values
+    values = plain_array(values[:])
+    found = numbers_in(values)
+    if found is None or found.dtype.kind == kind:
+        return values
+    if kind == "f":
+        return found.astype(np.float64)
+    # An index stays one, and so does a mark.
+    with np.errstate(invalid="ignore"):
+        candidate = found.astype(bool if kind == "b" else np.int64)
+    return candidate if (candidate == found).all() else found
 
 
 def _new_column(column: Any, value: Any, columns: Columns, n_rows: int) -> np.ndarray:
     """Return a column's new values as the kernel sees them."""
     value = value(columns.values(column)) if callable(value) else value
-    if np.shape(value) not in ((), (n_rows,)):
+    values = plain_array(value)
+    if values.shape not in ((), (n_rows,)):
         raise ValueError(
-            f"A scenario gives column {column!r} the shape {np.shape(value)}: it must be one value, or one for each of "
+            f"A scenario gives column {column!r} the shape {values.shape}: it must be one value, or one for each of "
             f"the {n_rows} rows."
         )
-    return columns.coded(column, np.broadcast_to(np.asarray(value), n_rows))
+    return columns.coded(column, np.broadcast_to(values, n_rows))
 
 
 def _finite(column: Any, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """Return values of a column of the input in its precision."""
-    try:
-        found = values.astype(dtype)
-    except (TypeError, ValueError):
-        raise ValueError(f"A scenario gives column {column!r} values that are not numbers: '{values[0]}'.") from None
-    if not np.isfinite(found).all():
-        raise ValueError(f"A scenario gives column {column!r} values that contain NaN or infinity.")
-    return found
+    what = f"The array of values that a scenario gives column {column!r}"
+    return as_floats(what, finite(what, as_numbers(what, values)), dtype)
 
 
 def _overlaid(X: Any, moved: Mapping[int, np.ndarray]) -> LazyRows:
@@ -162,7 +176,7 @@ def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
     n_rows = len(rows.X)
     weights = np.ones(n_rows)
     if asked.sample_weight is not None:
-        weights = np.asarray(asked.sample_weight, np.float64)
+        weights = as_numbers("`sample_weight`", asked.sample_weight).astype(np.float64)
         if weights.shape != (n_rows,) or not (weights >= 0).all() or not np.isfinite(weights).all():
             raise ValueError(f"`sample_weight` must be {n_rows} finite numbers >= 0, one for each row.")
     where = asked.where

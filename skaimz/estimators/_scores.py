@@ -78,6 +78,6 @@ class ScoresMixin:
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
-            y = self._encode(y, job.spec, job.first_row)
+            y = self._encode(y, job.spec, X.dtype, job.first_row)
             check_consistent_length(X, y)
             return _rule(job, y)

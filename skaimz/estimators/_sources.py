@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._rows import Batches, Column, LazyRows, as_is
 from skaimz.estimators._spool import Pieces, Scratch, Spool
+from skaimz.kernels import plain_array, unmasked
 
 __all__ = ["Reader", "loaded", "open_table", "opened", "parts_of", "reads_in_parts", "to_array"]
 
@@ -32,7 +33,7 @@ def loaded(value: Any) -> Any:
     if is_collection(value):
         dask_door()
         return value.compute()
-    return value[...] if isinstance(value, zarr.Array) else value
+    return unmasked(value[...] if isinstance(value, zarr.Array) else value)
 
 
 def opened(given: Mapping[str, tuple[Any, Reader]], scratch: Scratch) -> dict[str, LazyRows]:
@@ -93,7 +94,7 @@ def to_array(part: Any) -> np.ndarray:
     if isinstance(part, pd.Series) and is_numeric_dtype(part.dtype):
         part = part.astype(np.float64) if part.hasnans else part
         return part.to_numpy(getattr(part.dtype, "numpy_dtype", part.dtype))
-    return np.asarray(part)
+    return plain_array(part)
 
 
 def _kept(pieces: Pieces, convert: Callable[[Any, int], Mapping[str, np.ndarray]], scratch: Scratch) -> dict:

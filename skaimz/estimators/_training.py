@@ -1,6 +1,6 @@
 """From the training data that a user passes to checked rows: in memory, or read a part at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from skaimz.estimators._data import FLOATS, DataMixin
 from skaimz.estimators._rows import Column, LazyRows, check_numbers, columns_of, is_iterable_of_batches
 from skaimz.estimators._sources import Reader, loaded, open_table, opened, reads_in_parts, to_array
 from skaimz.estimators._spool import Scratch
+from skaimz.kernels import as_floats
 
 __all__ = ["TrainingData", "TrainingMixin"]
 
@@ -40,7 +41,9 @@ class TrainingMixin(DataMixin):
 
     param_output: str
 
-    def _check_data(self, X: Any, y: Any, *, reset: bool) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    def _check_data(
+        self, X: Any, y: Any, given: Collection[str], *, reset: bool
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Return checked rows, outcomes in the kernel's terms, and its arguments that are columns of X."""
         raise NotImplementedError
 
@@ -68,7 +71,7 @@ class TrainingMixin(DataMixin):
         def held(value: Any) -> Any:
             return whole[value.name] if isinstance(value, Column) else loaded(value)
 
-        X, y, columns = self._check_data(held(data.X), held(data.y), reset=reset, **checks)
+        X, y, columns = self._check_data(held(data.X), held(data.y), data.arrays, reset=reset, **checks)
         weight = held(data.weight)
         if weight is not None:
             weight = _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
@@ -85,7 +88,7 @@ class TrainingMixin(DataMixin):
         y = y if reads_in_parts(y) else to_array(y)
         if not y.shape:
             raise ValueError(f"y must have an entry for each row of X, got a single value: {y}.")
-        dtype, table_reader, columns = self._check_columns(data.X, reset)
+        dtype, table_reader, columns = self._check_columns(data.X, data.arrays, reset)
         read_outcome = self._outcome_reader(y, dtype, reset=reset, **checks)
         readers: dict[str, Reader] = {
             self.param_input: _numbers("X", dtype),
@@ -102,7 +105,8 @@ class TrainingMixin(DataMixin):
         found: dict[str, Any] = opened(in_parts, scratch)
         X: LazyRows = (of_table or found).pop(self.param_input)
         if table_reader is None and self.column_args is not None:
-            X, columns, self.categories_ = self._split_columns(X, None if reset else self.categories_, learn=False)
+            known = None if reset else self.categories_
+            X, columns, self.categories_ = self._split_columns(X, known, data.arrays, learn=False)
         if self.param_output not in found:
             found[self.param_output] = read_outcome(y, 0)
         if weight is not None and "sample_weight" not in found:
@@ -113,7 +117,7 @@ class TrainingMixin(DataMixin):
                 raise ValueError(f"{name} has {len(rows)} rows, but X has {len(X)}.")
         return TrainingData(X, y, weight, {**columns, **of_table, **arrays, **found})
 
-    def _check_columns(self, X: Any, reset: bool) -> tuple[Any, Any, dict[str, Any]]:
+    def _check_columns(self, X: Any, given: Collection[str], reset: bool) -> tuple[Any, Any, dict[str, Any]]:
         """Check the columns of X, and return the precision of its rows and, for a table, how its parts are read.
 
         The last is what is known of arguments that are columns before they are read.
@@ -127,7 +131,8 @@ class TrainingMixin(DataMixin):
         validate_data(self, table, reset=reset, skip_check_array=True)
         rest, columns = table, {}
         if self.column_args is not None:
-            rest, found, self.categories_ = self._split_columns(table, None if reset else self.categories_, learn=False)
+            known = None if reset else self.categories_
+            rest, found, self.categories_ = self._split_columns(table, known, given, learn=False)
             columns = {name: value for name, value in found.items() if not hasattr(value, "shape")}
         check_numeric([name for name, dtype in rest.dtypes.items() if not is_numeric_dtype(dtype)])
         dtype = self._precision_of(to_array(rest).dtype, reset)
@@ -156,7 +161,7 @@ def _unless_in_parts(value: Any) -> Any:
 def _numbers(name: str, dtype: Any = None) -> Reader:
     def read(part: np.ndarray, start: int) -> np.ndarray:
         part = check_numbers(name, part, start)
-        return part if dtype is None else part.astype(dtype, copy=False)
+        return part if dtype is None else as_floats(name, part, dtype, start)
 
     return read
 

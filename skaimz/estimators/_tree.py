@@ -34,7 +34,7 @@ class TreeMixin:
     fit_result_: FitResult
     inference_: Any
     _read: Callable[..., tuple[Any, dict[str, Any]]]
-    _encode: Callable[[Any, KernelSpec], np.ndarray]
+    _encode: Callable[..., np.ndarray]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
     _precision: Callable[[Any], AbstractContextManager]
     _posterior_predictive: Callable[..., xr.DataTree]
@@ -155,7 +155,7 @@ class TreeMixin:
                 )
             if y is None:
                 return
-            y = self._encode(y, spec)
+            y = self._encode(y, spec, X.dtype)
             check_consistent_length(X, y)
             if "observed_data" in wanted:
                 # A kernel may bring the outcomes that it is given into another shape before it observes them.

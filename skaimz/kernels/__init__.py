@@ -6,15 +6,32 @@ from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
+from skaimz.kernels.indices import Index, check_index
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.threads import one_at_a_time, shared
 from skaimz.kernels.trace import abstract_arrays, improper_value, materialise, trace_kernel
+from skaimz.kernels.values import (
+    DURATIONS,
+    TIMES,
+    as_floats,
+    as_numbers,
+    finite,
+    in_type_of,
+    is_text_of_numbers,
+    narrowed,
+    numbers_in,
+    plain_array,
+    unmasked,
+)
 
 __all__ = [
+    "DURATIONS",
+    "TIMES",
     "ByValue",
     "ConjugatePosterior",
+    "Index",
     "Inputs",
     "Kernel",
     "KernelSpec",
@@ -22,19 +39,29 @@ __all__ = [
     "Site",
     "TracedKernel",
     "abstract_arrays",
+    "as_floats",
+    "as_numbers",
+    "check_index",
     "check_signature",
     "compiled",
     "dependent",
     "digest",
+    "finite",
     "freeze",
     "has_parameters",
     "improper_value",
+    "in_type_of",
     "is_affine",
+    "is_text_of_numbers",
     "kernel_parameters",
     "key_of",
     "materialise",
+    "narrowed",
+    "numbers_in",
     "one_at_a_time",
+    "plain_array",
     "shared",
     "split_kernel",
     "trace_kernel",
+    "unmasked",
 ]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skaimz.kernels.identity import ByValue, Kernel
+from skaimz.kernels.indices import Index
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
@@ -97,6 +98,8 @@ class KernelSpec:
         Whether the output observes something that is computed from the outcome, rather than the outcome.
     subsamples : bool
         Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
+    indices : tuple of Index
+        What the kernel uses as an index, and how long the axes are that it indexes.
     width : int
         Largest number of elements that any intermediate value of the kernel holds for one row.
     multiplies_matrices : bool
@@ -111,6 +114,7 @@ class KernelSpec:
     unweighted: str | None
     changes_outcome: bool
     subsamples: bool
+    indices: tuple[Index, ...]
     width: int
     multiplies_matrices: bool
 

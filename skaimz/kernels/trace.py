@@ -18,9 +18,11 @@ from numpyro.distributions import (
 )
 
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
+from skaimz.kernels.indices import Index, indices_of
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time, refuse_fork
+from skaimz.kernels.values import narrowed
 
 __all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
 
@@ -59,6 +61,8 @@ def trace_kernel(
         if numbers.keys() == tried:
             continue
         tried = numbers.keys()
+        for name, value in numbers.items():
+            narrowed(f"The kernel's parameter {name!r}", np.asarray(value), jnp.result_type(float))
         n_rows = len(inputs.rows[param_input])
         spec, error = _trace(
             key,
@@ -210,7 +214,7 @@ def _describe(
             return fixed, arrays, tables, {name: value_at(name, n) for name in given}, key
 
         proof = RowProof.of(densities, at, n_rows)
-        return _SiteProofs(proof, owners), messages
+        return _SiteProofs(proof, owners, indices_of(proof.traces, [at(n) for n in n_rows], n_rows)), messages
 
     observing: list[tuple[bool, str]] = []
     for candidate in _candidates(unobserved, templates, param_output):
@@ -257,6 +261,7 @@ def _describe(
         _unweighted(sites, fitting, messages),
         changes_outcome,
         subsamples,
+        tuple(dict.fromkeys(predicting.indices + fitting.indices)),
         proof.width,
         proof.multiplies_matrices,
     )
@@ -267,6 +272,7 @@ class _SiteProofs(NamedTuple):
 
     proof: RowProof
     owners: list[str]
+    indices: tuple[Index, ...]
 
     def mixing(self, name: str) -> str | None:
         reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)

@@ -6,7 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, abstract_arrays
+from skaimz.kernels import (
+    Inputs,
+    KernelSpec,
+    TracedKernel,
+    abstract_arrays,
+    as_numbers,
+    check_index,
+    finite,
+    in_type_of,
+)
 from skaimz.sampling.plan import Part
 
 __all__ = ["Pass", "Posterior", "Quantity", "site_values", "value_row_axis"]
@@ -125,13 +134,14 @@ def site_values(
         raise TypeError(f"`{argument}` must map names of sites to values, got {values!r}.")
     found = {}
     for name, value in (values or {}).items():
-        array = np.asarray(value)
+        what = f"The value that `{argument}` gives site {name!r}"
+        array = as_numbers(what, value)
         value_row_axis(spec, argument, name, array.shape, n_rows)
         site = spec[name]
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise ValueError(f"`{argument}` gives site {name!r} NaN, infinity, or what is not a number.")
-        if np.issubdtype(site.dtype, np.floating):
-            array = array.astype(site.dtype)
+        array = in_type_of(site, what, finite(what, array))
+        for index in spec.indices:
+            if (index.kind, index.name, index.column) == ("site", name, None):
+                check_index(what, array, index, n_rows)
         found[name] = np.broadcast_to(array, tuple(n_rows if size is None else size for size in site.shape))
     return found
 

@@ -4,6 +4,8 @@ import copy
 
 import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
@@ -138,7 +140,31 @@ def test_log_likelihood_of_labels():
         model.log_likelihood_on_batch(X, np.full(40, "left"))
 
 
+def letters(X, y=None):
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    numpyro.deterministic("ab", 2.0 * a)
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(a + 0.0 * X[:, 0], 1.0), obs=y)
+
+
+@pytest.mark.parametrize("asked", ["ab", ["ab"], ("ab", "ab")])
+def test_one_name_is_one_site_however_often_it_is_asked_for(asked, tmp_path):
+    model = NumPyroImpactRegressor(letters, posterior={"a": [1.0, 3.0]}, random_state=0)
+    trees = [
+        model.sample_posterior_predictive(X, in_sample=False, return_sites=asked),
+        model.sample_posterior_predictive_on_batch(X, in_sample=False, return_sites=asked),
+        model.sample_posterior_predictive(X, in_sample=False, return_sites=asked, output_dir=tmp_path / "draws"),
+        model.sample_prior_predictive(X, num_samples=2, return_sites=asked),
+    ]
+    for tree, group in zip(trees, ["predictions"] * 3 + ["prior_predictive"], strict=True):
+        assert list(tree[group].data_vars) == ["ab"]
+    for tree in trees[:3]:
+        assert tree["predictions"]["ab"].to_numpy().tolist() == [[2.0, 6.0]]
+
+
 BAD = [
+    ({"return_sites": "z"}, "`return_sites` names 'z', which is not a site of the kernel"),
+    ({"return_sites": 3}, "`return_sites` names 3, which is not a site of the kernel"),
     ({"return_sites": ["z"]}, "`return_sites` names 'z', which is not a site of the kernel"),
     ({"intervention": {"z": 1.0}}, "`intervention` names 'z', which is not a sample site"),
     ({"intervention": {"mu": 1.0}}, "`intervention` names 'mu', which is not a sample site"),

@@ -180,7 +180,7 @@ ARGUMENTS = [
     ({"group": np.zeros(20, int)}, TypeError, "Missing argument 'table'"),
     ({"group": None, "table": np.ones(3)}, TypeError, "Missing argument 'group'"),
     ({"group": np.zeros(20, int), "table": [[1, 2], [3]]}, ValueError, "'table' is not an array.*unequal"),
-    ({"group": np.zeros(20, int), "table": np.array(["a"])}, ValueError, "'table' must be numeric.*Encode"),
+    ({"group": np.zeros(20, int), "table": np.array(["a"])}, ValueError, "'table' must be numeric.*encode"),
     ({"group": np.zeros(20, int), "table": [1.0, np.nan]}, ValueError, "'table' contains NaN or infinity"),
     ({"group": np.zeros(20, int), "table": np.ones(3), "other": 1}, TypeError, "Unknown argument 'other'"),
 ]
@@ -254,3 +254,69 @@ def test_discrete_latent_sites_need_a_way_to_sum_them_out(inference):
     model = NumPyroImpactRegressor(zoo.hidden_class, inference=inference)
     with pytest.raises(ValueError, match=r"needs continuous latent sites, but \['which'\] are discrete"):
         model.fit(X, y)
+
+
+# Names that a kernel takes, or would take, and that do not belong to its further arguments
+
+
+def by_other_names(features, target=None, shift=5.0):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", features.shape[0]):
+        mean = features[:, 0] * coef + (0.0 if shift is None else shift)
+        numpyro.sample("target", dist.Normal(mean, 1.0), obs=target)
+
+
+def open_ended(features, target=None, **more):
+    by_other_names(features, target, **more)
+
+
+def renamed(kernel):
+    return NumPyroImpactRegressor(
+        kernel, param_input="features", param_output="target", posterior={"coef": np.ones(4)}, random_state=0
+    )
+
+
+@pytest.mark.parametrize("kernel", [by_other_names, open_ended])
+def test_input_and_output_cannot_be_passed_by_name(kernel):
+    model, zeros = renamed(kernel), np.zeros(20)
+    on_batch = {"in_sample": False, "return_datatree": False}
+    calls = {
+        "predict": lambda **more: model.predict(X, **more),
+        "draws": lambda **more: model.sample_posterior_predictive_on_batch(X, **on_batch, **more),
+        "prior": lambda **more: model.sample_prior_predictive(X, num_samples=2, **more),
+        "outcomes": lambda **more: model.sample_y(X, **more),
+        "density": lambda **more: model.log_predictive_density(X, y, **more),
+        "likelihood": lambda **more: model.log_likelihood(X, y, in_sample=False, **more),
+        "score": lambda **more: model.score(X, y, **more),
+        "effect": lambda **more: model.estimate_effect(X, scenarios={"a": {}}, **more),
+        "scenario": lambda **more: model.estimate_effect(X, scenarios={"a": {"arguments": more}}),
+        "fit": lambda **more: model.fit(X, y, **more),
+    }
+    for method, call in calls.items():
+        given = {"target": zeros} if method == "scenario" else {"features": X + 100.0}
+        with pytest.raises(TypeError, match=f"'{next(iter(given))}' is the kernel's parameter that takes [Xy]"):
+            pytest.fail(f"{method}: {call(**given)}")
+        with pytest.raises(TypeError, match="'target' is the kernel's parameter that takes y: it cannot be passed by"):
+            pytest.fail(f"{method}: {call(target=zeros)}")
+    with pytest.raises(TypeError, match="'features' is the kernel's parameter that takes X"):
+        model.set_params(column_args={"features": 1}).predict(X)
+
+
+def test_settings_of_other_methods_do_not_reach_a_kernel_that_takes_anything():
+    for name in ("sample_weight", "random_state", "y", "intervention"):
+        with pytest.raises(TypeError, match=f"'{name}' is a setting of other methods"):
+            renamed(open_ended).predict(X, **{name: 1.0})
+
+
+def test_none_is_a_value():
+    model = renamed(by_other_names)
+    np.testing.assert_allclose(model.predict(X), X[:, 0] + 5.0)
+    np.testing.assert_allclose(model.predict(X, shift=None), X[:, 0])
+    model.fit(X, y, shift=None)
+    np.testing.assert_allclose(model.predict(X), X[:, 0])  # a constant of the fit holds on
+    np.testing.assert_allclose(model.predict(X, shift=np.ones(20)), X[:, 0] + 1.0)
+    again = NumPyroImpactRegressor.from_datatree(by_other_names, model.to_datatree())
+    np.testing.assert_allclose(again.predict(X), X[:, 0])
+    changes = {"none": {"arguments": {"shift": None}}, "two": {"arguments": {"shift": 2.0}}}
+    effect = model.estimate_effect(X, shift=3.0, scenarios=changes)
+    assert [float(effect[name]["effect"].mean()) for name in changes] == pytest.approx([-3.0, -1.0])

@@ -16,6 +16,8 @@ import zoo
 from sklearn.exceptions import NotFittedError
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.estimators._rows import columns_of
+from skaimz.inference import SVI
 from skaimz.sampling import plan
 
 N_ROWS = 50
@@ -284,6 +286,62 @@ def test_batches_may_differ_in_type(counts):
 def test_batches_of_single_and_double_precision(model):
     rows = Items({"X": X[:0].astype(np.float32)}, {"X": X})
     same(model.predict(rows), model.predict(X))
+
+
+# Order
+
+
+class Shuffled(Batches):
+    """Rows in another order, or cut elsewhere, in each pass."""
+
+    def __init__(self, order, **arrays):
+        super().__init__(**arrays)
+        self.order = order
+
+    def __iter__(self):
+        self.passes += 1
+        rows, cuts = self.order(self.passes)
+        for part in np.split(rows, cuts):
+            yield {name: array[part] for name, array in self.arrays.items()}
+
+
+def shuffled(number):
+    return np.random.default_rng(number).permutation(N_ROWS), [20, 40]
+
+
+def last_two_swapped(number):
+    return np.r_[:48, [48, 49] if number == 1 else [49, 48]], [10, 20]
+
+
+def cut_elsewhere(number):
+    return np.arange(N_ROWS), [10 * number]
+
+
+LABELS = np.array([f"row {i}" for i in range(N_ROWS)], dtype=object)
+
+
+@pytest.mark.parametrize("order", [shuffled, last_two_swapped])
+def test_rows_in_another_order_each_time_are_refused(order, counts, tmp_path):
+    message = "gave other rows .* than when they were last iterated over: .*same order"
+    calls = {
+        "predict": counts.predict,
+        "draws": lambda rows: counts.sample_posterior_predictive(rows, output_dir=tmp_path / "draws", batch_size=8),
+        "density": counts.log_likelihood,
+        "effect": lambda rows: counts.estimate_effect(rows, scenarios={"none": {"arguments": {"exposure": 1.0}}}),
+        "fit": lambda rows: NumPyroImpactRegressor(zoo.poisson, inference=SVI(num_steps=5)).fit(rows),
+    }
+    for method, call in calls.items():
+        with pytest.raises(ValueError, match=message):
+            pytest.fail(f"{method}: {call(Shuffled(order, X=X, exposure=EXPOSURE, y=y))}")
+    # An array that no method looks at is one of the rows'.
+    with pytest.raises(ValueError, match=message):
+        list(columns_of(Shuffled(order, X=np.zeros((N_ROWS, 2)), label=LABELS), "X")["X"].batches.iterate())
+
+
+def test_rows_that_are_cut_elsewhere_are_the_same_rows(counts):
+    rows = Shuffled(cut_elsewhere, X=X, exposure=EXPOSURE)
+    same(counts.predict(rows), counts.predict(X, exposure=EXPOSURE))
+    assert rows.passes >= 2
 
 
 # Columns

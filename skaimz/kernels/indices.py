@@ -1,0 +1,225 @@
+"""What a kernel uses as an index, and how long the axes are that it indexes.
+
+JAX takes another entry for an index that is out of range, without a word: the last one for one that is too large, and
+one counted from the end for a negative one. So what a kernel indexes by is found in its trace, and compared with the
+length of the axis before it is passed. Only values that are used as they are can be compared: an index that is computed
+from others is left to the kernel, and so is one that the kernel itself compares with something.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+__all__ = ["Index", "check_index", "indices_of"]
+
+# Operations whose result holds the numbers of their operand.
+SAME_NUMBERS = frozenset(
+    """
+    broadcast_in_dim convert_element_type copy copy_p expand_dims optimization_barrier reshape rev squeeze stop_gradient
+    transpose
+    """.split()
+)
+COMPARISONS = frozenset("clamp eq ge gt le lt max min ne".split())
+CALLS = frozenset("checkpoint closed_call core_call custom_jvp_call custom_vjp_call jit pjit remat2".split())
+
+
+class Index(NamedTuple):
+    """Something that a kernel uses as an index.
+
+    Attributes
+    ----------
+    kind : {"argument", "site", "parameter", "constant"}
+    name : str
+        Of the argument, the site or the kernel's own parameter; the number itself, for a constant.
+    column : int or None
+        Column that is used, of an argument with several; None where all entries are.
+    length : int or None
+        Of the shortest axis that is indexed; None where that is the rows.
+    """
+
+    kind: str
+    name: Any
+    column: int | None
+    length: int | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the numbers of an intermediate value come from.
+
+    To ``shifted`` numbers the length of an axis was added, as it is to negative indices; a value that ``is_sign`` only
+    tells which of the numbers are negative.
+    """
+
+    kind: str
+    name: Any
+    n_axes: int = 0
+    column: int | None = None
+    shifted: bool = False
+    is_sign: bool = False
+
+    @property
+    def key(self) -> tuple[str, Any]:
+        return self.kind, self.name
+
+
+def indices_of(traces: Sequence[ClosedJaxpr], given: Sequence[tuple], n_rows: tuple[int, int]) -> tuple[Index, ...]:
+    """Return what a function indexes by.
+
+    Parameters
+    ----------
+    traces : pair of ClosedJaxpr
+        The function at two row counts.
+    given : pair of tuple
+        Its abstract arguments there: the kernel's own parameters, its arguments in two dicts, its sites, and a key.
+    n_rows : pair of int
+        The row counts.
+    """
+    readers = [_Reader(), _Reader()]
+    for reader, trace, arguments in zip(readers, traces, given, strict=True):
+        reader.read(trace.jaxpr, _sources_of(arguments))
+    first, second = (reader.found for reader in readers)
+    if [source for source, _ in first] != [source for source, _ in second]:
+        return ()
+    shortest: dict[tuple, int | None] = {}
+    for (source, one), (_, other) in zip(first, second, strict=True):
+        if source.key in readers[0].compared or (one != other and (one, other) != n_rows):
+            continue
+        is_rows, where = one != other, (*source.key, source.column)
+        length = None if is_rows else one
+        shortest[(*where, is_rows)] = length if is_rows else min(one, shortest.get((*where, is_rows)) or one)
+    return tuple(Index(kind, name, column, length) for (kind, name, column, _), length in shortest.items())
+
+
+def _sources_of(arguments: tuple) -> list[_Source | None]:
+    kinds = ("parameter", "argument", "argument", "site")
+    found: list[_Source | None] = []
+    for kind, group in zip(kinds, arguments[:-1], strict=True):
+        for path, value in jax.tree_util.tree_flatten_with_path(group)[0]:
+            found.append(_Source(kind, path[0].key, np.ndim(value)) if len(path) == 1 else None)
+    return [*found, None]
+
+
+class _Reader:
+    """Goes through a program, and notes what is used as an index, and what is compared with something else."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[_Source, int]] = []
+        self.compared: set[tuple[str, Any]] = set()
+
+    def read(self, jaxpr: Jaxpr, sources: Sequence[Any]) -> list[Any]:
+        """Return the sources of a program's results, given those of its arguments."""
+        known: dict[Any, Any] = dict(zip(jaxpr.invars, sources, strict=True))
+
+        def source_of(variable: Any) -> Any:
+            if not isinstance(variable, Literal):
+                return known.get(variable)
+            is_whole = np.ndim(variable.val) == 0 and np.asarray(variable.val).dtype.kind in "iu"
+            return _Source("constant", int(variable.val)) if is_whole else None
+
+        for eqn in jaxpr.eqns:
+            into = [source_of(variable) for variable in eqn.invars]
+            results = self._results(eqn, into) if any(into) else []
+            known.update(zip(eqn.outvars, results, strict=False))
+        return [source_of(variable) for variable in jaxpr.outvars]
+
+    def _results(self, eqn: Any, into: list[Any]) -> list[Any]:
+        name, params = eqn.primitive.name, eqn.params
+        if name in CALLS:
+            inner: Any = next((value for value in params.values() if isinstance(value, ClosedJaxpr | Jaxpr)), None)
+            body = getattr(inner, "jaxpr", inner)
+            return self.read(body, into) if body is not None and len(body.invars) == len(into) else []
+        if name == "scan":
+            fixed = params["num_consts"]  # what follows changes from step to step
+            self.read(params["jaxpr"].jaxpr, [*into[:fixed], *[None] * (len(into) - fixed)])
+            return []
+        if name == "select_n":
+            return [self._selected(into)]
+        # Sites are compared with what their distributions allow, and that is no care taken of an index.
+        sources = [source for source in into if isinstance(source, _Source) and source.kind == "argument"]
+        self.compared |= {source.key for source in sources if source.is_sign}
+        if name == "lt" and isinstance(into[0], _Source) and _is_zero(eqn.invars[1]):
+            return [replace(into[0], is_sign=True)]
+        if name in COMPARISONS:
+            self.compared |= {source.key for source in sources}
+        elif name in SAME_NUMBERS:
+            keeps = np.dtype(eqn.outvars[0].aval.dtype).kind in "iuf"
+            return [into[0] if keeps else None]
+        elif name == "add" and isinstance(into[0], _Source) and isinstance(eqn.invars[1], Literal):
+            return [replace(into[0], shifted=True)]
+        elif name == "slice" and isinstance(into[0], _Source):
+            return [_sliced(into[0], params, eqn.invars[0].aval.shape)]
+        elif name == "concatenate" and all(into) and params["dimension"] == eqn.outvars[0].aval.ndim - 1:
+            return [tuple(into)]
+        elif name == "gather" and into[1] is not None and _is_silent(params):
+            parts = into[1] if isinstance(into[1], tuple) else (into[1],)
+            axes = params["dimension_numbers"].start_index_map
+            if len(parts) == len(axes):
+                self._note(parts, axes, params["slice_sizes"], eqn.invars[0].aval.shape)
+        elif name == "dynamic_slice":
+            self._note(into[1:], range(len(into) - 1), params["slice_sizes"], eqn.invars[0].aval.shape)
+        return []
+
+    def _selected(self, into: list[Any]) -> Any:
+        """Return the source of a choice, where all that it is made among is the same, counted from either end."""
+        which, *cases = into
+        sources = [replace(case, shifted=False) for case in cases if isinstance(case, _Source)]
+        one = sources[0] if len(sources) == len(cases) and len(set(sources)) == 1 else None
+        if isinstance(which, _Source) and which.kind == "argument" and (one is None or which.key != one.key):
+            self.compared.add(which.key)
+        return one and replace(one, shifted=all(case.shifted for case in cases))
+
+    def _note(self, parts: Sequence[Any], axes: Sequence[int], sizes: Sequence[int], shape: Sequence[int]) -> None:
+        for source, axis in zip(parts, axes, strict=True):
+            if isinstance(source, _Source) and not source.shifted and not source.is_sign and sizes[axis] == 1:
+                self.found.append((source, shape[axis]))
+
+
+def _is_zero(variable: Any) -> bool:
+    return isinstance(variable, Literal) and np.ndim(variable.val) == 0 and variable.val == 0
+
+
+def _is_silent(params: dict[str, Any]) -> bool:
+    """Whether entries out of range are replaced by others, and not because a kernel asks for it."""
+    mode, collapsed = params["mode"].name, params["dimension_numbers"].collapsed_slice_dims
+    return mode == "PROMISE_IN_BOUNDS" or (mode == "CLIP" and not collapsed)
+
+
+def _sliced(source: _Source, params: dict[str, Any], shape: tuple[int, ...]) -> _Source | None:
+    if source.n_axes == 1:
+        return source
+    start, stop = params["start_indices"][-1], params["limit_indices"][-1]
+    if (start, stop) == (0, shape[-1]):
+        return source
+    is_column = source.n_axes == len(shape) == 2 and source.column is None and stop == start + 1
+    return replace(source, column=start) if is_column else None
+
+
+def check_index(what: str, array: np.ndarray, index: Index, n_rows: int, first: int | None = None) -> None:
+    """Refuse an index that is out of range.
+
+    Parameters
+    ----------
+    what : str
+        What messages call it.
+    array : array of numbers
+    index : Index
+        How it is used.
+    n_rows : int
+    first : int, optional
+        Number of the first row, where the array has rows.
+    """
+    length = n_rows if index.length is None else index.length
+    used = array if index.column is None or array.ndim < 2 else array[..., index.column]
+    outside = (used < 0) | (used >= length)
+    if outside.any():
+        place = "" if first is None else f" in row {first + int(np.argwhere(outside)[0, 0])}"
+        raise ValueError(
+            f"{what} holds {used[outside].flat[0]!s}{place}, but the kernel uses it as an index of {length} entries, "
+            f"which are numbered from 0 to {length - 1}. JAX would take another entry. Number groups from 0, or name "
+            "them in `column_args` with 'categories'."
+        )
