@@ -45,6 +45,7 @@ class EffectsMixin:
     _prepare: Callable[..., sampling.Pass]
     _prepare_prior: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
+    _seed_of_call: Callable[[Any], int]
     __sklearn_is_fitted__: Callable[[], bool]
 
     @averaged
@@ -171,6 +172,7 @@ class EffectsMixin:
             raise ValueError("`estimate_effect` needs rows: pass X.")
         if of not in KINDS:
             raise ValueError(f"`of` must be one of {sorted(KINDS)}, got {of!r}.")
+        asked = asked._replace(random_state=self._seed_of_call(random_state))
         named = named_scenarios(scenarios, baseline)
         first, *others = named
         compared = [(key, key, first) for key in others]
@@ -235,7 +237,7 @@ class EffectsMixin:
         2.0
         """
         kind = "elasticities" if elasticity else "slopes"
-        asked = Asked(where, by, average, in_sample, sample_weight, random_state)
+        asked = Asked(where, by, average, in_sample, sample_weight, self._seed_of_call(random_state))
         inputs = list(along) if isinstance(along, list | tuple) else [along]
         if not inputs:
             raise ValueError("`along` must name at least one input.")
