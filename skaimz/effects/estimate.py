@@ -136,7 +136,7 @@ def row_contrasts(
         sink = sampling.MemorySink(drawing.fields, drawing.plan)
         drawing.into(sink)
         (field,) = drawing.fields
-        found = sink.finish()[field.name]
+        found = sampling.as_numbers(sink.finish()[field.name])
         by_row = np.moveaxis(found.reshape(-1, *found.shape[2:]), 1 + (field.row_axis or 0), 1)
         arrays[name] = by_row[:, rows]
     site = first.spec[first.spec.output]

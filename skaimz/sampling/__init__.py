@@ -2,6 +2,7 @@
 
 from skaimz.sampling.averages import averages
 from skaimz.sampling.forward import CLASS_LAWS
+from skaimz.sampling.laws import as_numbers, lacks_values
 from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values, value_row_axis
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
@@ -36,10 +37,12 @@ __all__ = [
     "Store",
     "Summary",
     "ZarrSink",
+    "as_numbers",
     "averages",
     "crps",
     "differs_along",
     "influence",
+    "lacks_values",
     "log_densities_reduced",
     "log_predictive",
     "mean",

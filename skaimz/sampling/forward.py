@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import random
 from numpyro import handlers
@@ -14,10 +15,12 @@ from skaimz.kernels import Site, TracedKernel, one_at_a_time
 __all__ = [
     "CLASS_LAWS",
     "base_law",
+    "checked_outcome",
     "class_probabilities",
     "conditional_mean",
     "conditional_moments",
     "expected_outcome",
+    "no_value",
     "run_kernel",
 ]
 
@@ -114,6 +117,22 @@ def expected_outcome(law: dist.Distribution, key: Any) -> Any:
     if isinstance(base_law(law), (*CATEGORICAL, dist.OrderedLogistic)):
         return class_probabilities(law)
     return conditional_mean(law, key)
+
+
+def checked_outcome(law: dist.Distribution, outcome: Any) -> Any:
+    """Return an outcome that was drawn; where its distribution has NaN for a parameter, what stands for no value.
+
+    Floats are NaN there already, but JAX's samplers of integers give some number.
+    """
+    mean = _mean(law)
+    if mean is None or not jnp.issubdtype(outcome.dtype, jnp.signedinteger) or mean.shape != outcome.shape:
+        return outcome
+    return jnp.where(jnp.isnan(mean), no_value(outcome.dtype), outcome)
+
+
+def no_value(dtype: Any) -> Any:
+    """Return what stands for an outcome that does not exist: NaN, or the least integer, which no distribution gives."""
+    return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).min
 
 
 def base_law(law: Any) -> Any:

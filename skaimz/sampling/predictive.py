@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from skaimz.sampling.laws import as_numbers, lacks_values, warn_of_absent
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
@@ -55,7 +56,10 @@ def probabilities(job: Pass) -> np.ndarray:
 
 def outcomes(job: Pass) -> np.ndarray:
     """Return one outcome for each row and draw, of shape ``(n_rows, ..., n_draws)``."""
-    return _by_row(job, "values", lambda drawn: drawn)
+    drawn = _by_row(job, "values", lambda drawn: drawn)
+    if lacks_values(drawn):
+        warn_of_absent(job.spec.output)
+    return drawn
 
 
 def outcome_quantiles(job: Pass, quantiles: Sequence[float]) -> np.ndarray:
@@ -109,27 +113,36 @@ def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
     The second mean is a weighted sum of the draws in order. Its weights add up to nothing, so that it may be that of
     their gaps to ``y``, which lose fewer digits.
     """
-    gaps = np.subtract(drawn, y[..., None], dtype=np.result_type(drawn.dtype, np.float32))
+    numbers = as_numbers(drawn)
+    gaps = np.subtract(numbers, y[..., None], dtype=numbers.dtype)
     gaps.sort(axis=-1)
     n_draws = gaps.shape[-1]
     weights = (2 * np.arange(n_draws) + 1 - n_draws) / n_draws**2
     # Not a product of matrices: BLAS would put all cores on each tile, and tiles are reduced side by side.
-    return np.abs(gaps).mean(axis=-1) - np.vecdot(gaps, weights.astype(gaps.dtype))
+    with np.errstate(invalid="ignore"):
+        score = np.abs(gaps).mean(axis=-1) - np.vecdot(gaps, weights.astype(gaps.dtype))
+    # Sorted, infinite draws are at the ends, and NaN is last. A share of infinite draws has an infinite score.
+    infinite = (np.isinf(gaps[..., 0]) | np.isinf(gaps[..., -1])) & ~np.isnan(gaps[..., -1])
+    return np.where(infinite, np.inf, score).astype(gaps.dtype, copy=False)
 
 
 def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Return quantiles over the last axis, interpolated between order statistics.
 
-    As ``numpy.quantile`` does (Hyndman and Fan's seventh definition), by one sort, which is faster for long axes.
+    As ``numpy.quantile`` does (Hyndman and Fan's seventh definition), by one sort, which is faster for long axes. NaN
+    among the draws leaves no quantile.
     """
-    ordered = np.sort(drawn.astype(np.result_type(drawn.dtype, np.float32), copy=False), axis=-1)
+    ordered = np.sort(as_numbers(drawn), axis=-1)
     place = np.asarray(levels) * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
     share = (place - below).astype(ordered.dtype)
     # An infinite draw has no share in what lies on another.
     upper = np.where(share > 0, ordered[..., above], ordered[..., below])
-    return ordered[..., below] * (1 - share) + upper * share
+    with np.errstate(invalid="ignore"):
+        found = ordered[..., below] * (1 - share) + upper * share
+    # NaN is sorted to the end.
+    return np.where(np.isnan(ordered[..., -1:]), ordered.dtype.type(np.nan), found)
 
 
 def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:
