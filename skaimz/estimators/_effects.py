@@ -136,7 +136,7 @@ class EffectsMixin:
         RatioWarning
             If a ratio or lift is to averages that are not positive.
         UnreachedOutputWarning
-            If an intervention cannot change the output.
+            If an intervention, or another change of a scenario, cannot change the output.
         HeldLatentWarning
             If a latent site depends on an intervention, and keeps posterior draws that were made without it.
         PairingWarning
@@ -225,6 +225,11 @@ class EffectsMixin:
             If an input is not continuous, the expected outcome changes with it in steps alone, or rows of the kernel do
             not stand alone.
 
+        Warns
+        -----
+        UnreachedOutputWarning
+            If the expected outcome does not depend on an input.
+
         Examples
         --------
         >>> import numpy as np
@@ -242,7 +247,8 @@ class EffectsMixin:
         if not inputs:
             raise ValueError("`along` must name at least one input.")
         check_names(map(str, inputs), "The name of an input in `along`")
-        groups = {}
+        groups: dict[str, xr.Dataset] = {}
+        attrs: dict[Any, Any] = {}
         for name in inputs:
             tree = self._compare(
                 X,
@@ -256,7 +262,9 @@ class EffectsMixin:
                 asked,
             )
             groups[str(name)] = tree[str(name)].to_dataset()
-        return EffectTree.of(groups, tree.attrs)
+            unreached = attrs.get("unreached", []) + tree.attrs.get("unreached", [])
+            attrs = tree.attrs | ({"unreached": unreached} if "unreached" in tree.attrs else {})
+        return EffectTree.of(groups, attrs)
 
     def _compare(
         self,
@@ -310,16 +318,21 @@ class EffectsMixin:
                 )
             else:
                 tree = row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)
-            if place is not None and not any(node["effect"].any() for node in tree.children.values()):
-                _refuse_steps(job, place, along)
+            if place is not None and not tree[compared[0][0]]["effect"].any() and sampling.differs_along(job, place):
+                raise ValueError(
+                    "`along` needs an input that the expected outcome follows smoothly, but it changes with "
+                    f"{along!r} in steps alone, as with whole numbers and comparisons, and has the slope zero between "
+                    "them. Use `estimate_effect`."
+                )
+            unreached = [
+                name
+                for name, scenario, other in compared
+                if effects.is_nothing(tree[name].to_dataset())
+                and (other is None or sampling.changes_nothing(jobs[scenario], jobs[other], weights > 0))
+            ]
+            if job.part is None:
+                effects.warn_of_unreached(unreached)
+            else:
+                # Rows of other blocks may tell otherwise.
+                tree.attrs["unreached"] = unreached
             return tree
-
-
-def _refuse_steps(job: sampling.Pass, place: tuple[str, int | None], along: Any) -> None:
-    """Refuse an input with slopes of zero, where the outcome differs between its values."""
-    if sampling.differs_along(job, place):
-        raise ValueError(
-            f"`along` needs an input that the expected outcome follows smoothly, but it changes with {along!r} in "
-            "steps alone, as with whole numbers and comparisons, and has the slope zero between them. Use "
-            "`estimate_effect`."
-        )

@@ -6,6 +6,7 @@ from skaimz.sampling.laws import as_numbers, lacks_values
 from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values, value_row_axis
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
+    changes_nothing,
     crps,
     differs_along,
     log_densities_reduced,
@@ -39,6 +40,7 @@ __all__ = [
     "ZarrSink",
     "as_numbers",
     "averages",
+    "changes_nothing",
     "crps",
     "differs_along",
     "influence",

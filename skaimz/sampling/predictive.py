@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place
 
 __all__ = [
+    "changes_nothing",
     "crps",
     "differs_along",
     "log_densities_reduced",
@@ -29,8 +31,8 @@ __all__ = [
 ]
 
 
-# Rows among which an input's values are exchanged.
-ROWS_COMPARED = 1024
+# Rows that are looked at to tell whether the outcome depends on an input, and rows that are read at a time for it.
+ROWS_COMPARED, ROWS_READ = 1024, 2**16
 
 
 def mean(job: Pass) -> np.ndarray:
@@ -105,6 +107,74 @@ def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:
     # By half of all, so that runs of one value do not take their own place.
     values[order] = np.roll(values[order], len(values) // 2)
     return not np.array_equal(mean(some), mean(some.with_rows({name: moved})))
+
+
+def changes_nothing(scenario: Pass, baseline: Pass, counts: np.ndarray) -> bool:
+    """Tell whether two passes that are given different things have the same outcomes.
+
+    Parameters
+    ----------
+    scenario, baseline : Pass
+        Of one kernel and the same number of rows.
+    counts : array of bool of shape (n_rows,)
+        Rows that matter.
+
+    Returns
+    -------
+    bool
+        Whether neither the expected nor the drawn outcomes of some of the rows differ. False where both passes are
+        given the same, but for interventions, which :func:`influence` tells of.
+    """
+    others = [(each.inputs.whole, dict(each.condition), each.traced.static) for each in (scenario, baseline)]
+    rows = np.flatnonzero(counts) if not _same(*others) else _rows_that_differ(scenario, baseline, counts)
+    if not len(rows):
+        return False
+    if scenario.spec.rows_mix is None:
+        scenario, baseline = (_only(each, rows[:ROWS_COMPARED]) for each in (scenario, baseline))
+    return all(
+        np.array_equal(of(scenario), of(baseline), equal_nan=True)
+        for of in (mean, lambda job: as_numbers(outcomes(job)))
+    )
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two nests of arrays and constants are equal, bit by bit."""
+    one, other = jax.tree.leaves_with_path(first), jax.tree.leaves_with_path(second)
+    return len(one) == len(other) and all(
+        place == where and (np.array_equal(a, b) if isinstance(a, np.ndarray | jax.Array) else a == b)
+        for (place, a), (where, b) in zip(one, other, strict=True)
+    )
+
+
+def _rows_that_differ(first: Pass, second: Pass, counts: np.ndarray) -> np.ndarray:
+    """Return places of rows that matter and are given different things, as many as are compared."""
+    found: list[np.ndarray] = []
+    for start in range(0, first.n_rows, ROWS_READ):
+        part = slice(start, min(start + ROWS_READ, first.n_rows))
+        differ = np.zeros(part.stop - part.start, bool)
+        for name, array in first.inputs.rows.items():
+            unequal = np.asarray(array[part]) != np.asarray(second.inputs.rows[name][part])
+            differ |= unequal.reshape(len(differ), -1).any(axis=1)
+        found.append(start + np.flatnonzero(differ & counts[part]))
+        if sum(map(len, found)) >= ROWS_COMPARED:
+            break
+    return np.concatenate(found)
+
+
+def _only(job: Pass, rows: np.ndarray) -> Pass:
+    """Return a pass over some of the rows, which must stand alone; latent sites of theirs are drawn anew."""
+    settings = (
+        {
+            name: value if job.spec[name].row_axis is None else np.take(value, rows, job.spec[name].row_axis)
+            for name, value in each.items()
+        }
+        for each in (job.intervention, job.condition)
+    )
+    intervention, condition = settings
+    own = {
+        name: np.concatenate([array[row : row + 1] for row in rows.tolist()]) for name, array in job.inputs.rows.items()
+    }
+    return replace(job.with_rows(own), local={}, intervention=intervention, condition=condition, part=None)
 
 
 def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,6 +1,9 @@
 """Effects say what they cannot do, and trees that were drawn before are compared only with their likes."""
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
@@ -217,6 +220,66 @@ def test_the_output_cannot_be_set():
 def test_rows_that_interact_are_told_of():
     with pytest.warns(SpeedWarning):
         model_of(zoo.running, {"slope": normal()}).estimate_effect(ROWS, **new(columns={0: 1.0}))
+
+
+# Scenarios that cannot change the output
+
+UNUSED = {
+    "column": {"columns": {1: 3.0}},
+    "column, by row": {"columns": {1: np.arange(40.0)}},
+    "argument": {"arguments": {"idle": 2.0}},
+    "argument by row": {"arguments": {"idle": np.arange(40.0)}},
+    "site": {"condition": {"spare": 1.0}},
+}
+
+
+def of_the_first_column(X, y=None, *, idle=0.0, half=False):
+    """The mean follows the first column, its spread the third."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    numpyro.sample("spare", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(coef * jnp.maximum(X[:, 0], 0.0), jnp.exp(X[:, 2])), obs=y)
+
+
+THREE = np.column_stack([ROWS, np.zeros(40)])
+FIRST_COLUMN = model_of(of_the_first_column, {"coef": normal(), "spare": normal()})
+
+
+@pytest.mark.parametrize("of", ["mean", "outcome"])
+@pytest.mark.parametrize("name", UNUSED)
+def test_scenarios_that_reach_nothing(name, of):
+    idle = {"idle": np.zeros(40)} if name == "argument by row" else {}
+    with pytest.warns(UnreachedOutputWarning, match="'new' has no effect on the outcome, exactly 0"):
+        effects = FIRST_COLUMN.estimate_effect(THREE, scenarios={"new": UNUSED[name]}, of=of, **idle)
+    np.testing.assert_array_equal(effects["new"]["effect"], 0.0)
+
+
+def test_scenarios_without_an_average_effect_that_reach_the_output():
+    """Nothing is wrong where values are exchanged, where the spread changes, and where nothing is changed."""
+    fine = {
+        "exchanged": {"columns": {0: THREE[::-1, 0]}},
+        "spread": {"columns": {2: 1.0}},
+        "the same": {"columns": {1: THREE[:, 1]}},
+        "nothing": {},
+    }
+    effects = FIRST_COLUMN.estimate_effect(THREE, scenarios=fine)
+    for name in fine:
+        np.testing.assert_allclose(effects[name]["effect"], 0.0, atol=1e-12)
+
+
+def test_scenarios_that_reach_only_rows_that_do_not_count():
+    """A negative value of the first column is as good as zero."""
+    scenario = {"new": {"columns": {0: lambda x: np.where(x < 0, x - 1, x + 1)}}}
+    with pytest.warns(UnreachedOutputWarning):
+        FIRST_COLUMN.estimate_effect(THREE, scenarios=scenario, where=THREE[:, 0] < 0)
+    FIRST_COLUMN.estimate_effect(THREE, scenarios=scenario, where=THREE[:, 0] > 0)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_slopes_along_what_reaches_nothing(average):
+    with pytest.warns(UnreachedOutputWarning, match="'1' has no effect on the outcome"):
+        effects = FIRST_COLUMN.estimate_slope(THREE, [0, 1], average=average)
+    assert (effects["0"]["effect"] != 0).any()
 
 
 # Draws that were made before
