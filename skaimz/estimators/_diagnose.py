@@ -264,6 +264,8 @@ def _k_hat(evidence: _Evidence) -> Found:
         return [unknown("k_hat", output.name, outcomes.NEEDS_ARVIZ)]
     if not output.rows_are_batched:
         return [unknown("k_hat", output.name, "The output has one density for all rows: none can be left out.")]
+    if job.spec.unscored is not None:
+        return [unknown("k_hat", output.name, f"Rows have no log density of their own: {job.spec.unscored}.")]
     n_chains = job.posterior.n_chains
     draws = {**job.posterior.draws, **job.local}
     efficiency = outcomes.efficiency(

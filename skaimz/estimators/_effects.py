@@ -222,8 +222,8 @@ class EffectsMixin:
         Raises
         ------
         ValueError
-            If an input is not continuous, the expected outcome changes with it in steps alone, or rows of the kernel do
-            not stand alone.
+            If an input is not continuous, the expected outcome changes with it in steps alone, or through draws that
+            have no derivative, or rows of the kernel do not stand alone.
 
         Warns
         -----
@@ -306,6 +306,13 @@ class EffectsMixin:
             if kind == "values" and job.spec[job.spec.output].law in LABEL_LAWS:
                 raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
             place = None if along is None else continuous_input(job, along, rows)
+            lost = [] if place is None else sampling.without_derivative(job, place)
+            if lost:
+                raise ValueError(
+                    f"A slope along {along!r} would leave out what it does through {lost}: these are drawn, and a draw "
+                    "of a class, a count or the part of a mixture has no derivative. Use `estimate_effect` with a "
+                    f"small step of {along!r}, or write the kernel with the expectation over {lost} in closed form."
+                )
             quantity = sampling.Quantity(kind, (job.spec.output,), along=place)
             attrs = attrs | {"posterior": "posterior" if fitted else "prior", "seed": job.seed}
             labels = getattr(self, "classes_", None)

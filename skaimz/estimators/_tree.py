@@ -69,7 +69,8 @@ class TreeMixin:
             The outcomes of the fit. With them the tree has the groups ``log_likelihood`` and ``observed_data``, and
             after variational inference ``sample_stats`` has the log densities of the draws.
         return_groups : sequence of str, optional
-            Which of these groups to compute; all where None (but those from an improper prior).
+            Which of these groups to compute; all where None (but those from an improper prior, and
+            log densities of rows that :meth:`log_likelihood` refuses).
         sample_weight : array-like of shape (n_rows,), optional
             The weights of the fit, which are a part of the density ``log_p``.
         random_state : int, RandomState, JAX key or None, default=None
@@ -107,6 +108,8 @@ class TreeMixin:
         wanted = _check_groups(return_groups, X is not None, y is not None)
         if return_groups is None and self.kernel_spec_.improper_latents:
             wanted = [name for name in wanted if not name.startswith("prior")]
+        if return_groups is None and self.kernel_spec_.unscored is not None:
+            wanted = [name for name in wanted if name != "log_likelihood"]
         found = self._saved_groups()
         if X is not None:
             seed = self._seed_of_call(random_state)

@@ -7,6 +7,7 @@ from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values, value
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
     changes_nothing,
+    check_densities,
     crps,
     differs_along,
     log_densities_reduced,
@@ -18,7 +19,7 @@ from skaimz.sampling.predictive import (
     probabilities,
 )
 from skaimz.sampling.programs import with_global_latents
-from skaimz.sampling.proofs import influence
+from skaimz.sampling.proofs import influence, without_derivative
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import Store, store_state
@@ -41,6 +42,7 @@ __all__ = [
     "as_numbers",
     "averages",
     "changes_nothing",
+    "check_densities",
     "crps",
     "differs_along",
     "influence",
@@ -57,4 +59,5 @@ __all__ = [
     "summaries",
     "value_row_axis",
     "with_global_latents",
+    "without_derivative",
 ]

@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from skaimz.exceptions import OutputWarning, warn_user
+from skaimz.kernels import KernelSpec
 from skaimz.sampling.laws import as_numbers, lacks_values, warn_of_absent
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
@@ -19,6 +21,7 @@ from skaimz.sampling.stream import run_steps, to_place
 
 __all__ = [
     "changes_nothing",
+    "check_densities",
     "crps",
     "differs_along",
     "log_densities_reduced",
@@ -80,6 +83,7 @@ def log_predictive(job: Pass, y: Any) -> np.ndarray:
             f"The kernel's output {output.name!r} has one density for all rows, because its rows are on an event axis "
             "of its law. Use a plate over the rows, or a score of draws, such as the CRPS."
         )
+    check_densities(job.spec)
     (result,) = _expectation(job.with_rows({job.spec.output_parameter: y}), Quantity("log predictive"))
     return result
 
@@ -94,7 +98,24 @@ def crps(job: Pass, y: np.ndarray) -> np.ndarray:
 
 def log_densities_reduced(job: Pass, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return what a function makes of the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y``, tile by tile."""
+    check_densities(job.spec)
     return _by_row(job.with_rows({job.spec.output_parameter: y}), "log density", reduce)
+
+
+def check_densities(spec: KernelSpec) -> None:
+    """Refuse log densities of rows that would lack a part, and warn where rows are left out."""
+    if spec.unscored is not None:
+        raise ValueError(
+            f"The log density of a row cannot be told, because {spec.unscored}. It may hold a part of the rows' "
+            "likelihood, as that of censored rows, which would count as log 1."
+        )
+    if spec.masks and not spec.factors:
+        warn_user(
+            f"The kernel masks some outcomes of {spec.output!r}: these rows count as log 1 = 0. Leave them out where "
+            "they are missing. Where they are censored use NumPyro's `RightCensoredDistribution`, or add their density "
+            "by `numpyro.factor` within the plate of the rows.",
+            OutputWarning,
+        )
 
 
 def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:

@@ -160,14 +160,18 @@ def _program(design: _Design) -> Callable:
             case "probabilities":
                 parts = (class_probabilities(law),)
             case "log predictive":
-                return (_density_of_rows(law.log_prob(trace[output]["value"]), out_row),)
+                return (_density_of_rows(density_of(trace, output), out_row),)
             case "values":
                 return tuple(value_of(trace, name) for name in quantity.names)
             case "means":
                 return tuple(expected_outcome(trace[name]["fn"], key) for name in quantity.names)
             case _:
-                return tuple(trace[name]["fn"].log_prob(trace[name]["value"]) for name in quantity.names)
+                return tuple(density_of(trace, name) for name in quantity.names)
         return tuple(jnp.moveaxis(part, out_row, 0) for part in parts)
+
+    def density_of(trace: dict, name: str) -> Any:
+        parts = (name, *spec.factors) if name == output else (name,)
+        return sum(trace[each]["fn"].log_prob(trace[each]["value"]) for each in parts)
 
     def value_of(trace: dict, name: str) -> Any:
         value = _storable(trace[name]["value"])
