@@ -98,7 +98,7 @@ class RatioWarning(EffectWarning):
 
 
 class UnreachedOutputWarning(EffectWarning):
-    """An intervention cannot change the output."""
+    """An intervention, a scenario or an input cannot change the output."""
 
 
 class HeldLatentWarning(EffectWarning):

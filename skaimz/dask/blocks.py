@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from skaimz.dask.arguments import between, by_row
 from skaimz.dask.rows import Rows
 from skaimz.datatree import open_draws, with_more_rows
-from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast
+from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast, warn_of_unreached
 from skaimz.exceptions import NoRowsError
 from skaimz.sampling import Part, Store
 
@@ -161,7 +161,9 @@ def averages_in_blocks(
     (found,) = dask.compute(parts[0])
     if found is None:
         raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
-    return joined([found], name, contrast)
+    found = joined([found], name, contrast)
+    warn_of_unreached(found.attrs.pop("unreached"))
+    return found
 
 
 def _blocks(

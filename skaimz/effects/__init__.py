@@ -2,7 +2,7 @@
 
 from skaimz.effects.contrasts import Contrast, resolve_contrast
 from skaimz.effects.draws import effects_of_draws
-from skaimz.effects.estimate import Target, contrasts_of, row_contrasts
+from skaimz.effects.estimate import Target, contrasts_of, is_nothing, row_contrasts, warn_of_unreached
 from skaimz.effects.join import joined
 from skaimz.effects.tree import EffectTree
 
@@ -12,7 +12,9 @@ __all__ = [
     "Target",
     "contrasts_of",
     "effects_of_draws",
+    "is_nothing",
     "joined",
     "resolve_contrast",
     "row_contrasts",
+    "warn_of_unreached",
 ]

@@ -11,8 +11,9 @@ from skaimz import sampling
 from skaimz.datatree import CHAIN_AND_DRAW, row_coordinates
 from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.tree import PARTS, EffectTree
+from skaimz.exceptions import UnreachedOutputWarning, warn_user
 
-__all__ = ["Target", "contrasts_of", "row_contrasts"]
+__all__ = ["Target", "contrasts_of", "is_nothing", "row_contrasts", "warn_of_unreached"]
 
 # Names that an answer's dimensions and columns have already.
 RESERVED = (*CHAIN_AND_DRAW, "comparison", "total_weight", *PARTS)
@@ -136,7 +137,7 @@ def row_contrasts(
         sink = sampling.MemorySink(drawing.fields, drawing.plan)
         drawing.into(sink)
         (field,) = drawing.fields
-        found = sink.finish()[field.name]
+        found = sampling.as_numbers(sink.finish()[field.name])
         by_row = np.moveaxis(found.reshape(-1, *found.shape[2:]), 1 + (field.row_axis or 0), 1)
         arrays[name] = by_row[:, rows]
     site = first.spec[first.spec.output]
@@ -199,3 +200,20 @@ def _class_labels(labels: Any, count: int) -> np.ndarray:
     several = labels if isinstance(labels, list) else [labels]
     known = labels is not None and all(np.array_equal(each, several[0]) for each in several)
     return np.asarray(several[0]) if known and len(several[0]) == count else np.arange(count)
+
+
+def is_nothing(effect: xr.Dataset) -> bool:
+    """Whether an effect is zero for every posterior draw, as a scenario's that equals its baseline."""
+    if "scenario" in effect:
+        return bool(effect["scenario"].equals(effect["baseline"]))
+    return not effect["effect"].any()
+
+
+def warn_of_unreached(names: Sequence[str]) -> None:
+    """Warn of effects that are zero because the output does not depend on what a scenario, or a slope, changes."""
+    for name in names:
+        warn_user(
+            f"{name!r} has no effect on the outcome, exactly 0 for every posterior draw: nothing that the kernel's "
+            "output is computed from depends on what is changed. Check which columns, arguments and sites it uses.",
+            UnreachedOutputWarning,
+        )

@@ -11,6 +11,7 @@ import xarray as xr
 
 from skaimz.datatree import CHAIN_AND_DRAW
 from skaimz.effects.contrasts import Contrast, contrast_of
+from skaimz.effects.estimate import is_nothing
 from skaimz.effects.tree import EffectTree
 
 __all__ = ["joined"]
@@ -32,7 +33,10 @@ def joined(parts: Sequence[EffectTree], name: str, contrast: Contrast | None) ->
         comparison: _averaged([part[comparison].to_dataset() for part in parts], comparison, contrast)
         for comparison in parts[0].children
     }
-    return EffectTree.of(groups, {**parts[0].attrs, "contrast": name})
+    found = EffectTree.of(groups, {**parts[0].attrs, "contrast": name})
+    unreached = {each for part in parts for each in part.attrs.get("unreached", ())}
+    found.attrs["unreached"] = sorted(each for each in unreached if is_nothing(found[each].to_dataset()))
+    return found
 
 
 def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contrast | None) -> xr.Dataset:

@@ -20,6 +20,7 @@ from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._routing import setter
 from skaimz.estimators._sources import Reader, loaded, parts_of
+from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
 
@@ -251,6 +252,12 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
             found = sampling.probabilities(job)
+        if np.isnan(found).any():
+            warn_user(
+                f"Class probabilities of {np.count_nonzero(np.isnan(found).any(axis=-1))} rows are NaN: a parameter of "
+                "the output's distribution is no number for some posterior draws.",
+                OutputWarning,
+            )
         if found.ndim == 2:
             return found
         counts = map(len, self._classes) if hasattr(self, "classes_") else [found.shape[-1]] * found.shape[1]
@@ -313,6 +320,10 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         ['up']
         """
         found = self.predict_proba(X, **arrays)
+        missing = [np.isnan(each).any(axis=-1) for each in (found if isinstance(found, list) else [found])]
+        if np.any(missing):
+            row = int(np.any(missing, axis=0).argmax())
+            raise ValueError(f"Row {row} has no most probable class: its class probabilities are NaN.")
         codes = [each.argmax(axis=-1) for each in found] if isinstance(found, list) else found.argmax(axis=-1)
         return self._label_outcomes(np.column_stack(codes) if isinstance(codes, list) else codes)
 
@@ -374,6 +385,11 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         # Draws from elsewhere without a fit know no labels: the kernel's integers then stand for themselves.
         if not hasattr(self, "classes_"):
             return outcomes
+        if sampling.lacks_values(outcomes):
+            raise ValueError(
+                "There is no label to draw for some rows: their class probabilities are NaN for some posterior draws. "
+                "Look at the rows for which `predict_proba` gives NaN."
+            )
         if not isinstance(self.classes_, list):
             return self.classes_[outcomes]
         labels = [classes[outcomes[:, i]] for i, classes in enumerate(self.classes_)]

@@ -30,6 +30,7 @@ class DiagnoseMixin:
     _prepare: Callable[..., sampling.Pass]
     _prepare_prior: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
+    _seed_of_call: Callable[[Any], int]
 
     @in_memory
     def diagnose(
@@ -159,7 +160,7 @@ class DiagnoseMixin:
         if X is None and (given["y"] or arrays):
             raise ValueError("`diagnose` needs the rows that outcomes or arguments go with: pass X.")
         asked = _asked(checks, given)
-        evidence = _Evidence(self, X, y, arrays, random_state)
+        evidence = _Evidence(self, X, y, arrays, self._seed_of_call(random_state))
         findings: list[Finding] = []
         for name in asked:
             found = CHECKS[name].find(evidence)
@@ -173,8 +174,8 @@ class DiagnoseMixin:
 class _Evidence:
     """What checks look at, each part computed when a check first asks for it."""
 
-    def __init__(self, model: Any, X: Any, y: Any, arrays: Mapping[str, Any], random_state: Any):
-        self.model, self.given, self.random_state = model, (X, y, arrays), random_state
+    def __init__(self, model: Any, X: Any, y: Any, arrays: Mapping[str, Any], seed: int):
+        self.model, self.given, self.seed = model, (X, y, arrays), seed
 
     @functools.cached_property
     def result(self) -> FitResult:
@@ -196,7 +197,7 @@ class _Evidence:
     @functools.cached_property
     def predictive(self) -> sampling.Pass:
         with self.precision():
-            return self.model._prepare(*self.rows, in_sample=True, random_state=self.random_state)
+            return self.model._prepare(*self.rows, in_sample=True, random_state=self.seed)
 
     @functools.cached_property
     def prior(self) -> sampling.Pass | str:
@@ -205,7 +206,7 @@ class _Evidence:
             spec = self.model._trace(*self.rows)[0].spec
             if spec.improper_latents:
                 return f"The priors of {list(spec.improper_latents)} are improper, and cannot be drawn from."
-            return self.model._prepare_prior(*self.rows, PRIOR_DRAWS, random_state=self.random_state)
+            return self.model._prepare_prior(*self.rows, PRIOR_DRAWS, random_state=self.seed)
 
     def outcomes(self, spec: KernelSpec) -> np.ndarray:
         y = self.model._encode(self.given[1], spec, self.rows[0].dtype)
@@ -263,6 +264,8 @@ def _k_hat(evidence: _Evidence) -> Found:
         return [unknown("k_hat", output.name, outcomes.NEEDS_ARVIZ)]
     if not output.rows_are_batched:
         return [unknown("k_hat", output.name, "The output has one density for all rows: none can be left out.")]
+    if job.spec.unscored is not None:
+        return [unknown("k_hat", output.name, f"Rows have no log density of their own: {job.spec.unscored}.")]
     n_chains = job.posterior.n_chains
     draws = {**job.posterior.draws, **job.local}
     efficiency = outcomes.efficiency(

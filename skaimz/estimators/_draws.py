@@ -462,6 +462,7 @@ class DrawsMixin(FoldersMixin):
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
         with self._precision(X.dtype):
             job = self._prepare(X, arrays, in_sample=in_sample)
+            sampling.check_densities(job.spec)
             if isinstance(y, zarr.Array | LazyRows):
                 dtype = X.dtype
                 y = LazyRows(y, lambda part, start: self._encode(part, job.spec, dtype, start))

@@ -45,6 +45,7 @@ class EffectsMixin:
     _prepare: Callable[..., sampling.Pass]
     _prepare_prior: Callable[..., sampling.Pass]
     _precision: Callable[[Any], AbstractContextManager]
+    _seed_of_call: Callable[[Any], int]
     __sklearn_is_fitted__: Callable[[], bool]
 
     @averaged
@@ -135,7 +136,7 @@ class EffectsMixin:
         RatioWarning
             If a ratio or lift is to averages that are not positive.
         UnreachedOutputWarning
-            If an intervention cannot change the output.
+            If an intervention, or another change of a scenario, cannot change the output.
         HeldLatentWarning
             If a latent site depends on an intervention, and keeps posterior draws that were made without it.
         PairingWarning
@@ -171,6 +172,7 @@ class EffectsMixin:
             raise ValueError("`estimate_effect` needs rows: pass X.")
         if of not in KINDS:
             raise ValueError(f"`of` must be one of {sorted(KINDS)}, got {of!r}.")
+        asked = asked._replace(random_state=self._seed_of_call(random_state))
         named = named_scenarios(scenarios, baseline)
         first, *others = named
         compared = [(key, key, first) for key in others]
@@ -220,8 +222,13 @@ class EffectsMixin:
         Raises
         ------
         ValueError
-            If an input is not continuous, the expected outcome changes with it in steps alone, or rows of the kernel do
-            not stand alone.
+            If an input is not continuous, the expected outcome changes with it in steps alone, or through draws that
+            have no derivative, or rows of the kernel do not stand alone.
+
+        Warns
+        -----
+        UnreachedOutputWarning
+            If the expected outcome does not depend on an input.
 
         Examples
         --------
@@ -235,12 +242,13 @@ class EffectsMixin:
         2.0
         """
         kind = "elasticities" if elasticity else "slopes"
-        asked = Asked(where, by, average, in_sample, sample_weight, random_state)
+        asked = Asked(where, by, average, in_sample, sample_weight, self._seed_of_call(random_state))
         inputs = list(along) if isinstance(along, list | tuple) else [along]
         if not inputs:
             raise ValueError("`along` must name at least one input.")
         check_names(map(str, inputs), "The name of an input in `along`")
-        groups = {}
+        groups: dict[str, xr.Dataset] = {}
+        attrs: dict[Any, Any] = {}
         for name in inputs:
             tree = self._compare(
                 X,
@@ -254,7 +262,9 @@ class EffectsMixin:
                 asked,
             )
             groups[str(name)] = tree[str(name)].to_dataset()
-        return EffectTree.of(groups, tree.attrs)
+            unreached = attrs.get("unreached", []) + tree.attrs.get("unreached", [])
+            attrs = tree.attrs | ({"unreached": unreached} if "unreached" in tree.attrs else {})
+        return EffectTree.of(groups, attrs)
 
     def _compare(
         self,
@@ -296,6 +306,13 @@ class EffectsMixin:
             if kind == "values" and job.spec[job.spec.output].law in LABEL_LAWS:
                 raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
             place = None if along is None else continuous_input(job, along, rows)
+            lost = [] if place is None else sampling.without_derivative(job, place)
+            if lost:
+                raise ValueError(
+                    f"A slope along {along!r} would leave out what it does through {lost}: these are drawn, and a draw "
+                    "of a class, a count or the part of a mixture has no derivative. Use `estimate_effect` with a "
+                    f"small step of {along!r}, or write the kernel with the expectation over {lost} in closed form."
+                )
             quantity = sampling.Quantity(kind, (job.spec.output,), along=place)
             attrs = attrs | {"posterior": "posterior" if fitted else "prior", "seed": job.seed}
             labels = getattr(self, "classes_", None)
@@ -308,16 +325,21 @@ class EffectsMixin:
                 )
             else:
                 tree = row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)
-            if place is not None and not any(node["effect"].any() for node in tree.children.values()):
-                _refuse_steps(job, place, along)
+            if place is not None and not tree[compared[0][0]]["effect"].any() and sampling.differs_along(job, place):
+                raise ValueError(
+                    "`along` needs an input that the expected outcome follows smoothly, but it changes with "
+                    f"{along!r} in steps alone, as with whole numbers and comparisons, and has the slope zero between "
+                    "them. Use `estimate_effect`."
+                )
+            unreached = [
+                name
+                for name, scenario, other in compared
+                if effects.is_nothing(tree[name].to_dataset())
+                and (other is None or sampling.changes_nothing(jobs[scenario], jobs[other], weights > 0))
+            ]
+            if job.part is None:
+                effects.warn_of_unreached(unreached)
+            else:
+                # Rows of other blocks may tell otherwise.
+                tree.attrs["unreached"] = unreached
             return tree
-
-
-def _refuse_steps(job: sampling.Pass, place: tuple[str, int | None], along: Any) -> None:
-    """Refuse an input with slopes of zero, where the outcome differs between its values."""
-    if sampling.differs_along(job, place):
-        raise ValueError(
-            f"`along` needs an input that the expected outcome follows smoothly, but it changes with {along!r} in "
-            "steps alone, as with whole numbers and comparisons, and has the slope zero between them. Use "
-            "`estimate_effect`."
-        )

@@ -195,7 +195,15 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
             job = self._prepare(X, arrays)
-            return sampling.outcome_quantiles(job, levels)
+            found = sampling.outcome_quantiles(job, levels)
+        if np.isnan(found).any():
+            warn_user(
+                f"{np.count_nonzero(np.isnan(found))} quantiles are NaN, because some of the outcomes drawn for their "
+                "rows are: a parameter of the output's distribution is no number, or an impossible one, for some "
+                "posterior draws. Look at these rows, and at the posterior draws.",
+                OutputWarning,
+            )
+        return found
 
     @row_by_row
     def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:

@@ -18,7 +18,11 @@ CHANGES = ("columns", "arguments", "intervention", "condition")
 
 
 class Asked(NamedTuple):
-    """What is asked of a comparison, as the user said it."""
+    """What is asked of a comparison, as the user said it.
+
+    Scenarios are compared with the same random numbers, so a source of them must be reduced to one seed before the
+    first scenario: it would give each another one.
+    """
 
     where: Any
     by: Any

@@ -37,6 +37,7 @@ class TreeMixin:
     _encode: Callable[..., np.ndarray]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
     _precision: Callable[[Any], AbstractContextManager]
+    _seed_of_call: Callable[[Any], int]
     _posterior_predictive: Callable[..., xr.DataTree]
     _prior_predictive: Callable[..., xr.DataTree]
     _log_likelihood: Callable[..., xr.DataTree]
@@ -68,7 +69,8 @@ class TreeMixin:
             The outcomes of the fit. With them the tree has the groups ``log_likelihood`` and ``observed_data``, and
             after variational inference ``sample_stats`` has the log densities of the draws.
         return_groups : sequence of str, optional
-            Which of these groups to compute; all where None (but those from an improper prior).
+            Which of these groups to compute; all where None (but those from an improper prior, and
+            log densities of rows that :meth:`log_likelihood` refuses).
         sample_weight : array-like of shape (n_rows,), optional
             The weights of the fit, which are a part of the density ``log_p``.
         random_state : int, RandomState, JAX key or None, default=None
@@ -106,9 +108,12 @@ class TreeMixin:
         wanted = _check_groups(return_groups, X is not None, y is not None)
         if return_groups is None and self.kernel_spec_.improper_latents:
             wanted = [name for name in wanted if not name.startswith("prior")]
+        if return_groups is None and self.kernel_spec_.unscored is not None:
+            wanted = [name for name in wanted if name != "log_likelihood"]
         found = self._saved_groups()
         if X is not None:
-            self._add_groups(found, wanted, X, y, sample_weight, random_state, arrays)
+            seed = self._seed_of_call(random_state)
+            self._add_groups(found, wanted, X, y, sample_weight, seed, arrays)
         return to_tree(found, self._saved_attributes())
 
     def _add_groups(
@@ -118,7 +123,7 @@ class TreeMixin:
         X: Any,
         y: Any,
         sample_weight: Any,
-        random_state: Any,
+        seed: int,
         arrays: Mapping[str, Any],
     ) -> None:
         """Add what follows from the rows of the fit."""
@@ -127,12 +132,12 @@ class TreeMixin:
         if self.posterior_:
             found["posterior"] = draws_to_dataset(self.posterior_, self.kernel_spec_, index)
         if "posterior_predictive" in wanted:
-            tree = self._posterior_predictive(X, None, None, True, None, random_state, arrays, WHEREVER_IT_FITS)
+            tree = self._posterior_predictive(X, None, None, True, None, seed, arrays, WHEREVER_IT_FITS)
             drawn = tree["posterior_predictive"].to_dataset()
             found["posterior_predictive"] = drawn[[output]]
             found["posterior"] = found["posterior"].merge(drawn.drop_vars(output))
         if "prior" in wanted or "prior_predictive" in wanted:
-            tree = self._prior_predictive(X, PRIOR_DRAWS, None, None, None, random_state, arrays, WHEREVER_IT_FITS)
+            tree = self._prior_predictive(X, PRIOR_DRAWS, None, None, None, seed, arrays, WHEREVER_IT_FITS)
             drawn = tree["prior_predictive"].to_dataset()
             both = {"prior": drawn.drop_vars(output), "prior_predictive": drawn[[output]]}
             found |= {name: dataset for name, dataset in both.items() if name in wanted}

@@ -104,6 +104,12 @@ class KernelSpec:
         Largest number of elements that any intermediate value of the kernel holds for one row.
     multiplies_matrices : bool
         Whether its work is products with large matrices.
+    factors : tuple of str
+        Sites of ``numpyro.factor`` with an entry for each row, which are a part of its density.
+    unscored : str or None
+        Why rows have no density of their own, because a factor cannot be told apart by row.
+    masks : bool
+        Whether a mask that depends on data may leave outcomes out.
     """
 
     sites: tuple[Site, ...]
@@ -117,6 +123,9 @@ class KernelSpec:
     indices: tuple[Index, ...]
     width: int
     multiplies_matrices: bool
+    factors: tuple[str, ...] = ()
+    unscored: str | None = None
+    masks: bool = False
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"

@@ -1,7 +1,9 @@
 """Kernels described from abstract traces alone."""
 
+import collections
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +15,12 @@ from numpyro.distributions import (
     CategoricalProbs,
     ImproperUniform,
     MaskedDistribution,
+    Unit,
     biject_to,
     constraints,
 )
 
+from skaimz.kernels.affine import dependent
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.indices import Index, indices_of
 from skaimz.kernels.rows import RowProof
@@ -214,7 +218,11 @@ def _describe(
             return fixed, arrays, tables, {name: value_at(name, n) for name in given}, key
 
         proof = RowProof.of(densities, at, n_rows)
-        return _SiteProofs(proof, owners, indices_of(proof.traces, [at(n) for n in n_rows], n_rows)), messages
+        places: list[dict[str, list[int]]] = [collections.defaultdict(list) for _ in range(5)]
+        for place, (path, _) in enumerate(jax.tree.leaves_with_path(at(n_rows[0]))):
+            places[path[0].idx][getattr(path[-1], "key", "")].append(place)
+        indices = indices_of(proof.traces, [at(n) for n in n_rows], n_rows)
+        return _SiteProofs(proof, owners, indices, places[1], places[3]), messages
 
     observing: list[tuple[bool, str]] = []
     for candidate in _candidates(unobserved, templates, param_output):
@@ -249,6 +257,8 @@ def _describe(
         )
         for name in found
     )
+    local = [name for name in given if None in templates[name]]
+    factors, unscored = _factors(output, param_output, local, fitting, messages)
     subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
     fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
     proof = predicting.proof
@@ -264,15 +274,32 @@ def _describe(
         tuple(dict.fromkeys(predicting.indices + fitting.indices)),
         proof.width,
         proof.multiplies_matrices,
+        factors,
+        unscored,
+        _is_masked(messages[output]["fn"]),
     )
 
 
 class _SiteProofs(NamedTuple):
-    """A proof whose outputs belong to sites."""
+    """A proof whose outputs belong to sites.
+
+    Attributes
+    ----------
+    proof : RowProof
+    owners : list of str
+        The site that each output belongs to.
+    rows, sites : dict of str to list of int
+        Places of the arguments with rows, and of the values of sites, among the inputs of the traced function.
+    """
 
     proof: RowProof
     owners: list[str]
     indices: tuple[Index, ...]
+    rows: dict[str, list[int]]
+    sites: dict[str, list[int]]
+
+    def depends(self, output: int, places: Iterable[list[int]]) -> bool:
+        return dependent(self.proof.traces[0], list(itertools.chain(*places)))[output]
 
     def mixing(self, name: str) -> str | None:
         reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)
@@ -307,6 +334,51 @@ def _unweighted(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[
             if (has_rows or proofs.mixing(name) is not None) and not (has_rows and name in batched):
                 return name
     return None
+
+
+def _factors(
+    output: str, param_output: str, local: Sequence[str], proofs: _SiteProofs, messages: Mapping[str, Any]
+) -> tuple[tuple[str, ...], str | None]:
+    """Return the factors that are a part of each row's density, and why there may be no such density.
+
+    ``numpyro.factor`` may hold what an outcome's density lacks, such as that of a censored row whose own is masked.
+    """
+    of_rows: list[str] = []
+    law = messages[output]["fn"]
+    density = jnp.broadcast_shapes(law.batch_shape, messages[output]["value"].shape[: len(law.batch_shape)])
+    for name, message in messages.items():
+        if message["type"] != "sample" or not isinstance(_innermost(message["fn"]), Unit):
+            continue
+        place = proofs.owners.index(name)
+        by_outcome = proofs.depends(place, [proofs.rows[param_output]])
+        if proofs.mixing(name) is not None or not proofs.has_rows(name):
+            if by_outcome or (_is_masked(law) and proofs.depends(place, proofs.rows.values())):
+                return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
+        elif not by_outcome and proofs.depends(place, [proofs.sites[each] for each in local]):
+            return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
+        elif message["fn"].batch_shape != density:
+            return (), (
+                f"the factor {name!r} has the shape {message['fn'].batch_shape} where the density of the output has "
+                f"{density}: write it within the same plates"
+            )
+        else:
+            of_rows.append(name)
+    return tuple(of_rows), None
+
+
+def _innermost(law: Any) -> Any:
+    while hasattr(law, "base_dist"):
+        law = law.base_dist
+    return law
+
+
+def _is_masked(law: Any) -> bool:
+    """Whether a mask that depends on data may leave out some of the outcomes."""
+    while hasattr(law, "base_dist"):
+        if isinstance(law, MaskedDistribution) and np.ndim(law._mask) > 0:
+            return True
+        law = law.base_dist
+    return False
 
 
 def _refuse_mutable(found: Mapping[str, Any]) -> None:

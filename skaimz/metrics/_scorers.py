@@ -310,7 +310,8 @@ class IntervalCoverage(_DistributionScorer):
 
     def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
         lower, upper = _interval(job, self.coverage)
-        return (lower <= y) & (y <= upper)
+        # No interval holds or misses an outcome if its ends are NaN.
+        return np.where(np.isnan(lower) | np.isnan(upper), np.nan, (lower <= y) & (y <= upper))
 
 
 class NegIntervalWidth(_DistributionScorer):

@@ -2,9 +2,12 @@
 
 from skaimz.sampling.averages import averages
 from skaimz.sampling.forward import CLASS_LAWS
+from skaimz.sampling.laws import as_numbers, lacks_values
 from skaimz.sampling.passes import Pass, Posterior, Quantity, site_values, value_row_axis
 from skaimz.sampling.plan import PART_ROWS, Part
 from skaimz.sampling.predictive import (
+    changes_nothing,
+    check_densities,
     crps,
     differs_along,
     log_densities_reduced,
@@ -16,7 +19,7 @@ from skaimz.sampling.predictive import (
     probabilities,
 )
 from skaimz.sampling.programs import with_global_latents
-from skaimz.sampling.proofs import influence
+from skaimz.sampling.proofs import influence, without_derivative
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import Store, store_state
@@ -36,10 +39,14 @@ __all__ = [
     "Store",
     "Summary",
     "ZarrSink",
+    "as_numbers",
     "averages",
+    "changes_nothing",
+    "check_densities",
     "crps",
     "differs_along",
     "influence",
+    "lacks_values",
     "log_densities_reduced",
     "log_predictive",
     "mean",
@@ -52,4 +59,5 @@ __all__ = [
     "summaries",
     "value_row_axis",
     "with_global_latents",
+    "without_derivative",
 ]

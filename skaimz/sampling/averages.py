@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from skaimz.sampling.laws import as_numbers
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step
 from skaimz.sampling.proofs import is_affine_in_rows
@@ -117,8 +118,8 @@ def _sums(
             drawn = drawing.bring(field, step, results[0])
             values = np.moveaxis(drawn, axis, -1)[..., slice(len(counted)) if every else counted]
             # A tile's sums in single precision lose nothing that the total would show.
-            kind = np.result_type(values.dtype, np.float32)
-            parts.append(np.moveaxis(values.astype(kind, copy=False) @ member.astype(kind), -1, 1))
+            numbers = as_numbers(values)
+            parts.append(np.moveaxis(numbers @ member.astype(numbers.dtype), -1, 1))
         return step.draws, here, parts
 
     def take(finished: tuple) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jax import random
 from numpyro import handlers
+from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
 from skaimz.kernels import Site, TracedKernel, one_at_a_time
@@ -14,17 +16,27 @@ from skaimz.kernels import Site, TracedKernel, one_at_a_time
 __all__ = [
     "CLASS_LAWS",
     "base_law",
+    "checked_outcome",
     "class_probabilities",
     "conditional_mean",
     "conditional_moments",
     "expected_outcome",
+    "has_derivative",
+    "has_mean",
+    "no_value",
     "run_kernel",
 ]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_LAWS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
-# NumPyro gives NaN for the moments of these, or those of a direction in the place of those of a number.
-WITHOUT_MOMENTS = (dist.Cauchy, dist.VonMises, dist.SineBivariateVonMises)
+# NumPyro gives NaN, or something else than the mean of what it draws, for the moments of these.
+WITHOUT_MOMENTS = (*CATEGORICAL, dist.Cauchy, dist.InverseWishartCholesky)
+# Its moments on these supports are those of a direction in the place of those of a number.
+OF_DIRECTIONS = (type(constraints.circular), type(constraints.sphere))
+# What is drawn is the outcome before it is censored.
+CENSORED = (dist.LeftCensoredDistribution, dist.RightCensoredDistribution)
+# Draws are differentiable in the parameters of these, which NumPyro does not declare.
+DIFFERENTIABLE = (dist.EulerMaruyama, dist.Levy)
 
 
 @one_at_a_time
@@ -116,6 +128,22 @@ def expected_outcome(law: dist.Distribution, key: Any) -> Any:
     return conditional_mean(law, key)
 
 
+def checked_outcome(law: dist.Distribution, outcome: Any) -> Any:
+    """Return an outcome that was drawn; where its distribution has NaN for a parameter, what stands for no value.
+
+    Floats are NaN there already, but JAX's samplers of integers give some number.
+    """
+    mean = _mean(law)
+    if mean is None or not jnp.issubdtype(outcome.dtype, jnp.signedinteger) or mean.shape != outcome.shape:
+        return outcome
+    return jnp.where(jnp.isnan(mean), no_value(outcome.dtype), outcome)
+
+
+def no_value(dtype: Any) -> Any:
+    """Return what stands for an outcome that does not exist: NaN, or the least integer, which no distribution gives."""
+    return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).min
+
+
 def base_law(law: Any) -> Any:
     """Return a distribution without what only shapes or masks it."""
     while isinstance(law, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
@@ -123,10 +151,22 @@ def base_law(law: Any) -> Any:
     return law
 
 
+def has_derivative(law: dist.Distribution) -> bool:
+    """Whether draws follow the parameters of their distribution smoothly, with all that their expectation follows."""
+    base = base_law(law)
+    if isinstance(base, CENSORED):
+        return has_derivative(base.base_dist)
+    smooth = isinstance(base, DIFFERENTIABLE) or base.has_rsample
+    return bool(smooth and not base.is_discrete and all(map(has_derivative, _parts(base))))
+
+
+def has_mean(law: dist.Distribution) -> bool:
+    """Whether the mean of a law is known in closed form."""
+    return _mean(law) is not None
+
+
 def _mean(law: dist.Distribution) -> Any:
     base = base_law(law)
-    if isinstance(base, WITHOUT_MOMENTS):
-        return None
     if isinstance(base, CATEGORICAL):
         codes = jnp.arange(base.probs.shape[-1])
         return jnp.broadcast_to(base.probs @ codes, law.batch_shape + law.event_shape)
@@ -135,8 +175,6 @@ def _mean(law: dist.Distribution) -> Any:
 
 def _variance(law: dist.Distribution) -> Any:
     base = base_law(law)
-    if isinstance(base, WITHOUT_MOMENTS):
-        return None
     if isinstance(base, CATEGORICAL):
         codes = jnp.arange(base.probs.shape[-1])
         variance = base.probs @ codes**2 - (base.probs @ codes) ** 2
@@ -144,7 +182,36 @@ def _variance(law: dist.Distribution) -> Any:
     return _moment(law, "variance")
 
 
+def _has_moments(law: dist.Distribution) -> bool:
+    """Whether NumPyro's formulas for the moments of a law, and of those that it is made of, are those of numbers."""
+    base = base_law(law)
+    try:
+        support = base.support
+    except NotImplementedError:
+        support = None
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    if isinstance(base, WITHOUT_MOMENTS) or isinstance(support, OF_DIRECTIONS):
+        return False
+    return all(map(_has_moments, _parts(base)))
+
+
+def _parts(law: dist.Distribution) -> list[dist.Distribution]:
+    """Return the distributions that a distribution is made of, but for the weights of a mixture."""
+    found: list[dist.Distribution] = []
+    for name, value in vars(law).items():
+        values = value if isinstance(value, list | tuple) else (value,)
+        found += [each for each in values if isinstance(each, dist.Distribution) and name != "_mixing_distribution"]
+    return found
+
+
 def _moment(law: dist.Distribution, name: str) -> Any:
+    base = base_law(law)
+    if isinstance(base, CENSORED):
+        found = _moment(base.base_dist, name)
+        return None if found is None else jnp.broadcast_to(found, law.batch_shape + law.event_shape)
+    if not _has_moments(base):
+        return None
     try:
         return jnp.broadcast_to(getattr(law, name), law.batch_shape + law.event_shape)
     except (NotImplementedError, AttributeError):

@@ -13,12 +13,36 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from skaimz.sampling.forward import base_law
+from skaimz.exceptions import OutputWarning, warn_user
+from skaimz.sampling.forward import base_law, no_value
 
-__all__ = ["HostLaw", "host_law", "parameters_of"]
+__all__ = ["HostLaw", "as_numbers", "host_law", "lacks_values", "parameters_of", "warn_of_absent"]
 
 # NumPy's sampler takes no larger rates.
 MOST_RATE = 9e18
+
+
+def as_numbers(drawn: np.ndarray) -> np.ndarray:
+    """Return draws as floats, with NaN for outcomes that do not exist."""
+    numbers = drawn.astype(np.result_type(drawn.dtype, np.float32), copy=False)
+    if lacks_values(drawn):
+        numbers = np.where(drawn == no_value(drawn.dtype), numbers.dtype.type(np.nan), numbers)
+    return numbers
+
+
+def lacks_values(drawn: np.ndarray) -> bool:
+    """Whether some of these integers stand for outcomes that do not exist."""
+    return drawn.dtype.kind == "i" and drawn.size > 0 and bool(drawn.min() == no_value(drawn.dtype))
+
+
+def warn_of_absent(name: str) -> None:
+    """Warn that integers which are handed to the user hold places without a value."""
+    warn_user(
+        f"The output {name!r} has no value for some rows and posterior draws, because its distribution has NaN or an "
+        "impossible number for a parameter there: the draws hold the least integer of their type. Look at the rows and "
+        "the posterior draws that lead to it; `predict` gives NaN for such rows.",
+        OutputWarning,
+    )
 
 
 class HostLaw(NamedTuple):
@@ -29,7 +53,8 @@ class HostLaw(NamedTuple):
     parameters : callable
         From a NumPyro distribution to a dict of its parameters.
     valid : callable
-        From parameters to where they are valid.
+        From parameters to where they have outcomes: within the distribution's parameter space and on its edge, where
+        NumPyro's sampler gives the limit.
     sample : callable
         From a generator and valid parameters to outcomes.
     """
@@ -39,46 +64,71 @@ class HostLaw(NamedTuple):
     sample: Callable[..., np.ndarray]
 
     def draw(self, generator: np.random.Generator, parameters: dict[str, np.ndarray], dtype: np.dtype) -> np.ndarray:
-        """Return outcomes; NaN, or -1 where the law is one of integers, at invalid parameters."""
+        """Return outcomes, and :func:`no_value` where the parameters have none."""
         valid = self.valid(**parameters)
-        for array in parameters.values():
-            valid = valid & np.isfinite(array)
         if not valid.all():
             parameters = {name: np.where(valid, array, array.dtype.type(0.5)) for name, array in parameters.items()}
         # Extreme parameters may overflow, as they do in JAX.
         with np.errstate(all="ignore"):
             outcomes = self.sample(generator, **parameters)
-        is_float = np.issubdtype(dtype, np.floating)
-        if not is_float:
+        if not np.issubdtype(dtype, np.floating):
             outcomes = np.minimum(outcomes, np.iinfo(dtype).max)
         outcomes = outcomes.astype(dtype, copy=False)
         if not valid.all():
-            outcomes[~valid] = np.nan if is_float else -1
+            outcomes[~valid] = no_value(dtype)
         return outcomes
 
 
-def _gamma(generator: np.random.Generator, shape: np.ndarray) -> np.ndarray:
-    return generator.standard_gamma(shape, dtype=shape.dtype.type)
+def _standard_gamma(generator: np.random.Generator, shape: np.ndarray) -> np.ndarray:
+    finite, shape = np.isfinite(shape), np.abs(shape)  # NumPy refuses a zero with a sign
+    if finite.all():
+        return generator.standard_gamma(shape, dtype=shape.dtype.type)
+    drawn = generator.standard_gamma(np.where(finite, shape, shape.dtype.type(1)), dtype=shape.dtype.type)
+    return np.where(finite, drawn, shape)
+
+
+def _gamma(generator: np.random.Generator, concentration: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    drawn = _standard_gamma(generator, concentration)
+    # A tiny shape's draw may round to zero, and has no share in the limit then.
+    return np.where(rate == 0, rate.dtype.type(np.inf), drawn / np.abs(rate))
+
+
+def _has_gamma(concentration: np.ndarray, rate: np.ndarray) -> np.ndarray:
+    rate_fits = (rate >= 0) | (rate == -np.inf)
+    undecided = ((concentration == 0) & (rate == 0)) | (np.isinf(concentration) & np.isinf(rate))
+    return (concentration >= 0) & rate_fits & ~undecided
 
 
 def _poisson(generator: np.random.Generator, rate: np.ndarray) -> np.ndarray:
-    return generator.poisson(np.minimum(rate, MOST_RATE))
+    return generator.poisson(np.minimum(np.abs(rate), MOST_RATE))
+
+
+def _beta(generator: np.random.Generator, concentration1: np.ndarray, concentration0: np.ndarray) -> np.ndarray:
+    inside = (concentration1 > 0) & (concentration0 > 0)
+    limits = np.finfo(concentration1.dtype)
+    if inside.all():
+        drawn = generator.beta(concentration1, concentration0)
+    else:
+        drawn = generator.beta(np.where(inside, concentration1, 1), np.where(inside, concentration0, 1))
+        drawn = np.where(inside, drawn, concentration1 > 0)
+    # The support is open: a density at 0 or 1 would be no number.
+    return np.clip(drawn, limits.tiny, 1 - limits.eps)
 
 
 def _student(generator: np.random.Generator, df: np.ndarray, loc: np.ndarray, scale: np.ndarray) -> np.ndarray:
     normal = generator.standard_normal(df.shape, dtype=df.dtype.type)
     half = df / 2
-    return loc + scale * normal * np.sqrt(half / _gamma(generator, half))
+    return loc + scale * normal * np.sqrt(half / _standard_gamma(generator, half))
 
 
 def _binomial(generator: np.random.Generator, total_count: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    return generator.binomial(total_count.astype(np.int64), probs)
+    return generator.binomial(total_count.astype(np.int64), np.abs(probs))
 
 
 GAMMA_POISSON = HostLaw(
     lambda law: {"concentration": law.concentration, "rate": law.rate},
-    lambda concentration, rate: (concentration > 0) & (rate > 0),
-    lambda generator, concentration, rate: _poisson(generator, _gamma(generator, concentration) / rate),
+    _has_gamma,
+    lambda generator, concentration, rate: _poisson(generator, _gamma(generator, concentration, rate)),
 )
 # By class; a user's subclass may draw in a way of its own.
 HOST_LAWS: dict[type, HostLaw] = {
@@ -90,17 +140,22 @@ HOST_LAWS: dict[type, HostLaw] = {
     dist.GammaPoisson: GAMMA_POISSON,
     dist.Gamma: HostLaw(
         lambda law: {"concentration": law.concentration, "rate": law.rate},
-        lambda concentration, rate: (concentration > 0) & (rate > 0),
-        lambda generator, concentration, rate: _gamma(generator, concentration) / rate,
+        _has_gamma,
+        _gamma,
     ),
     dist.Beta: HostLaw(
         lambda law: {"concentration1": law.concentration1, "concentration0": law.concentration0},
-        lambda concentration1, concentration0: (concentration1 > 0) & (concentration0 > 0),
-        lambda generator, concentration1, concentration0: generator.beta(concentration1, concentration0),
+        lambda concentration1, concentration0: (
+            (np.minimum(concentration1, concentration0) >= 0)
+            & (np.maximum(concentration1, concentration0) > 0)
+            & np.isfinite(concentration1)
+            & np.isfinite(concentration0)
+        ),
+        _beta,
     ),
     dist.StudentT: HostLaw(
         lambda law: {"df": law.df, "loc": law.loc, "scale": law.scale},
-        lambda df, loc, scale: (df > 0) & np.isfinite(loc) & (scale >= 0),
+        lambda df, loc, scale: (df > 0) & np.isfinite(df) & ~np.isnan(loc) & (scale >= 0),
         _student,
     ),
     dist.BinomialProbs: HostLaw(
@@ -129,5 +184,7 @@ def parameters_of(law: Any) -> dict[str, Any]:
     base = base_law(law)
     host = HOST_LAWS[type(base)]
     shape, floats = law.batch_shape + law.event_shape, jnp.result_type(float)
-    found = host.parameters(base)
-    return {name: jnp.broadcast_to(jnp.asarray(value, floats), shape) for name, value in found.items()}
+    found = {name: jnp.asarray(value) for name, value in host.parameters(base).items()}
+    # Counts stay whole numbers: a large one has no float32 of its own.
+    typed = {name: v if jnp.issubdtype(v.dtype, jnp.integer) else v.astype(floats) for name, v in found.items()}
+    return {name: jnp.broadcast_to(value, shape) for name, value in typed.items()}

@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
+from skaimz.exceptions import OutputWarning, warn_user
+from skaimz.kernels import KernelSpec
+from skaimz.sampling.laws import as_numbers, lacks_values, warn_of_absent
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
@@ -16,6 +20,8 @@ from skaimz.sampling.sites import Drawing
 from skaimz.sampling.stream import run_steps, to_place
 
 __all__ = [
+    "changes_nothing",
+    "check_densities",
     "crps",
     "differs_along",
     "log_densities_reduced",
@@ -28,8 +34,8 @@ __all__ = [
 ]
 
 
-# Rows among which an input's values are exchanged.
-ROWS_COMPARED = 1024
+# Rows that are looked at to tell whether the outcome depends on an input, and rows that are read at a time for it.
+ROWS_COMPARED, ROWS_READ = 1024, 2**16
 
 
 def mean(job: Pass) -> np.ndarray:
@@ -55,7 +61,10 @@ def probabilities(job: Pass) -> np.ndarray:
 
 def outcomes(job: Pass) -> np.ndarray:
     """Return one outcome for each row and draw, of shape ``(n_rows, ..., n_draws)``."""
-    return _by_row(job, "values", lambda drawn: drawn)
+    drawn = _by_row(job, "values", lambda drawn: drawn)
+    if lacks_values(drawn):
+        warn_of_absent(job.spec.output)
+    return drawn
 
 
 def outcome_quantiles(job: Pass, quantiles: Sequence[float]) -> np.ndarray:
@@ -74,6 +83,7 @@ def log_predictive(job: Pass, y: Any) -> np.ndarray:
             f"The kernel's output {output.name!r} has one density for all rows, because its rows are on an event axis "
             "of its law. Use a plate over the rows, or a score of draws, such as the CRPS."
         )
+    check_densities(job.spec)
     (result,) = _expectation(job.with_rows({job.spec.output_parameter: y}), Quantity("log predictive"))
     return result
 
@@ -88,7 +98,24 @@ def crps(job: Pass, y: np.ndarray) -> np.ndarray:
 
 def log_densities_reduced(job: Pass, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return what a function makes of the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y``, tile by tile."""
+    check_densities(job.spec)
     return _by_row(job.with_rows({job.spec.output_parameter: y}), "log density", reduce)
+
+
+def check_densities(spec: KernelSpec) -> None:
+    """Refuse log densities of rows that would lack a part, and warn where rows are left out."""
+    if spec.unscored is not None:
+        raise ValueError(
+            f"The log density of a row cannot be told, because {spec.unscored}. It may hold a part of the rows' "
+            "likelihood, as that of censored rows, which would count as log 1."
+        )
+    if spec.masks and not spec.factors:
+        warn_user(
+            f"The kernel masks some outcomes of {spec.output!r}: these rows count as log 1 = 0. Leave them out where "
+            "they are missing. Where they are censored use NumPyro's `RightCensoredDistribution`, or add their density "
+            "by `numpyro.factor` within the plate of the rows.",
+            OutputWarning,
+        )
 
 
 def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:
@@ -103,33 +130,110 @@ def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:
     return not np.array_equal(mean(some), mean(some.with_rows({name: moved})))
 
 
+def changes_nothing(scenario: Pass, baseline: Pass, counts: np.ndarray) -> bool:
+    """Tell whether two passes that are given different things have the same outcomes.
+
+    Parameters
+    ----------
+    scenario, baseline : Pass
+        Of one kernel and the same number of rows.
+    counts : array of bool of shape (n_rows,)
+        Rows that matter.
+
+    Returns
+    -------
+    bool
+        Whether neither the expected nor the drawn outcomes of some of the rows differ. False where both passes are
+        given the same, but for interventions, which :func:`influence` tells of.
+    """
+    others = [(each.inputs.whole, dict(each.condition), each.traced.static) for each in (scenario, baseline)]
+    rows = np.flatnonzero(counts) if not _same(*others) else _rows_that_differ(scenario, baseline, counts)
+    if not len(rows):
+        return False
+    if scenario.spec.rows_mix is None:
+        scenario, baseline = (_only(each, rows[:ROWS_COMPARED]) for each in (scenario, baseline))
+    return all(
+        np.array_equal(of(scenario), of(baseline), equal_nan=True)
+        for of in (mean, lambda job: as_numbers(outcomes(job)))
+    )
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether two nests of arrays and constants are equal, bit by bit."""
+    one, other = jax.tree.leaves_with_path(first), jax.tree.leaves_with_path(second)
+    return len(one) == len(other) and all(
+        place == where and (np.array_equal(a, b) if isinstance(a, np.ndarray | jax.Array) else a == b)
+        for (place, a), (where, b) in zip(one, other, strict=True)
+    )
+
+
+def _rows_that_differ(first: Pass, second: Pass, counts: np.ndarray) -> np.ndarray:
+    """Return places of rows that matter and are given different things, as many as are compared."""
+    found: list[np.ndarray] = []
+    for start in range(0, first.n_rows, ROWS_READ):
+        part = slice(start, min(start + ROWS_READ, first.n_rows))
+        differ = np.zeros(part.stop - part.start, bool)
+        for name, array in first.inputs.rows.items():
+            unequal = np.asarray(array[part]) != np.asarray(second.inputs.rows[name][part])
+            differ |= unequal.reshape(len(differ), -1).any(axis=1)
+        found.append(start + np.flatnonzero(differ & counts[part]))
+        if sum(map(len, found)) >= ROWS_COMPARED:
+            break
+    return np.concatenate(found)
+
+
+def _only(job: Pass, rows: np.ndarray) -> Pass:
+    """Return a pass over some of the rows, which must stand alone; latent sites of theirs are drawn anew."""
+    settings = (
+        {
+            name: value if job.spec[name].row_axis is None else np.take(value, rows, job.spec[name].row_axis)
+            for name, value in each.items()
+        }
+        for each in (job.intervention, job.condition)
+    )
+    intervention, condition = settings
+    own = {
+        name: np.concatenate([array[row : row + 1] for row in rows.tolist()]) for name, array in job.inputs.rows.items()
+    }
+    return replace(job.with_rows(own), local={}, intervention=intervention, condition=condition, part=None)
+
+
 def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return ``E|Y - y| - E|Y - Y'| / 2``, with Y and Y' of the empirical distribution of the last axis.
 
     The second mean is a weighted sum of the draws in order. Its weights add up to nothing, so that it may be that of
     their gaps to ``y``, which lose fewer digits.
     """
-    gaps = np.subtract(drawn, y[..., None], dtype=np.result_type(drawn.dtype, np.float32))
+    numbers = as_numbers(drawn)
+    gaps = np.subtract(numbers, y[..., None], dtype=numbers.dtype)
     gaps.sort(axis=-1)
     n_draws = gaps.shape[-1]
     weights = (2 * np.arange(n_draws) + 1 - n_draws) / n_draws**2
     # Not a product of matrices: BLAS would put all cores on each tile, and tiles are reduced side by side.
-    return np.abs(gaps).mean(axis=-1) - np.vecdot(gaps, weights.astype(gaps.dtype))
+    with np.errstate(invalid="ignore"):
+        score = np.abs(gaps).mean(axis=-1) - np.vecdot(gaps, weights.astype(gaps.dtype))
+    # Sorted, infinite draws are at the ends, and NaN is last. A share of infinite draws has an infinite score.
+    infinite = (np.isinf(gaps[..., 0]) | np.isinf(gaps[..., -1])) & ~np.isnan(gaps[..., -1])
+    return np.where(infinite, np.inf, score).astype(gaps.dtype, copy=False)
 
 
 def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Return quantiles over the last axis, interpolated between order statistics.
 
-    As ``numpy.quantile`` does (Hyndman and Fan's seventh definition), by one sort, which is faster for long axes.
+    As ``numpy.quantile`` does (Hyndman and Fan's seventh definition), by one sort, which is faster for long axes. NaN
+    among the draws leaves no quantile.
     """
-    ordered = np.sort(drawn.astype(np.result_type(drawn.dtype, np.float32), copy=False), axis=-1)
+    ordered = np.sort(as_numbers(drawn), axis=-1)
     place = np.asarray(levels) * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
     share = (place - below).astype(ordered.dtype)
     # An infinite draw has no share in what lies on another.
     upper = np.where(share > 0, ordered[..., above], ordered[..., below])
-    return ordered[..., below] * (1 - share) + upper * share
+    with np.errstate(invalid="ignore"):
+        found = ordered[..., below] * (1 - share) + upper * share
+    # NaN is sorted to the end.
+    return np.where(np.isnan(ordered[..., -1:]), ordered.dtype.type(np.nan), found)
 
 
 def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:

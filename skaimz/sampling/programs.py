@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from skaimz.kernels import TracedKernel, compiled, key_of, shared
 from skaimz.sampling.forward import (
+    checked_outcome,
     class_probabilities,
     conditional_mean,
     conditional_moments,
@@ -159,17 +160,25 @@ def _program(design: _Design) -> Callable:
             case "probabilities":
                 parts = (class_probabilities(law),)
             case "log predictive":
-                return (_density_of_rows(law.log_prob(trace[output]["value"]), out_row),)
+                return (_density_of_rows(density_of(trace, output), out_row),)
             case "values":
-                return tuple(
-                    parameters_of(law) if design.on_host and name == output else _storable(trace[name]["value"])
-                    for name in quantity.names
-                )
+                return tuple(value_of(trace, name) for name in quantity.names)
             case "means":
                 return tuple(expected_outcome(trace[name]["fn"], key) for name in quantity.names)
             case _:
-                return tuple(trace[name]["fn"].log_prob(trace[name]["value"]) for name in quantity.names)
+                return tuple(density_of(trace, name) for name in quantity.names)
         return tuple(jnp.moveaxis(part, out_row, 0) for part in parts)
+
+    def density_of(trace: dict, name: str) -> Any:
+        parts = (name, *spec.factors) if name == output else (name,)
+        return sum(trace[each]["fn"].log_prob(trace[each]["value"]) for each in parts)
+
+    def value_of(trace: dict, name: str) -> Any:
+        value = _storable(trace[name]["value"])
+        if name != output or output in design.settings:
+            return value
+        law = trace[name]["fn"]
+        return parameters_of(law) if design.on_host else checked_outcome(law, value)
 
     def compute(fixed: tuple, drawn: tuple, count: Any, rows: dict, set_rows: dict, local: dict, tiles: Any) -> tuple:
         numbers, params, whole, set_whole, seed = fixed

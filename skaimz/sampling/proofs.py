@@ -6,24 +6,37 @@ from dataclasses import replace
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from skaimz.kernels import TracedKernel, dependent, is_affine, materialise
+from skaimz.kernels import TracedKernel, compiled, dependent, is_affine, materialise
 from skaimz.sampling.forward import (
     base_law,
     class_probabilities,
     conditional_mean,
     conditional_moments,
     expected_outcome,
+    has_derivative,
+    has_mean,
     run_kernel,
 )
 from skaimz.sampling.generator import fused_key
 from skaimz.sampling.laws import HostLaw, host_law
 from skaimz.sampling.passes import Pass, Quantity
 
-__all__ = ["at_average_draw", "host_law_of", "influence", "is_affine_in_rows", "is_random", "runs_fused"]
+__all__ = [
+    "at_average_draw",
+    "host_law_of",
+    "influence",
+    "is_affine_in_rows",
+    "is_random",
+    "runs_fused",
+    "without_derivative",
+]
 
 ANSWERS_KEPT = 64
+# Rows on which derivatives are looked at.
+ROWS_TRIED = 1024
 
 
 def at_average_draw(job: Pass, quantity: Quantity) -> Pass:
@@ -105,6 +118,68 @@ def influence(job: Pass, name: str) -> tuple[bool, list[str]] | None:
     value, mean, *answers = dependent(trace, [0])
     reaches = value or mean
     return reaches, [site for site, depends in zip(held, answers, strict=True) if depends]
+
+
+def without_derivative(job: Pass, along: tuple[str, int | None]) -> list[str]:
+    """Return sites that a slope of the expected outcome would leave out.
+
+    They are drawn, their distributions depend on the input, the expected outcome depends on them, and the draws
+    themselves have no derivative: such as a class, a count, or the part of a mixture.
+
+    Parameters
+    ----------
+    job : Pass
+    along : tuple of (str, int or None)
+        Argument, and column of it.
+    """
+    name, column = along
+    spec, traced = job.spec, job.traced
+    given = {**job.posterior.params, **{site: draws[0] for site, draws in job.posterior.draws.items()}}
+    rows = {key: np.asarray(array[:ROWS_TRIED]) for key, array in job.inputs.rows.items()}
+    n_rows = len(rows[spec.input])
+    local = {
+        site: np.take(draws[0], range(n_rows), axis=spec[site].row_axis or 0)
+        for site, draws in job.local_in(slice(0, n_rows)).items()
+    }
+    settings = {
+        site: value if spec[site].row_axis is None else np.take(value, range(n_rows), axis=spec[site].row_axis)
+        for site, value in job.settings.items()
+    }
+    given |= local | settings
+    drawn: list[str] = []
+
+    def run(array: Any, sites: dict, key: Any) -> dict:
+        run_key, _ = jax.random.split(key)
+        return run_kernel(traced, job.posterior.numbers, sites, {**rows, name: array}, job.inputs.whole, run_key)
+
+    def scores(array: Any, key: Any) -> list:
+        """Return the log densities of the draws that have no derivative, which are held as they are."""
+        trace = run(array, given, key)
+        drawn.clear()
+        for site, message in trace.items():
+            if message["type"] != "sample" or message["is_observed"] or site in given:
+                continue
+            if not has_derivative(message["fn"]) and (site != spec.output or not has_mean(message["fn"])):
+                drawn.append(site)
+        return [trace[site]["fn"].log_prob(jax.lax.stop_gradient(trace[site]["value"])) for site in drawn]
+
+    array, key = jnp.asarray(rows[name]), jax.random.key(job.seed)
+    jax.eval_shape(scores, array, key)
+    if not drawn:
+        return []
+    ones = jnp.ones_like(array)
+    direction = ones if column is None else jnp.zeros_like(array).at[:, column].set(1.0)
+    slopes = compiled(lambda array, key: jax.jvp(lambda moved: scores(moved, key), (array,), (direction,))[1])(
+        array, key
+    )
+    moved = [site for site, slope in zip(drawn, slopes, strict=True) if np.any(np.asarray(slope) != 0)]
+
+    def mean(values: dict, array: Any, key: Any) -> Any:
+        return expected_outcome(run(array, {**given, **values}, key)[spec.output]["fn"], key)
+
+    values = jax.eval_shape(lambda: {site: run(array, given, key)[site]["value"] for site in moved})
+    traces = {site: jax.make_jaxpr(mean)({site: value}, array, key) for site, value in values.items()}
+    return [site for site, trace in traces.items() if site == spec.output or any(dependent(trace, [0]))]
 
 
 def _one_row(job: Pass, name: str) -> jax.ShapeDtypeStruct:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from skaimz.sampling.digests import RowDigests, fingerprint
-from skaimz.sampling.laws import HostLaw
+from skaimz.sampling.laws import HostLaw, lacks_values, warn_of_absent
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import OUTCOMES, Launcher, with_global_latents
@@ -84,6 +84,7 @@ class Drawing:
             part=job.part,
         )
         self._host, self._paired = self._host_law(quantity), paired
+        self._without_values: list[str] = []
         on_host = self._host is not None
         if on_host:
             # Generators of the host are read in one order, whatever is wanted of the draws.
@@ -163,6 +164,8 @@ class Drawing:
                 bar.update()
 
             run_steps(self.plan, sink.due, self.launch, self._finish, start=sink.open, end=end)
+        if self._without_values:
+            warn_of_absent(self._without_values[0])
 
     def _host_law(self, quantity: Quantity) -> HostLaw | None:
         """Return the sampler of outcomes on the host, where nothing that is asked for is computed from them."""
@@ -185,7 +188,10 @@ class Drawing:
         for field, part in zip(self.fields, parts, strict=True):
             if field.name in arrays:
                 axis = None if field.row_axis is None else 1 + field.row_axis
-                to_place(arrays[field.name], self.bring(field, step, part), batch, step, axis)
+                drawn = self.bring(field, step, part)
+                to_place(arrays[field.name], drawn, batch, step, axis)
+                if field.name == self.job.spec.output and lacks_values(drawn):
+                    self._without_values.append(field.name)
 
     def bring(self, field: Field, step: Step, part: Any) -> np.ndarray:
         """Wait for a site's draws, leave out padding among them, and draw what the host draws."""

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from skaimz.sampling.laws import as_numbers
 from skaimz.sampling.passes import Pass, Quantity
 from skaimz.sampling.plan import Batch, Step
 from skaimz.sampling.sites import Drawing
@@ -46,7 +47,7 @@ def summaries(job: Pass, y: np.ndarray) -> tuple[Summary, Summary]:
     least, most = np.full(sums.shape[1:], np.inf), np.full(sums.shape[1:], -np.inf)
 
     def finish(_: Any, batch: Batch, step: Step, launched: tuple) -> tuple:
-        drawn = np.moveaxis(drawing.bring(field, step, launched[0]), axis, 0)
+        drawn = np.moveaxis(as_numbers(drawing.bring(field, step, launched[0])), axis, 0)
         return step.draws, _statistics(drawn[: step.rows.stop - step.rows.start], centre)
 
     def take(finished: tuple) -> None:

@@ -8,7 +8,7 @@ import pytest
 import zoo
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.exceptions import NoRowsError
+from skaimz.exceptions import NoRowsError, UnreachedOutputWarning
 
 pytestmark = pytest.mark.usefixtures("in_this_thread")
 
@@ -118,3 +118,14 @@ def test_refusals(poisson, rows):
         poisson.estimate_effect(rows, average=False, **given)
     with pytest.raises(NoRowsError, match=r"No row is left"):
         poisson.estimate_effect(rows, where=np.zeros(N_ROWS, bool), **given)
+
+
+def test_scenarios_that_reach_nothing_in_any_block(X, rows):
+    model = NumPyroImpactRegressor(zoo.conjugate, random_state=0).set_posterior_sample({"coef": np.array([[1.0, 0.0]])})
+    with pytest.warns(UnreachedOutputWarning, match="'new' has no effect on the outcome"):
+        found = model.estimate_effect(rows, scenarios={"new": {"columns": {1: 3.0}}})
+    with pytest.warns(UnreachedOutputWarning):
+        assert_same(found, model.estimate_effect(X, scenarios={"new": {"columns": {1: 3.0}}}))
+    # In some blocks alone there is nothing to change.
+    first = {"new": {"columns": {0: np.where(np.arange(N_ROWS) < 100, 2.0, X[:, 0])}}}
+    assert_same(model.estimate_effect(rows, scenarios=first), model.estimate_effect(X, scenarios=first))

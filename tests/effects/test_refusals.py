@@ -1,6 +1,9 @@
 """Effects say what they cannot do, and trees that were drawn before are compared only with their likes."""
 
+import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import xarray as xr
@@ -217,6 +220,154 @@ def test_the_output_cannot_be_set():
 def test_rows_that_interact_are_told_of():
     with pytest.warns(SpeedWarning):
         model_of(zoo.running, {"slope": normal()}).estimate_effect(ROWS, **new(columns={0: 1.0}))
+
+
+# Scenarios that cannot change the output
+
+UNUSED = {
+    "column": {"columns": {1: 3.0}},
+    "column, by row": {"columns": {1: np.arange(40.0)}},
+    "argument": {"arguments": {"idle": 2.0}},
+    "argument by row": {"arguments": {"idle": np.arange(40.0)}},
+    "site": {"condition": {"spare": 1.0}},
+}
+
+
+def of_the_first_column(X, y=None, *, idle=0.0, half=False):
+    """The mean follows the first column, its spread the third."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    numpyro.sample("spare", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(coef * jnp.maximum(X[:, 0], 0.0), jnp.exp(X[:, 2])), obs=y)
+
+
+THREE = np.column_stack([ROWS, np.zeros(40)])
+FIRST_COLUMN = model_of(of_the_first_column, {"coef": normal(), "spare": normal()})
+
+
+@pytest.mark.parametrize("of", ["mean", "outcome"])
+@pytest.mark.parametrize("name", UNUSED)
+def test_scenarios_that_reach_nothing(name, of):
+    idle = {"idle": np.zeros(40)} if name == "argument by row" else {}
+    with pytest.warns(UnreachedOutputWarning, match="'new' has no effect on the outcome, exactly 0"):
+        effects = FIRST_COLUMN.estimate_effect(THREE, scenarios={"new": UNUSED[name]}, of=of, **idle)
+    np.testing.assert_array_equal(effects["new"]["effect"], 0.0)
+
+
+def test_scenarios_without_an_average_effect_that_reach_the_output():
+    """Nothing is wrong where values are exchanged, where the spread changes, and where nothing is changed."""
+    fine = {
+        "exchanged": {"columns": {0: THREE[::-1, 0]}},
+        "spread": {"columns": {2: 1.0}},
+        "the same": {"columns": {1: THREE[:, 1]}},
+        "nothing": {},
+    }
+    effects = FIRST_COLUMN.estimate_effect(THREE, scenarios=fine)
+    for name in fine:
+        np.testing.assert_allclose(effects[name]["effect"], 0.0, atol=1e-12)
+
+
+def test_scenarios_that_reach_only_rows_that_do_not_count():
+    """A negative value of the first column is as good as zero."""
+    scenario = {"new": {"columns": {0: lambda x: np.where(x < 0, x - 1, x + 1)}}}
+    with pytest.warns(UnreachedOutputWarning):
+        FIRST_COLUMN.estimate_effect(THREE, scenarios=scenario, where=THREE[:, 0] < 0)
+    FIRST_COLUMN.estimate_effect(THREE, scenarios=scenario, where=THREE[:, 0] > 0)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_slopes_along_what_reaches_nothing(average):
+    with pytest.warns(UnreachedOutputWarning, match="'1' has no effect on the outcome"):
+        effects = FIRST_COLUMN.estimate_slope(THREE, [0, 1], average=average)
+    assert (effects["0"]["effect"] != 0).any()
+
+
+# Slopes through draws that have no derivative
+
+
+def two_part(X, y=None):
+    """Whether there is an outcome is drawn, and depends on the first column."""
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        some = None if y is None else (y > 0).astype(int)
+        z = numpyro.sample("z", dist.Bernoulli(logits=2 * X[:, 0]), obs=some)
+        numpyro.sample("y", dist.Normal(jnp.where(z == 1, 5 + a * X[:, 1], 0.0), 0.1), obs=y)
+
+
+def steps_behind(X, y=None):
+    """A count that follows the first column, and that nothing follows."""
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("z", dist.Poisson(jnp.exp(X[:, 0])))
+        numpyro.sample("y", dist.Normal(a * X[:, 0], 0.1), obs=y)
+
+
+def skewed(distribution):
+    def kernel(X, y=None):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0))
+        with numpyro.plate("rows", X.shape[0]):
+            numpyro.sample("y", distribution(a * X[:, 0]), obs=y)
+
+    return kernel
+
+
+def exponentiated(loc):
+    return dist.TransformedDistribution(dist.Normal(loc, 0.3), dist.transforms.ExpTransform())
+
+
+def mixed(loc):
+    weights = jnp.stack([dist.util.clamp_probs(0.5 + 0.1 * jnp.tanh(loc)), 0.5 - 0.1 * jnp.tanh(loc)], -1)
+    parts = [exponentiated(1 + loc), exponentiated(-1 + 0 * loc)]
+    return dist.MixtureGeneral(dist.Categorical(probs=weights), parts, support=dist.constraints.positive)
+
+
+WITHOUT_DERIVATIVE = {
+    "class": (two_part, "z"),
+    "hurdle": (
+        skewed(lambda loc: dist.HurdleProbs(exponentiated(loc), gate=dist.util.clamp_probs(0.5 + 0.1 * loc))),
+        "y",
+    ),
+    "mixture": (skewed(mixed), "y"),
+    "rejection": (skewed(lambda loc: dist.VonMises(loc, 2.0)), "y"),
+}
+A = {"a": normal()}
+
+
+@pytest.mark.parametrize("name", WITHOUT_DERIVATIVE)
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
+def test_slopes_through_draws_without_derivative(name):
+    kernel, site = WITHOUT_DERIVATIVE[name]
+    with pytest.raises(ValueError, match=rf"A slope along 0 would leave out what it does through \['{site}'\]"):
+        model_of(kernel, A).estimate_slope(ROWS, 0)
+
+
+WITH_DERIVATIVE = {
+    "truncated": lambda loc: dist.TruncatedDistribution(dist.Laplace(loc, 1.0), low=0.0),
+    "folded": lambda loc: dist.FoldedDistribution(dist.Normal(loc, 1.0)),
+    "transformed": exponentiated,
+    "censored": lambda loc: dist.RightCensoredDistribution(dist.Normal(loc, 1.0), loc > 0.1),
+}
+
+
+@pytest.mark.parametrize("name", WITH_DERIVATIVE)
+def test_slopes_through_draws_with_a_derivative(name):
+    model, step = model_of(skewed(WITH_DERIVATIVE[name]), A, dtype="float64"), 1e-5
+    baseline = {"columns": {0: lambda x: x - step}}
+    around = model.estimate_effect(ROWS, baseline=baseline, **new(columns={0: lambda x: x + step}))
+    found = effect_of(model.estimate_slope(ROWS, 0), "0")
+    np.testing.assert_allclose(found, effect_of(around) / (2 * step), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
+def test_slopes_beside_draws_without_derivative():
+    """Along another column, and where the outcome does not follow the draw."""
+    draws = A["a"]
+    found = effect_of(model_of(steps_behind, A).estimate_slope(ROWS, 0), "0")
+    np.testing.assert_allclose(found, draws, rtol=1e-6)
+    # A share of sigmoid(2 x) of the rows have an outcome.
+    rows = np.column_stack([np.zeros(4000), np.ones(4000)])
+    found = effect_of(model_of(two_part, A).estimate_slope(rows, 1), "1")
+    np.testing.assert_allclose(found, draws / 2, atol=5 * np.abs(draws).max() * np.sqrt(0.25 / 4000))
 
 
 # Draws that were made before

@@ -1,6 +1,7 @@
 """Draws and log densities as trees: against formulas and NumPyro."""
 
 import copy
+import inspect
 
 import jax
 import numpy as np
@@ -197,3 +198,56 @@ def test_verbose_shows_progress_of_draws_unless_told_otherwise(model, capfd):
     assert capfd.readouterr().err == ""
     model.log_likelihood(X, y, batch_size=16, progress=True)
     assert "1/1" in capfd.readouterr().err
+
+
+# One seed for each call
+
+BOTH = {"columns": {0: [0.5] * 40}}
+CALLS = {
+    "sample_y": lambda model, seed: model.sample_y(X, 3, seed),
+    "sample_posterior": lambda model, seed: model.sample_posterior(5, random_state=seed),
+    "sample_posterior_predictive": lambda model, seed: model.sample_posterior_predictive(X, random_state=seed),
+    "sample_posterior_predictive_on_batch": lambda model, seed: model.sample_posterior_predictive_on_batch(
+        X, random_state=seed
+    ),
+    "sample_prior_predictive": lambda model, seed: model.sample_prior_predictive(X, num_samples=5, random_state=seed),
+    "sample_prior_predictive_on_batch": lambda model, seed: model.sample_prior_predictive_on_batch(
+        X, num_samples=5, random_state=seed
+    ),
+    "estimate_effect": lambda model, seed: model.estimate_effect(
+        X, scenarios={"a": BOTH, "b": BOTH}, of="outcome", random_state=seed
+    ),
+    "estimate_slope": lambda model, seed: model.estimate_slope(X, [0, 1], random_state=seed),
+    "diagnose": lambda model, seed: model.diagnose(X, y, checks=["p_mean", "prior_mean"], random_state=seed),
+    "to_datatree": lambda model, seed: model.to_datatree(X, y, random_state=seed),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_source_of_seeds_is_drawn_from_once_in_each_call(model, name):
+    source, twin = np.random.RandomState(7), np.random.RandomState(7)
+    found = CALLS[name](model, source)
+    expected = CALLS[name](model, int(twin.randint(2**31)))
+    assert source.randint(2**31) == twin.randint(2**31)
+    if isinstance(found, xr.DataTree):
+        for group, node in expected.children.items():
+            xr.testing.assert_equal(found[group].to_dataset(), node.to_dataset())
+    else:
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+
+
+def test_every_method_that_takes_a_seed_is_among_these_calls():
+    takes_seeds = {
+        name
+        for each in (NumPyroImpactRegressor, NumPyroImpactClassifier)
+        for name, method in inspect.getmembers(each, callable)
+        if not name.startswith("_") and "random_state" in inspect.signature(method).parameters
+    }
+    assert takes_seeds == CALLS.keys()
+
+
+@pytest.mark.parametrize("of", ["mean", "outcome"])
+def test_equal_scenarios_do_not_differ_whatever_the_source_of_seeds(model, of):
+    for seed in (np.random.RandomState(0), np.random.mtrand._rand, jax.random.key(3), np.uint32(5)):
+        found = model.estimate_effect(X, baseline=BOTH, scenarios={"a": BOTH}, of=of, random_state=seed)
+        np.testing.assert_array_equal(found["a"]["effect"], 0.0)

@@ -1,10 +1,12 @@
 """Scorers against published implementations on the same draws, and within scikit-learn's tools."""
 
+import functools
 import gc
 import pickle
 import tracemalloc
 import weakref
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -14,6 +16,7 @@ import scoringrules
 import sklearn
 import zoo
 from arviz_stats.base import array_stats
+from jax.scipy.stats import norm
 from scipy import stats
 from scipy.special import logsumexp
 from sklearn.base import clone
@@ -25,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
+from skaimz.exceptions import OutputWarning
 from skaimz.inference import SVI
 from skaimz.sampling import plan
 
@@ -554,3 +558,101 @@ def test_one_density_for_all_rows():
         model.log_predictive_density(X, NUMBERS)
     crps = scoringrules.crps_ensemble(NUMBERS, outcomes(model), estimator="nrg").mean()
     assert metrics.NegCRPS()(model, X, NUMBERS) == pytest.approx(-crps)
+
+
+# Densities that a kernel puts together from parts
+
+LIMIT = 1.5
+N_CENSORED_DRAWS = 30
+
+
+def by_distribution(X, y=None, *, censored):
+    mean = numpyro.sample("a", dist.Normal(0.0, 5.0)) + numpyro.sample("b", dist.Normal(0.0, 5.0)) * X[:, 0]
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.RightCensoredDistribution(dist.Normal(mean, 1.0), censored), obs=y)
+
+
+def by_factor(X, y=None, *, censored, form="outcome"):
+    """Censored rows are masked, and their density is a factor of the outcome, of the limit, or of all rows at once."""
+    mean = numpyro.sample("a", dist.Normal(0.0, 5.0)) + numpyro.sample("b", dist.Normal(0.0, 5.0)) * X[:, 0]
+    with numpyro.plate("rows", X.shape[0]):
+        value = numpyro.sample("y", dist.Normal(mean, 1.0).mask(censored == 0), obs=y)
+        above = norm.logsf((LIMIT if form == "limit" else value) - mean)
+        if form in ("outcome", "limit"):
+            numpyro.factor("above", jnp.where(censored == 1, above, 0.0))
+    if form == "sum":
+        numpyro.factor("above", jnp.where(censored == 1, above, 0.0).sum())
+    if form == "sum of limits":
+        numpyro.factor("above", jnp.where(censored == 1, norm.logsf(LIMIT - mean), 0.0).sum())
+
+
+@pytest.fixture(scope="module")
+def censored():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(90, 1))
+    latent = 1 + x[:, 0] + rng.normal(size=90)
+    draws = {name: 1 + 0.05 * rng.normal(size=N_CENSORED_DRAWS) for name in "ab"}
+    y, flags = np.minimum(latent, LIMIT), (latent > LIMIT).astype(float)
+    mean = draws["a"][:, None] + draws["b"][:, None] * x[:, 0]
+    return x, y, flags, draws, np.where(flags == 1, stats.norm.logsf(y, mean), stats.norm.logpdf(y, mean))
+
+
+def of_censored(kernel, draws, x):
+    return NumPyroImpactRegressor(kernel, posterior=draws, random_state=0, dtype="float64")
+
+
+@pytest.mark.parametrize("kernel", [by_distribution, by_factor, functools.partial(by_factor, form="limit")])
+def test_densities_of_censored_rows(censored, kernel):
+    x, y, flags, draws, expected = censored
+    model = of_censored(kernel, draws, x)
+    found = model.log_likelihood(x, y, in_sample=False, censored=flags)["log_likelihood"]["y"][0]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    by_row = np.log(np.exp(expected).mean(axis=0))
+    np.testing.assert_allclose(model.log_predictive_density(x, y, censored=flags), by_row, rtol=1e-9)
+    assert metrics.elpd(model, x, y, censored=flags).elpd == pytest.approx(by_row.sum())
+
+
+@pytest.mark.parametrize("form", ["sum", "sum of limits"])
+def test_factors_that_cannot_be_told_apart_by_row(censored, form):
+    x, y, flags, draws, _ = censored
+    model = of_censored(functools.partial(by_factor, form=form), draws, x).fit(x, y, censored=flags)
+    for method in (model.log_likelihood, model.log_predictive_density, functools.partial(metrics.elpd, model)):
+        with pytest.raises(ValueError, match="the factor 'above' has no entry for each row: write it within the plate"):
+            method(x, y, censored=flags)
+    assert "log_likelihood" not in model.to_datatree(x, y, censored=flags).children
+    assert model.diagnose(x, y, checks=["k_hat"], censored=flags)["verdict"].item() == "unknown"
+
+
+def test_rows_that_are_masked_are_told_of(censored):
+    x, y, flags, draws, _ = censored
+    model = of_censored(functools.partial(by_factor, form="nothing"), draws, x)
+    with pytest.warns(OutputWarning, match="masks some outcomes of 'y': these rows count as log 1 = 0"):
+        found = model.log_predictive_density(x, y, censored=flags)
+    np.testing.assert_array_equal(found == 0, flags == 1)
+
+
+def with_a_factor_as_prior(X, y=None):
+    """Effects of rows with a prior that is written as a factor."""
+    with numpyro.plate("rows", X.shape[0]):
+        effect = numpyro.sample("effect", dist.ImproperUniform(dist.constraints.real, (), ()))
+        numpyro.factor("prior", -0.5 * effect**2)
+        numpyro.sample("y", dist.Normal(effect, 1.0), obs=y)
+
+
+def test_a_factor_that_is_a_prior_of_rows_is_no_density():
+    model = NumPyroImpactRegressor(with_a_factor_as_prior, posterior={"effect": np.zeros((5, 4))}, random_state=0)
+    with pytest.raises(ValueError, match=r"the factor 'prior' may be a prior of \['effect'\]"):
+        model.log_likelihood(np.ones((4, 1)), np.ones(4))
+
+
+def with_a_penalty(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    numpyro.factor("penalty", -(coef**4))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(coef * X[:, 0], 1.0), obs=y)
+
+
+def test_a_factor_of_global_sites_is_a_part_of_the_prior():
+    model = NumPyroImpactRegressor(with_a_penalty, posterior={"coef": [1.0, 2.0]}, random_state=0)
+    found = model.log_likelihood_on_batch([[1.0]], [1.5], return_datatree=False, in_sample=False)["y"]
+    np.testing.assert_allclose(found[0, :, 0], stats.norm.logpdf(1.5, [1.0, 2.0]), rtol=1e-6)

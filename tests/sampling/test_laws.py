@@ -1,5 +1,6 @@
 """Outcomes that NumPy draws on the host: as they are distributed, typed and used."""
 
+import inspect
 import warnings
 from typing import ClassVar
 
@@ -11,7 +12,8 @@ import numpyro.distributions as dist
 import pytest
 from scipy import stats
 
-from skaimz import NumPyroImpactRegressor
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
+from skaimz.exceptions import OutputWarning
 from skaimz.sampling import plan, proofs
 from skaimz.sampling.laws import HOST_LAWS, host_law, parameters_of
 
@@ -264,51 +266,226 @@ def test_the_host_is_in_use(monkeypatch):
     assert abs(first.mean() - second.mean()) < 5 * np.sqrt(2 * first.mean() / first.size)
 
 
-# Parameters that are no parameters
+# Parameters at the edge
 
-INVALID = {
-    "Poisson": [{"rate": -1.0}, {"rate": np.nan}],
-    "GammaPoisson": [{"concentration": 0.0}, {"rate": -1.0}, {"concentration": np.nan}, {"rate": np.nan}],
-    "Gamma": [{"concentration": -1.0}, {"rate": 0.0}, {"concentration": np.nan}, {"rate": np.nan}],
-    "Chi2": [{"concentration": 0.0}, {"concentration": np.nan}],
-    "Beta": [{"concentration1": 0.0}, {"concentration0": -2.0}, {"concentration1": np.nan}],
-    "StudentT": [{"df": 0.0}, {"df": np.nan}, {"loc": np.inf}, {"loc": np.nan}, {"scale": -1.0}, {"scale": np.nan}],
-    "BinomialProbs": [{"probs": -0.1}, {"probs": 1.5}, {"probs": np.nan}, {"total_count": -1.0}],
+INF, NAN, LEAST, MOST = np.inf, np.nan, np.iinfo(np.int64).min, np.iinfo(np.int64).max
+TINY, NEXT = np.finfo(float).tiny, 1 - np.finfo(float).eps
+# The outcome to which a distribution shrinks as its parameters approach the edge of what they may be.
+LIMITS = [
+    (dist.Poisson, (0.0,), 0),
+    (dist.Poisson, (-0.0,), 0),
+    (dist.Poisson, (INF,), MOST),
+    (dist.NegativeBinomial2, (0.0, 3.0), 0),
+    (dist.NegativeBinomial2, (-0.0, 3.0), 0),
+    (dist.NegativeBinomial2, (1e-320, 3.0), 0),
+    (dist.NegativeBinomial2, (INF, 3.0), MOST),
+    (dist.NegativeBinomialProbs, (4.0, 0.0), 0),
+    (dist.NegativeBinomialProbs, (0.0, 0.5), 0),
+    (dist.NegativeBinomialProbs, (4.0, 1.0), MOST),
+    (dist.NegativeBinomialLogits, (4.0, -INF), 0),
+    (dist.NegativeBinomialLogits, (4.0, -800.0), 0),
+    (dist.NegativeBinomialLogits, (4.0, INF), MOST),
+    (dist.GammaPoisson, (0.0, 2.0), 0),
+    (dist.GammaPoisson, (2.0, INF), 0),
+    (dist.GammaPoisson, (2.0, 0.0), MOST),
+    (dist.GammaPoisson, (1e-300, 0.0), MOST),
+    (dist.Gamma, (0.0, 2.0), 0.0),
+    (dist.Gamma, (2.0, INF), 0.0),
+    (dist.Gamma, (2.0, 0.0), INF),
+    (dist.Gamma, (INF, 2.0), INF),
+    (dist.Chi2, (0.0,), 0.0),
+    (dist.Chi2, (INF,), INF),
+    (dist.Beta, (0.0, 2.0), TINY),
+    (dist.Beta, (2.0, 0.0), NEXT),
+    (dist.BetaProportion, (0.0, 2.0), TINY),
+    (dist.BetaProportion, (1.0, 2.0), NEXT),
+    (dist.StudentT, (3.0, 7.0, 0.0), 7.0),
+    (dist.StudentT, (3.0, INF, 2.0), INF),
+    (dist.StudentT, (3.0, -INF, 2.0), -INF),
+    (dist.BinomialProbs, (0.0, 7), 0),
+    (dist.BinomialProbs, (1.0, 7), 7),
+    (dist.BinomialProbs, (0.5, 0), 0),
+    (dist.BinomialLogits, (-INF, 7), 0),
+    (dist.BinomialLogits, (-800.0, 7), 0),
+    (dist.BinomialLogits, (INF, 7), 7),
+]
+# Beyond the edge, and where the limit depends on how it is approached, there is no outcome.
+NOTHING = [
+    (dist.Poisson, (-1.0,)),
+    (dist.Poisson, (NAN,)),
+    (dist.NegativeBinomial2, (-1.0, 2.0)),
+    (dist.NegativeBinomial2, (NAN, 2.0)),
+    (dist.NegativeBinomial2, (0.0, 0.0)),
+    (dist.NegativeBinomialProbs, (2.0, -0.1)),
+    (dist.NegativeBinomialProbs, (2.0, 1.5)),
+    (dist.NegativeBinomialProbs, (NAN, 0.5)),
+    (dist.NegativeBinomialLogits, (2.0, NAN)),
+    (dist.GammaPoisson, (-1.0, 2.0)),
+    (dist.GammaPoisson, (2.0, -1.0)),
+    (dist.GammaPoisson, (0.0, 0.0)),
+    (dist.GammaPoisson, (INF, INF)),
+    (dist.Gamma, (-1.0, 2.0)),
+    (dist.Gamma, (2.0, -1.0)),
+    (dist.Gamma, (NAN, 2.0)),
+    (dist.Gamma, (2.0, NAN)),
+    (dist.Chi2, (-1.0,)),
+    (dist.Chi2, (NAN,)),
+    (dist.Beta, (0.0, 0.0)),
+    (dist.Beta, (-1.0, 2.0)),
+    (dist.Beta, (2.0, NAN)),
+    (dist.BetaProportion, (NAN, 2.0)),
+    (dist.BetaProportion, (1.5, 2.0)),
+    (dist.StudentT, (0.0, 1.0, 2.0)),
+    (dist.StudentT, (NAN, 1.0, 2.0)),
+    (dist.StudentT, (3.0, NAN, 2.0)),
+    (dist.StudentT, (3.0, 1.0, -2.0)),
+    (dist.StudentT, (3.0, 1.0, NAN)),
+    (dist.BinomialProbs, (-0.1, 7)),
+    (dist.BinomialProbs, (1.5, 7)),
+    (dist.BinomialProbs, (NAN, 7)),
+    (dist.BinomialProbs, (0.5, -1)),
+    (dist.BinomialLogits, (NAN, 7)),
+]
+SMALLEST = {np.dtype(np.int64): LEAST, np.dtype(np.int32): np.iinfo(np.int32).min}
+
+
+def drawn_at(law, parameters):
+    """Draw at parameters that NumPyro refuses outside a trace, on the host and by NumPyro's own sampler."""
+    with jax.enable_x64():
+        given = {key: np.repeat(value, 300) if np.ndim(value) == 0 else value for key, value in parameters.items()}
+        found = jax.jit(lambda given: parameters_of(law(**given)))(given)
+        own = np.asarray(jax.jit(lambda given: law(**given).sample(jax.random.key(0)))(given))
+    found = {name: np.asarray(array) for name, array in found.items()}
+    return host_law(law).draw(np.random.default_rng(0), found, own.dtype), own
+
+
+def named(law, values):
+    return dict(zip(inspect.signature(law).parameters, values, strict=False))
+
+
+def case_of(case):
+    return f"{case[0].__name__}{case[1]}" if isinstance(case, tuple) else None
+
+
+@pytest.mark.parametrize("case", LIMITS, ids=case_of)
+def test_at_the_edge_an_outcome_is_the_limit(case):
+    law, arguments, limit = case
+    sample, own = drawn_at(law, named(law, arguments))
+    if limit == MOST:
+        # Within what NumPy's sampler adds to the greatest rate that it takes.
+        assert (sample > 0.97 * MOST).all()
+    else:
+        np.testing.assert_array_equal(sample, limit)
+        np.testing.assert_array_equal(own, limit)
+
+
+@pytest.mark.parametrize("case", NOTHING, ids=case_of)
+def test_beyond_the_edge_there_is_no_outcome(case):
+    law, arguments = case
+    sample, _ = drawn_at(law, named(law, arguments))
+    np.testing.assert_array_equal(sample, SMALLEST.get(sample.dtype, np.nan))
+
+
+def test_every_law_is_drawn_from_at_its_edge():
+    assert {law for law, *_ in LIMITS} == {law for law, _ in NOTHING} == HOST_LAWS.keys()
+
+
+IMPOSSIBLE = {
+    "Poisson": {"rate": NAN},
+    "GammaPoisson": {"rate": -1.0},
+    "NegativeBinomial2": {"mean": NAN},
+    "Gamma": {"concentration": -1.0},
+    "Beta": {"concentration0": NAN},
+    "StudentT": {"scale": -1.0},
+    "BinomialProbs": {"probs": 1.5},
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", INVALID)
-def test_invalid_parameters_have_no_outcome(name, dtype):
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_one_impossible_parameter_leaves_the_others_as_they_are(name):
     law, parameters, expected = LAWS[name]
-    valid = {key: value[1] for key, value in parameters.items()}
-    with jax.enable_x64(dtype == np.float64):
-        good = {key: np.asarray(value) for key, value in parameters_of(law(**valid).expand((2000,))).items()}
-        kind = np.dtype(jax.eval_shape(law(**valid).sample, jax.random.key(0)).dtype)
-    for bad in INVALID[name]:
-        mixed = {key: array.copy() for key, array in good.items()}
-        for key, value in bad.items():
-            mixed[key][::4] = value
-        sample = host_law(LAWS[name][0]).draw(np.random.default_rng(1), mixed, kind)
-        assert sample.dtype == kind
-        assert (np.isnan(sample[::4]) if kind.kind == "f" else sample[::4] == -1).all(), bad
-        assert agrees(np.delete(sample, np.s_[::4]), expected(**valid)), bad
+    one = {key: value[1] for key, value in parameters.items()}
+    bad = np.arange(4000) % 4 == 0
+    mixed = {key: np.where(bad, IMPOSSIBLE[name].get(key, value), value) for key, value in one.items()}
+    sample, _ = drawn_at(law, mixed)
+    np.testing.assert_array_equal(sample[bad], SMALLEST.get(sample.dtype, np.nan))
+    assert agrees(sample[~bad], expected(**one))
 
 
-@pytest.mark.parametrize(("law", "nothing"), [(dist.Poisson, -1), (dist.Chi2, np.nan)])
-def test_invalid_rows_through_the_estimator(law, nothing):
-    sample = outcomes_of(model_of(lambda before: law(jnp.where(before > 1, before, -before))))
-    is_bad = X[:, 0] <= 0
-    np.testing.assert_array_equal(sample[:, is_bad], nothing)
-    assert (sample[:, ~is_bad] >= 0).all()
+def test_counts_of_trials_that_float32_does_not_hold():
+    count = 2**24 + 1
+    assert (on_host(dist.BinomialProbs(np.ones(5, np.float32), np.full(5, count)), np.float32) == count).all()
 
 
-def test_extreme_parameters():
-    """Zero rates and certain chances are valid."""
-    none = on_host(dist.Poisson(np.zeros(50)))
-    np.testing.assert_array_equal(none, 0)
-    np.testing.assert_array_equal(on_host(dist.BinomialProbs(np.repeat([0.0, 1.0], 50), 7)), np.repeat([0, 7], 50))
-    np.testing.assert_array_equal(on_host(dist.BinomialProbs(np.full(50, 0.5), 0)), 0)
+# No outcome, as it is seen
+
+
+def impossible(law):
+    """Return a kernel whose outcome has no distribution where the first column is not positive."""
+    return lambda before: law(jnp.where(before > 1, before, jnp.nan))
+
+
+WITHOUT_OUTCOME = {
+    "host, counts": dist.Poisson,
+    "host, floats": dist.Chi2,
+    "JAX, counts": lambda rate: dist.ZeroInflatedPoisson(0.3, rate),
+    "JAX, classes": lambda rate: dist.Categorical(
+        probs=jnp.stack([rate, 1 + rate, rate], -1) / (1 + 3 * rate)[..., None]
+    ),
+    "JAX, floats": lambda rate: dist.Normal(rate, 1.0),
+}
+BAD = X[:, 0] <= 0
+
+
+@pytest.mark.parametrize("name", WITHOUT_OUTCOME)
+def test_rows_without_an_outcome(name):
+    model = model_of(impossible(WITHOUT_OUTCOME[name]))
+    if "floats" in name:
+        sample, nothing = outcomes_of(model), np.nan
+    else:
+        with pytest.warns(OutputWarning, match="no value for some rows"):
+            sample = outcomes_of(model)
+        nothing = np.iinfo(sample.dtype).min
+        with pytest.warns(OutputWarning, match="no value for some rows"):
+            assert (model.sample_y(X)[BAD] == nothing).all()
+    np.testing.assert_array_equal(sample[:, BAD], nothing)
+    assert (sample[:, ~BAD] > -10).all()
+    with pytest.warns(OutputWarning, match="quantiles are NaN"):
+        quantiles = model.predict_quantiles(X, [0.5])[:, 0]
+    np.testing.assert_array_equal(np.isnan(quantiles), BAD)
+    np.testing.assert_allclose(quantiles[~BAD], np.quantile(sample[:, ~BAD], 0.5, axis=0), rtol=1e-6)
+    y = np.ones(N_ROWS)
+    for scorer in (metrics.NegCRPS(), metrics.NegPinballLoss(), metrics.IntervalCoverage(), metrics.NegIntervalWidth()):
+        assert np.isnan(scorer(model, X, y))
+        assert np.isfinite(scorer(model, X[~BAD], y[~BAD]))
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_effects_on_rows_without_an_outcome(average):
+    model = model_of(impossible(dist.Poisson))
+    effects = {
+        name: model.estimate_effect(rows, scenarios={"same": {}}, of="outcome", average=average)["same"]["effect"]
+        for name, rows in {"good": X[~BAD], "bad": X}.items()
+        if average or name == "good"
+    }
+    np.testing.assert_array_equal(effects["good"], 0.0)
+    if average:
+        assert np.isnan(effects["bad"]).all()
+
+
+def test_classes_without_an_outcome():
+    model = NumPyroImpactClassifier(drawn_from(impossible(WITHOUT_OUTCOME["JAX, classes"])), posterior=LEVEL)
+    model.fit(X, np.arange(N_ROWS) % 3)
+    with pytest.warns(OutputWarning, match=f"probabilities of {BAD.sum()} rows are NaN"):
+        np.testing.assert_array_equal(np.isnan(model.predict_proba(X)).any(axis=1), BAD)
+    with (
+        pytest.warns(OutputWarning, match="rows are NaN"),
+        pytest.raises(ValueError, match="Row 0 has no most probable"),
+    ):
+        model.predict(X)
+    with pytest.warns(OutputWarning), pytest.raises(ValueError, match="no label to draw"):
+        model.sample_y(X)
+    assert set(model.predict(X[~BAD])) <= {0, 1, 2}
 
 
 @pytest.mark.parametrize(("rate", "dtype"), [(1.5e9, np.float32), (1e12, np.float64)])
@@ -320,7 +497,7 @@ def test_high_rates(rate, dtype):
 EXTREME = {
     "heavy tails": lambda before: dist.StudentT(jnp.full_like(before, 0.1)),
     "high mean": lambda before: dist.GammaPoisson(2.0, jnp.full_like(before, 1e-38) / 10),
-    "infinite": lambda before: dist.GammaPoisson(jnp.full_like(before, jnp.inf), jnp.inf),
+    "infinite": lambda before: dist.GammaPoisson(jnp.full_like(before, jnp.inf), 1.0),
 }
 
 

@@ -129,6 +129,28 @@ def test_quantiles_beside_infinite_draws():
     np.testing.assert_array_equal(found, [[1.0, 2.0, np.inf]])
 
 
+GAPPY = np.array([[3.0, 1.0, 2.0, 5.0], [np.nan, 1.0, 2.0, 5.0], [1.0, 7.0, 2.0, np.nan], [np.nan] * 4])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_quantiles_and_scores_beside_nan(dtype):
+    drawn, levels, y = GAPPY.astype(dtype), [0.0, 0.3, 0.5, 1.0], np.array([2.0, 2.0, 2.0, 2.0])
+    expected = np.quantile(drawn, levels, axis=-1).T
+    np.testing.assert_allclose(sampling.predictive._quantiles(drawn, levels), expected, rtol=1e-6)
+    apart = np.abs(drawn[:, :, None] - drawn[:, None]).mean(axis=(1, 2))
+    scores = np.abs(drawn - y[:, None]).mean(axis=1) - apart / 2
+    np.testing.assert_allclose(sampling.predictive._crps(drawn, y), scores, rtol=1e-5)
+    # Integers have no NaN: their least one stands for it.
+    counts = np.array([[3, 1, 2, 5], [np.iinfo(np.int32).min, 1, 2, 5]], np.int32)
+    np.testing.assert_allclose(sampling.predictive._quantiles(counts, levels), expected[:2], rtol=1e-6)
+    np.testing.assert_allclose(sampling.predictive._crps(counts, y[:2]), scores[:2], rtol=1e-5)
+
+
+def test_the_score_of_a_share_of_infinite_draws_is_infinite():
+    drawn = np.array([[1.0, 2.0, np.inf], [-np.inf, 0.0, 1.0], [-np.inf, 0.0, np.inf], [-np.inf, 0.0, np.nan]])
+    np.testing.assert_array_equal(sampling.predictive._crps(drawn, np.zeros(4)), [np.inf] * 3 + [np.nan])
+
+
 def test_the_fusing_generator_changes_no_outcome(draws, X, monkeypatch):
     fused = run("outcomes", zoo.conjugate, draws, X)
     monkeypatch.setattr(sampling.programs, "runs_fused", lambda *_: False)
