@@ -15,7 +15,7 @@ import xarray as xr
 
 from skaimz.exceptions import IncompleteDrawsError
 from skaimz.kernels import KernelSpec
-from skaimz.sampling import store_state
+from skaimz.sampling import readable, store_state
 
 __all__ = [
     "CHAIN_AND_DRAW",
@@ -281,7 +281,7 @@ def open_draws(path: Any) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree
-        Lazy: arrays are read as they are used.
+        Lazy: arrays are read as they are used. Reading what was removed since is a ``FileNotFoundError``.
 
     Raises
     ------
@@ -300,7 +300,7 @@ def open_draws(path: Any) -> xr.DataTree:
             "with the same `output_dir` goes on from there."
         )
     with _without_warnings():
-        return xr.open_datatree(folder, engine="zarr", consolidated=False, chunks=None)
+        return xr.open_datatree(readable(folder.resolve()), engine="zarr", consolidated=False, chunks=None)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

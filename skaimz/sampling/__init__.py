@@ -19,7 +19,7 @@ from skaimz.sampling.programs import with_global_latents
 from skaimz.sampling.proofs import influence
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
-from skaimz.sampling.store import Store, store_state
+from skaimz.sampling.store import Store, readable, store_state
 from skaimz.sampling.summaries import Summary, summaries
 from skaimz.sampling.writer import ZarrSink
 
@@ -47,6 +47,7 @@ __all__ = [
     "outcome_quantiles",
     "outcomes",
     "probabilities",
+    "readable",
     "site_values",
     "store_state",
     "summaries",
