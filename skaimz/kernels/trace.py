@@ -17,10 +17,11 @@ from numpyro.distributions import (
     constraints,
 )
 
+from skaimz._forks import refuse_fork
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
-from skaimz.kernels.threads import one_at_a_time, refuse_fork
+from skaimz.kernels.threads import one_at_a_time
 
 __all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
 
