@@ -19,6 +19,7 @@ __all__ = [
     "check_count",
     "check_outcome",
     "check_probabilities",
+    "is_fixed",
     "join_arguments",
     "kernel_inputs",
     "seed_of",
@@ -213,6 +214,11 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
 
 def _first_row(where: np.ndarray, start: int) -> int:
     return start + int(np.argwhere(where)[0, 0])
+
+
+def is_fixed(random_state: Any) -> bool:
+    """Whether a source of randomness gives the same seed each time."""
+    return isinstance(random_state, int | np.integer | jax.Array)
 
 
 def seed_of(random_state: Any) -> int:

@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
-import jax
 import numpy as np
 from sklearn.utils.metaestimators import available_if
 
@@ -15,6 +14,7 @@ from skaimz.estimators._arguments import (
     RESERVED,
     check_count,
     check_outcome,
+    is_fixed,
     join_arguments,
     kernel_inputs,
     seed_of,
@@ -219,6 +219,11 @@ class ImpactEstimator(
         """Infer the posterior from checked training data."""
         X, y, weight, arrays = data
         if before is None:
+            if getattr(settings, "checkpoint_dir", None) is not None and not is_fixed(self.random_state):
+                raise ValueError(
+                    "`checkpoint_dir` needs an integer `random_state`, so that the same fit can be found again, got "
+                    f"{self.random_state!r}."
+                )
             self.seed_ = seed_of(self.random_state)
             self.arguments_: dict[str, Any] = {}
         with self._precision(X.dtype):
@@ -392,8 +397,7 @@ class ImpactEstimator(
         if hasattr(self, "seed_"):
             return self.seed_
         # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
-        fixed = isinstance(self.random_state, int | np.integer | jax.Array)
-        return seed_of(self.random_state) if fixed else 0
+        return seed_of(self.random_state) if is_fixed(self.random_state) else 0
 
     def _encode(self, y: Any, spec: KernelSpec, first: int = 0) -> np.ndarray:
         """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms."""

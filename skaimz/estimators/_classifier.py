@@ -56,7 +56,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     random_state : int, RandomState, JAX key or None, default=None
         Source of the one seed that decides every random number.
     verbose : int, default=0
-        Show a progress bar where positive.
+        Show progress bars of fits and of draws where positive.
 
     Attributes
     ----------

@@ -25,6 +25,7 @@ class DrawsMixin(FoldersMixin):
 
     kernel: Any
     param_output: str
+    verbose: int
     kernel_spec_: KernelSpec
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _check_parameters: Callable[[], None]
@@ -33,6 +34,9 @@ class DrawsMixin(FoldersMixin):
     _precision: Callable[[Any], AbstractContextManager]
     _seed_of_call: Callable[[Any], int]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
+
+    def _shows(self, progress: bool | None) -> bool:
+        return self.verbose > 0 if progress is None else progress
 
     @drawn
     def sample_posterior_predictive(
@@ -49,7 +53,7 @@ class DrawsMixin(FoldersMixin):
         output_dir: Any = None,
         compressors: Any = None,
         random_state: Any = None,
-        progress: bool = False,
+        progress: bool | None = None,
         **arrays: Any,
     ) -> Any:
         """Run the kernel once for each posterior draw.
@@ -90,8 +94,8 @@ class DrawsMixin(FoldersMixin):
             Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
         random_state : int, RandomState, JAX key or None, default=None
             Seed of this call; the estimator's own where None.
-        progress : bool, default=False
-            Show a progress bar.
+        progress : bool, optional
+            Show a progress bar; where None, if ``verbose`` is positive.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -128,7 +132,7 @@ class DrawsMixin(FoldersMixin):
         >>> dict(tree["predictions"]["y"].sizes)
         {'chain': 1, 'draw': 1000, 'rows': 3}
         """
-        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
+        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
         return self._posterior_predictive(
             X, intervention, condition, in_sample, return_sites, random_state, arrays, settings
         )
@@ -191,7 +195,7 @@ class DrawsMixin(FoldersMixin):
         output_dir: Any = None,
         compressors: Any = None,
         random_state: Any = None,
-        progress: bool = False,
+        progress: bool | None = None,
         **arrays: Any,
     ) -> Any:
         """Run the kernel on draws from its prior; the estimator need not be fitted.
@@ -225,7 +229,7 @@ class DrawsMixin(FoldersMixin):
         >>> sorted(tree["prior_predictive"].data_vars)
         ['slope', 'y']
         """
-        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
+        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
         return self._prior_predictive(
             X, num_samples, intervention, condition, return_sites, random_state, arrays, settings
         )
@@ -287,7 +291,7 @@ class DrawsMixin(FoldersMixin):
         store: str = "auto",
         output_dir: Any = None,
         compressors: Any = None,
-        progress: bool = False,
+        progress: bool | None = None,
         **arrays: Any,
     ) -> Any:
         """Return the log density of outcomes for each posterior draw and row.
@@ -317,7 +321,7 @@ class DrawsMixin(FoldersMixin):
         >>> dict(tree["log_likelihood"]["y"].sizes)
         {'chain': 1, 'draw': 1000, 'rows': 100}
         """
-        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, progress)
+        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
         return self._log_likelihood(X, y, in_sample, arrays, settings)
 
     def log_likelihood_on_batch(

@@ -10,9 +10,9 @@ import numpy as np
 from numpyro.infer import autoguide
 
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, Units
+from skaimz.inference.data import Data, Units, in_double, loaded, merged, padded
 from skaimz.inference.diagnostics import problems_of, warn_of_chains
-from skaimz.inference.explore import Exploration, explore, in_double
+from skaimz.inference.explore import MANY_ROWS, Exploration, explore, explore_many
 from skaimz.inference.importance import LARGEST_K_HAT, Weights, resampled, weigh
 from skaimz.inference.mcmc import fit_mcmc
 from skaimz.inference.mode import Mode
@@ -85,7 +85,6 @@ def fit_auto(
     settings: Auto,
     seed: int,
     watch: Watch | None = None,
-    places: np.ndarray | None = None,
 ) -> FitResult:
     """Climb from the mode to Markov chains, as far as is needed.
 
@@ -93,15 +92,12 @@ def fit_auto(
     ----------
     traced : TracedKernel
     data : Data
-        Padded rows with their weights.
+        Rows and weights that are in memory, or can be sliced.
     n_rows : int
-        Number of rows before padding.
     settings : Auto
         Checked settings.
     seed : int
     watch : Watch, optional
-    places : array, optional
-        Where each of the user's rows is found among those of the data, so that an error may name them.
 
     Returns
     -------
@@ -112,16 +108,23 @@ def fit_auto(
     dtype = data.rows[traced.spec.input].dtype
     rungs: list[dict[str, Any]] = []
     with jax.enable_x64(True):
-        data = in_double(data)
         begun = time.perf_counter()
         exact = _in_closed_form(traced, data, settings, seed, n_rows)
         if exact is not None:
             rungs.append({"rung": "exact", "seconds": time.perf_counter() - begun, "evaluations": 0, "why": ""})
             return _told(exact, dtype, rungs)
-        exploration = explore(traced, data, seed, places)
+        if traced.spec.can_be_padded and n_rows > MANY_ROWS:
+            exploration = explore_many(traced, data, n_rows, seed)
+        else:
+            data, places = merged(traced, loaded(data, n_rows))
+            data = in_double(padded(traced, data, len(data.rows[traced.spec.input])))
+            exploration = explore(traced, data, seed, places)
         target, mode = exploration.start.target, exploration.mode
         found = None if mode.reason else _weighted(target, mode, settings, seed)
         rungs.append(_rung("mode", begun, target, found, mode.reason))
+        if found is None or not found.pass_check(settings.num_samples):
+            # What follows needs all rows in memory.
+            data = in_double(padded(traced, loaded(data, n_rows), n_rows)) if len(target.blocks) > 1 else data
         if found is not None and _worth_refining(found, target, settings):
             begun = time.perf_counter()
             found = _weighted(target, _refined(traced, data, n_rows, mode, seed, watch, target), settings, seed)
@@ -145,6 +148,8 @@ def _in_closed_form(traced: TracedKernel, data: Data, settings: Auto, seed: int,
     kernel = traced.kernel.bind(data.numbers)
     if not isinstance(kernel, LinearRegression):
         return None
+    if n_rows <= MANY_ROWS:
+        data, _ = merged(traced, loaded(data, n_rows))
     posterior = kernel.closed_form(data.rows["X"], data.rows["y"], data.weight)
     draws = kernel.draw(posterior, settings.num_samples, np.random.default_rng((seed, EXACT)))
     return FitResult(
@@ -273,6 +278,7 @@ def _chains(
             seed,
             starts=lambda chain: exploration.begin(units, seed, chain),
             watch=watch,
+            name=rung,
             warn=False,
         )
         problems = problems_of(result.diagnostics)

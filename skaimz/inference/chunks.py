@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
+from skaimz.inference.checkpoint import Checkpoint
+
 __all__ = ["CHUNK_STEPS", "Progress", "Watch", "run_in_chunks"]
 
 CHUNK_STEPS = 1024
@@ -47,6 +49,8 @@ class Watch:
         Given a :class:`Progress` after each chunk; the fit stops where it returns True.
     time_budget : float, optional
         Seconds, from now on, after which the fit stops.
+    checkpoint : Checkpoint, optional
+        Where the fit saves what it needs to go on after it was killed.
     """
 
     def __init__(
@@ -54,8 +58,10 @@ class Watch:
         verbose: int = 0,
         callback: Callable[[Progress], Any] | None = None,
         time_budget: float | None = None,
+        checkpoint: Checkpoint | None = None,
     ):
         self.verbose = verbose
+        self.checkpoint = checkpoint or Checkpoint()
         self.callback = callback
         self.stopped = ""
         self._deadline = None if time_budget is None else time.monotonic() + time_budget
@@ -86,6 +92,12 @@ class Phase:
         self.watch, self.name, self.total, self._bar = watch, name, total, bar
         self.done = 0
         self._divergences: dict[int, int] = {}
+
+    def skip(self, count: int) -> None:
+        """Count steps that were taken before."""
+        with self.watch._lock:
+            self.done += count
+            self._bar.update(count)
 
     def advance(self, count: int, loss: float | None = None, divergences: tuple[int, int] | None = None) -> None:
         """Count steps; ``divergences`` are a chain's number and how many of its steps have diverged."""

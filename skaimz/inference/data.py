@@ -1,9 +1,10 @@
 """Training data as the compiled fits see them: rows padded to a bucket, and a weight for each."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -17,9 +18,11 @@ from skaimz.kernels import KernelSpec, TracedKernel
 
 __all__ = [
     "Data",
+    "RowBlocks",
     "Units",
     "bucket",
     "constrained",
+    "in_double",
     "in_memory",
     "loaded",
     "merged",
@@ -165,6 +168,47 @@ def loaded(data: Data, stop: int) -> Data:
 
     weight = None if data.weight is None else read(data.weight)
     return data._replace(rows={name: read(array) for name, array in data.rows.items()}, weight=weight)
+
+
+def in_double(data: Data) -> Data:
+    """Return data whose floating-point arrays have 64 bits; call it where JAX computes with these."""
+
+    def double(value: Any) -> Any:
+        kind = np.asarray(value).dtype if not hasattr(value, "dtype") else value.dtype
+        if isinstance(value, float) or not np.issubdtype(kind, np.floating):
+            return value
+        return np.asarray(value, np.float64)
+
+    return jax.tree.map(double, data)
+
+
+class RowBlocks:
+    """Blocks of rows, padded and in double precision, that are read whenever they are asked for.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+    data : Data
+    n_rows : int
+    block_rows : int
+    """
+
+    def __init__(self, traced: TracedKernel, data: Data, n_rows: int, block_rows: int):
+        self.traced, self.data, self.n_rows, self.block_rows = traced, data, n_rows, block_rows
+
+    def __len__(self) -> int:
+        return -(-self.n_rows // self.block_rows)
+
+    def __iter__(self) -> Iterator[Data]:
+        dtype = self.data.rows[self.traced.spec.input].dtype
+        for start in range(0, self.n_rows, self.block_rows):
+            part = slice(start, min(start + self.block_rows, self.n_rows))
+            size = part.stop - start
+            rows = {name: np.asarray(array[part]) for name, array in self.data.rows.items()}
+            weight = np.zeros(self.block_rows, dtype)
+            weight[:size] = 1.0 if self.data.weight is None else np.asarray(self.data.weight[part])
+            padded_rows = {name: pad_rows(array, self.block_rows) for name, array in rows.items()}
+            yield in_double(self.data._replace(rows=padded_rows, weight=weight))
 
 
 def refuse_discrete(spec: KernelSpec, method: str) -> None:

@@ -102,7 +102,7 @@ def _constrained(traced: TracedKernel, data: Data, positions: np.ndarray) -> dic
     """Return values ``(n_chains, n_draws, ...)`` of the latent sites."""
     assert data.units is not None
     shapes = {name: np.shape(middle) for name, middle in data.units.middle.items()}
-    target = Target(traced, jax.device_put(data._replace(units=None)), shapes)
+    target = Target(traced, [jax.device_put(data._replace(units=None))], shapes)
     n_chains, n_draws, size = positions.shape
     root = np.asarray(data.units.root, np.float64)
     v = np.asarray(positions, np.float64).reshape(-1, size)

@@ -1,21 +1,27 @@
 """A first look at a posterior, in double precision: where it lies, and in what units to move through it."""
 
-from typing import Any, NamedTuple
+import contextlib
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
-from skaimz.inference.data import Data, Units
-from skaimz.inference.mode import Mode, find_mode
-from skaimz.inference.target import Start, start_of
+from skaimz.inference.data import Data, RowBlocks, Units, in_double, padded
+from skaimz.inference.devices import over_devices
+from skaimz.inference.mode import Mode, find_mode, move_to_mode
+from skaimz.inference.stream import minibatches
+from skaimz.inference.target import Start, Target, start_of
 from skaimz.kernels import TracedKernel
 
-__all__ = ["Exploration", "explore", "in_double"]
+__all__ = ["MANY_ROWS", "SOME_ROWS", "Exploration", "explore", "explore_many", "some_rows"]
 
 # Log ratios of the posterior to the normal approximation that spread wider are those of an approximation whose
 # coordinates are of no use: for one that is right they are all the same.
 TEST_DRAWS = 48
 WIDEST_SPREAD = 4.0
+# Beyond so many rows, so many of them are looked at first, and then all, in blocks. Those of more bytes are not held.
+MANY_ROWS, SOME_ROWS, BLOCK_ROWS = 2**18, 2**15, 2**17
+HELD_BYTES = 2**30
 # Purpose of random numbers, beside the seed, so that no other shares its stream.
 TEST = 20
 BEGIN = 21
@@ -109,13 +115,43 @@ def explore(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | No
     return Exploration(start, mode, spread if np.isfinite(spread) else np.inf)
 
 
-def in_double(data: Data) -> Data:
-    """Return data whose floating-point arrays have 64 bits; call it where JAX computes with these."""
+def explore_many(traced: TracedKernel, data: Data, n_rows: int, seed: int) -> Exploration:
+    """Explore the posterior given many rows: by some of them first, and then by all, from there.
 
-    def double(value: Any) -> Any:
-        kind = np.asarray(value).dtype if not hasattr(value, "dtype") else value.dtype
-        if isinstance(value, float) or not np.issubdtype(kind, np.floating):
-            return value
-        return np.asarray(value, np.float64)
+    Parameters
+    ----------
+    traced : TracedKernel
+        Of a kernel whose rows stand alone.
+    data : Data
+        Rows and weights that are in memory, or can be sliced.
+    n_rows : int
+    seed : int
 
-    return jax.tree.map(double, data)
+    Returns
+    -------
+    Exploration
+        Its target is the posterior given all rows. Its units are those of the posterior given some of them, each
+        counted as often as there are more.
+
+    Raises
+    ------
+    ValueError
+        If outcomes lie outside the support of their distribution.
+    """
+    found = explore(traced, some_rows(traced, data, n_rows, SOME_ROWS, seed), seed)
+    with jax.enable_x64(True):
+        blocks = RowBlocks(traced, data, n_rows, BLOCK_ROWS)
+        held = sum(array.nbytes for array in jax.tree.leaves((data.rows, data.weight))) <= HELD_BYTES
+        parts = [over_devices(block) for block in blocks] if held else blocks
+        target = Target(traced, parts, found.start.target.shapes)
+        mode = found.mode if found.mode.reason else move_to_mode(target, found.mode)
+        if not np.isfinite(target.value_and_gradient(mode.middle)[0]):
+            target.refuse_outside(seed)
+    return Exploration(found.start._replace(target=target), mode, found.spread)
+
+
+def some_rows(traced: TracedKernel, data: Data, n_rows: int, number: int, seed: int, scale: float = 1.0) -> Data:
+    """Return some of the rows, whose weights make them stand for all: the same whether they are in memory or not."""
+    with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
+        part, _ = next(chunks).minibatch(0)
+    return padded(traced, part, number)

@@ -2,7 +2,7 @@
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpyro.infer
 from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.exceptions import StoppedFitWarning, warn_user
+from skaimz.inference.checkpoint import Checkpoint, arrays_of, named
 from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
 from skaimz.inference.data import Data, constrained, refuse_discrete, weighted_model, whitened_model
 from skaimz.inference.diagnostics import check_chains, warn_of_chains
@@ -145,11 +146,14 @@ class Chains(NamedTuple):
         Axis of the steps in what the program returns.
     device : jax.Device or None
         Where they run; None for JAX's own choice.
+    place : int
+        Place of these chains among all that run apart.
     """
 
     numbers: Any
     axis: int
     device: Any
+    place: int
 
     @property
     def together(self) -> int:
@@ -175,6 +179,7 @@ def fit_mcmc(
     *,
     starts: Callable[[int], Any] | None = None,
     watch: Watch | None = None,
+    name: str = "chains",
     warn: bool = True,
 ) -> FitResult:
     """Run Markov chains.
@@ -192,6 +197,8 @@ def fit_mcmc(
     starts : callable, optional
         Returns where the chain of a number begins, in the data's units; the sampler's own choice where None.
     watch : Watch, optional
+    name : str, default="chains"
+        Tells these chains from others of the same fit, where they are saved.
     warn : bool, default=True
         Warn of what is bad about the chains.
 
@@ -200,6 +207,7 @@ def fit_mcmc(
     FitResult
     """
     watch = watch or Watch()
+    checkpoint = watch.checkpoint.within(name)
     x64 = data.rows[traced.spec.input].dtype == np.float64
     groups = _groups(settings)
     programs = _programs_of(traced, settings, groups[0], data)
@@ -221,14 +229,21 @@ def fit_mcmc(
 
     def warm_up(chains: Chains, phase: Phase) -> Any:
         state, placed = begin(chains)
+        part, done = checkpoint.part(f"warm-up {chains.place}"), 0
+        saved = part.load()
+        if saved is not None:
+            done, state = int(saved["done"]), unpack_state(arrays_of(saved, "state"), state)
+            phase.skip(done * np.size(chains.numbers))
 
         def step(start: int, count: int) -> None:
             nonlocal state
             state, *_ = programs.advance(state, placed, count, 1)
             jax.block_until_ready(state)
+            stop = start + count
+            part.save(lambda: _to_save(stop, state), now=stop == settings.num_warmup)
             phase.advance(count * np.size(chains.numbers))
 
-        run_in_chunks(step, settings.num_warmup, watch=watch, first=64)
+        run_in_chunks(step, settings.num_warmup, watch=watch, first=64, done=done)
         return state
 
     # Threads that ask for a program at once would each compile it.
@@ -239,7 +254,7 @@ def fit_mcmc(
         raise RuntimeError(
             f"The fit stopped before a chain had a draw: {watch.stopped}. Allow more time, or lower `num_warmup`."
         )
-    states, draws, statistics = _collect(programs, states, data, groups, settings, num_samples, watch, x64)
+    states, draws, statistics = _collect(programs, states, data, groups, settings, num_samples, watch, x64, checkpoint)
     n_draws = next(iter(draws.values())).shape[1]
     if n_draws < num_samples:
         warn_user(
@@ -306,7 +321,7 @@ def continue_chains(
     states = _unpacked(result.state, groups, like)
     x64 = data.rows[traced.spec.input].dtype == np.float64
     jax.block_until_ready(programs.advance(jax.tree.map(jnp.copy, states[0]), data, 0, 1))
-    _, draws, _ = _collect(programs, states, data, groups, settings, num_samples, watch or Watch(), x64)
+    _, draws, _ = _collect(programs, states, data, groups, settings, num_samples, watch or Watch(), x64, Checkpoint())
     return draws
 
 
@@ -319,21 +334,31 @@ def _collect(
     num_samples: int,
     watch: Watch,
     x64: bool,
+    checkpoint: Checkpoint,
 ) -> tuple[list[Any], dict[str, np.ndarray], dict[str, np.ndarray]]:
     def sample(chains: Chains, phase: Phase) -> tuple[Any, list]:
-        place = groups.index(chains) if len(groups) > 1 else 0
-        state, pieces, diverged = states[place], [], 0
+        state, pieces, done = states[chains.place], list[tuple[dict, dict]](), 0
         placed = jax.device_put(data, chains.device)
+        part = checkpoint.part(f"draws {chains.place}")
+        saved = part.load()
+        if saved is not None:
+            done, state = int(saved["done"]), unpack_state(arrays_of(saved, "state"), state)
+            _, *like = jax.eval_shape(programs.advance, state, placed, 0, 1)
+            pieces.append(jax.tree.unflatten(jax.tree.structure(tuple(like)), arrays_of(saved, "kept")))
+            phase.skip(done * np.size(chains.numbers))
 
         def step(start: int, count: int) -> None:
-            nonlocal state, diverged
+            nonlocal state
             state, *kept = programs.advance(state, placed, count, settings.thinning)
             piece = jax.tree.map(lambda array: _steps_first(np.asarray(array), chains.axis)[:count], tuple(kept))
             pieces.append(piece)
-            diverged += int(piece[1].get("n_diverging", np.zeros(1)).sum())
-            phase.advance(count * np.size(chains.numbers), divergences=(place, diverged))
+            part.save(lambda: _to_save(start + count, state, pieces))
+            diverged = sum(int(statistics.get("n_diverging", np.zeros(1)).sum()) for _, statistics in pieces)
+            phase.advance(count * np.size(chains.numbers), divergences=(chains.place, diverged))
 
-        run_in_chunks(step, num_samples, watch=watch, first=64)
+        done = run_in_chunks(step, num_samples, watch=watch, first=64, done=done)
+        if watch.stopped and pieces:
+            part.save(lambda: _to_save(done, state, pieces), now=True)
         return state, pieces
 
     with watch.phase("MCMC", num_samples * settings.num_chains) as phase:
@@ -342,13 +367,23 @@ def _collect(
         raise RuntimeError(f"The fit stopped before each chain had a draw: {watch.stopped}. Allow more time.")
     joined = []
     for (_, pieces), chains in zip(found, groups, strict=True):
-        whole = jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
+        whole = _joined(pieces)
         chains_first = (lambda array: np.moveaxis(array, 1, 0)) if chains.together else (lambda array: array[None])
         joined.append(jax.tree.map(chains_first, whole))
     # Where a fit was stopped, chains have come to different draws.
     shortest = min(len(next(iter(draws.values()))[0]) for draws, _ in joined)
     draws, statistics = jax.tree.map(lambda *parts: np.concatenate([part[:, :shortest] for part in parts]), *joined)
     return [state for state, _ in found], to_numpy(draws), to_numpy(statistics)
+
+
+def _to_save(done: int, state: Any, pieces: Sequence[tuple[dict, dict]] = ()) -> dict[str, np.ndarray]:
+    """Return what chains need to go on: how far they have come, their state, and what they have kept."""
+    kept = jax.tree.leaves(_joined(pieces)) if pieces else ()
+    return {"done": np.asarray(done), **named(state=pack_state(state), kept=kept)}
+
+
+def _joined(pieces: Sequence[tuple[dict, dict]]) -> Any:
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
 
 def _steps_first(array: np.ndarray, axis: int) -> np.ndarray:
@@ -379,30 +414,33 @@ def side_by_side(work: Callable, groups: list[Any], phase: Phase, x64: bool, *, 
 def _groups(settings: MCMC) -> list[Chains]:
     """Return which chains run in one program, and where."""
     numbers = np.arange(settings.num_chains, dtype=np.uint32)
+    devices: list[Any] = [None] if jax.local_device_count() == 1 else list(jax.local_devices())
     method = settings.chain_method
-    if method == "auto":
-        # A processor runs programs of one chain on its cores; an accelerator is filled by one program of all.
-        method = "parallel" if jax.default_backend() == "cpu" else "vectorized"
     if settings.sampler.is_ensemble_kernel:
-        return [Chains(numbers, 0, None)]
+        return [Chains(numbers, 0, None, 0)]
     if method == "vectorized":
-        return [Chains(numbers, 1, None)]
-    devices: list[Any] = list(jax.local_devices()) if method == "parallel" else [None]
-    if len(devices) == 1:
+        return [Chains(numbers, 1, None, 0)]
+    if method == "auto" and jax.default_backend() != "cpu":
+        # A processor runs programs of one chain on its cores; an accelerator is filled by one program of many.
+        parts = max(count for count in range(1, len(devices) + 1) if len(numbers) % count == 0)
+        return [Chains(part, 1, devices[place], place) for place, part in enumerate(np.split(numbers, parts))]
+    if method == "sequential":
         devices = [None]
-    return [Chains(number, 0, devices[i % len(devices)]) for i, number in enumerate(numbers)]
+    return [Chains(number, 0, devices[place % len(devices)], place) for place, number in enumerate(numbers)]
 
 
 def _packed(states: list[Any], groups: list[Chains]) -> tuple[np.ndarray, ...]:
-    """Reduce the states of all chains to arrays with a leading axis for chains that run apart."""
+    """Reduce the states of all chains to arrays with a leading axis for chains."""
     packed = [pack_state(state) for state in states]
-    return packed[0] if groups[0].together else tuple(map(np.stack, zip(*packed, strict=True)))
+    join = np.concatenate if groups[0].axis else np.stack
+    return packed[0] if len(packed) == 1 and groups[0].together else tuple(map(join, zip(*packed, strict=True)))
 
 
 def _unpacked(arrays: tuple[np.ndarray, ...], groups: list[Chains], like: Any) -> list[Any]:
-    if groups[0].together:
+    if len(groups) == 1 and groups[0].together:
         return [unpack_state(arrays, like)]
-    return [unpack_state(tuple(array[i] for array in arrays), like) for i in range(len(groups))]
+    parts = zip(*(np.split(array, len(groups)) for array in arrays), strict=True)
+    return [unpack_state(part if groups[0].together else tuple(a[0] for a in part), like) for part in parts]
 
 
 def _programs_of(traced: TracedKernel, settings: MCMC, chains: Chains, data: Data) -> Programs:

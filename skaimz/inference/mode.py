@@ -9,13 +9,15 @@ from threadpoolctl import threadpool_limits
 
 from skaimz.inference.target import Start, Target
 
-__all__ = ["MOST_COORDINATES", "Mode", "find_mode"]
+__all__ = ["MOST_COORDINATES", "Mode", "find_mode", "move_to_mode"]
 
 # Beyond so many coordinates a matrix of curvature, which takes a gradient a column, is not computed.
 MOST_COORDINATES = 1000
 # L-BFGS begins anew until it finds nothing lower: a restart forgets curvature that was met on the way.
 RESTARTS = 5
 SEARCH = {"maxiter": 1000, "maxfun": 2000, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-10}
+# Steps from the mode of one target to that of another, and the gradient there, by standard deviations.
+MOVING, MOVING_TOLERANCE = 50, 1e-3
 # Rounds of computing curvature in coordinates in which the last round's was one.
 ROUNDS = 12
 # Length of the differences that curvature is computed from, in those coordinates: standard deviations.
@@ -26,6 +28,8 @@ STEP_TOLERANCE = 1e-8
 # Searches that begin elsewhere, and how near in log density, and how far in standard deviations, their end is another
 # mode that must not be overlooked.
 OTHER_STARTS = 3
+# Curvatures along coordinates that differ by more than this factor leave no digits for the flattest, in prior units.
+WIDEST_RANGE = 1e8
 NEAR_DENSITY = 20.0
 FAR_DISTANCE = 8.0
 
@@ -69,7 +73,14 @@ def find_mode(start: Start) -> Mode:
         middle, lowest = _climb(target, start.middle, scale)
         if target.size > MOST_COORDINATES:
             return Mode(middle, np.diag(scale), f"more than {MOST_COORDINATES} coordinates")
-        middle, root, reason = _curvature(target, middle, scale)
+        climbed = middle
+        middle, root, reason = _curvature(target, climbed, scale)
+        if reason:
+            bent = _curvature_along(target, climbed, scale)
+            if bent.max() > WIDEST_RANGE * bent.min():
+                scale = scale / np.sqrt(bent)
+                middle, lowest = _climb(target, climbed, scale)
+                middle, root, reason = _curvature(target, middle, scale)
         if not reason:
             lowest = min(lowest, target.value_and_gradient(middle)[0])
             for other in start.others[:OTHER_STARTS]:
@@ -79,6 +90,31 @@ def find_mode(start: Start) -> Mode:
                     reason = "several modes"
                     break
     return Mode(middle, root, reason)
+
+
+def move_to_mode(target: Target, near: Mode) -> Mode:
+    """Return the approximation around the mode of a target from that of a target much like it."""
+    middle, root = near.middle, near.root
+
+    def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = target.value_and_gradient(middle + root @ v)
+        return value, root.T @ gradient
+
+    with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
+        options = {"maxiter": MOVING, "gtol": MOVING_TOLERANCE, "ftol": 0.0}
+        v = scipy.optimize.minimize(objective, np.zeros(target.size), jac=True, method="L-BFGS-B", options=options).x
+    return near._replace(middle=middle + root @ v)
+
+
+def _curvature_along(target: Target, position: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return the curvature along each coordinate, in units of ``scale``; one, the prior's, where it is less."""
+    gradient = target.value_and_gradient(position)[1]
+    bent = np.ones(target.size)
+    for i in range(target.size):
+        moved = position.copy()
+        moved[i] += STEP * scale[i]
+        bent[i] = (target.value_and_gradient(moved)[1][i] - gradient[i]) * scale[i] / STEP
+    return np.where(np.isfinite(bent), np.maximum(bent, 1.0), 1.0)
 
 
 def _climb(target: Target, start: np.ndarray, scale: np.ndarray, restarts: int = RESTARTS) -> tuple[np.ndarray, float]:
@@ -127,7 +163,7 @@ def _curvature(target: Target, middle: np.ndarray, scale: np.ndarray) -> tuple[n
         if not np.isfinite(curvature).all():
             return middle, root, "the curvature at the mode is not finite"
         eigenvalues, vectors = scipy.linalg.eigh(curvature)
-        definite = eigenvalues[0] > 0
+        definite = eigenvalues[0] > size * np.finfo(float).eps * eigenvalues[-1]
         # Newton's step, uphill along no direction.
         bent = np.maximum(np.abs(eigenvalues), 1e-12 * np.abs(eigenvalues).max())
         step = -vectors @ ((vectors.T @ gradient_v) / bent)

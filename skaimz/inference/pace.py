@@ -1,21 +1,58 @@
-"""The learning rate over the steps of a variational fit."""
+"""The learning rate over the steps of a variational fit, and when the fit is looked at."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-__all__ = ["falling"]
+__all__ = ["Leg", "Pace", "falling", "legs_of"]
 
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
+# A fit that may stop early is looked at after these shares of its steps, and begins anew with large steps after each.
+EARLY_STOPS = (0.125, 0.25, 0.5, 1.0)
+# Any other is looked at here and at its end.
+LOOK = 0.75
 
 
-def falling(learning_rate: Any, num_steps: Any) -> Callable[[Any], Any]:
+class Pace(NamedTuple):
+    """A fall of the learning rate, from its largest to its smallest value."""
+
+    learning_rate: float
+    num_steps: float
+    first_step: float = 0.0
+
+
+class Leg(NamedTuple):
+    """Steps of a fit, up to where its guide is looked at."""
+
+    stop: int
+    pace: Pace
+
+
+def falling(learning_rate: Any, num_steps: Any, first_step: Any) -> Callable[[Any], Any]:
     """Return a learning rate as a function of the step, along half a cosine."""
 
     def rate(step: Any) -> Any:
-        fallen = (1 + jnp.cos(jnp.pi * jnp.minimum(step / num_steps, 1.0))) / 2
-        return learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * fallen)
+        share = jnp.clip((step - first_step) / num_steps, 0.0, 1.0)
+        return learning_rate * (FINAL_RATE + (1 - FINAL_RATE) * (1 + jnp.cos(jnp.pi * share)) / 2)
 
     return rate
+
+
+def legs_of(learning_rate: float, num_steps: int, *, early_stopping: bool) -> list[Leg]:
+    """Return the legs of a fit.
+
+    With early stopping each is as long as all before it, and the learning rate falls over each (warm restarts,
+    Loshchilov and Hutter, ICLR 2017), so that the ends of two legs can be compared.
+    """
+    if not early_stopping:
+        pace = Pace(learning_rate, float(num_steps))
+        return [Leg(stop, pace) for stop in sorted({int(LOOK * num_steps), num_steps})]
+    legs, first = [], 0
+    for share in EARLY_STOPS:
+        stop = max(int(share * num_steps), 1)
+        if stop > first:
+            legs.append(Leg(stop, Pace(learning_rate, float(stop - first), float(first))))
+            first = stop
+    return legs

@@ -10,6 +10,7 @@ import numpy as np
 from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.inference import densities
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
+from skaimz.inference.checkpoint import checkpoint_of
 from skaimz.inference.chunks import Watch
 from skaimz.inference.data import Data, bucket, loaded, merged, padded, refuse_discrete
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
@@ -79,23 +80,26 @@ def fit(
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
     data = Data(numbers, inputs.rows, inputs.whole, weight)
-    watch = Watch(verbose, getattr(settings, "callback", None), getattr(settings, "time_budget", None))
+    checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
+    watch = Watch(verbose, getattr(settings, "callback", None), getattr(settings, "time_budget", None), checkpoint)
     if isinstance(settings, Auto) and needs_variational(traced):
         settings = SVI(num_samples=settings.num_samples).checked()
     if isinstance(settings, SVI):
         result = fit_svi(traced, data, n_rows, settings, seed, watch=watch)
         if not needs_stream(data, n_rows):
             result = _compared(traced, data, n_rows, settings, result)
+    elif isinstance(settings, Auto):
+        refuse_discrete(traced.spec, "Automatic inference")
+        result = fit_auto(traced, data, n_rows, settings, seed, watch)
     else:
         data, places = merged(traced, loaded(data, n_rows))
         data = padded(traced, data, len(data.rows[traced.spec.input]))
-        if isinstance(settings, Auto):
-            refuse_discrete(traced.spec, "Automatic inference")
-            result = fit_auto(traced, data, n_rows, settings, seed, watch, places)
-        elif isinstance(settings, MCMC):
+        if isinstance(settings, MCMC):
             result = _fit_chains(traced, data, n_rows, settings, seed, watch, places)
         else:
             result = fit_by_protocol(traced, data, n_rows, settings, seed, watch, places)
+    if not watch.stopped:
+        checkpoint.remove()
     return dataclasses.replace(result, seen=_seen(weight, n_rows))
 
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import numbers
+import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -149,8 +150,21 @@ class _Watched(_Parameters):
             raise ValueError(f"{name}: `time_budget` must be a positive number of seconds, got {budget!r}.")
 
 
+@dataclass(repr=False, kw_only=True)
+class _Resumed(_Watched):
+    """Settings of a fit that can go on after it was killed."""
+
+    checkpoint_dir: str | os.PathLike[str] | None = None
+
+    def _check_watched(self) -> None:
+        super()._check_watched()
+        folder = self.checkpoint_dir
+        if folder is not None and not isinstance(folder, str | os.PathLike):
+            raise TypeError(f"{type(self).__name__}: `checkpoint_dir` must be the path of a folder, got {folder!r}.")
+
+
 @dataclass(repr=False)
-class Auto(_Watched):
+class Auto(_Resumed):
     """The cheapest way to the posterior that passes its own check.
 
     First, the posterior's mode and the curvature there give a normal approximation, whose draws are weighted by the
@@ -173,6 +187,8 @@ class Auto(_Watched):
         returns True, the fit stops, and keeps what it has.
     time_budget : float, optional
         Seconds after which a fit by SVI or MCMC stops, and keeps what it has.
+    checkpoint_dir : path-like, optional
+        As of :class:`SVI` and :class:`MCMC`, for the steps of these that are taken.
 
     Examples
     --------
@@ -202,7 +218,7 @@ class Auto(_Watched):
 
 
 @dataclass(repr=False)
-class SVI(_Watched):
+class SVI(_Resumed):
     """Stochastic variational inference.
 
     Parameters
@@ -243,11 +259,20 @@ class SVI(_Watched):
         Parameters of the guide and the kernel to start from, in the kernel's own units, such as ``result.params`` of
         NumPyro's ``SVI.run``. The others start where the guide says. It needs a guide object or function, because the
         parameters of a guide that is named are in units of the posterior.
+    early_stopping : bool, default=False
+        Stop as soon as the guide has settled; ``num_steps`` is then the most that are taken. The guide is looked at
+        after an eighth, a quarter and half of them, with the learning rate falling anew before each look, and has
+        settled where its draws moved by less than a tenth of their standard deviation since the look before.
     callback : callable, optional
         Given a :class:`skaimz.inference.Progress` after each chunk of steps; where it returns True, the fit stops,
         keeps what it has, and warns with ``StoppedFitWarning``.
     time_budget : float, optional
         Seconds after which the fit stops in the same way.
+    checkpoint_dir : path-like, optional
+        A folder in which the state of the fit is saved, once a second at most. Call ``fit`` again with the same data,
+        parameters and integer ``random_state``, in a new process if need be, and it goes on from there to the same
+        draws, whether it was killed or stopped. Each fit has a folder of its own inside, deleted when the fit is
+        complete, so that those of a search can share one.
 
     Examples
     --------
@@ -266,6 +291,7 @@ class SVI(_Watched):
     num_samples: int = 1000
     total_rows: int | None = None
     init_params: Any = None
+    early_stopping: bool = False
 
     def checked(self) -> "SVI":
         """Return these settings with names replaced by what they stand for.
@@ -283,6 +309,8 @@ class SVI(_Watched):
         _check_count(self, "num_steps", least=1 if self.init_params is None else 0)
         self._check_watched()
         _check_count(self, "batch_size", "num_epochs", "total_rows", optional=True)
+        if not isinstance(self.early_stopping, bool | np.bool_):
+            raise TypeError(f"SVI: `early_stopping` must be True or False, got {self.early_stopping!r}.")
         rate = self.learning_rate
         if not isinstance(rate, numbers.Real) or isinstance(rate, bool) or not 0 < rate < float("inf"):
             raise ValueError(f"SVI: `learning_rate` must be a positive finite number, got {rate!r}.")
@@ -312,7 +340,7 @@ class SVI(_Watched):
 
 
 @dataclass(repr=False)
-class MCMC(_Watched):
+class MCMC(_Resumed):
     """Markov chain Monte Carlo.
 
     Parameters
@@ -335,7 +363,7 @@ class MCMC(_Watched):
     chain_method : {"auto", "parallel", "vectorized", "sequential"}, default="auto"
         Run a program of one chain on all cores and devices at a time ("parallel"), one program of all chains
         ("vectorized"), or chains one after the other; "parallel" and "sequential" give the same draws. "auto" is
-        "parallel" on processors and "vectorized" on accelerators. Ensembles (``"aies"``, ``"ess"``) are one program.
+        "parallel" on processors, and one program on each accelerator. Ensembles (``"aies"``, ``"ess"``) are always one.
     sampler_options : dict, optional
         Arguments of the sampler named by ``sampler``, as in ``{"target_accept_prob": 0.95, "dense_mass": True}``.
     init_params : dict, optional
@@ -346,6 +374,11 @@ class MCMC(_Watched):
         keeps what it has, and warns with ``StoppedFitWarning``.
     time_budget : float, optional
         Seconds after which the fit stops in the same way.
+    checkpoint_dir : path-like, optional
+        A folder in which the states and draws of the chains are saved, once a second at most. Call ``fit`` again with
+        the same data, parameters and integer ``random_state``, in a new process if need be, and the chains go on to the
+        same draws, whether they were killed or stopped. Each fit has a folder of its own inside, deleted when the fit
+        is complete, so that those of a search can share one.
 
     Examples
     --------

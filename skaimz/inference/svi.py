@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +13,8 @@ import numpyro.infer
 import numpyro.optim
 
 from skaimz.exceptions import LocalGuideWarning, StoppedFitWarning, warn_user
-from skaimz.inference import shuffle
-from skaimz.inference.chunks import CHUNK_STEPS, Watch, run_in_chunks
+from skaimz.inference.checkpoint import Part, arrays_of, named
+from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
 from skaimz.inference.data import (
     Data,
     Units,
@@ -23,8 +23,9 @@ from skaimz.inference.data import (
     padded,
     refuse_discrete,
 )
+from skaimz.inference.devices import over_devices, spread
 from skaimz.inference.diagnostics import check_losses
-from skaimz.inference.explore import explore
+from skaimz.inference.explore import SOME_ROWS, explore, some_rows
 from skaimz.inference.guides import (
     CORRELATED,
     draws_of,
@@ -36,7 +37,7 @@ from skaimz.inference.guides import (
     needs_data,
     refuse_left,
 )
-from skaimz.inference.pace import falling
+from skaimz.inference.pace import Leg, Pace, falling, legs_of
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
@@ -49,14 +50,17 @@ __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "units_of"]
 PROGRAMS_KEPT = 24
 # Purposes of random numbers, folded into the seed so that no two of them share a stream; 12 is `shuffle.ORDER`.
 INIT, DRAW, FRESH_DRAW = 11, 13, 15
-# Where minibatches see a part of all rows, units are found from this share of those that are read at a time.
-EXPLORED = 16
 # Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
 FIRST_SPREAD = 0.1
 # Fits of fewer steps are not judged.
 JUDGED_STEPS = 100
+# Early stopping waits until no draw moved further, in the guide's standard deviations: less than what is warned of.
+STOPPING_MOVE = 0.1
 # Quartiles of a normal distribution lie so many standard deviations apart.
 QUARTILES_APART = 1.3489795003921634
+
+
+Draws = Mapping[str, Any]
 
 
 class Programs(NamedTuple):
@@ -198,49 +202,105 @@ def fit_svi(
     num_steps = settings.num_steps
     if settings.num_epochs is not None:
         num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
-    pace = _pace(settings, num_steps)
+    legs = legs_of(settings.learning_rate, num_steps, early_stopping=settings.early_stopping)
+    looks = judge and num_steps >= JUDGED_STEPS
     seed_word, all_rows = np.uint32(seed), np.uint32(n_rows)
-    losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
     if data.units is None:
         data = data._replace(units=units_of(traced, data, n_rows, settings, seed))
+    # What begins with the first minibatch holds no other.
+    n_held = n_rows if batch_size is None or not needs_stream(data, n_rows) else batch_size
+    held = over_devices(padded(traced, loaded(data, n_held), n_held))
+    programs = _programs_of(traced, settings, held)
+    start = programs.init(seed_word, held, all_rows, legs[0].pace, settings.init_params)
+    part = watch.checkpoint.part("svi")
+    course = Course(start, np.empty(num_steps, data.rows[traced.spec.input].dtype), part.load())
+
+    def take(state: Any, pace: Pace, first: int, count: int) -> tuple[Any, Any]:
+        return programs.advance(state, held, all_rows, pace, seed_word, first, count)
+
+    def look(before: Any, since: int) -> float:
+        """Return how far the guide has moved since a step."""
+        draws = [_drawn(traced, settings, state, held, n_rows, seed_word)[0] for state in (before, course.state)]
+        move = _move(*draws)
+        return _move_of_point(course.losses[: course.done], since, traced) if move is None else move
+
     with contextlib.ExitStack() as stack:
-        if batch_size is not None and needs_stream(data, n_rows):
-            # What begins with the first minibatch holds no other.
-            held = padded(traced, loaded(data, batch_size), batch_size)
-            programs = _programs_of(traced, settings, held)
-            chunks = stack.enter_context(contextlib.closing(minibatches(data, n_rows, batch_size, num_steps, seed)))
-            take = _through(programs, chunks, pace)
-        else:
-            held = padded(traced, loaded(data, n_rows), n_rows)
-            programs = _programs_of(traced, settings, held)
-
-            def take(state: Any, start: int, count: int) -> tuple[Any, Any]:
-                return programs.advance(state, held, all_rows, pace, seed_word, start, count)
-
-        state = programs.init(seed_word, held, all_rows, pace, settings.init_params)
+        if n_held < n_rows:
+            per_epoch = -(-n_rows // n_held)
+            epoch = course.done // per_epoch
+            first = epoch * per_epoch
+            rest = minibatches(data, n_rows, n_held, num_steps - first, seed, epoch=epoch)
+            take = _through(programs, stack.enter_context(contextlib.closing(rest)), first)
         phase = stack.enter_context(watch.phase("SVI", num_steps))
+        phase.skip(course.done)
+        move = course.run(legs, take, watch, phase, part, look if looks else None, settings.early_stopping)
+    done = course.done
+    if watch.stopped and done < num_steps:
+        warn_user(f"The fit stopped after {done} of {num_steps} steps: {watch.stopped}.", StoppedFitWarning)
+    result = _result(traced, settings, course.state, held, n_rows, seed_word, course.losses[:done])
+    return dataclasses.replace(result, diagnostics=check_losses(course.losses[:done], move)) if judge else result
+
+
+class Course:
+    """The state of a fit on its way, its losses, and its state when the guide was last looked at.
+
+    Parameters
+    ----------
+    state : pytree
+        Where the fit begins.
+    losses : array of shape (num_steps,)
+        To be filled.
+    saved : dict of str to array or None
+        What an earlier run of the same fit saved.
+    """
+
+    def __init__(self, state: Any, losses: np.ndarray, saved: dict[str, np.ndarray] | None):
+        self.state, self.before, self.losses, self.done = state, None, losses, 0
+        if saved is not None:
+            self.done = len(saved["losses"])
+            losses[: self.done] = saved["losses"]
+            before = arrays_of(saved, "before")
+            self.before = unpack_state(before, state) if before else None
+            self.state = jax.tree.map(jnp.asarray, unpack_state(arrays_of(saved, "state"), state))
+
+    def to_save(self) -> dict[str, np.ndarray]:
+        """Return what the fit needs to go on."""
+        arrays = named(state=pack_state(self.state), before=pack_state(self.before))
+        return {"losses": self.losses[: self.done], **arrays}
+
+    def run(
+        self,
+        legs: list[Leg],
+        take: Callable,
+        watch: Watch,
+        phase: Phase,
+        part: Part,
+        look: Callable[[Any, int], float] | None,
+        early_stopping: bool,
+    ) -> float | None:
+        """Take the steps of all legs, or of some; return how far the guide moved in the last, if it was looked at."""
+        move, since = None, 0
 
         def advance(start: int, count: int) -> None:
-            nonlocal state
-            state, found = take(state, start, count)
-            losses[start : start + count] = np.asarray(found)[:count]
-            phase.advance(count, loss=float(losses[start + count - 1]))
+            self.state, found = take(self.state, leg.pace, start, count)
+            self.done = start + count
+            self.losses[start : self.done] = np.asarray(found)[:count]
+            part.save(self.to_save)
+            phase.advance(count, loss=float(self.losses[self.done - 1]))
 
-        before = None
-        done = 0
-        if judge and num_steps >= JUDGED_STEPS:
-            done = run_in_chunks(advance, num_steps - num_steps // 4, watch=watch)
-            before = jax.tree.map(jnp.copy, state)
-        done = run_in_chunks(advance, num_steps, watch=watch, done=done)
-    if done < num_steps:
-        warn_user(f"The fit stopped after {done} of {num_steps} steps: {watch.stopped}.", StoppedFitWarning)
-    result = _result(traced, settings, state, held, n_rows, seed_word, losses[:done])
-    if not judge:
-        return result
-    move = None if before is None or watch.stopped else _move(traced, settings, before, held, result, seed_word)
-    if move is None and before is not None and not watch.stopped:
-        move = _move_of_point(result.losses, traced)
-    return dataclasses.replace(result, diagnostics=check_losses(result.losses, move))  # type: ignore[arg-type]
+        for leg in legs:
+            if leg.stop >= self.done:
+                run_in_chunks(advance, leg.stop, watch=watch, done=self.done)
+                if watch.stopped:
+                    part.save(self.to_save, now=True)
+                    return None
+                if look is not None:
+                    move = None if self.before is None else look(self.before, since)
+                    if early_stopping and move is not None and move <= STOPPING_MOVE:
+                        return move
+                    self.before = jax.tree.map(jnp.copy, self.state)
+            since = leg.stop
+        return move
 
 
 def units_of(
@@ -258,10 +318,8 @@ def units_of(
     if settings.batch_size is None:
         part = padded(traced, loaded(data, n_rows), n_rows)
     else:
-        number = min(n_rows, max(settings.batch_size, shuffle.WINDOW_ROWS // EXPLORED))
-        with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
-            part, _ = next(chunks).minibatch(0)
-        part = padded(traced, part, number)
+        number = min(n_rows, max(settings.batch_size, SOME_ROWS))
+        part = some_rows(traced, data, n_rows, number, seed, scale)
     exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
     units = exploration.units(dense=issubclass(guide, CORRELATED))
     if not exploration.knows_curvature:
@@ -271,22 +329,16 @@ def units_of(
     return jax.tree.map(lambda array: np.asarray(array, dtype), units)
 
 
-def _move(
-    traced: TracedKernel, settings: SVI, before: Any, held: Data, result: FitResult, seed_word: np.uint32
-) -> float | None:
-    """Return how far the draws of a guide moved since a state, in units of their own spread.
+def _move(earlier: Draws, later: Draws) -> float | None:
+    """Return how far draws moved, in units of their own spread; None where they have none.
 
     Medians move in units of the standard deviation, and the spread in those of its logarithm. Both sets have the same
     random numbers.
     """
-    if not result.draws:
-        return None
-    programs, given = _to_draw(traced, settings, _kept(settings, held), result.n_rows)
-    earlier, _ = programs.draw(before, *given, (seed_word, DRAW), num_samples=settings.num_samples)
-    moves = []
-    for name, draw in result.draws.items():
+    moves = [np.empty(0)]
+    for name, draw in later.items():
         quartiles = [
-            np.quantile(np.asarray(each, np.float64), [0.25, 0.5, 0.75], axis=0) for each in (earlier[name], draw[0])
+            np.quantile(np.asarray(each, np.float64), [0.25, 0.5, 0.75], axis=0) for each in (earlier[name], draw)
         ]
         with np.errstate(all="ignore"):
             then, now = ((each[2] - each[0]) / QUARTILES_APART for each in quartiles)
@@ -295,34 +347,33 @@ def _move(
     return float(found[np.isfinite(found)].max()) if np.isfinite(found).any() else None
 
 
-def _move_of_point(losses: Any, traced: TracedKernel) -> float:
-    """Return how far a guide without spread moved, in standard deviations of the posterior, by the fall of its loss.
+def _move_of_point(losses: Any, since: int, traced: TracedKernel) -> float:
+    """Return how far a guide without spread moved since a step, in standard deviations, by the fall of its loss.
 
     Near a mode of ``d`` coordinates, a distance of so many standard deviations along each is worth ``d / 2`` times its
     square in nats. A fall within three standard errors of the noise of minibatches counts as none.
     """
     losses = np.asarray(losses, np.float64)
     width = max(2, len(losses) // 20)
-    three_quarters = len(losses) - len(losses) // 4
-    then, now = losses[three_quarters - width : three_quarters], losses[-width:]
+    then, now = losses[since - width : since], losses[-width:]
     fall = then.mean() - now.mean() - 3 * np.sqrt((np.diff(then).var() + np.diff(now).var()) / (2 * width))
     size = sum(int(np.prod([each or 1 for each in site.shape])) for site in traced.spec.latents)
     return float(np.sqrt(2 * max(fall, 0.0) / max(size, 1))) if np.isfinite(fall) else np.inf
 
 
-def _through(programs: Programs, chunks: Iterator[Chunk], pace: tuple[float, float]) -> Callable:
+def _through(programs: Programs, chunks: Iterator[Chunk], first_step: int) -> Callable:
     """Return a function that takes the steps of chunks, which need not end where its calls do."""
-    first = stop = 0
+    first = stop = first_step
     held: Any = None
 
-    def take(state: Any, start: int, count: int) -> tuple[Any, np.ndarray]:
+    def take(state: Any, pace: Pace, start: int, count: int) -> tuple[Any, np.ndarray]:
         nonlocal first, stop, held
         losses = []
         while count:
-            if start == stop:
-                (data, inside), first = next(chunks), start
-                stop = start + len(inside)
-                held = data._replace(rows=jax.device_put(data.rows), weight=jax.device_put(data.weight))
+            while start >= stop:
+                (held, inside), first = next(chunks), stop
+                stop = first + len(inside)
+                held = over_devices(held, row_axis=1)
             some = min(count, stop - start)
             state, found = programs.advance_through(state, held, pace, start - first, some)
             losses.append(np.asarray(found)[:some])
@@ -354,7 +405,7 @@ def continue_svi(
         Its losses are those of all steps since ``fit``, or since the first batch.
     """
     _check_parts(settings)
-    pace = _pace(settings, settings.num_steps)
+    pace = _pace(settings)
     seed_word = np.uint32(seed)
     state = None
     losses = [] if before is None else [np.asarray(before.losses)]
@@ -375,7 +426,7 @@ def _begun(
 ) -> tuple[Programs, Any]:
     """Return the programs for a minibatch, and the state to start from."""
     programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
-    given = (seed_word, data, np.uint32(n_rows), _pace(settings, settings.num_steps))
+    given = (seed_word, data, np.uint32(n_rows), _pace(settings))
     if before is None:
         return programs, programs.init(*given, settings.init_params)
     return programs, unpack_state(before.state, jax.eval_shape(programs.init, *given))
@@ -392,8 +443,7 @@ def _result(
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
     kept = _kept(settings, data)
-    programs, given = _to_draw(traced, settings, kept, n_rows)
-    draws, params = programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
+    draws, params = _drawn(traced, settings, state, kept, n_rows, seed_word)
     return FitResult(
         method="svi",
         draws={name: draw[None] for name, draw in to_numpy(draws).items()},
@@ -404,6 +454,14 @@ def _result(
         n_rows=n_rows,
         num_samples=settings.num_samples,
     )
+
+
+def _drawn(
+    traced: TracedKernel, settings: SVI, state: Any, data: Data, n_rows: int, seed_word: np.uint32
+) -> tuple[Draws, dict[str, Any]]:
+    """Return the draws of a guide in some state, and its parameters."""
+    programs, given = _to_draw(traced, settings, _kept(settings, data), n_rows)
+    return programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
 
 
 def draw_from_guide(
@@ -434,7 +492,7 @@ def _to_draw(traced: TracedKernel, settings: SVI, kept: Data, n_rows: int) -> tu
             settings = dataclasses.replace(settings, batch_size=None)
     else:
         data = padded(traced, kept, n_rows)
-    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), _pace(settings, settings.num_steps))
+    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), _pace(settings))
 
 
 def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
@@ -485,10 +543,11 @@ def _take(data: Data, chosen: Any, inside: Any, n_rows: Any) -> tuple[Data, Any]
     """Take a minibatch of the rows ``inside`` it, and the factor by which they stand for all rows."""
     dtype = jnp.result_type(float)
     present = inside.astype(dtype) * (n_rows / inside.sum()).astype(dtype)
-    rows = {name: array[chosen] for name, array in data.rows.items()}
+    rows = spread({name: array[chosen] for name, array in data.rows.items()})
     weight = present if data.weight is None else data.weight[chosen] * present
     return data._replace(rows=rows, weight=weight), present
 
 
-def _pace(settings: SVI, num_steps: int) -> tuple[float, float]:
-    return settings.learning_rate, float(num_steps)
+def _pace(settings: SVI) -> Pace:
+    """Return the pace of fits a part at a time, whose end is not known, and of draws, which take no step."""
+    return Pace(settings.learning_rate, float(settings.num_steps))

@@ -10,7 +10,8 @@ from numpyro import handlers
 from numpyro.distributions import Unit, biject_to
 from numpyro.infer.util import constrain_fn, potential_energy
 
-from skaimz.inference.data import Data, weighted_model
+from skaimz.inference.data import Data, RowBlocks, weighted_model
+from skaimz.inference.devices import over_devices
 from skaimz.inference.result import to_numpy
 from skaimz.kernels import TracedKernel, compiled, improper_value, one_at_a_time, shared
 
@@ -93,19 +94,26 @@ class Target:
     Parameters
     ----------
     traced : TracedKernel
-    data : Data
-        Padded rows and their weights, on the device.
+    blocks : list of Data or RowBlocks
+        Padded rows and their weights, on the device: all of them, or equal parts one after the other. Those that are
+        not held are read again at each evaluation.
     shapes : dict of str to tuple
         Unconstrained shape of each latent site.
     """
 
-    def __init__(self, traced: TracedKernel, data: Data, shapes: Mapping[str, tuple[int, ...]]):
+    def __init__(self, traced: TracedKernel, blocks: list[Data] | RowBlocks, shapes: Mapping[str, tuple[int, ...]]):
         self.shapes = dict(sorted(shapes.items()))  # the order in which JAX flattens a dictionary
         self.traced = traced
-        self.n_rows = len(data.rows[traced.spec.input])
-        self.data = data
+        self.blocks = blocks
+        self.first = next(iter(blocks))
+        self.rows_of_block = len(self.first.rows[traced.spec.input])
         self.evaluations = 0
-        self._programs = _programs(traced, self.n_rows)
+        self._programs = _programs(traced, self.rows_of_block)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows, padding included."""
+        return self.rows_of_block * len(self.blocks)
 
     @property
     def size(self) -> int:
@@ -130,24 +138,47 @@ class Target:
     def value_and_gradient(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
         """Return minus the log density at a position, up to a constant, and its gradient."""
         self.evaluations += 1
-        value, gradient = self._programs.value_and_grad(self.unpack(flat), self.data)
+        value, gradient = self._sum(self._programs.value_and_grad, self.unpack(flat))
         return float(value), self.pack(gradient)
 
     def log_densities(self, flat: np.ndarray) -> np.ndarray:
         """Return the log densities of positions ``(n, size)``, up to a constant."""
-        width = self.n_rows * max(1, self.traced.spec.width)
-        block = max(1, min(64, BLOCK_NUMBERS // width))
+        width = self.rows_of_block * max(1, self.traced.spec.width)
+        together = max(1, min(64, BLOCK_NUMBERS // width))
         self.evaluations += len(flat)
-        found = []
-        for start in range(0, len(flat), block):
-            part = flat[start : start + block]
-            padded = np.concatenate([part, np.repeat(part[:1], block - len(part), axis=0)])
-            found.append(np.asarray(self._programs.values(self.unpack(padded), self.data))[: len(part)])
-        return -np.concatenate(found).astype(np.float64)
+        # All positions pass over a block of rows together, so that it is read once.
+        missing = -len(flat) % together
+        filled = np.concatenate([flat, np.repeat(flat[:1], missing, axis=0)])
+        positions = [self.unpack(part) for part in np.split(filled, len(filled) // together)]
+
+        def values(positions: list[Position], data: Data) -> np.ndarray:
+            return np.concatenate([np.asarray(self._programs.values(each, data)) for each in positions])
+
+        return -self._sum(values, positions)[: len(flat)].astype(np.float64)
+
+    def _sum(self, function: Callable[[Any, Data], Any], position: Any) -> Any:
+        """Add what a function gives for each block of rows; the prior, which each has in it, counts once."""
+        total, number = None, 0
+        for data in self.blocks:
+            found = function(position, data)
+            total = found if total is None else jax.tree.map(np.add, total, jax.device_get(found))
+            number += 1
+        if number == 1:
+            return total
+        prior = function(position, self.first._replace(weight=np.zeros_like(self.first.weight)))
+        return jax.tree.map(lambda sum_, one: sum_ - (number - 1) * np.asarray(one), total, prior)
 
     def constrain(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         """Return values of the latent sites at positions ``(n, size)``."""
-        return to_numpy(self._programs.constrain(self.unpack(flat), self.data))
+        return to_numpy(self._programs.constrain(self.unpack(flat), self.first))
+
+    def refuse_outside(self, seed: int) -> None:
+        """Raise ValueError where outcomes lie outside the support of their distribution, naming their rows."""
+        start = 0
+        for data in self.blocks:
+            inside = _prior_draws(self.traced, data, seed)[1]
+            _refuse_outside(self.traced, data, inside, np.arange(-start, self.rows_of_block))
+            start += self.rows_of_block
 
 
 class Start(NamedTuple):
@@ -192,13 +223,10 @@ def start_of(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | N
         If some outcomes lie outside the support of their distribution, whatever the latent sites are, or the posterior
         has no density at any draw from the prior.
     """
-    data = jax.device_put(data)
-    programs = _programs(traced, len(data.rows[traced.spec.input]))
-    words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
-    # One draw a call, because a program that draws them all takes twice as long to compile.
-    positions, inside = zip(*(jax.device_get(programs.prior(each, data)) for each in words), strict=True)
-    _refuse_outside(traced, data, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}, places)
-    target = Target(traced, data, {name: np.shape(value) for name, value in positions[0].items()})
+    data = over_devices(data)
+    positions, inside = _prior_draws(traced, data, seed)
+    _refuse_outside(traced, data, inside, places)
+    target = Target(traced, [data], {name: np.shape(value) for name, value in positions[0].items()})
     draws = np.stack([target.pack(position) for position in positions])
     middle = np.median(draws, axis=0)
     # For a normal prior the median distance from the median is this share of a standard deviation.
@@ -210,6 +238,15 @@ def start_of(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | N
         if np.isfinite(value) and np.isfinite(gradient).all():
             return Start(target, start, scale, draws)
     raise ValueError(_no_density(target, draws))
+
+
+def _prior_draws(traced: TracedKernel, data: Data, seed: int) -> tuple[tuple[Position, ...], dict[str, np.ndarray]]:
+    """Return draws from the prior, and which observed values have a density at any of them."""
+    programs = _programs(traced, len(data.rows[traced.spec.input]))
+    words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
+    # One draw a call, because a program that draws them all takes twice as long to compile.
+    positions, inside = zip(*(jax.device_get(programs.prior(each, data)) for each in words), strict=True)
+    return positions, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}
 
 
 def _refuse_outside(

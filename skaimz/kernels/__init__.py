@@ -4,6 +4,7 @@ from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.compiled import compiled
 from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
+from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
@@ -24,6 +25,7 @@ __all__ = [
     "check_signature",
     "compiled",
     "dependent",
+    "digest",
     "freeze",
     "has_parameters",
     "improper_value",

@@ -1,9 +1,10 @@
 """Linear regression with a normal prior on the coefficients, given the noise: a posterior in closed form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
+import scipy.linalg
 
 __all__ = ["ConjugatePosterior"]
 
@@ -44,18 +45,24 @@ class ConjugatePosterior(NamedTuple):
 
     @classmethod
     def of(
-        cls, design: np.ndarray, outcome: np.ndarray, weight: np.ndarray | None, spreads: np.ndarray
+        cls, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]], spreads: np.ndarray
     ) -> "ConjugatePosterior":
-        """Reduce rows to what the posterior depends on."""
-        weight = np.ones(len(outcome)) if weight is None else weight
-        root = np.sqrt(weight)
-        scaled, target = root[:, None] * design * spreads, root * outcome
-        # Many rows are first reduced to as many as there are coefficients.
-        basis, triangle = np.linalg.qr(scaled)
-        left, values, right = np.linalg.svd(triangle, full_matrices=False)
-        fitted = left.T @ (basis.T @ target)
-        residual = np.square(target - basis @ (left @ fitted)).sum()
-        return cls(values**2, right.T, fitted, residual, weight.sum(), spreads)
+        """Reduce rows, which come block by block as design, outcome and weight, to what the posterior depends on.
+
+        A triangle takes the place of all rows so far: that of their QR decomposition, with the outcome as the last
+        column (Demmel, Grigori, Hoemmen and Langou, SIAM Journal on Scientific Computing 34(1), 2012).
+        """
+        size, total = len(spreads), 0.0
+        triangle = np.zeros((0, size + 1))
+        for design, outcome, weight in blocks:
+            root = np.ones(len(outcome)) if weight is None else np.sqrt(weight)
+            rows = root[:, None] * np.column_stack([design * spreads, outcome])
+            triangle = scipy.linalg.qr(np.concatenate([triangle, rows]), mode="r")[0][: size + 1]
+            total += len(outcome) if weight is None else weight.sum()
+        left, values, right = np.linalg.svd(triangle[:, :size], full_matrices=False)
+        fitted = left.T @ triangle[:, size]
+        residual = np.square(triangle[:, size] - left @ fitted).sum()
+        return cls(values**2, right.T, fitted, residual, np.asarray(total), spreads)
 
     def draw(
         self, num_samples: int, rng: np.random.Generator, log_prior: Callable[[np.ndarray], np.ndarray]

@@ -1,6 +1,6 @@
 """The kernels behind ``kernel=None``: weakly informative Bayesian linear and logistic regression."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,12 +101,20 @@ class LinearRegression(_Standardised):
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
-    def closed_form(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> ConjugatePosterior:
-        """Return the posterior, from which :meth:`draw` takes draws."""
-        design = np.column_stack([np.ones(len(X)), (X - self.x_mean) / self.x_scale])
-        spreads = np.full(design.shape[1], COEFFICIENT_SPREAD)
+    def closed_form(self, X: Any, y: Any, weight: Any) -> ConjugatePosterior:
+        """Return the posterior, from which :meth:`draw` takes draws; rows are read block by block."""
+
+        def blocks() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+            for start in range(0, len(y), BLOCK_ROWS):
+                part = slice(start, start + BLOCK_ROWS)
+                Z = (np.asarray(X[part], np.float64) - self.x_mean) / self.x_scale
+                outcome = (np.asarray(y[part], np.float64) - self.y_mean) / self.y_scale
+                factor = None if weight is None else np.asarray(weight[part], np.float64)
+                yield np.column_stack([np.ones(len(Z)), Z]), outcome, factor
+
+        spreads = np.full(1 + len(self.x_mean), COEFFICIENT_SPREAD)
         spreads[0] = 1.0
-        return ConjugatePosterior.of(design, (y - self.y_mean) / self.y_scale, weight, spreads)
+        return ConjugatePosterior.of(blocks(), spreads)
 
     @staticmethod
     def draw(posterior: ConjugatePosterior, num_samples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

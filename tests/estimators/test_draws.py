@@ -1,5 +1,7 @@
 """Draws and log densities as trees: against formulas and NumPyro."""
 
+import copy
+
 import jax
 import numpy as np
 import pandas as pd
@@ -158,3 +160,14 @@ def test_more_refusals(model):
         model.sample_prior_predictive_on_batch(X, num_samples=0)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.log_likelihood_on_batch(X, y[:-1])
+
+
+def test_verbose_shows_progress_of_draws_unless_told_otherwise(model, capfd):
+    loud = copy.copy(model).set_params(verbose=1)
+    loud.sample_posterior_predictive(X, batch_size=16)
+    assert "1/1" in capfd.readouterr().err
+    loud.sample_posterior_predictive(X, batch_size=16, progress=False)
+    model.sample_posterior_predictive(X, batch_size=16)
+    assert capfd.readouterr().err == ""
+    model.log_likelihood(X, y, batch_size=16, progress=True)
+    assert "1/1" in capfd.readouterr().err

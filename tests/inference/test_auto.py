@@ -12,8 +12,8 @@ import pytest
 from scipy.special import log_expit
 
 from skaimz.exceptions import EffectiveSampleSizeWarning, RHatWarning
-from skaimz.inference import Auto, fit, resolve_inference, resume
-from skaimz.kernels import Inputs, trace_kernel
+from skaimz.inference import Auto, auto, explore, fit, resolve_inference, resume
+from skaimz.kernels import Inputs, default, trace_kernel
 from skaimz.kernels.default import LinearRegression
 
 POWERS = [-9, -3, 0, 4, 9]
@@ -316,3 +316,66 @@ def test_a_posterior_without_density_is_refused(inference):
     rows = {"X": np.ones((10, 1)), "y": np.ones(10)}
     with pytest.raises(ValueError, match="no finite density at the prior's median, nor at any of 64 draws"):
         run(of_logarithms, rows, inference)
+
+
+# Many rows
+
+
+def poisson(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 3.0).expand([3]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Poisson(jnp.exp(X @ coef)), obs=y)
+
+
+@pytest.fixture(scope="module")
+def counts():
+    rng = np.random.default_rng(5)
+    X = np.column_stack([np.ones(3000), rng.normal(size=(3000, 2))])
+    return X, rng.poisson(np.exp(X @ [0.5, 0.8, -0.4])).astype(float)
+
+
+@pytest.fixture
+def few_rows_are_many(monkeypatch):
+    monkeypatch.setattr(auto, "MANY_ROWS", 1000)
+    monkeypatch.setattr(explore, "SOME_ROWS", 400)
+    monkeypatch.setattr(explore, "BLOCK_ROWS", 700)
+
+
+@pytest.mark.parametrize("where", ["in memory", "on disk"])
+def test_many_rows_are_looked_at_in_blocks(counts, few_rows_are_many, monkeypatch, tmp_path, where):
+    X, y = counts
+    weight = np.random.default_rng(6).integers(0, 4, size=3000).astype(float)
+    rows = {"X": X, "y": y}
+    if where == "on disk":
+        monkeypatch.setattr(explore, "HELD_BYTES", 0)
+        np.save(tmp_path / "X.npy", X)
+        rows["X"] = np.load(tmp_path / "X.npy", mmap_mode="r")
+    *_, result = run(poisson, rows, weight=weight)
+    assert result.diagnostics["rung"] == "mode"
+    (rung,) = result.diagnostics["rungs"]
+    assert rung["evaluations"] < 4000 + 30  # draws, and steps over all rows
+    # With thousands of rows the posterior is normal around its mode, which Newton's method finds.
+    coef = np.zeros(3)
+    for _ in range(20):
+        rate = weight * np.exp(X @ coef)
+        precision = X.T @ (rate[:, None] * X) + np.eye(3) / 9
+        coef = coef + np.linalg.solve(precision, X.T @ (weight * y - rate) - coef / 9)
+    assert_moments(result.draws["coef"], coef, np.sqrt(np.diag(np.linalg.inv(precision))))
+
+
+def test_outcomes_outside_the_support_are_named_among_many(counts, few_rows_are_many):
+    X, y = counts
+    y = y.copy()
+    y[[1800, 2999]] = -1
+    with pytest.raises(ValueError, match=r"Site 'y': the values in 1 row\(s\), (1800|2999), lie outside the support"):
+        run(poisson, {"X": X, "y": y})
+
+
+def test_closed_form_of_blocks_is_that_of_all_rows(monkeypatch):
+    X, y = made()
+    weight = np.linspace(0.0, 2.0, 60)
+    kernel = standardised(X, y)
+    whole = kernel.closed_form(X, y, weight)
+    monkeypatch.setattr(default, "BLOCK_ROWS", 7)
+    for found, expected in zip(kernel.closed_form(X, y, weight), whole, strict=True):
+        np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=1e-9)

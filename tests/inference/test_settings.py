@@ -304,9 +304,9 @@ def test_a_numpyro_chain_method_that_is_a_function_is_refused():
 
 # scikit-learn's protocol
 
-WATCHED = {"callback": print, "time_budget": 60.0}
+WATCHED = {"callback": print, "time_budget": 60.0, "checkpoint_dir": "folder"}
 CHANGED = [
-    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9, {"loc": 1.0}, **WATCHED),
+    SVI("auto_delta", "sgd", 0.5, "trace_graph_elbo", 10, 5, 3, 7, 9, {"loc": 1.0}, True, **WATCHED),
     MCMC("hmc", 5, 6, 2, 3, "sequential", {"step_size": 0.5}, {"b": [0.0, 1.0]}, **WATCHED),
     Auto(500, 2, **WATCHED),
 ]

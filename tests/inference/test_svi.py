@@ -602,3 +602,24 @@ def test_a_fit_that_is_interrupted_ends(rows, monkeypatch):
     monkeypatch.setattr(svi, "run_in_chunks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(make_kernel(), rows, SVI(num_steps=100, num_samples=4000))
+
+
+@pytest.mark.parametrize("guide", ["auto_multivariate_normal", "auto_delta"])
+def test_early_stopping_ends_when_the_guide_has_settled(rows, guide):
+    settings = SVI(guide=guide, num_steps=8000, early_stopping=True)
+    *_, result = run(make_kernel(), rows, settings)
+    assert len(result.losses) in (2000, 4000)
+    assert result.diagnostics["guide_move"] <= 0.1
+    mean, covariance, _ = posterior_of(rows)
+    sd = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose((result.draws["theta"][0].mean(axis=0) - mean) / sd, 0.0, atol=0.1)
+
+
+def test_early_stopping_takes_all_steps_where_the_guide_still_moves(rows):
+    far = {"X": rows["X"], "y": 100 * rows["y"]}
+    settings = SVI(
+        guide=fixed_guide(VALUE), optim="sgd", learning_rate=1e-4, num_steps=200, num_samples=5, early_stopping=True
+    )
+    with pytest.warns(UnsettledGuideWarning, match="still moved by"):
+        *_, result = run(make_kernel(), far, settings)
+    assert len(result.losses) == 200

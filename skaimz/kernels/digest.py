@@ -1,0 +1,102 @@
+"""A digest of any value that is the same in another process."""
+
+import hashlib
+import re
+import types
+from collections.abc import Hashable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from skaimz.kernels.identity import freeze
+
+__all__ = ["digest"]
+
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+
+
+def digest(value: Any) -> str:
+    """Return a hexadecimal digest that is equal for values that behave the same, in this process and in others.
+
+    Functions count by their code, and by that of the functions of their own module that they call.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str
+    """
+    found = hashlib.sha256()
+    for word in _words(freeze(value), ()):
+        found.update(word.encode() if isinstance(word, str) else word)
+        found.update(b"\0")
+    return found.hexdigest()
+
+
+def _words(value: Any, path: tuple[int, ...]) -> Iterator[str | bytes]:
+    """Yield what a frozen value consists of, in a fixed order."""
+    if id(value) in path:
+        yield f"cycle {path.index(id(value))}"
+        return
+    path = (*path, id(value))
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, tuple | list):
+        yield f"{len(value)} items"
+        for each in value:
+            yield from _words(each, path)
+    elif isinstance(value, frozenset | set):
+        yield from sorted(b"".join(_encoded(word) for word in _words(each, path)) for each in value)
+    elif isinstance(value, Mapping):
+        yield f"{len(value)} pairs"
+        for key in sorted(value, key=str):
+            yield str(key)
+            yield from _words(value[key], path)
+    elif isinstance(value, types.CodeType):
+        yield from _of_code(value, path)
+    elif isinstance(value, types.FunctionType):
+        yield from _of_function(value, path)
+    elif isinstance(value, type):
+        yield value.__qualname__
+        for name, part in sorted(vars(value).items()):
+            if isinstance(part, types.FunctionType):
+                yield name
+                yield from _of_code(part.__code__, path)
+    elif isinstance(value, types.ModuleType):
+        yield value.__name__
+    elif isinstance(value, np.ndarray | np.generic):
+        yield f"{value.dtype} {value.shape}"
+        yield value.tobytes()
+    else:
+        yield ADDRESS.sub("", repr(value))
+
+
+def _encoded(word: str | bytes) -> bytes:
+    return word.encode() if isinstance(word, str) else word
+
+
+def _of_function(function: types.FunctionType, path: tuple[int, ...]) -> Iterator[str | bytes]:
+    yield from _of_code(function.__code__, path)
+    yield from _words(_defaults(function), path)
+    for name in sorted(_names(function.__code__) & function.__globals__.keys()):
+        called = function.__globals__[name]
+        if isinstance(called, types.FunctionType) and called.__module__ == function.__module__:
+            yield name
+            yield from _words(called, path)
+
+
+def _defaults(function: types.FunctionType) -> Hashable:
+    return freeze((function.__defaults__, function.__kwdefaults__))
+
+
+def _of_code(code: types.CodeType, path: tuple[int, ...]) -> Iterator[str | bytes]:
+    yield code.co_code
+    yield " ".join((*code.co_names, *code.co_varnames, *code.co_freevars))
+    yield from _words(code.co_consts, path)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*map(_names, nested))
