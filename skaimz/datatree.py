@@ -15,10 +15,11 @@ import xarray as xr
 
 from skaimz.exceptions import IncompleteDrawsError
 from skaimz.kernels import KernelSpec, as_numbers
-from skaimz.sampling import store_state
+from skaimz.sampling import readable, store_state
 
 __all__ = [
     "CHAIN_AND_DRAW",
+    "FlatDraws",
     "data_to_dataset",
     "draws_from",
     "draws_to_dataset",
@@ -35,6 +36,10 @@ CHAIN_AND_DRAW = ("chain", "draw")
 _FILTERS = threading.Lock()
 
 
+class FlatDraws(dict[str, np.ndarray]):
+    """Draws of a mapping, by whose shapes alone chains cannot be told: those of the kernel's sites tell, in a fit."""
+
+
 def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
     """Read posterior draws into arrays of shape ``(n_chains, n_draws, ...)``.
 
@@ -49,6 +54,7 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to array
+        Those of a mapping as ``FlatDraws``: its arrays may have had an axis of chains.
 
     Raises
     ------
@@ -84,7 +90,7 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
         raise ValueError("Posterior draws are empty: their leading axis has length 0.")
     if num_chains < 1 or n_draws % num_chains:
         raise ValueError(f"{n_draws} posterior draws cannot be divided into `num_chains`={num_chains} chains.")
-    return {name: array.reshape(num_chains, -1, *array.shape[1:]) for name, array in arrays.items()}
+    return FlatDraws({name: array.reshape(num_chains, -1, *array.shape[1:]) for name, array in arrays.items()})
 
 
 def _from_chains(chains: Any) -> dict[str, np.ndarray]:
@@ -285,7 +291,7 @@ def open_draws(path: Any) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree
-        Lazy: arrays are read as they are used.
+        Lazy: arrays are read as they are used. Reading what was removed since is a ``FileNotFoundError``.
 
     Raises
     ------
@@ -304,7 +310,7 @@ def open_draws(path: Any) -> xr.DataTree:
             "with the same `output_dir` goes on from there."
         )
     with _without_warnings():
-        return xr.open_datatree(folder, engine="zarr", consolidated=False, chunks=None)
+        return xr.open_datatree(readable(folder.resolve()), engine="zarr", consolidated=False, chunks=None)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

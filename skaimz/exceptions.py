@@ -10,6 +10,7 @@ import warnings
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
+    "CleanupWarning",
     "DivergenceWarning",
     "EffectWarning",
     "EffectiveSampleSizeWarning",
@@ -71,6 +72,10 @@ class EffectiveSampleSizeWarning(FitWarning):
 
 class LocalGuideWarning(FitWarning):
     """Minibatches are used with a guide that has parameters for each row."""
+
+
+class CleanupWarning(UserWarning):
+    """Draws that were stored for the time of a process could not be removed."""
 
 
 class OutputWarning(UserWarning):

@@ -10,8 +10,9 @@ import skaimz
 PACKAGE = Path(skaimz.__file__).parent
 # Each room with those below it that it may import.
 ROOMS = {
+    "_forks": set(),
     "exceptions": set(),
-    "kernels": {"exceptions"},
+    "kernels": {"_forks", "exceptions"},
     "inference": {"exceptions", "kernels"},
     "sampling": {"exceptions", "kernels"},
     "datatree": {"exceptions", "kernels", "sampling"},
@@ -23,7 +24,7 @@ ROOMS = {
     "metrics": {"estimators", "sampling"},
     "plotting": {"effects"},
     "mlflow": {"estimators", "inference", "metrics"},
-    "__init__": {"datatree", "estimators"},
+    "__init__": {"_forks", "datatree", "estimators"},
 }
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skaimz import sampling
 from skaimz.checks import Finding, as_table, fit, outcomes, unknown
-from skaimz.datatree import draws_from
+from skaimz.datatree import FlatDraws, draws_from
 from skaimz.estimators._arguments import PRIOR_DRAWS
 from skaimz.estimators._blocks import in_memory
 from skaimz.inference import FitResult
@@ -184,6 +184,15 @@ class _Evidence:
         if hasattr(model, "fit_result_"):
             return model.fit_result_
         draws = model.posterior_ if hasattr(model, "posterior_") else draws_from(model.posterior)
+        if isinstance(draws, FlatDraws) and all(draw.ndim > 2 for draw in draws.values()):
+            if self.given[0] is None:
+                raise ValueError(
+                    "`diagnose` needs rows to tell whether posterior draws that were given as a mapping have an axis "
+                    f"of chains ({ {name: draw[0].shape for name, draw in draws.items()} }): pass X."
+                )
+            X, arrays = self.rows
+            with model._precision(X.dtype):
+                draws, _ = model._fitted_state(model._trace(X, arrays)[0].spec)
         return FitResult("injected", draws)
 
     @functools.cached_property

@@ -4,11 +4,17 @@ import copy
 from collections.abc import Mapping
 from typing import Any, Self
 
+import numpyro
 from sklearn.base import BaseEstimator, clone
 
 from skaimz.kernels import has_parameters
 
 __all__ = ["Parameters", "copy_of"]
+
+# A search clones its candidates itself, and would call the `get_params` of these classes as scikit-learn's.
+for _foreign in (numpyro.infer.SVI, numpyro.optim._NumPyroOptim):
+    if not hasattr(_foreign, "__sklearn_clone__"):
+        _foreign.__sklearn_clone__ = copy.deepcopy
 
 
 class Parameters(BaseEstimator):

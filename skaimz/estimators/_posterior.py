@@ -1,6 +1,8 @@
 """Posterior draws: from elsewhere, drawn afresh, and whether they fit a kernel, its rows and what is intervened on."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Self
 
@@ -9,14 +11,18 @@ import xarray as xr
 from sklearn.utils.validation import check_is_fitted
 
 from skaimz import inference, sampling
-from skaimz.datatree import draws_from, draws_to_dataset, to_tree
+from skaimz.datatree import FlatDraws, draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import check_count, seed_of
 from skaimz.estimators._persistence import abstract_inputs
 from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
 from skaimz.inference import FitResult
+from skaimz.inference.diagnostics import check_chains
 from skaimz.kernels import KernelSpec, check_index, in_type_of, trace_kernel
 
 __all__ = ["PosteriorMixin", "check_interventions", "check_local", "match_draws"]
+
+# Attribute of trees that says from which inference state their draws were taken.
+OF_STATE = "of_state"
 
 
 class PosteriorMixin:
@@ -42,8 +48,10 @@ class PosteriorMixin:
         Parameters
         ----------
         draws : mapping, xarray.Dataset, xarray.DataTree, an object with a ``posterior`` group or numpyro.infer.MCMC
-            In a mapping of site names to arrays the leading axis is the draws of all chains; xarray objects have the
-            dimensions ``chain`` and ``draw``; a NumPyro ``MCMC`` object that has run has its own chains.
+            In a mapping of site names to arrays the leading axis is the draws of all chains, or the two leading axes
+            are chains and draws, as in ``posterior_`` and in what NumPyro's ``get_samples(group_by_chain=True)``
+            returns; xarray objects have the dimensions ``chain`` and ``draw``; a NumPyro ``MCMC`` object that has run
+            has its own chains. After :meth:`sample_posterior` of the same fit, what is known of the fit stays.
         num_chains : int, default=1
             Chains that the leading axis of a mapping's arrays holds one after the other.
 
@@ -85,8 +93,12 @@ class PosteriorMixin:
             if hasattr(self, "kernel_spec_"):
                 params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
                 arrays = match_draws(arrays, self.kernel_spec_, params)
-                n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
-                self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
+                own = getattr(draws, "attrs", {}).get(OF_STATE)
+                if own is not None and own == _digest(self.fit_result_.state):
+                    self.fit_result_ = _with_draws(self.fit_result_, arrays)
+                else:
+                    n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
+                    self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
             else:
                 self.seed_ = seed_of(self.random_state)
             self.posterior_ = arrays
@@ -136,11 +148,37 @@ class PosteriorMixin:
             inputs = abstract_inputs(self.arguments_, result.n_rows)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
-        return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed})
+        return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed, OF_STATE: _digest(result.state)})
+
+
+def _digest(state: Sequence[np.ndarray]) -> str:
+    return hashlib.blake2b(b"".join(np.asarray(array).tobytes() for array in state), digest_size=16).hexdigest()
+
+
+def _with_draws(result: FitResult, draws: dict[str, np.ndarray]) -> FitResult:
+    """Return what is known of a fit, with other draws from the state in which it ended."""
+    judged = check_chains(draws, None) if result.method == "mcmc" else {}
+    n_draws = next(iter(draws.values())).shape[1]
+    return dataclasses.replace(
+        result, draws=draws, sample_stats={}, diagnostics=result.diagnostics | judged, num_samples=n_draws
+    )
+
+
+def _by_chain(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, np.ndarray]:
+    """Return draws ``(n_chains, n_draws, ...)``, where those of a mapping may have had an axis of chains before."""
+    axes = {site.name: len(site.shape) for site in spec.latents if site.name in draws}
+    sizes = {draws[name].shape[:3] for name, n_axes in axes.items() if draws[name].ndim == n_axes + 3}
+    had_chains = isinstance(draws, FlatDraws) and len(sizes) == 1 and all(draws[n].ndim == axes[n] + 3 for n in axes)
+    if not had_chains or min(next(iter(sizes))[:2]) > 1:
+        return dict(draws)
+    # What was taken for the draws of one chain, or of as many as there are, are the chains.
+    return {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in draws.items() if draw.ndim > 2}
 
 
 def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Keep the draws ``(n_chains, n_draws, ...)`` of a kernel's latent sites; ``params`` are what a fit has learned.
+
+    Those of a mapping may have an axis of chains before, which their shapes tell.
 
     Raises
     ------
@@ -152,6 +190,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
     PosteriorWarning
         If the output or a foreign site is dropped, a latent site has no draws, or a parameter has not been learned.
     """
+    draws = _by_chain(draws, spec)
     sites = {site.name: site for site in spec.sites}
     latents = {site.name: site for site in spec.latents}
     foreign = sorted(draws.keys() - sites.keys())

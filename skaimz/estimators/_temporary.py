@@ -2,12 +2,15 @@
 
 import atexit
 import contextlib
+import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from skaimz.exceptions import CleanupWarning, warn_user
 
 __all__ = ["FoldersMixin", "place"]
 
@@ -41,13 +44,40 @@ def place(owner: Any, output_dir: Any) -> Iterator[Path]:
         raise
 
 
+def _remove(folders: Iterable[Path]) -> None:
+    """Remove folders and forget them; what cannot be removed is told, and stays known."""
+    for folder in list(folders):
+        # As much as can be, and then once more for the reason why some cannot.
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            if folder.exists():
+                shutil.rmtree(folder)
+        except OSError as error:
+            warn_user(
+                f"Draws in {str(folder)!r} could not be removed: {error}. What is left is tried again by the next "
+                "`cleanup()` and at the end of the process.",
+                CleanupWarning,
+            )
+            continue
+        _ALL.discard(folder)
+        for owner in [owner for owner, own in _FOLDERS.items() if own == folder]:
+            del _FOLDERS[owner]
+
+
 @atexit.register
 def _remove_all() -> None:
     """Remove the folders of all estimators of this process."""
-    for folder in list(_ALL):
-        shutil.rmtree(folder, ignore_errors=True)
+    _remove(_ALL)
+
+
+def _forget() -> None:
+    """Leave the folders of the process that this one was forked from to that one."""
     _ALL.clear()
     _FOLDERS.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process is forked
+    os.register_at_fork(after_in_child=_forget)
 
 
 class FoldersMixin:
@@ -64,12 +94,15 @@ class FoldersMixin:
     def cleanup(self) -> None:
         """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
 
-        At the end of the process they are removed in any case.
+        Reading them raises ``FileNotFoundError``. At the end of the process they are removed in any case. A process
+        that was forked leaves those that were stored before to the one that stored them.
+
+        Warns
+        -----
+        CleanupWarning
+            If some could not be removed. Another call tries again.
         """
-        folder = _FOLDERS.pop(self, None)
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            _ALL.discard(folder)
+        _remove({_FOLDERS[self]} if self in _FOLDERS else ())
 
     @staticmethod
     def cleanup_all() -> None:

@@ -474,6 +474,12 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
         inference = MCMC(**{name: getattr(inference, name) for name in names})
     if isinstance(inference, Auto | SVI | MCMC):
         return inference.checked()
+    if isinstance(inference, MCMCKernel):
+        name = type(inference).__name__
+        raise TypeError(
+            f"`inference` is NumPyro's sampler {name}, which does not say how many draws to take: give "
+            f"`skaimz.inference.MCMC({name}(kernel))`."
+        )
     if isinstance(inference, Sampler) and not isinstance(inference, type):
         check = getattr(inference, "check", None)
         if check is not None:

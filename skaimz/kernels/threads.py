@@ -1,4 +1,4 @@
-"""Several threads at once, and processes that were forked.
+"""Several threads at once.
 
 NumPyro's effect handlers are one stack for the whole process: of two threads that run models side by side, each would
 see the sites of the other. But kernels run in Python only while they are traced, so that is where threads take turns;
@@ -6,12 +6,11 @@ compiled programs, and the compiler, run side by side.
 """
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-__all__ = ["one_at_a_time", "refuse_fork", "shared"]
+__all__ = ["one_at_a_time", "shared"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,8 +18,6 @@ R = TypeVar("R")
 # A thread may wait for this lock while others wait, inside JAX, for what it traces. The other way round must not be:
 # who holds the lock calls no program that another thread may be tracing. So no two threads wait for each other.
 _HANDLERS = threading.RLock()
-# The process in which kernels were first run.
-_home: int | None = None
 
 
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
@@ -53,16 +50,3 @@ def shared(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return look_up
 
     return decorate
-
-
-def refuse_fork() -> None:
-    """Raise RuntimeError in a process that was forked from one in which kernels had run: JAX would hang in it."""
-    global _home
-    here = os.getpid()
-    _home = here if _home is None else _home
-    if _home != here:
-        raise RuntimeError(
-            f"This process ({here}) was forked from one ({_home}) in which JAX has threads, and would wait for them "
-            "without end. Use joblib's backend 'loky' or 'threading', or start processes by the method 'spawn' "
-            "(for joblib's backend 'multiprocessing', set JOBLIB_START_METHOD=spawn in the environment)."
-        )

@@ -20,12 +20,13 @@ from numpyro.distributions import (
     constraints,
 )
 
+from skaimz._forks import refuse_fork
 from skaimz.kernels.affine import dependent
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.indices import Index, indices_of
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
-from skaimz.kernels.threads import one_at_a_time, refuse_fork
+from skaimz.kernels.threads import one_at_a_time
 from skaimz.kernels.values import narrowed
 
 __all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]

@@ -120,7 +120,8 @@ def _settings(inference: Any) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if inspect.isroutine(value) or isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    return str(value)
+    # An address would differ in every run.
+    return _text(type(value)) if type(value).__repr__ is object.__repr__ else str(value)
 
 
 def thinned(losses: np.ndarray | None) -> dict[int, float]:

@@ -22,7 +22,7 @@ from skaimz.sampling.programs import with_global_latents
 from skaimz.sampling.proofs import influence, without_derivative
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
-from skaimz.sampling.store import Store, store_state
+from skaimz.sampling.store import Store, readable, store_state
 from skaimz.sampling.summaries import Summary, summaries
 from skaimz.sampling.writer import ZarrSink
 
@@ -54,6 +54,7 @@ __all__ = [
     "outcome_quantiles",
     "outcomes",
     "probabilities",
+    "readable",
     "site_values",
     "store_state",
     "summaries",

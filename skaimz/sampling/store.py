@@ -14,16 +14,19 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.storage import LocalStore
 
 from skaimz.sampling.plan import Batch, Plan
 from skaimz.sampling.sinks import Field, bytes_of, in_batch
 
-__all__ = ["Store", "store_state"]
+__all__ = ["Store", "readable", "store_state"]
 
 METADATA = "zarr.json"
 COMPLETE, INCOMPLETE = "complete", "incomplete"
 # Folder of the marks of batches that are written.
 MARKS = ".batches"
+# Attribute of stores in which every chunk is a file, those of equal values too: a chunk that has none was lost.
+ALL_CHUNKS = "all_chunks"
 
 
 class Store:
@@ -102,12 +105,13 @@ class Store:
             raise OSError(errno.ENOSPC, f"only {free} bytes are free")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            skeleton(aside)
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                skeleton(aside)
             parent = zarr.open_group(aside, path=self.group, mode="r+")
             for field in self.fields:
                 self._create_array(parent, field, compressors)
             metadata = json.loads((aside / METADATA).read_text())
-            metadata["attributes"] |= {"state": INCOMPLETE, "fingerprint": fingerprint}
+            metadata["attributes"] |= {"state": INCOMPLETE, "fingerprint": fingerprint, ALL_CHUNKS: True}
             _replace(aside / METADATA, json.dumps(metadata, indent=2).encode())
             (aside / MARKS).mkdir()
             if self.path.exists():
@@ -134,7 +138,7 @@ class Store:
                 chunks=tuple(max(1, size) for size in chunks),
                 dtype=field.dtype,
                 compressors=compressors,
-                fill_value=0,
+                fill_value=_no_draw(field.dtype),
                 dimension_names=("chain", "draw", *field.dims),
             )
         except (TypeError, ValueError) as error:
@@ -146,7 +150,6 @@ class Store:
 
     @functools.cached_property
     def _arrays(self) -> dict[str, zarr.Array]:
-        # Every chunk becomes a file, those of zeros too, so that what is missing can be seen.
         with zarr.config.set({"array.write_empty_chunks": True}):
             return {
                 field.name: zarr.open_array(self.path, path=f"{self.group}/{field.name}", mode="r+")
@@ -295,6 +298,43 @@ def store_state(path: Path) -> str | None:
         return attributes["state"] if "fingerprint" in attributes else None
     except (OSError, ValueError, TypeError, LookupError):
         return None
+
+
+def readable(path: Path) -> LocalStore:
+    """Return a Zarr store to read complete draws from, in which a chunk that is gone is an error."""
+    attributes = json.loads((path / METADATA).read_text())["attributes"]
+    return (_Whole if attributes.get(ALL_CHUNKS) else LocalStore)(path, read_only=True)
+
+
+class _Whole(LocalStore):
+    """A folder in which every chunk is a file. Zarr itself gives a chunk without one the fill value."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
+        return self._found(key, await super().get(key, *args, **kwargs))
+
+    def get_sync(self, key: str, **kwargs: Any) -> Any:
+        # Versions of Zarr before 3.1.6 have no such method, and do not ask for it.
+        return self._found(key, super().get_sync(key, **kwargs))
+
+    def _found(self, key: str, content: Any) -> Any:
+        name = key.rpartition("/")[2]
+        # Zarr looks for several files of metadata, of which a group has one.
+        if content is None and name != METADATA and not name.startswith("."):
+            raise FileNotFoundError(
+                errno.ENOENT,
+                "Draws that were stored are gone: by `cleanup()`, because the process that stored them without an "
+                "`output_dir` has ended, or because the folder was removed or changed. Sample them again, into a new "
+                "folder",
+                str(self.root / key),
+            )
+        return content
+
+
+def _no_draw(dtype: np.dtype) -> Any:
+    """Return what is read, by who opens a store otherwise, where a draw is gone: no number that is taken for one."""
+    if dtype.kind in "iu":
+        return np.iinfo(dtype).max
+    return np.nan if dtype.kind in "fc" else np.zeros((), dtype)[()]
 
 
 def _nearly_equal(first: np.ndarray, second: np.ndarray) -> bool:

@@ -141,8 +141,9 @@ def calls(monkeypatch):
 @pytest.mark.parametrize(
     ("checks", "expected"),
     [
-        (["r_hat", "ess", "ess_tail"], {}),
-        (["divergences", "energy", "guide"], {}),
+        # The kernel, traced on the rows, tells whether draws of a mapping have an axis of chains.
+        (["r_hat", "ess", "ess_tail"], {"_read": 1}),
+        (["divergences", "energy", "guide"], {"_read": 1}),
         (["prior_edge"], {"_read": 1, "_prepare": 1, "_prepare_prior": 1, "with_global_latents": 1}),
         (["prior_sd"], {"_read": 1, "_prepare_prior": 1, "summaries": 1}),
         (["prior_sd", "prior_mean", "prior_width"], {"_read": 1, "_prepare_prior": 1, "summaries": 1}),

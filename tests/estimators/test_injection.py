@@ -2,23 +2,34 @@
 
 import jax
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 import xarray as xr
 import zoo
+from arviz_stats.base import array_stats
 from numpyro.infer import MCMC, NUTS
 from sklearn.base import clone
 from sklearn.model_selection import cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, inference
 from skaimz.exceptions import PosteriorWarning
+from skaimz.inference import SVI
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 
 DRAWS = {"coef": np.random.default_rng(0).normal(size=(12, 2))}
 X = np.random.default_rng(1).normal(size=(15, 2))
 MEAN = X @ DRAWS["coef"].mean(axis=0)
+
+
+def sloped(X, y=None):
+    level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level + X @ coef, 0.5), obs=y)
 
 
 def as_dataset(chains=3):
@@ -57,6 +68,47 @@ def test_chains_are_kept():
     )
 
 
+GROUPED = {"coef": DRAWS["coef"].reshape(3, 4, 2)}
+
+
+@pytest.mark.parametrize("num_chains", [1, 3])
+def test_mappings_may_have_an_axis_of_chains(num_chains):
+    """As those of NumPyro's ``get_samples(group_by_chain=True)`` and of ``posterior_`` have."""
+    injected = NumPyroImpactRegressor(zoo.conjugate).set_posterior_sample(GROUPED, num_chains)
+    for model in (injected, NumPyroImpactRegressor(zoo.conjugate, posterior=GROUPED)):
+        np.testing.assert_allclose(model.predict(X), MEAN, rtol=1e-10)
+        assert dict(model.sample_posterior_predictive(X, in_sample=False)["predictions"].sizes)["chain"] == 3
+        fitted = clone(model).set_params(posterior=GROUPED).fit(X, np.zeros(15))
+        np.testing.assert_array_equal(fitted.posterior_["coef"], GROUPED["coef"])
+        fitted.set_posterior_sample(fitted.posterior_)
+        np.testing.assert_array_equal(fitted.posterior_["coef"], GROUPED["coef"])
+
+
+def test_chains_that_are_told_twice_must_agree():
+    with pytest.raises(ValueError, match=r"'coef' have the shape .* a draw, but the site has \(2,\)"):
+        NumPyroImpactRegressor(zoo.conjugate, posterior=GROUPED).fit(X, np.zeros(15)).set_posterior_sample(
+            {"coef": np.ones((4, 3, 2))}, num_chains=2
+        )
+
+
+def test_a_scalar_site_is_never_taken_for_chains():
+    """Four draws of a vector of three beside four of a number, and the same by two chains."""
+    flat = {"level": np.arange(4.0), "coef": np.arange(8.0).reshape(4, 2)}
+    chains = {name: draw.reshape(2, 2, *draw.shape[1:]) for name, draw in flat.items()}
+    for draws in (flat, chains):
+        model = NumPyroImpactRegressor(sloped, posterior=draws).fit(X, np.zeros(15))
+        np.testing.assert_allclose(model.predict(X), 1.5 + X @ [3.0, 4.0], rtol=1e-10)
+    assert model.posterior_["level"].shape == (2, 2)
+
+
+def test_diagnosis_knows_chains_by_the_rows():
+    model = NumPyroImpactRegressor(zoo.conjugate).set_posterior_sample(GROUPED)
+    expected = NumPyroImpactRegressor(zoo.conjugate).set_posterior_sample(as_dataset()).diagnose(checks=["ess"])
+    with pytest.raises(ValueError, match=r"have an axis of chains .*\(3, 4, 2\).*: pass X"):
+        model.diagnose(checks=["ess"])
+    assert model.diagnose(X, checks=["ess"])["value"].tolist() == expected["value"].tolist()
+
+
 def test_a_posterior_survives_clone_cross_validation_and_pipelines():
     model = NumPyroImpactRegressor(zoo.conjugate, posterior=DRAWS)
     y = np.zeros(15)
@@ -73,7 +125,12 @@ def test_numpyro_draws_give_numpyro_predictions(linear_data):
                 progress_bar=False)  # fmt: skip
     mcmc.run(jax.random.key(0), X.astype(np.float32), y.astype(np.float32))
     model = NumPyroImpactRegressor(zoo.conjugate, posterior=mcmc.get_samples())
-    np.testing.assert_allclose(model.predict(X), X @ np.asarray(mcmc.get_samples()["coef"]).mean(axis=0), rtol=1e-5)
+    expected = X @ np.asarray(mcmc.get_samples()["coef"]).mean(axis=0)
+    np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
+    for posterior in (mcmc, mcmc.get_samples(group_by_chain=True)):
+        model = clone(NumPyroImpactRegressor(zoo.conjugate, posterior=posterior)).fit(X, y)
+        assert model.posterior_["coef"].shape == (2, 100, 2)
+        np.testing.assert_allclose(model.predict(X), expected, rtol=1e-5)
 
 
 def test_a_fitted_estimator_takes_other_draws(linear_data, quick):
@@ -83,6 +140,34 @@ def test_a_fitted_estimator_takes_other_draws(linear_data, quick):
     np.testing.assert_allclose(model.predict(X), X @ DRAWS["coef"].mean(axis=0), rtol=1e-10)
     with pytest.raises(ValueError, match="were made elsewhere"):
         model.sample_posterior(3)
+
+
+FITS = {"svi": SVI(num_steps=50, num_samples=20), "mcmc": inference.MCMC(num_warmup=20, num_samples=20), "auto": "auto"}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_fresh_draws_of_a_fit_keep_its_state(name, linear_data):
+    X, y = linear_data
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=FITS[name], random_state=0).fit(X, y)
+    fresh, other = model.sample_posterior(30), clone(model).fit(X, y)
+    before = model.fit_result_
+    model.set_posterior_sample(fresh)
+    np.testing.assert_array_equal(model.posterior_["coef"], fresh["posterior"]["coef"])
+    assert (model.fit_result_.method, model.fit_result_.losses is None) == (before.method, before.losses is None)
+    # Draws that are taken anew are those that would have been taken before.
+    xr.testing.assert_equal(model.sample_posterior(30)["posterior"], fresh["posterior"])
+    assert model.to_datatree()["posterior"].sizes["draw"] == 30
+    if name == "mcmc":
+        draws = fresh["posterior"]["coef"].values
+        expected = min(float(array_stats.ess(draws[..., i], chain_axis=0, draw_axis=1)) for i in range(2))
+        assert model.diagnose().loc["ess", "value"] == pytest.approx(expected)
+        assert model.diagnose(checks=["divergences"]).loc["divergences", "verdict"] == "unknown"
+    if name == "svi":
+        model.partial_fit(X, y)
+        other.partial_fit(X, y)
+        np.testing.assert_array_equal(model.posterior_["coef"], other.posterior_["coef"])
+        # The fit has gone on, and these are no longer draws of its state.
+        assert model.set_posterior_sample(fresh).fit_result_.method == "injected"
 
 
 def test_classifier_without_labels_predicts_the_kernels_integers():

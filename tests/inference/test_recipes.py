@@ -20,7 +20,9 @@ from numpyro.infer.initialization import init_to_value
 from numpyro.infer.svi import SVIRunResult
 from numpyro.infer.util import potential_energy
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import GridSearchCV
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import FitWarning
@@ -744,6 +746,26 @@ def test_searches():
     model = NumPyroImpactRegressor(regression, inference=FOREIGN["an optimiser and a guide of NumPyro's"])
     search = GridSearchCV(model, {"random_state": [0, 1]}, cv=2, error_score="raise").fit(X, Y)
     assert search.best_estimator_.predict(X).shape == (N_ROWS,)
+
+
+def test_searches_among_numpyro_objects():
+    still, moving = numpyro.optim.SGD(0.0), numpyro.optim.Adam(0.05)
+    guide = autoguide.AutoNormal(regression, init_loc_fn=init_to_value(values={"a": 0.0, "b": 0.0}), init_scale=1e-6)
+    settings = SVI(guide, num_steps=99, num_samples=20)
+    model = NumPyroImpactRegressor(regression, inference=settings, random_state=0)
+    search = GridSearchCV(model, {"inference__optim": [still, moving]}, cv=2, error_score="raise").fit(X, Y)
+    # What does not move predicts zeros.
+    at_start = np.mean([r2_score(half, np.zeros(len(half))) for half in np.split(Y, 2)])
+    first, second = search.cv_results_["mean_test_score"]
+    assert first == pytest.approx(at_start, abs=1e-3)
+    assert second == pytest.approx(cross_val_score(LinearRegression(), X, Y, cv=2).mean(), abs=0.1)
+    ready = numpyro_svi(regression)
+    search = GridSearchCV(model, {"inference": [settings, ready]}, cv=2).fit(X, Y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert "inference" in search._repr_html_()
+    copied = clone({"inference": ready}, safe=False)["inference"]
+    assert type(copied) is type(ready)
+    assert copied is not ready
 
 
 class Oddly:

@@ -151,6 +151,11 @@ def test_only_inference_is_inference(inference):
         resolve_inference(inference)
 
 
+def test_a_sampler_alone_is_told_where_it_belongs():
+    with pytest.raises(TypeError, match=r"NumPyro's sampler NUTS.*`skaimz\.inference\.MCMC\(NUTS\(kernel\)\)`"):
+        resolve_inference(numpyro.infer.NUTS(model))
+
+
 @pytest.mark.parametrize("settings", [SVI(num_steps=0), MCMC(num_chains=0)])
 def test_settings_are_checked_when_they_are_resolved(settings):
     with pytest.raises(ValueError, match="must be an integer >= 1, got 0"):

@@ -1,4 +1,4 @@
-"""Taking turns, sharing what is made, and refusing forks."""
+"""Taking turns, and sharing what is made."""
 
 import threading
 import time
@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skaimz.kernels import threads
-from skaimz.kernels.threads import one_at_a_time, refuse_fork, shared
+from skaimz.kernels.threads import one_at_a_time, shared
 
 
 def in_threads(function, n_threads=4):
@@ -59,12 +58,3 @@ def test_what_is_shared_is_made_once():
     assert made == [1, 2, 3, 1]
     make.cache_clear()
     assert make.cache_info() == (0, 0, 2, 0)
-
-
-def test_a_fork_is_refused(monkeypatch):
-    monkeypatch.setattr(threads, "_home", None)
-    refuse_fork()
-    refuse_fork()
-    monkeypatch.setattr(threads, "_home", threads._home + 1)
-    with pytest.raises(RuntimeError, match="JOBLIB_START_METHOD=spawn"):
-        refuse_fork()

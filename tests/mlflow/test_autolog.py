@@ -2,8 +2,11 @@
 
 import joblib
 import numpy as np
+import numpyro
+import numpyro.infer
 import pytest
 import zoo
+from numpyro.infer.autoguide import AutoNormal
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -13,6 +16,7 @@ from zoo_inputs import shifted
 import skaimz.mlflow
 from skaimz import NumPyroImpactRegressor
 from skaimz.estimators._base import ImpactEstimator
+from skaimz.inference import SVI
 
 pytestmark = [
     pytest.mark.usefixtures("_no_inference"),
@@ -144,6 +148,27 @@ def test_pipeline(store, runs, estimator, data):
     assert [model.model_id for model in models(store, run)] == [info.model_id]
     loaded = store.pyfunc.load_model(info.model_uri)
     np.testing.assert_array_equal(loaded.predict(data[0]), pipeline.predict(data[0]))
+
+
+NUMPYRO = {
+    "MCMC": numpyro.infer.MCMC(numpyro.infer.NUTS(zoo.conjugate), num_warmup=20, num_samples=20, progress_bar=False),
+    "SVI": SVI(AutoNormal(zoo.conjugate), numpyro.optim.Adam(0.05), num_steps=20, num_samples=20),
+}
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+@pytest.mark.parametrize("name", NUMPYRO)
+def test_numpyro_objects(store, runs, data, name):
+    skaimz.mlflow.autolog(log_posterior=False)
+    model = NumPyroImpactRegressor(zoo.conjugate, inference=NUMPYRO[name], random_state=1).fit(*data)
+    [run] = runs()
+    assert run.info.status == "FINISHED"
+    assert run.data.params["inference__num_samples"] == "20"
+    if name == "SVI":
+        assert run.data.params["inference__optim"] == "numpyro.optim.Adam"
+        assert run.data.params["inference__guide"] == "numpyro.infer.autoguide.AutoNormal"
+    [logged] = models(store, run)
+    np.testing.assert_array_equal(skaimz.mlflow.load_model(logged.model_uri).predict(data[0]), model.predict(data[0]))
 
 
 @pytest.mark.parametrize("ours_first", [True, False])

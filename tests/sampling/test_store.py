@@ -33,7 +33,7 @@ from stores import assert_same_files, breaking, marks, snapshot
 
 import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
-from skaimz.exceptions import IncompleteDrawsError
+from skaimz.exceptions import CleanupWarning, IncompleteDrawsError
 from skaimz.sampling import Drawing, Store, ZarrSink, plan, programs, store, store_state
 
 TILE = 8
@@ -820,6 +820,63 @@ def test_a_folder_that_someone_removed_is_made_anew(temporary):
     assert list(temporary.iterdir()) == []
 
 
+READINGS = {
+    "values": lambda model, tree, other: tree["predictions"]["y"].values,
+    "average": lambda model, tree, other: tree["predictions"]["y"].mean(),
+    "posterior": lambda model, tree, other: tree["posterior"]["coef"].values,
+    "effect": lambda model, tree, other: model.estimate_effect(baseline=tree, scenarios={"it": other}),
+    "copy": lambda model, tree, other: tree.load(),
+}
+
+
+@pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.logistic], ids=["float", "integer"])
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS)
+def test_draws_that_were_removed_cannot_be_read(read, kernel, temporary):
+    model = make_model(kernel, {"coef": np.zeros((12, 2))})
+    tree, other = (model.sample_posterior_predictive(X[:5], in_sample=False, store="zarr") for _ in range(2))
+    # Chunks of nothing but zeros are there.
+    assert not tree["posterior"]["coef"].values.any()
+    read(model, tree, other)
+    tree, other = (open_draws(each.attrs["artifact_path"]) for each in (tree, other))
+    model.cleanup()
+    with pytest.raises(FileNotFoundError, match=r"Draws that were stored are gone.*Sample them again"):
+        read(model, tree, other)
+
+
+def test_a_single_file_that_is_gone_is_an_error(tmp_path):
+    tree = stored(tmp_path / "draws")
+    lost = tmp_path / "draws" / Y / "c/0/0/1"
+    lost.unlink()
+    np.testing.assert_array_equal(tree[Y][..., :TILE], stored(tmp_path / "others")[Y][..., :TILE])
+    with pytest.raises(FileNotFoundError, match=re.escape(str(lost))):
+        tree[Y].sum().compute()
+    # Who opens the store by other means finds no number in its place.
+    assert np.isnan(zarr.open_array(tmp_path / "draws" / Y)[..., TILE : 2 * TILE]).all()
+
+
+def test_folders_that_cannot_be_removed_are_told_of_and_tried_again(temporary, monkeypatch):
+    models = [make_model() for _ in range(3)]
+    for model in models:
+        model.sample_posterior_predictive(X[:5], store="zarr")
+    busy, remove = models[1].temp_dir_, os.rmdir
+
+    def rmdir(path, *args, **kwargs):
+        if os.fspath(path) == busy:
+            raise OSError(errno.EBUSY, "Device or resource busy", path)
+        remove(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    for _ in range(2):
+        with pytest.warns(CleanupWarning, match=f"{busy}.* could not be removed: .*busy"):
+            NumPyroImpactRegressor.cleanup_all()
+        assert [str(path) for path in temporary.iterdir()] == [busy]
+    assert [hasattr(model, "temp_dir_") for model in models] == [False, True, False]
+    monkeypatch.undo()
+    models[1].cleanup()
+    assert not Path(busy).exists()
+    assert not hasattr(models[1], "temp_dir_")
+
+
 # Arguments
 
 
@@ -958,6 +1015,16 @@ def test_temporary_draws_are_removed_at_exit(tmp_path):
     assert not Path(path).exists()
 
 
+def test_a_forked_child_leaves_the_draws_of_its_parent(tmp_path):
+    child = start("", "fork", TMPDIR=str(tmp_path))
+    found = float(child.stdout.read())
+    assert child.wait(60) == 0
+    child.stdout.close()
+    # Noise with the standard deviation 0.5.
+    assert found == pytest.approx(0.5, abs=0.05)
+    assert files_in(tmp_path) == []
+
+
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -976,6 +1043,13 @@ def main(folder, moment):
     if moment == "temporary":
         attrs = model.sample_posterior_predictive(MANY, store="zarr").attrs
         print(model.temp_dir_, attrs["state"])
+    elif moment == "fork":
+        tree = make_model(draws={"coef": np.zeros((12, 2))}).sample_posterior_predictive(MANY, store="zarr")
+        if os.fork() == 0:
+            NumPyroImpactRegressor.cleanup_all()
+            sys.exit()
+        os.wait()
+        print(tree[Y].values.std())
     else:
         stored(folder, MANY, model)
 

@@ -1,0 +1,54 @@
+"""Processes that are forked after JAX has started: in them its threads are missing, and it waits for them without end.
+
+The package imports this module first: what is imported later starts threads of its own.
+"""
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+__all__ = ["refuse_fork"]
+
+# The process that this one was forked from, where JAX had started there.
+_forked_from: int | None = None
+# Whether this package has used JAX in this process.
+_in_use = False
+
+
+def refuse_fork() -> None:
+    """Raise RuntimeError in a process that was forked from one in which JAX had started."""
+    global _in_use
+    _in_use = True
+    if _forked_from is not None:
+        raise RuntimeError(
+            f"This process ({os.getpid()}) was forked from one ({_forked_from}) in which JAX has threads, and would "
+            "wait for them without end. Use joblib's backend 'loky' or 'threading', or start processes by the method "
+            "'spawn' (for joblib's backend 'multiprocessing', set JOBLIB_START_METHOD=spawn in the environment)."
+        )
+
+
+def _note_fork() -> None:
+    """Note, in a process that has just been forked, whether JAX had started."""
+    global _forked_from
+    if _in_use or _jax_has_started():
+        _forked_from = os.getppid()
+
+
+def _jax_has_started() -> bool:
+    # JAX starts when it is first asked for devices or an array. Nothing public says whether it has.
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    return bool(getattr(bridge, "backends_are_initialized", bool)())
+
+
+def _has_lost_threads() -> bool:
+    """Whether all threads here are Python's; where JAX has started, others must have been."""
+    tasks = Path("/proc/self/task")
+    return tasks.exists() and len(list(tasks.iterdir())) <= threading.active_count()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where no process is forked
+    os.register_at_fork(after_in_child=_note_fork)
+    # This process may have been forked before it imported this package.
+    if _has_lost_threads():
+        _note_fork()
