@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from numpyro.infer import autoguide
 
+from skaimz.exceptions import EffectiveSampleSizeWarning, FitWarning, RHatWarning
 from skaimz.inference.chunks import Watch
 from skaimz.inference.data import Data, Units, in_double, loaded, merged, padded
 from skaimz.inference.diagnostics import problems_of, warn_of_chains
@@ -39,14 +40,18 @@ ADAPTATIONS = 2
 HOPELESS_K_HAT = 1.5
 # Chains that disagree by more than this r-hat will not agree by care alone: they are in different modes.
 HOPELESS_R_HAT = 1.2
+# What longer chains may mend.
+LENGTH_MENDS = {RHatWarning, EffectiveSampleSizeWarning}
 # A full covariance matrix beyond this size is not fitted by variational inference.
 MOST_COVARIANCE = 100
 REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1).checked()
-# Markov chains: of ordinary care, and, where those diverge or disagree, of great care.
-CHAINS: tuple[dict[str, Any], ...] = (
-    {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}},
-    {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}},
-)
+# Markov chains: of ordinary care, and, where those diverge or disagree, of great care, and then longer ones.
+CAREFUL = {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}}
+CHAINS: dict[str, dict[str, Any]] = {
+    "nuts": {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}},
+    "careful nuts": CAREFUL,
+    "long nuts": {**CAREFUL, "thinning": 5},
+}
 
 
 class Proposals(NamedTuple):
@@ -163,8 +168,9 @@ def _in_closed_form(traced: TracedKernel, data: Data, settings: Auto, seed: int,
 
 def chains_of(settings: Auto, rung: str) -> MCMC:
     """Return checked settings of the Markov chains on a rung."""
-    options = CHAINS[rung == "careful nuts"]
-    return MCMC(num_samples=settings.num_samples, num_chains=settings.num_chains, **options).checked()
+    options = CHAINS[rung]
+    steps = options.get("thinning", 1) * settings.num_samples
+    return MCMC(num_samples=steps, num_chains=settings.num_chains, **options).checked()
 
 
 def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.ndarray]:
@@ -268,30 +274,40 @@ def _chains(
     """Run Markov chains, and run them again with more care where they do not pass their check."""
     units = exploration.units(dense=True)
     data = data._replace(units=units)
-    for rung in ("nuts", "careful nuts"):
-        begun = time.perf_counter()
+
+    def run(rung: str, before: FitResult | None = None) -> FitResult:
+        begun, chains = time.perf_counter(), chains_of(settings, rung)
         result = fit_mcmc(
             traced,
             data,
             n_rows,
-            chains_of(settings, rung),
+            chains,
             seed,
             starts=lambda chain: exploration.begin(units, seed, chain),
             watch=watch,
             name=rung,
             warn=False,
+            before=before,
         )
-        problems = problems_of(result.diagnostics)
         rungs.append({
             "rung": rung,
             "seconds": time.perf_counter() - begun,
-            "evaluations": int(result.sample_stats["n_steps"].sum()),
-            "why": "; ".join(category.__name__.removesuffix("Warning") for category, _ in problems),
+            "evaluations": chains.thinning * int(result.sample_stats["n_steps"].sum()),
+            "why": "; ".join(each.__name__.removesuffix("Warning") for each in _problems(result)),
         })  # fmt: skip
-        if not problems or watch.stopped or not _may_agree(result.diagnostics):
-            break
+        return result
+
+    result = run("nuts")
+    if _problems(result) and not watch.stopped and _may_agree(result.diagnostics):
+        result = run("careful nuts")
+        if set() < _problems(result) <= LENGTH_MENDS and not watch.stopped:
+            result = run("long nuts", before=result)
     warn_of_chains(result.diagnostics)
     return result
+
+
+def _problems(result: FitResult) -> set[type[FitWarning]]:
+    return {category for category, _ in problems_of(result.diagnostics)}
 
 
 def _worth_refining(found: Proposals, target: Target, settings: Auto) -> bool:

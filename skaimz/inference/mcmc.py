@@ -181,6 +181,7 @@ def fit_mcmc(
     watch: Watch | None = None,
     name: str = "chains",
     warn: bool = True,
+    before: FitResult | None = None,
 ) -> FitResult:
     """Run Markov chains.
 
@@ -201,6 +202,8 @@ def fit_mcmc(
         Tells these chains from others of the same fit, where they are saved.
     warn : bool, default=True
         Warn of what is bad about the chains.
+    before : FitResult, optional
+        Chains to go on from, by the same settings but for the number of draws and thinning, without another warm-up.
 
     Returns
     -------
@@ -246,10 +249,13 @@ def fit_mcmc(
         run_in_chunks(step, settings.num_warmup, watch=watch, first=64, done=done)
         return state
 
-    # Threads that ask for a program at once would each compile it.
-    jax.block_until_ready(programs.advance(*begin(groups[0]), 0, 1))
-    with watch.phase("MCMC warm-up", settings.num_warmup * settings.num_chains) as phase:
-        states = side_by_side(warm_up, groups, phase, x64, in_turn=settings.chain_method == "sequential")
+    if before is None:
+        # Threads that ask for a program at once would each compile it.
+        jax.block_until_ready(programs.advance(*begin(groups[0]), 0, 1))
+        with watch.phase("MCMC warm-up", settings.num_warmup * settings.num_chains) as phase:
+            states = side_by_side(warm_up, groups, phase, x64, in_turn=settings.chain_method == "sequential")
+    else:
+        states = _states_of(programs, groups, data, before)
     if watch.stopped:
         raise RuntimeError(
             f"The fit stopped before a chain had a draw: {watch.stopped}. Allow more time, or lower `num_warmup`."
@@ -313,16 +319,21 @@ def continue_chains(
     """Take draws ``(n_chains, num_samples, ...)`` from where the chains of a fit ended."""
     groups = _groups(settings)
     programs = _programs_of(traced, settings, groups[0], data)
+    states = _states_of(programs, groups, data, result)
+    x64 = data.rows[traced.spec.input].dtype == np.float64
+    jax.block_until_ready(programs.advance(jax.tree.map(jnp.copy, states[0]), data, 0, 1))
+    _, draws, _ = _collect(programs, states, data, groups, settings, num_samples, watch or Watch(), x64, Checkpoint())
+    return draws
+
+
+def _states_of(programs: Programs, groups: list[Chains], data: Data, result: FitResult) -> list[Any]:
+    """Return the states in which the chains of a fit ended."""
     first = None
     if data.units is not None:
         lead = np.shape(groups[0].numbers)
         first = jax.tree.map(lambda array: np.broadcast_to(array, (*lead, *np.shape(array))), dict(data.units.middle))
     like = jax.eval_shape(programs.init, groups[0].numbers, first, data, np.uint32(0))
-    states = _unpacked(result.state, groups, like)
-    x64 = data.rows[traced.spec.input].dtype == np.float64
-    jax.block_until_ready(programs.advance(jax.tree.map(jnp.copy, states[0]), data, 0, 1))
-    _, draws, _ = _collect(programs, states, data, groups, settings, num_samples, watch or Watch(), x64, Checkpoint())
-    return draws
+    return _unpacked(result.state, groups, like)
 
 
 def _collect(
