@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from scipy import stats
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import MCMC
@@ -91,13 +92,22 @@ def covers(model, X: np.ndarray, y: np.ndarray, truth: float) -> tuple[bool, boo
     return bool(row["lower"] <= truth <= row["upper"]), bool(told)
 
 
+def least_squares(X: np.ndarray, y: np.ndarray) -> bool:
+    """Return whether the exact interval of the first slope, by Student's t, holds the truth."""
+    design = np.column_stack([np.ones(len(X)), X])
+    coef, (squares,), *_ = np.linalg.lstsq(design, y)
+    free = len(y) - design.shape[1]
+    error = np.sqrt(squares / free * np.linalg.inv(design.T @ design)[1, 1])
+    return bool(abs(coef[1] - 1.0) <= stats.t.ppf(0.95, free) * error)
+
+
 def confounded(replications: int) -> None:
     models = {
         "default kernel": NumPyroImpactRegressor(random_state=0),
         "linear kernel, thousands": NumPyroImpactRegressor(linear, random_state=0),
         "logistic kernel": NumPyroImpactClassifier(logistic, random_state=0),
     }
-    start, counts = time.perf_counter(), np.zeros((len(models), len(CORRELATIONS), 2), int)
+    start, counts = time.perf_counter(), np.zeros((len(models) + 1, len(CORRELATIONS), 2), int)
     for j, correlation in enumerate(CORRELATIONS):
         for seed in range(replications):
             rng = np.random.default_rng(seed)
@@ -109,13 +119,14 @@ def confounded(replications: int) -> None:
             studies = (y, 1.0), (UNIT * y, UNIT), (label, (higher - risk).mean())
             for i, (model, study) in enumerate(zip(models.values(), studies, strict=True)):
                 counts[i, j] += covers(model, X, *study)
+            counts[-1, j, 0] += least_squares(X, y)
     print(f"Average effect of a treatment that is correlated with a covariate, {N_CONFOUNDED} rows", end=", ")
     print(f"{replications} replications, default inference, {time.perf_counter() - start:.0f} s\n")
     print(
         "| 90 % intervals that hold the truth | " + " | ".join(f"correlation {each}" for each in CORRELATIONS), end=" |"
     )
     print(" fits that warned |\n| --- |" + " --- |" * (len(CORRELATIONS) + 1))
-    for name, row in zip(models, counts, strict=True):
+    for name, row in zip([*models, "least squares, same outcomes"], counts, strict=True):
         shares = " | ".join(f"{100 * count / replications:.1f} %" for count in row[:, 0])
         print(f"| {name} | {shares} | {row[:, 1].sum()} of {len(CORRELATIONS) * replications} |")
 
