@@ -3,9 +3,9 @@
 ``python benchmarks/trust.py`` fits every problem of `trust_problems.py` with ``inference="auto"``. It prints a table
 and a summary. Name problems to fit only those; ``--inference`` chooses another inference.
 
-``python benchmarks/trust.py --peers`` fits the problems with NumPyro's AutoNormal and NUTS, with bambi where it is
-installed and can state the same model, and with ``--old PYTHON`` by another interpreter that has an earlier skaimz. It
-stores the results, and later runs print them in the summary without fitting again.
+With ``--peers`` each problem is also fitted with NumPyro's AutoNormal and NUTS, with bambi where it is installed and
+can state the same model, and with ``--old PYTHON`` by another interpreter that has an earlier skaimz. The results are
+stored, and later runs print them in the summary without fitting again.
 
 ``python benchmarks/trust.py references`` computes reference posteriors and stores them: in closed form where there is
 one, otherwise from eight long chains of NumPyro's NUTS in float64. Name problems to compute only those.
@@ -392,11 +392,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="problems, or `references` and problems; all where none is named")
     parser.add_argument("--inference", default="auto", help="of the estimators")
-    parser.add_argument("--peers", action="store_true", help="fit with the peers, and store what they give")
-    parser.add_argument("--only", metavar="PEER", help="with --peers: fit with this peer alone")
+    parser.add_argument("--peers", action="store_true", help="fit with the peers as well, and store what they give")
     parser.add_argument("--old", metavar="PYTHON", help="an interpreter with an earlier skaimz")
     parser.add_argument("--bambi", metavar="PYTHON", default=sys.executable, help="an interpreter with bambi")
-    parser.add_argument("--missing", action="store_true", help="leave out what is stored already")
+    parser.add_argument("--missing", action="store_true", help="with references: leave out those that are stored")
     parser.add_argument("--timeout", type=float, default=900.0, help="seconds for one fit")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -414,38 +413,35 @@ def main() -> None:
                 store(name, reference=reference_of(PROBLEMS[name]))
                 print(f"{name}: {stored()[name]['reference']['seconds']} s", flush=True)
         return
-    if asked.peers:
-        run_peers(names, asked)
-        return
-    known, columns = stored(), {asked.inference: {}}
+    peers = interpreters(asked) if asked.peers else {}
+    columns: dict[str, dict[str, Any]] = {asked.inference: {}}
     titles = "problem", "rows x quantities", "mean off, in sds", "sd ratios", TITLE, "rung", "seconds", "warnings"
     print("| " + " | ".join(titles) + " |")
     print("| --- |" + " --- |" * 7)
     for name in names:
+        reference = stored()[name]["reference"]
         found = run_apart(name, asked.inference, sys.executable, asked.timeout)
         columns[asked.inference][name] = found
-        print(line(name, known[name]["reference"], found), flush=True)
-        for peer, theirs in known[name].get("peers", {}).items():
+        print(line(name, reference, found), flush=True)
+        for peer, python in peers.items():
+            # In turns with ours, so that what else the machine does weighs on all alike.
+            if peer != "bambi" or PROBLEMS[name].bambi is not None:
+                theirs = run_apart(name, peer, python, asked.timeout)
+                store(name, peers={peer: theirs})
+                print(f"{peer}: {line(name, reference, theirs)}", file=sys.stderr, flush=True)
+        for peer, theirs in stored()[name].get("peers", {}).items():
             columns.setdefault(peer, {})[name] = theirs
     print_summaries(columns)
 
 
-def run_peers(names: list[str], asked: argparse.Namespace) -> None:
-    """Fit with every peer, and store what each gives."""
-    interpreters = {"numpyro-svi": sys.executable, "numpyro-nuts": sys.executable, "bambi": asked.bambi}
+def interpreters(asked: argparse.Namespace) -> dict[str, str]:
+    """Return the peers that can be run, each with the interpreter that runs it."""
+    found = {"numpyro-svi": sys.executable, "numpyro-nuts": sys.executable}
     if asked.old:
-        interpreters["old"] = asked.old
-    probe = subprocess.run([asked.bambi, "-c", "import bambi"], capture_output=True, check=False)
-    for name in names:
-        known = stored()[name]
-        for peer, python in interpreters.items():
-            skip = peer == "bambi" and (probe.returncode or PROBLEMS[name].bambi is None)
-            skip = skip or asked.only not in (None, peer)
-            if skip or (asked.missing and peer in known.get("peers", {})):
-                continue
-            found = run_apart(name, peer, python, asked.timeout)
-            store(name, peers={peer: found})
-            print(f"{peer}: {line(name, known['reference'], found)}", flush=True)
+        found["old"] = asked.old
+    if not subprocess.run([asked.bambi, "-c", "import bambi"], capture_output=True, check=False).returncode:
+        found["bambi"] = asked.bambi
+    return found
 
 
 if __name__ == "__main__":
