@@ -1,8 +1,7 @@
 """Compiled programs give the numbers that the same functions give uncompiled."""
 
-import importlib
-
 import jax
+import jaxlib
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -46,12 +45,10 @@ def test_densities_of_many_draws_are_those_of_scipy():
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_unknown_options_are_left_out(monkeypatch):
-    module = importlib.import_module("skaimz.kernels.compiled")
-    monkeypatch.setattr(module, "WITHOUT_YNNPACK", {"xla_no_such_option": ""})
-    module._options.cache_clear()
-    try:
-        assert module._options() is None
-        assert float(module.compiled(jnp.sum)(jnp.arange(4.0))) == 6.0
-    finally:
-        module._options.cache_clear()
+def test_only_the_version_that_is_wrong_is_told(monkeypatch):
+    given = []
+    monkeypatch.setattr(jax, "jit", lambda function, *, compiler_options: given.append(compiler_options))
+    for version in ("0.10.1", "0.10.2", "0.11.0"):
+        monkeypatch.setattr(jaxlib, "__version__", version)
+        compiled(jnp.sum)
+    assert given == [None, {"xla_cpu_experimental_ynn_fusion_type": ""}, None]
