@@ -27,12 +27,13 @@ __all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
 
 # Purposes of random numbers, beside the seed, so that no two of them share a stream.
 PROPOSE, RESAMPLE, FRESH, EXACT = 17, 18, 19, 22
-# Draws that are weighted for each that is returned: several where rows are few, and more of them where few are
-# effective. Where rows are many, one: the posterior is then nearly normal, and the weights nearly equal.
-FIRST_PROPOSALS, MOST_PROPOSALS = 4, 32
+# Draws that are weighted for each that is returned: several where rows are few. Where rows are many, one: the posterior
+# is then nearly normal, and the weights nearly equal.
+PROPOSALS = 4
 PROPOSAL_ROWS = 2**28
-# Effective draws that weighted draws must be worth, as a share of those that are returned.
-LEAST_EFFECTIVE = 0.75
+# Effective draws that weighted draws must be worth, as a share of their number. Fewer tell of a posterior with places
+# that hardly any draw has come to, such as small scales of groups, whatever k-hat says of the weights that there are.
+LEAST_EFFICIENCY = 0.5
 # Tails of the approximation: normal ones, and, where these are too light, heavier ones.
 DEGREES_OF_FREEDOM = (np.inf, 7.0)
 # Rounds of bettering the approximation by its weighted draws, and a k-hat at which they tell nothing.
@@ -60,9 +61,15 @@ class Proposals(NamedTuple):
     positions: np.ndarray
     weights: Weights
 
-    def pass_check(self, num_samples: int) -> bool:
+    @property
+    def efficiency(self) -> float:
+        """Effective draws, as a share of all."""
+        return self.weights.ess / len(self.positions)
+
+    @property
+    def pass_check(self) -> bool:
         """Whether weighted draws stand for the posterior."""
-        return self.weights.k_hat <= LARGEST_K_HAT and self.weights.ess >= LEAST_EFFECTIVE * num_samples
+        return self.weights.k_hat <= LARGEST_K_HAT and self.efficiency >= LEAST_EFFICIENCY
 
     def moments(self, before: Mode) -> Mode:
         """Return an approximation with the mean and covariance of the weighted draws.
@@ -127,14 +134,14 @@ def fit_auto(
         target, mode = exploration.start.target, exploration.mode
         found = None if mode.reason else _weighted(target, mode, settings, seed)
         rungs.append(_rung("mode", begun, target, found, mode.reason))
-        if found is None or not found.pass_check(settings.num_samples):
+        if found is None or not found.pass_check:
             # What follows needs all rows in memory.
             data = in_double(padded(traced, loaded(data, n_rows), n_rows)) if len(target.blocks) > 1 else data
         if found is not None and _worth_refining(found, target, settings):
             begun = time.perf_counter()
             found = _weighted(target, _refined(traced, data, n_rows, mode, seed, watch, target), settings, seed)
             rungs.append(_rung("variational", begun, target, found, ""))
-        if found is not None and found.pass_check(settings.num_samples):
+        if found is not None and found.pass_check:
             result = _normal_result(target, found, settings, seed, n_rows)
         else:
             result = _chains(traced, data, n_rows, exploration, settings, seed, watch, rungs)
@@ -195,10 +202,10 @@ def _weighted(target: Target, mode: Mode, settings: Auto, seed: int) -> Proposal
     """
     best = _best(target, mode, settings, (seed, PROPOSE, 0))
     for turn in range(ADAPTATIONS):
-        if best.pass_check(settings.num_samples) or best.weights.k_hat > HOPELESS_K_HAT:
+        if best.pass_check or best.weights.k_hat > HOPELESS_K_HAT:
             break
         better = _best(target, best.moments(mode), settings, (seed, PROPOSE, turn + 1))
-        best = min(best, better, key=lambda each: (not each.pass_check(settings.num_samples), each.weights.k_hat))
+        best = max(best, better, key=lambda each: (each.pass_check, each.efficiency))
     return best
 
 
@@ -207,33 +214,23 @@ def _best(target: Target, mode: Mode, settings: Auto, seed: tuple[int, ...]) -> 
     found = []
     for freedom in DEGREES_OF_FREEDOM:
         found.append(_proposed(target, mode, freedom, settings, seed))
-        if found[-1].pass_check(settings.num_samples):
+        if found[-1].pass_check:
             return found[-1]
-    return min(found, key=lambda each: each.weights.k_hat)
+    return max(found, key=lambda each: each.efficiency)
 
 
 def _proposed(target: Target, mode: Mode, freedom: float, settings: Auto, seed: tuple[int, ...]) -> Proposals:
     rng = np.random.default_rng(seed)
-    most = int(np.clip(PROPOSAL_ROWS // target.n_rows, settings.num_samples, MOST_PROPOSALS * settings.num_samples))
-    number = min(most, FIRST_PROPOSALS * settings.num_samples)
-    positions, log_ratios = np.empty((0, target.size)), np.empty(0)
-    while True:
-        v = rng.standard_normal((number - len(positions), target.size))
-        if np.isfinite(freedom):
-            v *= np.sqrt(freedom / rng.chisquare(freedom, size=(len(v), 1)))
-            log_q = -(freedom + target.size) / 2 * np.log1p(np.square(v).sum(axis=1) / freedom)
-        else:
-            log_q = -np.square(v).sum(axis=1) / 2
-        added = mode.middle + v @ mode.root.T
-        with np.errstate(all="ignore"):
-            log_ratios = np.concatenate([log_ratios, target.log_densities(added) - log_q])
-        positions = np.concatenate([positions, added])
-        weights = weigh(log_ratios)
-        wanted = int(1.3 * number * LEAST_EFFECTIVE * settings.num_samples / max(weights.ess, 1.0))
-        # More draws of the same kind help where their weights are sound, and only few.
-        if weights.k_hat > LARGEST_K_HAT or not number < wanted <= most:
-            return Proposals(positions, weights)
-        number = wanted
+    number = settings.num_samples * int(np.clip(PROPOSAL_ROWS // (target.n_rows * settings.num_samples), 1, PROPOSALS))
+    v = rng.standard_normal((number, target.size))
+    if np.isfinite(freedom):
+        v *= np.sqrt(freedom / rng.chisquare(freedom, size=(number, 1)))
+        log_q = -(freedom + target.size) / 2 * np.log1p(np.square(v).sum(axis=1) / freedom)
+    else:
+        log_q = -np.square(v).sum(axis=1) / 2
+    positions = mode.middle + v @ mode.root.T
+    with np.errstate(all="ignore"):
+        return Proposals(positions, weigh(target.log_densities(positions) - log_q))
 
 
 def _refined(
@@ -313,7 +310,7 @@ def _problems(result: FitResult) -> set[type[FitWarning]]:
 def _worth_refining(found: Proposals, target: Target, settings: Auto) -> bool:
     """Whether an approximation that does not pass its check is near enough, and small enough, to be refined."""
     near = found.weights.k_hat <= HOPELESS_K_HAT and target.size <= MOST_COVARIANCE
-    return near and not found.pass_check(settings.num_samples)
+    return near and not found.pass_check
 
 
 def _may_agree(diagnostics: Mapping[str, Any]) -> bool:
@@ -329,6 +326,8 @@ def _rung(name: str, begun: float, target: Target, found: Proposals | None, reas
     why = reason
     if k_hat is not None and k_hat > LARGEST_K_HAT:
         why = f"k-hat {k_hat:.2f} exceeds {LARGEST_K_HAT}"
+    elif found is not None and not found.pass_check:
+        why = f"weighted draws are worth {found.efficiency:.0%} of their number"
     noted = {"rung": name, "seconds": time.perf_counter() - begun, "evaluations": target.evaluations}
     target.evaluations = 0
     return noted | {"k_hat": k_hat, "ess": ess, "why": why}
