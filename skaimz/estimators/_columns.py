@@ -249,10 +249,14 @@ def _listed_categories(name: str, categories: Any) -> np.ndarray:
     if isinstance(categories, str) or not isinstance(categories, Iterable):
         raise ValueError(f"`column_args` must give {name!r} a list of `categories`, got {categories!r}.")
     listed = list(categories)
-    array = np.asarray(listed)
+    if any(isinstance(label, tuple) for label in listed):
+        array = np.empty(len(listed), object)  # `np.asarray` would make columns of tuples
+        array[:] = listed
+    else:
+        array = np.asarray(listed)
     if array.dtype.kind == "U" and not all(isinstance(category, str) for category in listed):
         raise ValueError(f"`column_args` must give {name!r} categories of one type, got {listed!r}.")
-    if len(np.unique(array)) < len(array):
+    if pd.Index(array).has_duplicates:
         raise ValueError(f"`column_args` gives {name!r} a category twice: {listed!r}.")
     return array
 

@@ -1,6 +1,10 @@
 """Arguments of the kernel that are columns of X: arrays, pandas and polars frames, numbers and categories."""
 
+import datetime
+import decimal
+import fractions
 import pickle
+import uuid
 from collections import deque
 
 import numpy as np
@@ -423,12 +427,75 @@ def test_persistence_of_every_kind_of_category(categories):
     )
 
 
-def test_persistence_of_learnt_dates():
-    frame = pd.DataFrame(X, columns=["a", "b"]).assign(group=pd.to_datetime(["2024-02-01", "2024-01-01"] * 20))
-    model = by_group({"group": "group"}, posterior={"coef": np.zeros((1, 2)), "level": np.array([[1.0, 7.0]])})
-    model.fit(frame, Y)
-    again = NumPyroImpactRegressor.from_datatree(zoo_inputs.by_group, model.to_datatree())
-    np.testing.assert_allclose(again.predict(frame), [7.0, 1.0] * 20)
+DAYS = pd.date_range("2024-03-30", periods=3)
+LABELS = {
+    "dates": DAYS,
+    "dates in seconds": DAYS.as_unit("s"),
+    "a time zone": DAYS.tz_localize("Europe/Oslo"),
+    "an offset": DAYS.tz_localize("+05:30"),
+    "periods": DAYS.to_period("W"),
+    "durations": pd.to_timedelta([1, 2, 3], unit="h"),
+    "intervals": pd.interval_range(0, 3),
+    "intervals of times": pd.interval_range(DAYS[0], periods=3, closed="left"),
+    "bands": pd.cut([1.0, 3.0, 6.0], [0, 2, 5, 7]),
+    "days": [datetime.date(2024, 1, day) for day in (1, 2, 3)],
+    "hours": [datetime.time(hour) for hour in (1, 2, 3)],
+    "decimals": [decimal.Decimal(number) for number in ("0.1", "0.2", "0.3")],
+    "fractions": [fractions.Fraction(number, 3) for number in (1, 2, 4)],
+    "UUIDs": [uuid.UUID(int=number) for number in (1, 2, 3)],
+    "bytes": [b"a", b"b\xff", b"c"],
+    "pairs": [("a", 1), ("a", 2), ("b", 1)],
+    "truths": [False, True, True],
+    "floats": [-1.5, 0.0, 1e300],
+    "large": [2**62, 2**62 + 1, 2**62 + 2],
+    "Int64": pd.array([1, 2, 3], dtype="Int64"),
+    "texts of pandas": pd.array(["a", "ö", "ü"], dtype="string"),
+}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["learnt", "listed"])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels_of_every_kind_are_stored(labels, listed, tmp_path):
+    """From the file come the same predictions: the labels' own levels."""
+    values = pd.Series(labels) if isinstance(labels, list) else pd.Series(labels).reset_index(drop=True)
+    order = list(dict.fromkeys(values))
+    level = np.arange(1.0, 1.0 + len(order))
+    frame = pd.DataFrame({"a": X[:6, 0], "b": 0.0, "group": pd.concat([values, values[::-1]], ignore_index=True)})
+    codes = np.array([order.index(label) for label in frame["group"]])
+    setting = {"columns": "group", "categories": order[::-1]} if listed else "group"
+    expected = level[len(order) - 1 - codes] if listed else level[codes]
+    model = by_group({"group": setting}, posterior={"coef": np.zeros((1, 2)), "level": level[None]})
+    np.testing.assert_allclose(model.fit(frame, Y[:6]).predict(frame), expected)
+    model.to_datatree().to_netcdf(tmp_path / "model.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "model.nc", engine="h5netcdf") as tree:
+        again = NumPyroImpactRegressor.from_datatree(zoo_inputs.by_group, tree.load())
+    np.testing.assert_allclose(again.predict(frame), expected)
+    assert again.categories_["group"][0].dtype == model.categories_["group"][0].dtype
+    # The parameters were stored as well.
+    again.set_params(posterior=model.posterior)
+    np.testing.assert_allclose(again.fit(frame, Y[:6]).predict(frame), expected)
+
+
+class Strange:
+    def __lt__(self, other):
+        return id(self) < id(other)
+
+
+def test_labels_that_cannot_be_stored_are_named():
+    frame = pd.DataFrame({"a": X[:2, 0], "b": 0.0, "group": [Strange(), Strange()]})
+    model = by_group({"group": "group"}, posterior={"coef": np.zeros((1, 2)), "level": np.zeros((1, 2))})
+    with pytest.raises(TypeError, match="a Strange, cannot be stored as data: make labels of categories and classes"):
+        model.fit(frame, Y[:2]).to_datatree()
+
+
+@pytest.mark.parametrize("labels", [DAYS[:2], [False, True], [2, 10], ["no", "yes"]], ids=str)
+def test_classes_of_every_kind_are_stored(labels):
+    y = pd.Series(labels).to_numpy()[(OFFSET > 0).astype(int)]
+    model = NumPyroImpactClassifier(zoo_inputs.shifted_logistic, posterior={"coef": np.zeros((1, 2))})
+    model.fit(X, y, offset=10.0 * OFFSET)
+    again = NumPyroImpactClassifier.from_datatree(zoo_inputs.shifted_logistic, model.to_datatree())
+    assert again.classes_.dtype == model.classes_.dtype
+    np.testing.assert_array_equal(again.predict(X, offset=10.0 * OFFSET), y)
 
 
 # Refusals
