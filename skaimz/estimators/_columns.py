@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing
 
-from skaimz.estimators._rows import LazyRows
+from skaimz.estimators._rows import LazyRows, as_table
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
 
 __all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "number_of_codes", "split_columns"]
@@ -101,6 +101,7 @@ def split_columns(
     """
     if column_args is None:
         return X, {}, {}
+    X = as_table(X)
     columns = getattr(X, "columns", names)
     arguments = _read(column_args, X.shape[1], None if columns is None else list(columns))
     taken = {place for argument in arguments for place in argument.places}

@@ -10,7 +10,9 @@ from collections import deque
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
+import scipy.sparse
 import xarray as xr
 import zarr
 import zoo
@@ -18,7 +20,11 @@ import zoo_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.metrics import r2_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.estimators._columns import split_columns
@@ -43,6 +49,7 @@ FRAMES = {
     "array": lambda columns: np.column_stack(list(columns.values())),
     "pandas": pd.DataFrame,
     "polars": pl.DataFrame,
+    "arrow": lambda columns: pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False),
 }
 frames = pytest.mark.parametrize("form", FRAMES)
 
@@ -385,6 +392,80 @@ def test_polars_throughout():
     assert model.score(data, y) == pytest.approx(r2_score(Y, expected))
     assert model.sample_posterior_predictive(data)["posterior_predictive"]["y"].shape == (1, 1, 40)
     assert model.log_predictive_density(data, y).shape == (40,)
+
+
+# Tables of Arrow's, sparse rows and pipelines
+
+
+def test_arrow_throughout():
+    data = with_group("arrow")
+    model = by_group({"group": "group"}, posterior=LEVELS).fit(data, pa.array(Y))
+    assert model.feature_names_in_.tolist() == ["a", "b", "group"]
+    expected = X @ [1.0, -2.0] + 10.0 * CODES
+    assert model.score(data, pa.array(Y)) == pytest.approx(r2_score(Y, expected))
+    assert model.sample_posterior_predictive(data)["posterior_predictive"]["y"].shape == (1, 1, 40)
+    assert model.log_predictive_density(data, Y).shape == (40,)
+    effect = model.estimate_effect(data, scenarios={"west": {"columns": {"group": "west"}}}, by="group").summary()
+    np.testing.assert_allclose(effect["mean"], 30.0 - 10.0 * np.arange(4))
+    # Labels of a type of their own, and missing numbers, are what they are in a data frame.
+    coded = data.set_column(2, "group", data["group"].dictionary_encode())
+    in_order_of_the_type = X @ [1.0, -2.0] + 10.0 * (np.arange(40) % 4)
+    np.testing.assert_allclose(clone(model).fit(coded, Y).predict(coded), in_order_of_the_type)
+    missing = data.set_column(0, "a", pa.array([None, *X[1:, 0]]))
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.predict(missing)
+
+
+@pytest.mark.parametrize("column_args", [None, {"offset": 1}])
+def test_sparse_rows_are_refused_with_the_remedy(column_args):
+    rows = scipy.sparse.csr_array(wide("array"))
+    model = shifted(column_args) if column_args else regressor(zoo.conjugate, None)
+    for call in (lambda: model.fit(rows, Y), lambda: model.sample_prior_predictive(rows)):
+        with pytest.raises(TypeError, match=r"Sparse data was passed for X.*`X.toarray\(\)`.*sparse_threshold=0"):
+            call()
+
+
+def test_a_pipeline_with_a_column_transformer():
+    shops = pd.DataFrame({"shop": list("abcdefgh") * 5, "offset": OFFSET})
+    draws = {"coef": np.arange(8.0)[None]}
+    expected = np.arange(40) % 8 + OFFSET
+
+    def fit(**settings):
+        encode = make_column_transformer((OneHotEncoder(), ["shop"]), ("passthrough", ["offset"]), **settings)
+        model = regressor(zoo_inputs.shifted, {"offset": -1}, posterior=draws)
+        return make_pipeline(encode, model).fit(shops, Y)
+
+    with pytest.raises(TypeError, match="sparse_threshold=0"):
+        fit()
+    np.testing.assert_allclose(fit(sparse_threshold=0).predict(shops), expected)
+
+
+def test_groups_that_a_fold_has_not_seen():
+    """The warning names three remedies, and each works."""
+    frame = with_group("pandas").sort_values("group", ignore_index=True)
+    y = np.arange(40.0)
+    names = sorted(set(GROUP))
+
+    def scores(rows, setting):
+        model = NumPyroImpactRegressor(
+            zoo_inputs.by_group,
+            column_args={"group": setting},
+            inference=SVI(num_steps=5, num_samples=5),
+            random_state=0,
+        )
+        return cross_val_score(model, rows, y, cv=KFold(4))
+
+    with pytest.warns(UserWarning, match="Scoring failed") as caught:
+        assert np.isnan(scores(frame, "group")).all()
+    message = " ".join(str(each.message) for each in caught)
+    assert all(part in message for part in ("'unknown_value'", "'categories'", "pandas' type 'category'"))
+    remedies = {
+        "unknown_value": (frame, {"columns": "group", "unknown_value": 3}),
+        "categories": (frame, {"columns": "group", "categories": names}),
+        "category": (frame.astype({"group": "category"}), "group"),
+    }
+    for remedy, (rows, setting) in remedies.items():
+        assert np.isfinite(scores(rows, setting)).all(), remedy
 
 
 # Persistence
