@@ -1,9 +1,10 @@
 """Between arrays and xarray. The only place that builds or reads xarray objects."""
 
 import contextlib
+import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = [
     "row_coordinates",
     "storable_labels",
     "to_tree",
+    "with_labels",
     "with_more_rows",
     "write_skeleton",
 ]
@@ -147,10 +149,25 @@ def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) 
     coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in sizes.items()}
     if spec is None or index is None:
         return coordinates
-    row_dims = {site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None} & sizes.keys()
-    for dim in row_dims:
-        coordinates |= row_coordinates(dim, index)
+    return coordinates | _labels_of_rows(sizes, spec, index)
+
+
+def _labels_of_rows(dims: Collection[str], spec: KernelSpec, index: Any) -> dict[str, Any]:
+    """Return the coordinates of all dimensions of rows."""
+    coordinates: dict[str, Any] = {}
+    for dim in sorted({site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None}):
+        if dim in dims:
+            taken = {*dims, *coordinates, *(site.name for site in spec.sites)}
+            coordinates |= row_coordinates(dim, index, taken)
     return coordinates
+
+
+def with_labels(dataset: xr.Dataset, spec: KernelSpec, index: Any) -> xr.Dataset:
+    """Return a dataset whose rows have other labels."""
+    labels = _labels_of_rows([str(dim) for dim in dataset.dims], spec, index)
+    # A variable by the name of a level would be taken for its labels.
+    renamed = {name: f"{name}_values" for name in dataset.data_vars if name in labels}
+    return dataset.rename_vars(renamed).assign_coords(labels)
 
 
 def data_to_dataset(
@@ -179,22 +196,54 @@ def data_to_dataset(
     return xr.Dataset(variables, coordinates)
 
 
-def row_coordinates(dim: str, index: Any) -> dict[str, Any]:
-    """Return the coordinates of a dimension of rows, from their labels."""
-    if isinstance(index, pd.MultiIndex):
-        return {str(name): level for name, level in xr.Coordinates.from_pandas_multiindex(index, dim).items()}
-    # The index may have a name of its own, and the dimension keeps the plate's.
-    return {dim: (dim, index)}
+def row_coordinates(dim: str, index: Any, taken: Collection[str] = ()) -> dict[str, Any]:
+    """Return the coordinates of a dimension of rows, from their labels.
+
+    Parameters
+    ----------
+    dim : str
+    index : pandas.Index, array, or DataFrame of levels
+        Labels as a user has them, or as :func:`storable_labels` returns them.
+    taken : collection of str, optional
+        Names that a level of the index cannot have.
+    """
+    if not isinstance(index, pd.MultiIndex | pd.DataFrame):
+        # The index may have a name of its own, and the dimension keeps the plate's.
+        return {dim: (dim, index)}
+    levels = _levels(index)
+    names = [str(name) if str(name) not in {dim, *taken} else f"{dim}_{name}" for name in levels.columns]
+    if isinstance(index, pd.DataFrame):
+        return {dim: (dim, np.arange(len(index)))} | {
+            name: (dim, levels.iloc[:, number].to_numpy()) for number, name in enumerate(names)
+        }
+    index = pd.MultiIndex.from_frame(levels, names=names)
+    return {str(name): level for name, level in xr.Coordinates.from_pandas_multiindex(index, dim).items()}
 
 
-def storable_labels(index: Any) -> np.ndarray:
-    """Return labels of rows in a form that Zarr holds: numbers, times, or else strings."""
+def _levels(index: pd.MultiIndex | pd.DataFrame) -> pd.DataFrame:
+    """Return the levels of an index as columns of labels that xarray holds, with names that differ."""
+    if isinstance(index, pd.DataFrame):
+        return index
+    # Files hold no names with spaces or slashes.
+    names = ["" if name is None else re.sub(r"[\s/]+", "_", str(name)) for name in index.names]
+    names = [name or f"level_{number}" for number, name in enumerate(names)]
+    names = [name if name not in names[:number] else f"{name}_{number}" for number, name in enumerate(names)]
+    values = [storable_labels(index.get_level_values(number)) for number in range(index.nlevels)]
+    return pd.DataFrame(dict(zip(names, values, strict=True)), columns=names)
+
+
+def storable_labels(index: Any) -> Any:
+    """Return labels in a form that netCDF and Zarr hold: numbers, times, or else text; several levels as columns."""
     if isinstance(index, pd.MultiIndex):
-        raise ValueError(
-            "The rows of X have an index of several levels, which Zarr cannot hold: reset it, or use `store='memory'`."
-        )
+        return _levels(index)
     labels = np.asarray(index)
-    return labels if labels.dtype.kind in "biufmM" else np.asarray([str(label) for label in labels])
+    if labels.dtype.kind == "M":
+        # Other years need a calendar that is no part of xarray.
+        years = labels[~np.isnat(labels)].astype("M8[Y]").astype(int) + 1970
+        is_known = not len(years) or (years.min() > 1677 and years.max() < 2262)
+    else:
+        is_known = labels.dtype.kind in "biufm" and labels.dtype != np.float16
+    return labels if is_known else np.asarray([str(label) for label in labels])
 
 
 def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:

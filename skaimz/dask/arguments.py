@@ -11,7 +11,7 @@ import numpy as np
 import zarr
 
 from skaimz.dask.rows import Rows, has_rows, table_of
-from skaimz.kernels import KernelSpec
+from skaimz.kernels import KernelSpec, flattened
 from skaimz.sampling import value_row_axis
 
 __all__ = ["between", "by_row"]
@@ -108,7 +108,7 @@ class _Opener:
         is_one = isinstance(changes, Mapping) and {"columns", "arguments", *OF_SITES}.issuperset(changes)
         if not is_one or not all(isinstance(values, Mapping) for values in changes.values()):
             return changes
-        opened = {name: self.argument(name, value) for name, value in changes.get("arguments", {}).items()}
+        opened = {name: self.argument(name, value) for name, value in flattened(changes.get("arguments", {})).items()}
         moved = {name: value for name, value in opened.items() if not callable(value)}
         moved.pop(self.estimator.param_input, None)
         found: dict[str, Any] = {}

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from skaimz import sampling
-from skaimz.datatree import CHAIN_AND_DRAW, row_coordinates
+from skaimz.datatree import CHAIN_AND_DRAW, row_coordinates, storable_labels
 from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.tree import PARTS, EffectTree
 from skaimz.exceptions import UnreachedOutputWarning, warn_user
@@ -144,7 +144,7 @@ def row_contrasts(
     dim = site.dims[site.row_axis or 0]
     chosen = np.flatnonzero(rows) if index is None else index[rows]
     more, of_classes = _output_dims(first, next(iter(arrays.values())).shape[2:], labels)
-    coordinates = row_coordinates(dim, chosen) | of_classes
+    coordinates = row_coordinates(dim, chosen, {*RESERVED, *more}) | of_classes
     return _tree(first, arrays, compared, contrast, (dim, *more), coordinates, attrs)
 
 
@@ -178,9 +178,9 @@ def _group_coordinates(labels: pd.DataFrame) -> tuple[tuple[str, ...], dict[str,
     if not names:
         return (), {}
     if len(names) == 1:
-        return (names[0],), {names[0]: labels.iloc[:, 0].to_numpy()}
+        return (names[0],), {names[0]: storable_labels(labels.iloc[:, 0])}
     return ("group",), {"group": np.arange(len(labels))} | {
-        name: ("group", labels.iloc[:, i].to_numpy()) for i, name in enumerate(names)
+        name: ("group", storable_labels(labels.iloc[:, i])) for i, name in enumerate(names)
     }
 
 
@@ -199,7 +199,7 @@ def _class_labels(labels: Any, count: int) -> np.ndarray:
     """Return the labels of classes; their numbers where there are none, or several outputs have different ones."""
     several = labels if isinstance(labels, list) else [labels]
     known = labels is not None and all(np.array_equal(each, several[0]) for each in several)
-    return np.asarray(several[0]) if known and len(several[0]) == count else np.arange(count)
+    return storable_labels(several[0]) if known and len(several[0]) == count else np.arange(count)
 
 
 def is_nothing(effect: xr.Dataset) -> bool:

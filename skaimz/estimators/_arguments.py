@@ -1,7 +1,7 @@
 """From what a user passes to what a kernel takes."""
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
@@ -20,9 +20,11 @@ from skaimz.kernels import (
     as_numbers,
     check_index,
     finite,
+    flattened,
     freeze,
     kernel_parameters,
     narrowed,
+    nested,
 )
 
 __all__ = [
@@ -103,6 +105,7 @@ def kernel_inputs(
     Inputs
         Without the output.
     """
+    arrays = flattened(arrays)
     check_names_of_arguments(arrays, param_input, param_output)
     parameters = {
         name: parameter
@@ -110,7 +113,8 @@ def kernel_inputs(
         if name not in (param_input, param_output)
     }
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    unknown = [name for name in arrays if name not in parameters and not open_ended]
+    present = nested(arrays)
+    unknown = [name for name in present if name not in parameters and not open_ended]
     if unknown:
         raise TypeError(f"Unknown argument {unknown[0]!r}: beyond X and y the kernel takes {sorted(parameters)}.")
     required = [
@@ -118,7 +122,7 @@ def kernel_inputs(
         for name, parameter in parameters.items()
         if parameter.default is inspect.Parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
     ]
-    missing = [name for name in required if arrays.get(name) is None]
+    missing = [name for name in required if present.get(name) is None]
     if missing:
         raise TypeError(
             f"Missing argument {missing[0]!r} of the kernel: pass `{missing[0]}=...`, or name a column of X in "
@@ -189,10 +193,10 @@ def _within(what: str, rows: LazyRows, index: Index, n_rows: int) -> LazyRows:
     return LazyRows(rows.source, checked)
 
 
-def check_names_of_arguments(arrays: Collection[str], param_input: str, param_output: str) -> None:
+def check_names_of_arguments(arrays: Mapping[str, Any], param_input: str, param_output: str) -> None:
     """Refuse names of further arguments that mean something else, and that a kernel with ``**kwargs`` would take."""
     own = {param_input: "X", param_output: "y"}
-    for name in arrays:
+    for name in nested(arrays):
         if name in own:
             raise TypeError(f"{name!r} is the kernel's parameter that takes {own[name]}: it cannot be passed by name.")
         if name in RESERVED:

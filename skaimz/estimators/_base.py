@@ -40,7 +40,7 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, narrowed, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, flattened, narrowed, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
@@ -108,7 +108,8 @@ class ImpactEstimator(
             comes with X where None.
         **arrays : array or scalar
             The kernel's further arguments by name. Arrays whose first axis has ``n_rows`` entries are row-aligned,
-            other arrays are passed whole, scalars and strings are constants of the program.
+            other arrays are passed whole, scalars and strings are constants of the program. A mapping is passed as a
+            dict, of which each entry is one of these; its name in messages and scenarios is ``argument.entry``.
 
         Returns
         -------
@@ -208,6 +209,7 @@ class ImpactEstimator(
         data = self._take_apart(data)
         if self.posterior is None:
             data = data._replace(arrays=join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
+        data = data._replace(arrays=flattened(data.arrays))
         # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
         reads_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
         with Scratch() as scratch:

@@ -9,6 +9,7 @@ from skaimz import effects
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import seed_of
 from skaimz.estimators._collect import Destination
+from skaimz.kernels import flattened
 
 __all__ = ["averaged", "dask_door", "drawn", "in_memory", "is_collection", "row_by_row"]
 
@@ -92,9 +93,8 @@ def _dispatching(method: Callable[..., Any], answer: Callable[..., Any]) -> Call
             return method(self, *args, **kwargs)
         dask = dask_door()
         given = signature.bind(self, *args, **kwargs).arguments
-        given = {name: value for name, value in given.items() if name not in ("self", "X", "arrays")} | given.get(
-            "arrays", {}
-        )
+        arrays = flattened(given.get("arrays", {}))
+        given = {name: value for name, value in given.items() if name not in ("self", "X", "arrays")} | arrays
         if given.get("random_state") is not None:
             # A source that changes as it is drawn from would give each block another seed.
             given["random_state"] = seed_of(given["random_state"])

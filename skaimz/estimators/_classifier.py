@@ -18,6 +18,7 @@ from skaimz.estimators._arguments import check_outcome, without_single_column
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
+from skaimz.estimators._labels import restored_labels, stored_labels
 from skaimz.estimators._routing import setter
 from skaimz.estimators._sources import Reader, loaded, parts_of
 from skaimz.exceptions import OutputWarning, warn_user
@@ -397,21 +398,14 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         return np.stack([each.astype(object) if mixed else each for each in labels], axis=1)
 
     def _saved_attrs(self) -> dict[str, Any]:
-        labels = [labels.tolist() for labels in self._classes]
-        dtypes = [labels.dtype.str for labels in self._classes]
-        several = isinstance(self.classes_, list)
         return {
-            "classes": json.dumps(labels if several else labels[0]),
-            "classes_dtype": json.dumps(dtypes) if several else dtypes[0],
+            "classes": json.dumps(list(map(stored_labels, self._classes))),
+            "several_outputs": int(isinstance(self.classes_, list)),
         }
 
     def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:
-        labels, dtype = json.loads(attrs["classes"]), attrs["classes_dtype"]
-        if dtype.startswith("["):
-            pairs = zip(labels, json.loads(dtype), strict=True)
-            self.classes_ = [np.asarray(each, dtype=np.dtype(own)) for each, own in pairs]
-        else:
-            self.classes_ = np.asarray(labels, dtype=np.dtype(dtype))
+        classes: Any = list(map(restored_labels, json.loads(attrs["classes"])))
+        self.classes_ = classes if attrs["several_outputs"] else classes[0]
 
 
 def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:

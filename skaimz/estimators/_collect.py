@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import pandas as pd
 
 from skaimz import sampling
 from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
@@ -115,10 +116,21 @@ def _store(
             lambda folder, sizes: write_skeleton(
                 folder, group, sizes, others, attrs | {"artifact_path": str(path)}, job.spec, index
             ),
-            labels=b"" if index is None else repr(index.dtype).encode() + index.tobytes(),
+            labels=_bytes_of(index),
             compressors=settings.compressors,
         )
         if job.part is not None:
             return store
         drawing.to_store(store, progress=settings.progress)
     return open_draws(path)
+
+
+def _bytes_of(labels: Any) -> bytes:
+    """Return what labels of rows are compared by, where a call goes on."""
+    if labels is None:
+        return b""
+    if isinstance(labels, pd.DataFrame):
+        return repr([(name, _bytes_of(labels[name].to_numpy())) for name in labels]).encode()
+    return repr(labels.dtype).encode() + (
+        repr(labels.tolist()).encode() if labels.dtype.hasobject else labels.tobytes()
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing
 
-from skaimz.estimators._rows import LazyRows
+from skaimz.estimators._rows import LazyRows, as_table
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
 
 __all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "number_of_codes", "split_columns"]
@@ -101,6 +101,7 @@ def split_columns(
     """
     if column_args is None:
         return X, {}, {}
+    X = as_table(X)
     columns = getattr(X, "columns", names)
     arguments = _read(column_args, X.shape[1], None if columns is None else list(columns))
     taken = {place for argument in arguments for place in argument.places}
@@ -249,10 +250,14 @@ def _listed_categories(name: str, categories: Any) -> np.ndarray:
     if isinstance(categories, str) or not isinstance(categories, Iterable):
         raise ValueError(f"`column_args` must give {name!r} a list of `categories`, got {categories!r}.")
     listed = list(categories)
-    array = np.asarray(listed)
+    if any(isinstance(label, tuple) for label in listed):
+        array = np.empty(len(listed), object)  # `np.asarray` would make columns of tuples
+        array[:] = listed
+    else:
+        array = np.asarray(listed)
     if array.dtype.kind == "U" and not all(isinstance(category, str) for category in listed):
         raise ValueError(f"`column_args` must give {name!r} categories of one type, got {listed!r}.")
-    if len(np.unique(array)) < len(array):
+    if pd.Index(array).has_duplicates:
         raise ValueError(f"`column_args` gives {name!r} a category twice: {listed!r}.")
     return array
 

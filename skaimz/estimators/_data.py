@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 
 from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Columns, Naming, culprits_named, number_of_codes, split_columns
-from skaimz.estimators._rows import open_rows
-from skaimz.kernels import as_floats, kernel_parameters, unmasked
+from skaimz.estimators._rows import as_table, open_rows
+from skaimz.kernels import as_floats, flattened, kernel_parameters, unmasked
 
 __all__ = ["FLOATS", "DataMixin"]
 
@@ -32,6 +32,7 @@ class DataMixin:
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         """Check training data as scikit-learn does, and remember the columns and their categories."""
         checks = {"dtype": [np.float64, np.float32], "multi_output": True, **checks}
+        X = as_table(X)
         if reset:
             self.categories_: dict[str, Any] = {}
         if self.column_args is None:
@@ -71,7 +72,8 @@ class DataMixin:
     def _columns_of(self, X: Any) -> Columns:
         """Return where the columns of X, as the user passed it, end up."""
         lazy = open_rows(X, self.param_input)
-        X = lazy[0] if lazy is not None else X if hasattr(X, "shape") else np.asarray(X, dtype=object)
+        X = as_table(X) if lazy is None else lazy[0]
+        X = X if hasattr(X, "shape") else np.asarray(X, dtype=object)
         names = getattr(self, "feature_names_in_", None)
         return Columns(X, self.column_args, names, getattr(self, "categories_", {}))
 
@@ -82,6 +84,7 @@ class DataMixin:
 
         So do outcomes and weights that are named ``beside`` them; other methods leave these out.
         """
+        arrays = flattened(arrays)
         check_names_of_arguments(arrays, self.param_input, self.param_output)
         if fitted:
             check_is_fitted(self)
@@ -104,7 +107,7 @@ class DataMixin:
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Check rows that are all there; where no `fit` has seen columns, there is nothing to compare theirs with."""
         floats = [np.float64, np.float32]
-        X = unmasked(X)
+        X = as_table(unmasked(X))
         columns: dict[str, Any] = {}
         if hasattr(self, "n_features_in_"):
             if self.column_args is None:

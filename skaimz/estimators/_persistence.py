@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from skaimz.datatree import draws_from, draws_to_dataset
+from skaimz.estimators._labels import plain, restored, restored_labels, stored_labels
 from skaimz.estimators._parameters import copy_of
 from skaimz.inference import FitResult, picklable
 from skaimz.kernels import Inputs, KernelSpec, trace_kernel
@@ -66,9 +67,9 @@ class PersistenceMixin:
             "num_samples": self.fit_result_.num_samples,
             "n_features_in": self.n_features_in_,
             "arguments": json.dumps(self.arguments_),
-            "parameters": json.dumps({name: getattr(self, name) for name in SAVED_PARAMETERS}, default=_listed),
+            "parameters": json.dumps(plain({name: getattr(self, name) for name in SAVED_PARAMETERS})),
             "categories": json.dumps(
-                {name: [_stored_labels(each) for each in columns] for name, columns in self.categories_.items()}
+                {name: [stored_labels(each) for each in columns] for name, columns in self.categories_.items()}
             ),
             "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
         }
@@ -111,7 +112,7 @@ class PersistenceMixin:
         if bool(attrs["default_kernel"]) != (kernel is None):
             raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
         make: Any = cls
-        self = make(kernel, **json.loads(attrs["parameters"]))
+        self = make(kernel, **restored(json.loads(attrs["parameters"])))
         self._check_parameters()
         numbers = {str(n): v.to_numpy() for n, v in tree["numbers"].data_vars.items()}
         self.kernel_ = copy_of(kernel) if kernel is not None else cls._default_kernel(**numbers)
@@ -119,7 +120,7 @@ class PersistenceMixin:
         self.n_features_in_ = int(attrs["n_features_in"])
         self.arguments_ = json.loads(attrs["arguments"])
         self.categories_ = {
-            name: [None if stored is None else np.asarray(stored[0], dtype=stored[1]) for stored in columns]
+            name: [restored_labels(stored) for stored in columns]
             for name, columns in json.loads(attrs["categories"]).items()
         }
         names = json.loads(attrs["feature_names_in"])
@@ -178,21 +179,6 @@ def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
     rows = {name: array((n_rows, *shape), dtype) for name, (shape, dtype) in described["rows"].items()}
     whole = {name: array(shape, dtype) for name, (shape, dtype) in described["whole"].items()}
     return Inputs(rows, whole, tuple(sorted(described["static"].items())))
-
-
-def _listed(value: Any) -> Any:
-    """Return what JSON does not know as what it does: arrays, ranges and indexes as lists, times as text."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    return value.tolist() if hasattr(value, "tolist") else list(value)
-
-
-def _stored_labels(labels: np.ndarray | None) -> tuple[list, str] | None:
-    """Return labels as plain data, with their type."""
-    if labels is None:
-        return None
-    # Times in nanoseconds would be listed as integers.
-    return (labels.astype(str) if labels.dtype.kind in "mM" else labels).tolist(), labels.dtype.str
 
 
 def _pickles_by_value() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 import zarr
 
 from skaimz.kernels import as_floats, as_numbers, finite, narrowed
@@ -15,6 +16,7 @@ __all__ = [
     "Column",
     "LazyRows",
     "as_is",
+    "as_table",
     "check_numbers",
     "columns_of",
     "is_iterable_of_batches",
@@ -206,6 +208,23 @@ class Column:
     def of(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the array in one batch."""
         return batch[self.name].astype(self.dtype, copy=False)
+
+
+def as_table(X: Any) -> Any:
+    """Return rows as an array or a data frame with columns, which a table of Arrow's becomes.
+
+    Raises
+    ------
+    TypeError
+        If they are sparse.
+    """
+    if scipy.sparse.issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but dense data is required: convert it by `X.toarray()`, or have the steps "
+            "before return dense rows, by `OneHotEncoder(sparse_output=False)` or `ColumnTransformer(..., "
+            "sparse_threshold=0)`."
+        )
+    return X.to_pandas() if type(X).__module__.partition(".")[0] == "pyarrow" else X
 
 
 def is_iterable_of_batches(X: Any) -> bool:

@@ -10,7 +10,7 @@ from skaimz import sampling
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._rows import LazyRows
 from skaimz.exceptions import NoRowsError
-from skaimz.kernels import as_floats, as_numbers, finite, numbers_in, plain_array
+from skaimz.kernels import as_floats, as_numbers, finite, flattened, nested, numbers_in, plain_array
 
 __all__ = ["Asked", "Rows", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
@@ -68,24 +68,31 @@ def changed(
         if len(rows.X) != n_rows:
             raise ValueError(f"A scenario gives {param_input!r} {len(rows.X)} rows, but it has {n_rows}.")
     X, arrays = rows.X, dict(rows.arrays)
-    for name, value in arguments.items():
+    for name, value in _flat_changes(arguments, arrays).items():
         current = arrays.get(name)
         by_row = current is not None and name not in whole and np.shape(current)[:1] == (n_rows,)
         arrays[name] = _new_argument(name, value, current, n_rows if by_row else None)
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
         values = _new_column(column, value, rows.columns, n_rows)
-        name, place = rows.columns.home(column)
-        if name is None:
+        home, place = rows.columns.home(column)
+        if home is None:
             assert place is not None
             moved[place] = _finite(column, values, X.dtype)
         elif place is None:
-            arrays[name] = _as_current(values, arrays[name])
+            arrays[home] = _as_current(values, arrays[home])
         else:
-            values = _as_current(values, arrays[name])
-            arrays[name] = np.array(arrays[name][:], np.result_type(arrays[name].dtype, values))
-            arrays[name][:, place] = values
+            values = _as_current(values, arrays[home])
+            arrays[home] = np.array(arrays[home][:], np.result_type(arrays[home].dtype, values))
+            arrays[home][:, place] = values
     return rows._replace(X=_overlaid(X, moved) if moved else X, arrays=arrays)
+
+
+def _flat_changes(arguments: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes of arguments by name, those of mappings entry by entry."""
+    mappings = {name: value for name, value in nested(arrays).items() if isinstance(value, dict)}
+    called = {name: value(mappings[name]) for name, value in arguments.items() if callable(value) and name in mappings}
+    return flattened({**arguments, **called})
 
 
 def _whole(array: Any) -> Any:
@@ -104,12 +111,12 @@ def _new_argument(name: str, value: Any, current: Any, n_rows: int | None) -> An
         if current is None:
             raise ValueError(f"A scenario changes the argument {name!r}, which was not passed.")
         value = value(_whole(current))
-    if n_rows is None or value is None:
+    if value is None or current is None or np.ndim(current) == 0:
         return value
     if np.ndim(value) == 0:
         value = np.full(np.shape(current), value)
     length = np.shape(value)[0]
-    if length != n_rows:
+    if n_rows is not None and length != n_rows:
         raise ValueError(f"A scenario gives the argument {name!r} {length} values, but there are {n_rows} rows.")
     return _as_current(value, current)
 

@@ -9,7 +9,7 @@ import xarray as xr
 from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
 
 from skaimz import inference
-from skaimz.datatree import data_to_dataset, draws_to_dataset, to_tree
+from skaimz.datatree import data_to_dataset, draws_to_dataset, storable_labels, to_tree, with_labels
 from skaimz.estimators._arguments import PRIOR_DRAWS
 from skaimz.estimators._blocks import in_memory
 from skaimz.estimators._collect import Destination
@@ -112,8 +112,14 @@ class TreeMixin:
             wanted = [name for name in wanted if name != "log_likelihood"]
         found = self._saved_groups()
         if X is not None:
+            index = index_of(X)
+            rows = X if index is None else X.reset_index(drop=True)
             seed = self._seed_of_call(random_state)
-            self._add_groups(found, wanted, X, y, sample_weight, seed, arrays)
+            self._add_groups(found, wanted, rows, y, sample_weight, seed, arrays)
+            if index is not None:
+                # The tree is made to be written.
+                labels = storable_labels(index)
+                found = {name: with_labels(dataset, self.kernel_spec_, labels) for name, dataset in found.items()}
         return to_tree(found, self._saved_attributes())
 
     def _add_groups(

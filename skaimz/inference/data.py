@@ -14,7 +14,7 @@ from numpyro.distributions import ImproperUniform, constraints
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import KernelSpec, TracedKernel
+from skaimz.kernels import KernelSpec, TracedKernel, nested
 
 __all__ = [
     "Data",
@@ -291,6 +291,6 @@ def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -
     """Return a guide function, written for the kernel's arguments, as one of ``Data``'s fields."""
 
     def wrapped(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
-        return _Weighted(guide, traced.spec, None, present)(**rows, **whole, **traced.constants)
+        return _Weighted(guide, traced.spec, None, present)(**nested({**rows, **whole, **traced.constants}))
 
     return wrapped

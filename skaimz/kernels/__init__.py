@@ -8,7 +8,7 @@ from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.indices import Index, check_index
 from skaimz.kernels.keys import key_of
-from skaimz.kernels.signature import check_signature, kernel_parameters
+from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.threads import one_at_a_time, shared
 from skaimz.kernels.trace import abstract_arrays, improper_value, materialise, trace_kernel
@@ -47,6 +47,7 @@ __all__ = [
     "dependent",
     "digest",
     "finite",
+    "flattened",
     "freeze",
     "has_parameters",
     "improper_value",
@@ -57,6 +58,7 @@ __all__ = [
     "key_of",
     "materialise",
     "narrowed",
+    "nested",
     "numbers_in",
     "one_at_a_time",
     "plain_array",

@@ -1,9 +1,13 @@
 """What a kernel can be called with."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-__all__ = ["check_signature", "kernel_parameters"]
+__all__ = ["check_signature", "flattened", "kernel_parameters", "nested"]
+
+# Stands between the name of an argument that is a mapping and the name of an entry.
+WITHIN = "."
 
 
 def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
@@ -38,3 +42,33 @@ def check_signature(kernel: Callable, param_input: str, param_output: str, reser
     taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output}))
     if taken:
         raise ValueError(f"Kernel argument {taken[0]!r} is a reserved name: rename this argument of the kernel.")
+
+
+def flattened(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by name, the entries of those that are mappings by names such as ``"data.age"``."""
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if not isinstance(value, Mapping):
+            found[name] = value
+            continue
+        strange = [key for key in value if not isinstance(key, str) or not key or WITHIN in key]
+        if strange or not value:
+            what = f"has the key {strange[0]!r}" if strange else "is empty"
+            raise ValueError(
+                f"Argument {name!r} is a mapping that {what}: it must map names without {WITHIN!r} to arrays or "
+                "numbers."
+            )
+        found |= flattened({f"{name}{WITHIN}{key}": each for key, each in value.items()})
+    return found
+
+
+def nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what :func:`flattened` was given, mappings as dicts."""
+    found: dict[str, Any] = {}
+    for name, value in arguments.items():
+        *path, last = name.split(WITHIN)
+        place = found
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return found

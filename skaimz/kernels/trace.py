@@ -25,6 +25,7 @@ from skaimz.kernels.affine import dependent
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.indices import Index, indices_of
 from skaimz.kernels.rows import RowProof
+from skaimz.kernels.signature import nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time
 from skaimz.kernels.values import narrowed
@@ -166,7 +167,7 @@ def _describe(
             handlers.substitute(substitute_fn=improper_value),
             handlers.substitute(data=latents),
         ):
-            model(**rows, **whole, **{name: constant.value for name, constant in static})
+            model(**nested({**rows, **whole, **{name: constant.value for name, constant in static}}))
         messages.update(trace)
         return trace
 

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -267,9 +268,21 @@ def final_estimator(model: Any) -> Any:
 def infer_signature(model: Any, X: Any) -> Any:
     """Return MLflow's signature of a model from some rows of input."""
     import mlflow.models
+    from mlflow.types import ColSpec, Schema
+    from mlflow.types.schema import AnyType
 
-    signature = mlflow.models.infer_signature(X, model.predict(X))
+    # MLflow declares categories by the type of their labels, and then refuses categories.
+    of_categories = [name for name, dtype in getattr(X, "dtypes", {}).items() if isinstance(dtype, pd.CategoricalDtype)]
+    example = X.astype(dict.fromkeys(of_categories, str)) if of_categories else X
+    signature = mlflow.models.infer_signature(example, model.predict(X))
     signature.params = _schema(model)
+    if of_categories:
+        signature.inputs = Schema(
+            [
+                ColSpec(AnyType(), each.name, each.required) if each.name in of_categories else each
+                for each in signature.inputs.inputs
+            ]
+        )
     return signature
 
 

@@ -1,12 +1,18 @@
 """Arguments of the kernel that are columns of X: arrays, pandas and polars frames, numbers and categories."""
 
+import datetime
+import decimal
+import fractions
 import pickle
+import uuid
 from collections import deque
 
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
+import scipy.sparse
 import xarray as xr
 import zarr
 import zoo
@@ -14,7 +20,11 @@ import zoo_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.compose import make_column_transformer
 from sklearn.metrics import r2_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.estimators._columns import split_columns
@@ -39,6 +49,7 @@ FRAMES = {
     "array": lambda columns: np.column_stack(list(columns.values())),
     "pandas": pd.DataFrame,
     "polars": pl.DataFrame,
+    "arrow": lambda columns: pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False),
 }
 frames = pytest.mark.parametrize("form", FRAMES)
 
@@ -383,6 +394,80 @@ def test_polars_throughout():
     assert model.log_predictive_density(data, y).shape == (40,)
 
 
+# Tables of Arrow's, sparse rows and pipelines
+
+
+def test_arrow_throughout():
+    data = with_group("arrow")
+    model = by_group({"group": "group"}, posterior=LEVELS).fit(data, pa.array(Y))
+    assert model.feature_names_in_.tolist() == ["a", "b", "group"]
+    expected = X @ [1.0, -2.0] + 10.0 * CODES
+    assert model.score(data, pa.array(Y)) == pytest.approx(r2_score(Y, expected))
+    assert model.sample_posterior_predictive(data)["posterior_predictive"]["y"].shape == (1, 1, 40)
+    assert model.log_predictive_density(data, Y).shape == (40,)
+    effect = model.estimate_effect(data, scenarios={"west": {"columns": {"group": "west"}}}, by="group").summary()
+    np.testing.assert_allclose(effect["mean"], 30.0 - 10.0 * np.arange(4))
+    # Labels of a type of their own, and missing numbers, are what they are in a data frame.
+    coded = data.set_column(2, "group", data["group"].dictionary_encode())
+    in_order_of_the_type = X @ [1.0, -2.0] + 10.0 * (np.arange(40) % 4)
+    np.testing.assert_allclose(clone(model).fit(coded, Y).predict(coded), in_order_of_the_type)
+    missing = data.set_column(0, "a", pa.array([None, *X[1:, 0]]))
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.predict(missing)
+
+
+@pytest.mark.parametrize("column_args", [None, {"offset": 1}])
+def test_sparse_rows_are_refused_with_the_remedy(column_args):
+    rows = scipy.sparse.csr_array(wide("array"))
+    model = shifted(column_args) if column_args else regressor(zoo.conjugate, None)
+    for call in (lambda: model.fit(rows, Y), lambda: model.sample_prior_predictive(rows)):
+        with pytest.raises(TypeError, match=r"Sparse data was passed for X.*`X.toarray\(\)`.*sparse_threshold=0"):
+            call()
+
+
+def test_a_pipeline_with_a_column_transformer():
+    shops = pd.DataFrame({"shop": list("abcdefgh") * 5, "offset": OFFSET})
+    draws = {"coef": np.arange(8.0)[None]}
+    expected = np.arange(40) % 8 + OFFSET
+
+    def fit(**settings):
+        encode = make_column_transformer((OneHotEncoder(), ["shop"]), ("passthrough", ["offset"]), **settings)
+        model = regressor(zoo_inputs.shifted, {"offset": -1}, posterior=draws)
+        return make_pipeline(encode, model).fit(shops, Y)
+
+    with pytest.raises(TypeError, match="sparse_threshold=0"):
+        fit()
+    np.testing.assert_allclose(fit(sparse_threshold=0).predict(shops), expected)
+
+
+def test_groups_that_a_fold_has_not_seen():
+    """The warning names three remedies, and each works."""
+    frame = with_group("pandas").sort_values("group", ignore_index=True)
+    y = np.arange(40.0)
+    names = sorted(set(GROUP))
+
+    def scores(rows, setting):
+        model = NumPyroImpactRegressor(
+            zoo_inputs.by_group,
+            column_args={"group": setting},
+            inference=SVI(num_steps=5, num_samples=5),
+            random_state=0,
+        )
+        return cross_val_score(model, rows, y, cv=KFold(4))
+
+    with pytest.warns(UserWarning, match="Scoring failed") as caught:
+        assert np.isnan(scores(frame, "group")).all()
+    message = " ".join(str(each.message) for each in caught)
+    assert all(part in message for part in ("'unknown_value'", "'categories'", "pandas' type 'category'"))
+    remedies = {
+        "unknown_value": (frame, {"columns": "group", "unknown_value": 3}),
+        "categories": (frame, {"columns": "group", "categories": names}),
+        "category": (frame.astype({"group": "category"}), "group"),
+    }
+    for remedy, (rows, setting) in remedies.items():
+        assert np.isfinite(scores(rows, setting)).all(), remedy
+
+
 # Persistence
 
 
@@ -423,12 +508,75 @@ def test_persistence_of_every_kind_of_category(categories):
     )
 
 
-def test_persistence_of_learnt_dates():
-    frame = pd.DataFrame(X, columns=["a", "b"]).assign(group=pd.to_datetime(["2024-02-01", "2024-01-01"] * 20))
-    model = by_group({"group": "group"}, posterior={"coef": np.zeros((1, 2)), "level": np.array([[1.0, 7.0]])})
-    model.fit(frame, Y)
-    again = NumPyroImpactRegressor.from_datatree(zoo_inputs.by_group, model.to_datatree())
-    np.testing.assert_allclose(again.predict(frame), [7.0, 1.0] * 20)
+DAYS = pd.date_range("2024-03-30", periods=3)
+LABELS = {
+    "dates": DAYS,
+    "dates in seconds": DAYS.as_unit("s"),
+    "a time zone": DAYS.tz_localize("Europe/Oslo"),
+    "an offset": DAYS.tz_localize("+05:30"),
+    "periods": DAYS.to_period("W"),
+    "durations": pd.to_timedelta([1, 2, 3], unit="h"),
+    "intervals": pd.interval_range(0, 3),
+    "intervals of times": pd.interval_range(DAYS[0], periods=3, closed="left"),
+    "bands": pd.cut([1.0, 3.0, 6.0], [0, 2, 5, 7]),
+    "days": [datetime.date(2024, 1, day) for day in (1, 2, 3)],
+    "hours": [datetime.time(hour) for hour in (1, 2, 3)],
+    "decimals": [decimal.Decimal(number) for number in ("0.1", "0.2", "0.3")],
+    "fractions": [fractions.Fraction(number, 3) for number in (1, 2, 4)],
+    "UUIDs": [uuid.UUID(int=number) for number in (1, 2, 3)],
+    "bytes": [b"a", b"b\xff", b"c"],
+    "pairs": [("a", 1), ("a", 2), ("b", 1)],
+    "truths": [False, True, True],
+    "floats": [-1.5, 0.0, 1e300],
+    "large": [2**62, 2**62 + 1, 2**62 + 2],
+    "Int64": pd.array([1, 2, 3], dtype="Int64"),
+    "texts of pandas": pd.array(["a", "ö", "ü"], dtype="string"),
+}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["learnt", "listed"])
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels_of_every_kind_are_stored(labels, listed, tmp_path):
+    """From the file come the same predictions: the labels' own levels."""
+    values = pd.Series(labels) if isinstance(labels, list) else pd.Series(labels).reset_index(drop=True)
+    order = list(dict.fromkeys(values))
+    level = np.arange(1.0, 1.0 + len(order))
+    frame = pd.DataFrame({"a": X[:6, 0], "b": 0.0, "group": pd.concat([values, values[::-1]], ignore_index=True)})
+    codes = np.array([order.index(label) for label in frame["group"]])
+    setting = {"columns": "group", "categories": order[::-1]} if listed else "group"
+    expected = level[len(order) - 1 - codes] if listed else level[codes]
+    model = by_group({"group": setting}, posterior={"coef": np.zeros((1, 2)), "level": level[None]})
+    np.testing.assert_allclose(model.fit(frame, Y[:6]).predict(frame), expected)
+    model.to_datatree().to_netcdf(tmp_path / "model.nc", engine="h5netcdf")
+    with xr.open_datatree(tmp_path / "model.nc", engine="h5netcdf") as tree:
+        again = NumPyroImpactRegressor.from_datatree(zoo_inputs.by_group, tree.load())
+    np.testing.assert_allclose(again.predict(frame), expected)
+    assert again.categories_["group"][0].dtype == model.categories_["group"][0].dtype
+    # The parameters were stored as well.
+    again.set_params(posterior=model.posterior)
+    np.testing.assert_allclose(again.fit(frame, Y[:6]).predict(frame), expected)
+
+
+class Strange:
+    def __lt__(self, other):
+        return id(self) < id(other)
+
+
+def test_labels_that_cannot_be_stored_are_named():
+    frame = pd.DataFrame({"a": X[:2, 0], "b": 0.0, "group": [Strange(), Strange()]})
+    model = by_group({"group": "group"}, posterior={"coef": np.zeros((1, 2)), "level": np.zeros((1, 2))})
+    with pytest.raises(TypeError, match="a Strange, cannot be stored as data: make labels of categories and classes"):
+        model.fit(frame, Y[:2]).to_datatree()
+
+
+@pytest.mark.parametrize("labels", [DAYS[:2], [False, True], [2, 10], ["no", "yes"]], ids=str)
+def test_classes_of_every_kind_are_stored(labels):
+    y = pd.Series(labels).to_numpy()[(OFFSET > 0).astype(int)]
+    model = NumPyroImpactClassifier(zoo_inputs.shifted_logistic, posterior={"coef": np.zeros((1, 2))})
+    model.fit(X, y, offset=10.0 * OFFSET)
+    again = NumPyroImpactClassifier.from_datatree(zoo_inputs.shifted_logistic, model.to_datatree())
+    assert again.classes_.dtype == model.classes_.dtype
+    np.testing.assert_array_equal(again.predict(X, offset=10.0 * OFFSET), y)
 
 
 # Refusals

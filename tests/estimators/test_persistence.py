@@ -160,7 +160,7 @@ def test_data_of_a_classifier_with_strings():
     labels = np.where(X[:, 0] > 0, "up", "down")
     model = NumPyroImpactClassifier(inference=SVI(num_steps=200, num_samples=50), random_state=0).fit(X, labels)
     tree = model.to_datatree()
-    assert json.loads(tree.attrs["classes"]) == ["down", "up"]
+    assert json.loads(tree.attrs["classes"]) == [[["down", "up"], "<U4"]]
     loaded = NumPyroImpactClassifier.from_datatree(None, tree)
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))

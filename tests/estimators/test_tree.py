@@ -1,5 +1,6 @@
 """Trees with all groups: what is in them, and that ArviZ takes them as they are."""
 
+import decimal
 import functools
 import warnings
 
@@ -366,3 +367,107 @@ def test_refusals(models, data):
         model.to_datatree(X.iloc[:39])
     with pytest.raises(ValueError, match=r"rows in memory"):
         model.to_datatree(Batches(X.to_numpy()), y)
+
+
+# Labels of rows, in memory and in files
+
+ROWS = pd.date_range("2024-03-30", periods=4)
+INDEXES = {
+    "days": ROWS,
+    "a time zone": ROWS.tz_localize("Europe/Oslo"),
+    "periods": ROWS.to_period("D"),
+    "categories": pd.CategoricalIndex(list("abca")),
+    "intervals": pd.interval_range(0, 4),
+    "Int64": pd.Index([3, 1, 2, 0], dtype="Int64"),
+    "mixed": pd.Index([1, "a", 2, "b"], dtype=object),
+    "durations": pd.to_timedelta([0, 1, 2, 3], unit="h"),
+    "truths": pd.Index([True, False, True, False]),
+    "decimals": pd.Index([decimal.Decimal(i) / 10 for i in range(4)], dtype=object),
+    "years out of range": pd.DatetimeIndex(np.array(["0900-01-01", "2024-01-01", "2025-01-01", "2026-01-01"], "M8[s]")),
+    "complex": pd.Index([1j, 2.0, 3.0, 4.0]),
+    "missing": pd.Index(["a", None, "b", "c"], dtype=object),
+    "duplicates": pd.Index([1, 1, 2, 2]),
+}
+# What files hold as it is; all else is text.
+KEPT = ("days", "Int64", "durations", "truths", "duplicates", "categories")
+
+
+def expected_labels(name, index):
+    return plain(index) if name in KEPT else [str(label) for label in np.asarray(index)]
+
+
+def plain(labels):
+    """Files have times in nanoseconds."""
+    array = np.asarray(labels)
+    return (array.astype(f"{array.dtype.kind}8[us]") if array.dtype.kind in "mM" else array).tolist()
+
+
+def with_index(index):
+    X = pd.DataFrame({"x": np.arange(4.0), "z": 0.0}, index=index)
+    return NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": np.ones((5, 2))}, random_state=0), X
+
+
+def ways(model, X, folder):
+    """All trees with labelled rows, as they are and from files."""
+    groups = ["observed_data", "posterior_predictive"]
+    tree = model.to_datatree(X, np.arange(4.0), return_groups=groups)
+    tree.to_netcdf(folder / "tree.nc", engine="h5netcdf")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Zarr says of text that its form is not final
+        tree.to_zarr(folder / "tree", consolidated=False)
+        from_zarr = xr.open_datatree(folder / "tree", engine="zarr", consolidated=False).load()
+    with xr.open_datatree(folder / "tree.nc", engine="h5netcdf") as opened:
+        from_netcdf = opened.load()
+    drawn = model.sample_posterior_predictive(X, output_dir=folder / "draws")
+    return {
+        **{f"memory, {group}": tree[group] for group in groups},
+        **{f"netCDF, {group}": from_netcdf[group] for group in groups},
+        **{f"Zarr, {group}": from_zarr[group] for group in groups},
+        "draws": drawn["posterior_predictive"],
+    }
+
+
+@pytest.mark.parametrize("name", INDEXES)
+def test_labels_of_rows_come_back(name, tmp_path):
+    model, X = with_index(INDEXES[name])
+    model.fit(X, np.arange(4.0))
+    for way, group in ways(model, X, tmp_path).items():
+        assert plain(group["rows"]) == expected_labels(name, INDEXES[name]), way
+    in_memory = model.sample_posterior_predictive(X)["posterior_predictive"]
+    assert in_memory.sizes["rows"] == 4
+    effect = model.estimate_effect(X, scenarios={"none": {"columns": {"x": 0.0}}}, average=False)
+    np.testing.assert_allclose(effect.summary()["mean"], -np.arange(4.0))
+
+
+NAMES = [["geo", "day"], ["y", "rows"], [None, ""], ["a", "a"], [0, ("b", 1)], ["chain", "x"], ["a/b", "c d"]]
+
+
+@pytest.mark.parametrize("level", [name for name in INDEXES if name != "missing"])
+@pytest.mark.parametrize(
+    "names", [["geo", "day"], ["y", "rows"], [None, None], ["a", "a"], [0, ("b", 1)], ["chain", "x"]]
+)
+def test_levels_of_every_kind_and_name(level, names, tmp_path):
+    index = pd.MultiIndex.from_arrays([["no", "no", "se", "se"], INDEXES[level]], names=names)
+    model, X = with_index(index)
+    model.fit(X, np.arange(4.0))
+    for way, group in ways(model, X, tmp_path).items():
+        found = [plain(c) for name, c in group.coords.items() if c.dims == ("rows",) and name != "rows"]
+        assert ["no", "no", "se", "se"] in found, way
+        assert expected_labels(level, INDEXES[level]) in found, way
+    assert model.sample_posterior_predictive(X)["posterior_predictive"]["y"].sizes["rows"] == 4
+    effect = model.estimate_effect(X, scenarios={"none": {"columns": {"x": 0.0}}}, average=False).summary()
+    np.testing.assert_allclose(effect["mean"], -np.arange(4.0))
+    assert effect.index[0][1] == "no"
+
+
+@pytest.mark.parametrize("name", [name for name in INDEXES if name != "missing"])
+def test_labels_of_groups_of_rows_can_be_written(name, tmp_path):
+    model, X = with_index(None)
+    index = INDEXES[name]
+    given = {"label": pd.Series(index), "other": ["u"] * 4}
+    for by in ({"label": given["label"]}, given):
+        effect = model.fit(X, np.arange(4.0)).estimate_effect(X, scenarios={"none": {"columns": {"x": 0.0}}}, by=by)
+        effect.to_netcdf(tmp_path / "effect.nc", engine="h5netcdf")
+        with xr.open_datatree(tmp_path / "effect.nc", engine="h5netcdf") as tree:
+            labels = plain(tree["none"]["label"])
+        assert sorted(map(str, labels)) == sorted(map(str, set(expected_labels(name, index))))

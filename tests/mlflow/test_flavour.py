@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import zoo
+import zoo_inputs
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression
@@ -186,3 +187,18 @@ def test_refusals(mlflow, regressor, tmp_path):
     )
     with pytest.raises(TypeError, match="`model` must be"):
         skaimz.mlflow.load_model(str(tmp_path / "other"))
+
+
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # what MLflow does to frames
+@pytest.mark.parametrize("labels", [["north", "south", "west"], [1, 2, 3]], ids=str)
+def test_categories_of_pandas_reach_the_model(mlflow, labels, tmp_path):
+    """A column of categories is what the error about unknown groups asks for."""
+    frame = pd.DataFrame({"a": np.zeros(6), "group": pd.Categorical(labels * 2)})
+    posterior = {"coef": np.zeros((2, 1)), "level": np.tile([1.0, 2.0, 3.0], (2, 1))}
+    model = NumPyroImpactRegressor(zoo_inputs.by_group, column_args={"group": "group"}, posterior=posterior)
+    skaimz.mlflow.save_model(model.fit(frame, np.zeros(6)), tmp_path / "model", input_example=frame[:3], **PLAIN)
+    loaded = mlflow.pyfunc.load_model(tmp_path / "model")
+    for rows in (frame, frame.assign(group=labels * 2), frame[1:2]):
+        np.testing.assert_array_equal(loaded.predict(rows), model.predict(rows))
+    split = {"columns": ["a", "group"], "data": [[0.0, labels[2]], [0.0, labels[0]]]}
+    np.testing.assert_array_equal(served(mlflow, loaded, split, key="dataframe_split"), [3.0, 1.0])

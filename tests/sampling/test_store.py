@@ -317,10 +317,16 @@ def test_an_index_of_several_levels_is_kept_in_memory():
     assert list(tree["posterior_predictive"].indexes["rows"]) == list(LEVELS.index)
 
 
-def test_an_index_of_several_levels_is_not_stored(tmp_path):
-    with pytest.raises(ValueError, match="The rows of X have an index of several levels, which Zarr cannot hold"):
-        stored(tmp_path / "draws", LEVELS)
-    assert list(tmp_path.iterdir()) == []
+def test_an_index_of_several_levels_is_stored_level_by_level(tmp_path):
+    tree = stored(tmp_path / "draws", LEVELS)
+    found = tree["posterior_predictive"].to_dataset()
+    assert list(zip(found["pair"].to_numpy(), found["side"].to_numpy(), strict=True)) == list(LEVELS.index)
+    in_memory = make_model().sample_posterior_predictive(LEVELS, store="memory")
+    np.testing.assert_array_equal(found["y"], in_memory[Y])
+    # The same call goes on, and one with other labels is another call.
+    stored(tmp_path / "draws", LEVELS)
+    with pytest.raises(FileExistsError):
+        stored(tmp_path / "draws", LEVELS[::-1].set_axis(LEVELS.index[::-1]).set_axis(LEVELS.index.swaplevel()))
 
 
 FOREIGN_LABELS = {
