@@ -234,7 +234,7 @@ def fit_svi(
         done = run_in_chunks(advance, num_steps, watch=watch, done=done)
     if done < num_steps:
         warn_user(f"The fit stopped after {done} of {num_steps} steps: {watch.stopped}.", StoppedFitWarning)
-    result = _result(traced, settings, state, held, n_rows, seed_word, losses[:done])
+    result = _result(traced, settings, state, held, n_rows, seed_word, losses[:done], num_steps)
     if not judge:
         return result
     move = None if before is None or watch.stopped else _move(traced, settings, before, held, result, seed_word)
@@ -333,7 +333,7 @@ def _through(programs: Programs, chunks: Iterator[Chunk], pace: tuple[float, flo
 
 
 def continue_svi(
-    traced: TracedKernel, chunks: Iterable[Chunk], before: FitResult | None, settings: SVI, seed: int
+    traced: TracedKernel, chunks: Iterable[Chunk], before: FitResult | None, settings: SVI, seed: int, fall: int
 ) -> FitResult:
     """Take one step on each minibatch, starting where an earlier fit ended.
 
@@ -347,6 +347,8 @@ def continue_svi(
     settings : SVI
         Checked settings.
     seed : int
+    fall : int
+        Steps over which the learning rate falls, earlier ones among them.
 
     Returns
     -------
@@ -354,28 +356,34 @@ def continue_svi(
         Its losses are those of all steps since ``fit``, or since the first batch.
     """
     _check_parts(settings)
-    pace = _pace(settings, settings.num_steps)
+    pace = _pace(settings, fall)
     seed_word = np.uint32(seed)
     state = None
     losses = [] if before is None else [np.asarray(before.losses)]
     for chunk in chunks:
         if state is None:
-            programs, state = _begun(traced, *chunk.minibatch(0), before, settings, seed_word)
+            programs, state = _begun(traced, *chunk.minibatch(0), before, settings, seed_word, pace)
         count = len(chunk.inside)
         state, found = programs.advance_through(state, chunk.data, pace, 0, count)
         losses.append(np.asarray(found)[:count])
     data, n_rows = chunk.minibatch(-1)
     all_losses = np.concatenate(losses)
-    result = _result(traced, settings, state, data, n_rows, seed_word, all_losses)
+    result = _result(traced, settings, state, data, n_rows, seed_word, all_losses, fall)
     return dataclasses.replace(result, diagnostics=check_losses(all_losses, None))
 
 
 def _begun(
-    traced: TracedKernel, data: Data, n_rows: int, before: FitResult | None, settings: SVI, seed_word: np.uint32
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    before: FitResult | None,
+    settings: SVI,
+    seed_word: np.uint32,
+    pace: tuple[float, float],
 ) -> tuple[Programs, Any]:
     """Return the programs for a minibatch, and the state to start from."""
     programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
-    given = (seed_word, data, np.uint32(n_rows), _pace(settings, settings.num_steps))
+    given = (seed_word, data, np.uint32(n_rows), pace)
     if before is None:
         return programs, programs.init(*given, settings.init_params)
     return programs, unpack_state(before.state, jax.eval_shape(programs.init, *given))
@@ -389,6 +397,7 @@ def _result(
     n_rows: int,
     seed_word: np.uint32,
     losses: np.ndarray,
+    fall: int,
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
     kept = _kept(settings, data)
@@ -403,6 +412,7 @@ def _result(
         data=kept._asdict(),
         n_rows=n_rows,
         num_samples=settings.num_samples,
+        fall=fall,
     )
 
 

@@ -291,6 +291,9 @@ class _SiteProofs(NamedTuple):
     rows: dict[str, list[int]]
     sites: dict[str, list[int]]
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.proof.traces[-1].jaxpr.outvars[self.owners.index(name)].aval.shape
+
     def depends(self, output: int, places: Iterable[list[int]]) -> bool:
         return dependent(self.proof.traces[0], list(itertools.chain(*places)))[output]
 
@@ -338,7 +341,7 @@ def _factors(
     """
     of_rows: list[str] = []
     law = messages[output]["fn"]
-    density = jnp.broadcast_shapes(law.batch_shape, messages[output]["value"].shape[: len(law.batch_shape)])
+    shapes = {name: proofs.shape(name) for name in dict.fromkeys(proofs.owners)}
     for name, message in messages.items():
         if message["type"] != "sample" or not isinstance(_innermost(message["fn"]), Unit):
             continue
@@ -349,10 +352,10 @@ def _factors(
                 return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
         elif not by_outcome and proofs.depends(place, [proofs.sites[each] for each in local]):
             return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
-        elif message["fn"].batch_shape != density:
+        elif shapes[name] != shapes[output]:
             return (), (
-                f"the factor {name!r} has the shape {message['fn'].batch_shape} where the density of the output has "
-                f"{density}: write it within the same plates"
+                f"the factor {name!r} has the shape {shapes[name]} for {proofs.proof.n_rows[-1]} rows, where the "
+                f"density of the output has {shapes[output]}: write it within the same plates"
             )
         else:
             of_rows.append(name)

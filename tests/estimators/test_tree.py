@@ -366,3 +366,19 @@ def test_refusals(models, data):
         model.to_datatree(X.iloc[:39])
     with pytest.raises(ValueError, match=r"rows in memory"):
         model.to_datatree(Batches(X.to_numpy()), y)
+
+
+def test_rows_of_the_fit_are_counted_whatever_they_weigh(data):
+    X, y = data[0].to_numpy(), data[1]
+    settings = SVI(num_steps=50, num_samples=20)
+    heavy = NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0)
+    heavy.fit(X, y, sample_weight=np.full(40, 2.0))
+    twice = np.concatenate([X, X])
+    with pytest.raises(ValueError, match="there were 40, but X has 60"):
+        heavy.to_datatree(twice[:60], np.concatenate([y, y])[:60])
+    light = NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0)
+    for _ in range(2):
+        light.partial_fit(X, y, sample_weight=np.full(40, 0.1))
+    assert light.to_datatree(twice, np.concatenate([y, y]))["observed_data"]["y"].size == 80
+    with pytest.raises(ValueError, match="there were 40 to 80, but X has 81"):
+        light.to_datatree(np.ones((81, X.shape[1])))
