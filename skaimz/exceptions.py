@@ -14,6 +14,7 @@ __all__ = [
     "EffectWarning",
     "EffectiveSampleSizeWarning",
     "FitWarning",
+    "FixedSiteWarning",
     "GuideWarning",
     "HeldLatentWarning",
     "IncompleteDrawsError",
@@ -103,6 +104,10 @@ class UnreachedOutputWarning(EffectWarning):
 
 class HeldLatentWarning(EffectWarning):
     """A latent site that depends on an intervention keeps posterior draws that were made without it."""
+
+
+class FixedSiteWarning(EffectWarning):
+    """A site is fixed by `condition`, and latent sites that it depends on keep their distributions."""
 
 
 class NoRowsError(ValueError):

@@ -48,7 +48,7 @@ class Pass:
     local : dict of str to array of shape (n_draws, ...)
         Draws of row-aligned latent sites, for all rows that these are a part of.
     intervention, condition : dict of str to array
-        Values that sites are set to, by the do-operator or as if they had been drawn; see :func:`site_values`.
+        Values that sites are set to, by the do-operator or in place of a draw; see :func:`site_values`.
     part : Part, optional
         Where the rows lie among more of them.
     """

@@ -31,6 +31,7 @@ __all__ = [
     "is_affine_in_rows",
     "is_random",
     "runs_fused",
+    "upstream_of",
     "without_derivative",
 ]
 
@@ -118,6 +119,38 @@ def influence(job: Pass, name: str) -> tuple[bool, list[str]] | None:
     value, mean, *answers = dependent(trace, [0])
     reaches = value or mean
     return reaches, [site for site, depends in zip(held, answers, strict=True) if depends]
+
+
+def upstream_of(job: Pass, name: str) -> list[str]:
+    """Return latent sites of rows that a fixed site depends on, and the output by another way.
+
+    To learn the fixed value would change what is known of them. They keep their distributions, so that outcomes are not
+    those of rows that happen to have the value.
+    """
+    among = [site.name for site in job.spec.local_latents if site.name not in job.settings]
+    numbers, sites, rows, whole = map(materialise, job.described())
+    sites |= {site: _one_row(job, site) for site in (*job.local, *job.condition)}
+    done = {site: _one_row(job, site) for site in job.intervention}
+
+    def run(value: Any, latent: str, numbers: dict, sites: dict, done: dict, rows: dict, whole: dict) -> list:
+        given = {**sites, latent: value}
+        trace = run_kernel(job.traced, numbers, given, rows, whole, jax.random.key(0), done)
+        output = trace[job.spec.output]
+        density = trace[name]["fn"].log_prob(trace[name]["value"])
+        return [density, output["value"], expected_outcome(output["fn"], jax.random.key(1))]
+
+    found = []
+    for latent in among:
+        try:
+            trace = jax.make_jaxpr(run, static_argnums=1)(
+                _one_row(job, latent), latent, numbers, sites, done, rows, whole
+            )
+        except Exception:
+            continue
+        density, value, mean = dependent(trace, [0])
+        if density and (value or mean):
+            found.append(latent)
+    return found
 
 
 def without_derivative(job: Pass, along: tuple[str, int | None]) -> list[str]:
