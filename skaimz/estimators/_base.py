@@ -38,7 +38,7 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
+from skaimz.kernels import WITHIN_A_PLATE, Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
 
 __all__ = ["ImpactEstimator"]
 
@@ -322,7 +322,9 @@ class ImpactEstimator(
                 )
             raise
         if traced.spec[traced.spec.output].row_axis is None:
-            raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
+            raise ValueError(
+                f"The kernel's output site {traced.spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
+            )
         return traced, numbers, inputs
 
     def _described(self, X: Any, arrays: Mapping[str, Any]) -> KernelSpec:

@@ -281,7 +281,7 @@ def _move(
     """
     if not result.draws:
         return None
-    programs, given = _to_draw(traced, settings, _kept(settings, held), result.n_rows)
+    programs, given = _to_draw(traced, settings, _kept(traced, settings, held), result.n_rows)
     earlier, _ = programs.draw(before, *given, (seed_word, DRAW), num_samples=settings.num_samples)
     moves = []
     for name, draw in result.draws.items():
@@ -400,7 +400,7 @@ def _result(
     fall: int,
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
-    kept = _kept(settings, data)
+    kept = _kept(traced, settings, data)
     programs, given = _to_draw(traced, settings, kept, n_rows)
     draws, params = programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
     return FitResult(
@@ -427,11 +427,11 @@ def draw_from_guide(
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
 
 
-def _kept(settings: SVI, data: Data) -> Data:
+def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
     """Return those rows of a fit that its guide is drawn from with."""
     if needs_data(settings.guide):
         return data
-    rows, weight = jax.tree.map(lambda array: np.array(array[:1]), (data.rows, data.weight))
+    rows, weight = jax.tree.map(lambda array: np.array(array[: traced.spec.least_rows]), (data.rows, data.weight))
     return data._replace(rows=rows, weight=weight)
 
 

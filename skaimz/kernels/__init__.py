@@ -9,9 +9,10 @@ from skaimz.kernels.keys import key_of
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.threads import one_at_a_time, shared
-from skaimz.kernels.trace import abstract_arrays, improper_value, materialise, trace_kernel
+from skaimz.kernels.trace import WITHIN_A_PLATE, abstract_arrays, improper_value, materialise, trace_kernel
 
 __all__ = [
+    "WITHIN_A_PLATE",
     "ByValue",
     "ConjugatePosterior",
     "Inputs",

@@ -1,7 +1,9 @@
 """Kernels described from abstract traces alone."""
 
 import collections
+import contextlib
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,15 +24,20 @@ from numpyro.distributions import (
 
 from skaimz.kernels.affine import dependent
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
-from skaimz.kernels.rows import RowProof
+from skaimz.kernels.rows import MixedRowsError, RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time, refuse_fork
 
-__all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
+__all__ = ["WITHIN_A_PLATE", "abstract_arrays", "improper_value", "materialise", "trace_kernel"]
 
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
 SPECS_KEPT = 256
+LEAST_ROWS = (1, 2, 4, 8, 16)
+WITHIN_A_PLATE = (
+    "Write it within a plate of the rows, `with numpyro.plate('rows', X.shape[0])`, and bring outcomes into the shape "
+    "that the kernel observes before `fit`."
+)
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
 
@@ -75,6 +82,10 @@ def trace_kernel(
         )
         if spec is None and not _needs_a_value(error):
             spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
+            if spec is None and not _needs_a_value(error):
+                runs = [_runs(key, inputs, static, numbers, param_output, n) for n in (n_rows, 2 * n_rows)]
+                if runs == [True, False]:
+                    raise ValueError(_of_one_length(kernel, n_rows)) from error
         if spec is not None:
             return TracedKernel(key, static, spec), numbers
         if not _needs_a_value(error):
@@ -129,6 +140,47 @@ def _trace_at(
     except Exception as error:
         error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
         return None, _explained(error)
+
+
+@one_at_a_time
+def _runs(kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, param_output: str, n_rows: int) -> bool:
+    """Whether a kernel runs on so many rows without an outcome."""
+
+    def run(values: dict, rows: dict, whole: dict, key: Any) -> Any:
+        model = handlers.substitute(handlers.seed(kernel.bind(values), key), substitute_fn=improper_value)
+        trace = handlers.trace(model).get_trace(
+            **rows, **whole, **{param_output: None}, **{name: constant.value for name, constant in static}
+        )
+        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+
+    fixed, tables = (materialise(abstract_arrays(each)) for each in (numbers, inputs.whole))
+    rows = materialise(abstract_arrays(inputs.rows), n_rows)
+    try:
+        jax.eval_shape(run, fixed, rows, tables, jax.eval_shape(lambda: jax.random.key(0)))
+    except Exception:
+        return False
+    return True
+
+
+def _of_one_length(kernel: Any, n_rows: int) -> str:
+    """Say that a kernel holds something with an entry for each row of the fit, by its name where that is found."""
+    held: list[tuple[str, Any]] = []
+    while isinstance(kernel, functools.partial):
+        held += kernel.keywords.items()
+        kernel = kernel.func
+    held += getattr(kernel, "__dict__", {}).items()
+    with contextlib.suppress(TypeError, ValueError):
+        variables = inspect.getclosurevars(kernel if inspect.isroutine(kernel) else type(kernel).__call__)
+        held += [*variables.nonlocals.items(), *variables.globals.items()]
+    arrays = [(name, value) for name, value in held if isinstance(value, list | np.ndarray | jax.Array)]
+    names = [name for name, value in arrays if np.shape(value)[:1] == (n_rows,)]
+    what = f"{names}, which have" if names else "something that has"
+    example = names[0] if names else "z"
+    return (
+        f"The kernel runs on {n_rows} rows and on no other number: it uses {what} an entry for each row, from outside "
+        f"of its arguments. Make it an argument, as in `kernel(X, y=None, *, {example})`, and pass it by its name to "
+        "`fit` and to later calls, with an entry for each of their rows."
+    )
 
 
 def _explained(error: Exception) -> Exception:
@@ -227,10 +279,17 @@ def _describe(
             if not observing[-1][0]:
                 break
     if not observing:
-        raise ValueError(
-            f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
-            f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
-        )
+
+        def observers(rows: dict) -> None:
+            trace = run({}, fixed, rows, tables, {}, jax.random.key(0))
+            observed.extend(name for name in unobserved if trace[name]["is_observed"])
+
+        observed: list[str] = []
+        for dtype in (float, int):
+            outcome = jax.ShapeDtypeStruct((n_rows[-1],), jnp.result_type(dtype))
+            with contextlib.suppress(Exception):
+                jax.eval_shape(observers, {**materialise(rows, n_rows[-1]), param_output: outcome})
+        raise ValueError(_unobserved(param_output, observed, shapes, n_rows))
     # The likeliest site that observes the outcome itself, or else the likeliest one.
     changes_outcome, output = min(observing, key=lambda each: each[0])
     given = [name for name in unobserved if name != output]
@@ -271,6 +330,27 @@ def _describe(
         factors,
         unscored,
         _is_masked(messages[output]["fn"]),
+        _least_rows(lambda n: jax.eval_shape(sample, fixed, materialise(rows, n), tables, key)) if fit_mixing else 1,
+    )
+
+
+def _unobserved(
+    param_output: str, observed: Sequence[str], shapes: Sequence[Mapping[str, tuple]], n_rows: tuple[int, int]
+) -> str:
+    """Say why no site is the output: it has not the rows that it needs, or there is none."""
+    if not observed:
+        return (
+            f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
+            f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
+        )
+    name = observed[-1]
+    sizes = [
+        str(first) if first == second else f"n_rows {'+' if second > n_rows[1] else '-'} {abs(second - n_rows[1])}"
+        for first, second in zip(shapes[0][name], shapes[1].get(name, ()), strict=False)
+    ]
+    return (
+        f"Site {name!r} observes the argument {param_output!r}, but has the shape ({', '.join(sizes)}) where there is "
+        f"no outcome: it needs a value for each row of X. {WITHIN_A_PLATE}"
     )
 
 
@@ -302,7 +382,22 @@ class _SiteProofs(NamedTuple):
         return next((reason for reason in reasons if reason is not None), None)
 
     def has_rows(self, name: str) -> bool:
-        return any(self.proof.row_axis(i) is not None for i, owner in enumerate(self.owners) if owner == name)
+        return any(self._has_rows(i) for i, owner in enumerate(self.owners) if owner == name)
+
+    def _has_rows(self, output: int) -> bool:
+        try:
+            return self.proof.row_axis(output) is not None
+        except MixedRowsError:
+            return False  # it has no entry for each row, but say one fewer
+
+
+def _least_rows(trace: Callable[[int], Any]) -> int:
+    """Return a small number of rows on which a kernel can be traced; 1 where there is none."""
+    for n in LEAST_ROWS:
+        with contextlib.suppress(Exception):
+            trace(n)
+            return n
+    return 1
 
 
 def _fit_mixing(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:

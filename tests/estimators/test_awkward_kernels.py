@@ -12,7 +12,7 @@ from numpyro.infer.util import log_density
 from numpyro.primitives import mutable
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.exceptions import OutputWarning, PosteriorWarning, RatioWarning
+from skaimz.exceptions import OutputWarning, PosteriorWarning, RatioWarning, UnreachedOutputWarning
 from skaimz.inference import MCMC, SVI
 from skaimz.inference.data import Data, padded, weighted_model
 from skaimz.kernels import Inputs, trace_kernel
@@ -240,9 +240,10 @@ def test_slopes_along_what_is_followed_in_steps_are_refused(average):
         model.estimate_slope(rows, 1, average=average)
     slope = model.estimate_slope(rows, 0, average=average)["0"]["effect"]
     np.testing.assert_allclose(slope.mean(), DRAWS["slope"].mean(), rtol=1e-5)
-    # Without any effect of the second column its slope is zero indeed.
+    # Without any effect of the second column its slope is zero indeed, and is told of.
     rows[:, 0] = -1.0
-    assert not model.estimate_slope(rows, 1, average=average)["1"]["effect"].any()
+    with pytest.warns(UnreachedOutputWarning):
+        assert not model.estimate_slope(rows, 1, average=average)["1"]["effect"].any()
 
 
 @pytest.mark.parametrize("contrast", ["ratio", "lift"])
