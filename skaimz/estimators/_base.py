@@ -38,7 +38,15 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import WITHIN_A_PLATE, Inputs, KernelSpec, TracedKernel, check_signature, trace_kernel
+from skaimz.kernels import (
+    WITHIN_A_PLATE,
+    Inputs,
+    KernelSpec,
+    TracedKernel,
+    check_row_count,
+    check_signature,
+    trace_kernel,
+)
 
 __all__ = ["ImpactEstimator"]
 
@@ -225,6 +233,7 @@ class ImpactEstimator(
             if before is None:
                 self.kernel_ = self._make_kernel(X, y, weight)
             traced, numbers, inputs = self._trace(X, arrays)
+            check_row_count(traced, numbers, inputs, self.param_input, self.param_output)
             self.kernel_spec_ = traced.spec
             self.arguments_ = describe_inputs(inputs)
             y = self._check_outcome(y, traced.spec)

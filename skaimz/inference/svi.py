@@ -198,7 +198,7 @@ def fit_svi(
     num_steps = settings.num_steps
     if settings.num_epochs is not None:
         num_steps = settings.num_epochs * -(-n_rows // (batch_size or n_rows))
-    pace = _pace(settings, num_steps)
+    pace = settings.learning_rate, float(num_steps)
     seed_word, all_rows = np.uint32(seed), np.uint32(n_rows)
     losses = np.empty(num_steps, data.rows[traced.spec.input].dtype)
     if data.units is None:
@@ -356,7 +356,7 @@ def continue_svi(
         Its losses are those of all steps since ``fit``, or since the first batch.
     """
     _check_parts(settings)
-    pace = _pace(settings, fall)
+    pace = settings.learning_rate, float(fall)
     seed_word = np.uint32(seed)
     state = None
     losses = [] if before is None else [np.asarray(before.losses)]
@@ -498,7 +498,3 @@ def _take(data: Data, chosen: Any, inside: Any, n_rows: Any) -> tuple[Data, Any]
     rows = {name: array[chosen] for name, array in data.rows.items()}
     weight = present if data.weight is None else data.weight[chosen] * present
     return data._replace(rows=rows, weight=weight), present
-
-
-def _pace(settings: SVI, num_steps: int) -> tuple[float, float]:
-    return settings.learning_rate, float(num_steps)

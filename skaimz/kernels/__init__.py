@@ -6,10 +6,17 @@ from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.keys import key_of
+from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, kernel_parameters
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.threads import one_at_a_time, shared
-from skaimz.kernels.trace import WITHIN_A_PLATE, abstract_arrays, improper_value, materialise, trace_kernel
+from skaimz.kernels.trace import (
+    abstract_arrays,
+    check_row_count,
+    improper_value,
+    materialise,
+    trace_kernel,
+)
 
 __all__ = [
     "WITHIN_A_PLATE",
@@ -22,6 +29,7 @@ __all__ = [
     "Site",
     "TracedKernel",
     "abstract_arrays",
+    "check_row_count",
     "check_signature",
     "compiled",
     "dependent",

@@ -36,7 +36,7 @@ class Site:
     ----------
     name : str
     kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
-        A companion is observed with the output, and drawn where there is no outcome.
+        A companion is observed with the output, or not there with it, and drawn where there is no outcome.
     law : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)

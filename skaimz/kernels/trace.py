@@ -3,10 +3,8 @@
 import collections
 import contextlib
 import functools
-import inspect
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,28 +14,32 @@ from numpyro.distributions import (
     CategoricalLogits,
     CategoricalProbs,
     ImproperUniform,
-    MaskedDistribution,
-    Unit,
     biject_to,
     constraints,
 )
 
-from skaimz.kernels.affine import dependent
+from skaimz.kernels.densities import SiteProofs, density_parts, factors, fit_mixing, is_masked, unweighted
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
-from skaimz.kernels.rows import MixedRowsError, RowProof
+from skaimz.kernels.refusals import (
+    RowCountError,
+    check_names,
+    compare_sites,
+    explained,
+    of_one_length,
+    refuse_fitted_alone,
+    refuse_mutable,
+    unobserved_output,
+)
+from skaimz.kernels.rows import RowProof
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time, refuse_fork
 
-__all__ = ["WITHIN_A_PLATE", "abstract_arrays", "improper_value", "materialise", "trace_kernel"]
+__all__ = ["abstract_arrays", "check_row_count", "improper_value", "materialise", "trace_kernel"]
 
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
 SPECS_KEPT = 256
 LEAST_ROWS = (1, 2, 4, 8, 16)
-WITHIN_A_PLATE = (
-    "Write it within a plate of the rows, `with numpyro.plate('rows', X.shape[0])`, and bring outcomes into the shape "
-    "that the kernel observes before `fit`."
-)
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
 
@@ -80,12 +82,12 @@ def trace_kernel(
             (param_input, param_output),
             jnp.result_type(float) == np.float64,
         )
-        if spec is None and not _needs_a_value(error):
+        if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
             spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
-            if spec is None and not _needs_a_value(error):
-                runs = [_runs(key, inputs, static, numbers, param_output, n) for n in (n_rows, 2 * n_rows)]
-                if runs == [True, False]:
-                    raise ValueError(_of_one_length(kernel, n_rows)) from error
+            if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
+                once, twice = (_sites_at(key, inputs, static, numbers, param_output, n) for n in (n_rows, 2 * n_rows))
+                if once is not None and twice is None:
+                    raise ValueError(of_one_length(kernel, n_rows)) from error
         if spec is not None:
             return TracedKernel(key, static, spec), numbers
         if not _needs_a_value(error):
@@ -127,7 +129,7 @@ def _trace(
     try:
         return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
     except Exception as error:
-        return None, _explained(error)
+        return None, explained(error)
 
 
 def _trace_at(
@@ -139,58 +141,27 @@ def _trace_at(
         return _describe(kernel, static, *described, names, n_rows), None
     except Exception as error:
         error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
-        return None, _explained(error)
+        return None, explained(error)
 
 
 @one_at_a_time
-def _runs(kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, param_output: str, n_rows: int) -> bool:
-    """Whether a kernel runs on so many rows without an outcome."""
+def _sites_at(
+    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, param_output: str, n_rows: int
+) -> dict[str, Any] | None:
+    """Return the sites of a kernel on so many rows without an outcome; None where it does not run."""
 
     def run(values: dict, rows: dict, whole: dict, key: Any) -> Any:
         model = handlers.substitute(handlers.seed(kernel.bind(values), key), substitute_fn=improper_value)
-        trace = handlers.trace(model).get_trace(
-            **rows, **whole, **{param_output: None}, **{name: constant.value for name, constant in static}
-        )
-        return {name: site["value"] for name, site in trace.items() if site["type"] == "sample"}
+        constants = {name: constant.value for name, constant in static}
+        trace = handlers.trace(model).get_trace(**rows, **whole, **constants, **{param_output: None})
+        return {name: site["value"] for name, site in trace.items() if site["type"] != "plate"}
 
     fixed, tables = (materialise(abstract_arrays(each)) for each in (numbers, inputs.whole))
     rows = materialise(abstract_arrays(inputs.rows), n_rows)
     try:
-        jax.eval_shape(run, fixed, rows, tables, jax.eval_shape(lambda: jax.random.key(0)))
+        return jax.eval_shape(run, fixed, rows, tables, jax.eval_shape(lambda: jax.random.key(0)))
     except Exception:
-        return False
-    return True
-
-
-def _of_one_length(kernel: Any, n_rows: int) -> str:
-    """Say that a kernel holds something with an entry for each row of the fit, by its name where that is found."""
-    held: list[tuple[str, Any]] = []
-    while isinstance(kernel, functools.partial):
-        held += kernel.keywords.items()
-        kernel = kernel.func
-    held += getattr(kernel, "__dict__", {}).items()
-    with contextlib.suppress(TypeError, ValueError):
-        variables = inspect.getclosurevars(kernel if inspect.isroutine(kernel) else type(kernel).__call__)
-        held += [*variables.nonlocals.items(), *variables.globals.items()]
-    arrays = [(name, value) for name, value in held if isinstance(value, list | np.ndarray | jax.Array)]
-    names = [name for name, value in arrays if np.shape(value)[:1] == (n_rows,)]
-    what = f"{names}, which have" if names else "something that has"
-    example = names[0] if names else "z"
-    return (
-        f"The kernel runs on {n_rows} rows and on no other number: it uses {what} an entry for each row, from outside "
-        f"of its arguments. Make it an argument, as in `kernel(X, y=None, *, {example})`, and pass it by its name to "
-        "`fit` and to later calls, with an entry for each of their rows."
-    )
-
-
-def _explained(error: Exception) -> Exception:
-    """Add to an error of JAX's, which speaks of its own functions, what to do about it in a kernel."""
-    if isinstance(error, jax.errors.JAXTypeError):
-        error.add_note(
-            "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` in the place of `if`, and call "
-            "functions of `jax.numpy` in the place of NumPy's."
-        )
-    return error
+        return None
 
 
 @one_at_a_time
@@ -222,7 +193,7 @@ def _describe(
         run(messages, values, {**rows, param_output: None}, whole, {}, key)
         found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
         plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
-        _refuse_mutable(found)
+        refuse_mutable(found)
         return {name: site["value"] for name, site in messages.items() if name in found}
 
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -235,7 +206,7 @@ def _describe(
         values = jax.eval_shape(sample, fixed, materialise(rows, n), tables, key)
         shapes.append({name: value.shape for name, value in values.items()})
     templates = {name: _template(shapes[0][name], shapes[1].get(name, ()), n_rows) for name in shapes[0]}
-    _check_names(templates)
+    check_names(templates)
 
     def value_at(name: str, n: int) -> jax.ShapeDtypeStruct:
         shape = tuple(n if size is None else size for size in templates[name])
@@ -243,7 +214,7 @@ def _describe(
 
     unobserved = [name for name, message in found.items() if message.kind == "latent"]
 
-    def prove(given: list[str], outcome: str | None) -> tuple[_SiteProofs, dict[str, Any]]:
+    def prove(given: list[str], outcome: str | None) -> tuple[SiteProofs, dict[str, Any]]:
         """Trace every site's density with the values of others given, and ``outcome`` observed."""
         messages: dict[str, Any] = {}
         owners: list[str] = []
@@ -252,7 +223,7 @@ def _describe(
             messages.clear()
             owners.clear()
             trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
-            parts = [(name, part) for name, message in trace.items() for part in _density(message)]
+            parts = [(name, part) for name, message in trace.items() for part in density_parts(message)]
             owners.extend(name for name, _ in parts)
             # Beside the densities: what is observed, and the outcome.
             observed = [trace[outcome]["value"], rows[param_output]] if outcome in trace else []
@@ -269,7 +240,7 @@ def _describe(
         places: list[dict[str, list[int]]] = [collections.defaultdict(list) for _ in range(5)]
         for place, (path, _) in enumerate(jax.tree.leaves_with_path(at(n_rows[0]))):
             places[path[0].idx][getattr(path[-1], "key", "")].append(place)
-        return _SiteProofs(proof, owners, places[1], places[3]), messages
+        return SiteProofs(proof, owners, places[1], places[3]), messages
 
     observing: list[tuple[bool, str]] = []
     for candidate in _candidates(unobserved, templates, param_output):
@@ -289,13 +260,15 @@ def _describe(
             outcome = jax.ShapeDtypeStruct((n_rows[-1],), jnp.result_type(dtype))
             with contextlib.suppress(Exception):
                 jax.eval_shape(observers, {**materialise(rows, n_rows[-1]), param_output: outcome})
-        raise ValueError(_unobserved(param_output, observed, shapes, n_rows))
+        raise ValueError(unobserved_output(param_output, observed, shapes, n_rows))
     # The likeliest site that observes the outcome itself, or else the likeliest one.
     changes_outcome, output = min(observing, key=lambda each: each[0])
     given = [name for name in unobserved if name != output]
     if output != candidate:
         fitting, messages = prove(given, output)
-    companions = {name for name in given if name in messages and messages[name]["is_observed"]}
+    refuse_fitted_alone(output, found, messages)
+    # Sites that are there only where there is no outcome are drawn with it, as are those that are observed with it.
+    companions = {name for name in given if name not in messages or messages[name]["is_observed"]}
     if companions:
         fitting, messages = prove([name for name in given if name not in companions], output)
     # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
@@ -312,173 +285,45 @@ def _describe(
         for name in found
     )
     local = [name for name in given if None in templates[name]]
-    factors, unscored = _factors(output, param_output, local, fitting, messages)
+    row_factors, unscored = factors(output, param_output, local, fitting, messages)
     subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
-    fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
+    mixing = "the kernel draws minibatches of its own" if subsamples else fit_mixing(sites, fitting, messages)
+    least_rows, fewest = _on_few_rows(lambda n: jax.eval_shape(sample, fixed, materialise(rows, n), tables, key))
+    compare_sites(least_rows, fewest, n_rows[0], templates)
     proof = predicting.proof
     return KernelSpec(
         sites,
         param_input,
         output,
         param_output,
-        fit_mixing,
-        _unweighted(sites, fitting, messages),
+        mixing,
+        unweighted(sites, fitting, messages),
         changes_outcome,
         subsamples,
         proof.width,
         proof.multiplies_matrices,
-        factors,
+        row_factors,
         unscored,
-        _is_masked(messages[output]["fn"]),
-        _least_rows(lambda n: jax.eval_shape(sample, fixed, materialise(rows, n), tables, key)) if fit_mixing else 1,
+        is_masked(messages[output]["fn"]),
+        least_rows,
     )
 
 
-def _unobserved(
-    param_output: str, observed: Sequence[str], shapes: Sequence[Mapping[str, tuple]], n_rows: tuple[int, int]
-) -> str:
-    """Say why no site is the output: it has not the rows that it needs, or there is none."""
-    if not observed:
-        return (
-            f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
-            f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
-        )
-    name = observed[-1]
-    sizes = [
-        str(first) if first == second else f"n_rows {'+' if second > n_rows[1] else '-'} {abs(second - n_rows[1])}"
-        for first, second in zip(shapes[0][name], shapes[1].get(name, ()), strict=False)
-    ]
-    return (
-        f"Site {name!r} observes the argument {param_output!r}, but has the shape ({', '.join(sizes)}) where there is "
-        f"no outcome: it needs a value for each row of X. {WITHIN_A_PLATE}"
-    )
-
-
-class _SiteProofs(NamedTuple):
-    """A proof whose outputs belong to sites.
-
-    Attributes
-    ----------
-    proof : RowProof
-    owners : list of str
-        The site that each output belongs to.
-    rows, sites : dict of str to list of int
-        Places of the arguments with rows, and of the values of sites, among the inputs of the traced function.
-    """
-
-    proof: RowProof
-    owners: list[str]
-    rows: dict[str, list[int]]
-    sites: dict[str, list[int]]
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self.proof.traces[-1].jaxpr.outvars[self.owners.index(name)].aval.shape
-
-    def depends(self, output: int, places: Iterable[list[int]]) -> bool:
-        return dependent(self.proof.traces[0], list(itertools.chain(*places)))[output]
-
-    def mixing(self, name: str) -> str | None:
-        reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)
-        return next((reason for reason in reasons if reason is not None), None)
-
-    def has_rows(self, name: str) -> bool:
-        return any(self._has_rows(i) for i, owner in enumerate(self.owners) if owner == name)
-
-    def _has_rows(self, output: int) -> bool:
-        try:
-            return self.proof.row_axis(output) is not None
-        except MixedRowsError:
-            return False  # it has no entry for each row, but say one fewer
-
-
-def _least_rows(trace: Callable[[int], Any]) -> int:
-    """Return a small number of rows on which a kernel can be traced; 1 where there is none."""
+def _on_few_rows(trace: Callable[[int], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:
+    """Return a small number of rows on which a kernel can be traced, and its sites there; 1 and None if none is."""
     for n in LEAST_ROWS:
         with contextlib.suppress(Exception):
-            trace(n)
-            return n
-    return 1
+            return n, trace(n)
+    return 1, None
 
 
-def _fit_mixing(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
-    batched = {site.name for site in sites if site.rows_are_batched}
-    for name in dict.fromkeys(proofs.owners):
-        if messages[name]["type"] == "deterministic":
-            continue
-        reason = proofs.mixing(name)
-        if reason is not None:
-            return f"site {name!r}: {reason}"
-        if proofs.has_rows(name) and name not in batched:
-            return f"site {name!r} has a density for each row, but no value for each"
-    for site in sites:
-        if site.kind != "deterministic" and site.row_axis is not None and not site.rows_are_batched:
-            return f"site {site.name!r} has its rows on an event axis"
-    return None
-
-
-def _unweighted(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
-    """Return an observed site that looks at rows, and whose density has no entry for each of them."""
-    batched = {site.name for site in sites if site.rows_are_batched}
-    for name in dict.fromkeys(proofs.owners):
-        if messages[name]["type"] == "sample" and messages[name]["is_observed"]:
-            has_rows = proofs.has_rows(name)
-            if (has_rows or proofs.mixing(name) is not None) and not (has_rows and name in batched):
-                return name
-    return None
-
-
-def _factors(
-    output: str, param_output: str, local: Sequence[str], proofs: _SiteProofs, messages: Mapping[str, Any]
-) -> tuple[tuple[str, ...], str | None]:
-    """Return the factors that are a part of each row's density, and why there may be no such density.
-
-    ``numpyro.factor`` may hold what an outcome's density lacks, such as that of a censored row whose own is masked.
-    """
-    of_rows: list[str] = []
-    law = messages[output]["fn"]
-    shapes = {name: proofs.shape(name) for name in dict.fromkeys(proofs.owners)}
-    for name, message in messages.items():
-        if message["type"] != "sample" or not isinstance(_innermost(message["fn"]), Unit):
-            continue
-        place = proofs.owners.index(name)
-        by_outcome = proofs.depends(place, [proofs.rows[param_output]])
-        if proofs.mixing(name) is not None or not proofs.has_rows(name):
-            if by_outcome or (_is_masked(law) and proofs.depends(place, proofs.rows.values())):
-                return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
-        elif not by_outcome and proofs.depends(place, [proofs.sites[each] for each in local]):
-            return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
-        elif shapes[name] != shapes[output]:
-            return (), (
-                f"the factor {name!r} has the shape {shapes[name]} for {proofs.proof.n_rows[-1]} rows, where the "
-                f"density of the output has {shapes[output]}: write it within the same plates"
-            )
-        else:
-            of_rows.append(name)
-    return tuple(of_rows), None
-
-
-def _innermost(law: Any) -> Any:
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law
-
-
-def _is_masked(law: Any) -> bool:
-    """Whether a mask that depends on data may leave out some of the outcomes."""
-    while hasattr(law, "base_dist"):
-        if isinstance(law, MaskedDistribution) and np.ndim(law._mask) > 0:
-            return True
-        law = law.base_dist
-    return False
-
-
-def _refuse_mutable(found: Mapping[str, Any]) -> None:
-    mutable = [name for name, message in found.items() if message.kind == "mutable"]
-    if mutable:
-        raise ValueError(
-            f"The kernel has mutable state {mutable}, which a prediction would not know from the fit. Use layers "
-            "without state, such as layer normalisation in the place of batch normalisation."
-        )
+def check_row_count(
+    traced: TracedKernel, numbers: Mapping[str, Any], inputs: Inputs, param_input: str, param_output: str
+) -> None:
+    """Refuse a kernel that has other sites on exactly as many rows as there are than on those that it was traced on."""
+    n_rows = len(inputs.rows[param_input])
+    found = _sites_at(traced.kernel, inputs, traced.static, dict(numbers), param_output, n_rows)
+    compare_sites(n_rows, found, ROW_COUNTS[0], [site.name for site in traced.spec.sites])
 
 
 class _Message:
@@ -533,22 +378,6 @@ def improper_value(message: dict[str, Any]) -> Any:
     return transform(jnp.zeros(transform.inverse_shape(law.shape())))
 
 
-def _density(message: dict[str, Any]) -> list[Any]:
-    """Return all that decides on a site: the parts of its log density, or its value where it has none."""
-    if message["type"] == "plate":
-        return []
-    if message["type"] != "sample":
-        return [message["value"]]
-    law, parts = message["fn"], []
-    while isinstance(law, MaskedDistribution):
-        # A mask hides the density from a proof, but not the values that are drawn.
-        parts.append(jnp.asarray(law._mask))
-        law = law.base_dist
-    if message["scale"] is not None:
-        parts.append(jnp.asarray(message["scale"]))
-    return [law.log_prob(message["value"]), *parts]
-
-
 def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:
     if len(first) != len(second):
         return first
@@ -560,13 +389,3 @@ def _candidates(unobserved: list[str], templates: dict[str, tuple], param_output
     if param_output in unobserved:
         return [param_output]
     return [name for name in reversed(unobserved) if None in templates[name]]
-
-
-def _check_names(templates: Mapping[str, tuple]) -> None:
-    for name, shape in templates.items():
-        if "/" in name:
-            raise ValueError(f"Site name {name!r} contains '/', which separates groups of a DataTree: rename the site.")
-        if name in ("chain", "draw"):
-            raise ValueError(f"Site name {name!r} is the name of a dimension of draws: rename the site.")
-        if sum(size is None for size in shape) > 1:
-            raise ValueError(f"Site {name!r} has the rows on more than one axis.")

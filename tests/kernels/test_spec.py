@@ -606,6 +606,40 @@ def enormous(X, y=None):
     numpyro.sample("y", dist.Normal(X[:, 0] + jnp.ones((10**6, 10**6)).sum(), 1.0), obs=y)
 
 
+class TestRowCounts:
+    @pytest.mark.parametrize("holds", [lambda n: n < 100, lambda n: n == 1, lambda n: n > 1])
+    def test_sites_that_depend_on_the_number_of_rows_are_refused(self, holds):
+        def kernel(X, y=None):
+            shift = numpyro.sample("extra", dist.Normal(0.0, 1.0)) if holds(X.shape[0]) else 0.0
+            numpyro.sample("y", dist.Normal(X[:, 0] + shift, 1.0), obs=y)
+
+        with pytest.raises(ValueError, match=r"Site 'extra' is in the kernel on \d+ rows, and is not on"):
+            describe(kernel)
+
+    def test_a_latent_site_of_the_fit_alone_is_refused(self):
+        def kernel(X, y=None):
+            scale = 1.0 if y is None else numpyro.sample("scale", dist.HalfNormal())
+            numpyro.sample("y", dist.Normal(X[:, 0], scale), obs=y)
+
+        with pytest.raises(ValueError, match="Latent site 'scale' is in the kernel only where there is an outcome"):
+            describe(kernel)
+
+    def test_a_site_of_the_prediction_alone_is_drawn_with_it(self):
+        def kernel(X, y=None):
+            b = coefficients()
+            shift = numpyro.sample("shift", dist.Normal(5.0, 1.0)) if y is None else 0.0
+            with numpyro.plate("rows", X.shape[0]):
+                numpyro.sample("y", dist.Normal(X @ b + shift, 1.0), obs=y)
+                if y is None:
+                    numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+        spec = describe(kernel)
+        assert [(site.name, site.kind) for site in spec.sites] == [
+            ("b", "latent"), ("shift", "companion"), ("y", "output"), ("z", "companion")
+        ]  # fmt: skip
+        assert [site.name for site in spec.latents] == ["b"]
+
+
 class TestTracing:
     @pytest.fixture(autouse=True)
     def no_calls(self):
