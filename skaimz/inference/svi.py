@@ -444,7 +444,8 @@ def _to_draw(traced: TracedKernel, settings: SVI, kept: Data, n_rows: int) -> tu
             settings = dataclasses.replace(settings, batch_size=None)
     else:
         data = padded(traced, kept, n_rows)
-    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), _pace(settings, settings.num_steps))
+    pace = settings.learning_rate, float(settings.num_steps)
+    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), pace)
 
 
 def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
