@@ -263,6 +263,12 @@ def _replicate(
     density = model.log_likelihood_on_batch(X, y, return_datatree=False, **arrays)
     (density,) = density.values()
     together[LOG_LIKELIHOOD] = density.reshape(1 + num_draws, -1).sum(axis=1)
+    missing = [name for name, values in together.items() if np.isnan(values).any()]
+    if missing:
+        raise ValueError(
+            f"Posterior draws, or their log density, hold NaN in {missing}, which has no rank. Check the kernel for "
+            "overflow on outcomes that are drawn from its prior."
+        )
     rng = np.random.default_rng(seed)
     ranks = {name: rank_of_first(values, rng) for name, values in together.items()}
     return ranks, {check for check, verdict in verdicts.items() if verdict == "bad"}

@@ -15,6 +15,7 @@ __all__ = [
     "EffectWarning",
     "EffectiveSampleSizeWarning",
     "FitWarning",
+    "FixedSiteWarning",
     "GuideWarning",
     "HeldLatentWarning",
     "IncompleteDrawsError",
@@ -108,6 +109,10 @@ class UnreachedOutputWarning(EffectWarning):
 
 class HeldLatentWarning(EffectWarning):
     """A latent site that depends on an intervention keeps posterior draws that were made without it."""
+
+
+class FixedSiteWarning(EffectWarning):
+    """A site is fixed by `condition`, and latent sites that it depends on keep their distributions."""
 
 
 class NoRowsError(ValueError):

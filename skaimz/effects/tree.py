@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from skaimz.datatree import CHAIN_AND_DRAW, made_by
+from skaimz.exceptions import EffectWarning, warn_user
 
 __all__ = ["PARTS", "EffectTree"]
 
@@ -62,6 +63,11 @@ class EffectTree(xr.DataTree):
         ValueError
             If an argument cannot be used.
 
+        Warns
+        -----
+        EffectWarning
+            If there is NaN among the draws; the summary of these effects is NaN.
+
         References
         ----------
         J. K. Kruschke (2018), Rejecting or accepting parameter values in Bayesian estimation, Advances in Methods and
@@ -100,6 +106,16 @@ class EffectTree(xr.DataTree):
                 columns = _statistics(draws, level, interval, neutral)
             if rope is not None:
                 columns["p_rope"] = ((draws >= rope[0]) & (draws <= rope[1])).mean(axis=1)
+            missing = np.isnan(draws)
+            if missing.any():
+                # A comparison with NaN is false, and an order has no place for it.
+                columns = {key: np.where(missing.any(axis=1), np.nan, column) for key, column in columns.items()}
+                warn_user(
+                    f"{missing.sum()} of {missing.size} draws of {name!r} are NaN, and so is the summary of what "
+                    "they are a part of. A parameter of the output's distribution is no number for some posterior "
+                    "draws, or a ratio is of zero to zero.",
+                    EffectWarning,
+                )
             tables.append(pd.DataFrame(columns, labels))
         return pd.concat(tables)
 

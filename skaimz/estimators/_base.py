@@ -40,7 +40,17 @@ from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, check_signature, flattened, narrowed, trace_kernel
+from skaimz.kernels import (
+    WITHIN_A_PLATE,
+    Inputs,
+    KernelSpec,
+    TracedKernel,
+    check_row_count,
+    check_signature,
+    flattened,
+    narrowed,
+    trace_kernel,
+)
 
 __all__ = ["ImpactEstimator"]
 
@@ -234,6 +244,7 @@ class ImpactEstimator(
             if before is None:
                 self.kernel_ = self._make_kernel(X, y, weight)
             traced, numbers, inputs = self._trace(X, arrays)
+            check_row_count(traced, numbers, inputs, self.param_input, self.param_output)
             self.kernel_spec_ = traced.spec
             self.arguments_ = describe_inputs(inputs)
             y = self._check_outcome(y, traced.spec)
@@ -332,7 +343,9 @@ class ImpactEstimator(
                 )
             raise
         if traced.spec[traced.spec.output].row_axis is None:
-            raise ValueError(f"The kernel's output site {traced.spec.output!r} has no value for each row of X.")
+            raise ValueError(
+                f"The kernel's output site {traced.spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
+            )
         part = getattr(self, "_part", None)
         return traced, numbers, check_indices(traced.spec, inputs, numbers, part.first if part else 0)
 

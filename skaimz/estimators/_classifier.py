@@ -200,6 +200,11 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         return self.classes_ if isinstance(self.classes_, list) else [self.classes_]
 
     @property
+    def _class_counts(self) -> list[int] | None:
+        """Number of classes of each output, None where no fit has told them."""
+        return list(map(len, self._classes)) if hasattr(self, "classes_") else None
+
+    @property
     def _most_classes(self) -> int:
         return max(map(len, self._classes))
 
@@ -259,11 +264,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
                 "the output's distribution is no number for some posterior draws.",
                 OutputWarning,
             )
-        if found.ndim == 2:
-            return found
-        counts = map(len, self._classes) if hasattr(self, "classes_") else [found.shape[-1]] * found.shape[1]
-        possible = [found[:, output, :count] for output, count in enumerate(counts)]
-        return [each / each.sum(axis=-1, keepdims=True) for each in possible]
+        return found if found.ndim == 2 else among_classes(found, self._class_counts)
 
     @row_by_row
     def predict_log_proba(self, X: Any, **arrays: Any) -> Any:
@@ -406,6 +407,24 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:
         classes: Any = list(map(restored_labels, json.loads(attrs["classes"])))
         self.classes_ = classes if attrs["several_outputs"] else classes[0]
+
+
+def among_classes(probabilities: np.ndarray, counts: Sequence[int] | None) -> list[np.ndarray]:
+    """Return the probabilities of each output's classes, given that none occurs that the kernel alone has.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_outputs, n_classes)
+    counts : sequence of int or None
+        Number of classes of each output; all of the kernel's where None.
+
+    Returns
+    -------
+    list of array of shape (n_rows, count)
+    """
+    counts = counts or [probabilities.shape[-1]] * probabilities.shape[1]
+    possible = [probabilities[:, output, :count] for output, count in enumerate(counts)]
+    return [each / each.sum(axis=-1, keepdims=True) for each in possible]
 
 
 def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:

@@ -70,7 +70,9 @@ class DrawsMixin(FoldersMixin):
         intervention : dict of str to array, optional
             Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
         condition : dict of str to array, optional
-            Sites to fix at values as if they had been drawn.
+            Sites to fix at values, in the same forms. What follows in the kernel sees them, and they can be returned.
+            What comes before keeps its distribution: nothing is inferred from the values, so this is not
+            the conditional distribution given them.
         in_sample : bool, default=True
             Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
             draws. Otherwise they are drawn anew given the other sites.
@@ -119,6 +121,8 @@ class DrawsMixin(FoldersMixin):
         -----
         SpeedWarning
             If rows depend on one another, so that the kernel runs on all at once and draws are sharded.
+        FixedSiteWarning
+            If ``condition`` fixes a site that depends on latent sites of the rows, which the output depends on, too.
 
         Examples
         --------

@@ -77,6 +77,9 @@ class EffectsMixin:
         from data alone. A row's noise is not inferred from its observed outcome either, so an effect on a row is that
         on its expected outcome, not a counterfactual of the unit itself.
 
+        Latent sites with an entry for each row are drawn anew for new rows. The spread of an average then contains the
+        noise of one such draw for each row, which falls with the square root of the number of rows.
+
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
@@ -87,7 +90,8 @@ class EffectsMixin:
             - ``"columns"``: columns of X by name or position, each with its new value;
             - ``"arguments"``: the kernel's arguments by name (X itself among them), each with its new value;
             - ``"intervention"``: sample sites to set by the do-operator;
-            - ``"condition"``: sites to fix as if they had been drawn.
+            - ``"condition"``: sites to fix. Sites before them keep their distributions: nothing is inferred from the
+              values, so that this does not condition on them in the sense of probability.
 
             A new value of a column or an argument is a scalar, an array with an entry for each row, or a function of
             the current values. Or predictive draws that were made before, from :meth:`sample_posterior_predictive`.
@@ -139,6 +143,8 @@ class EffectsMixin:
             If an intervention, or another change of a scenario, cannot change the output.
         HeldLatentWarning
             If a latent site depends on an intervention, and keeps posterior draws that were made without it.
+        FixedSiteWarning
+            If ``"condition"`` fixes a site that depends on latent sites of the rows, which the output depends on, too.
         PairingWarning
             If trees of draws do not belong together.
 

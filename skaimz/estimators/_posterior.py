@@ -14,7 +14,7 @@ from skaimz import inference, sampling
 from skaimz.datatree import FlatDraws, draws_from, draws_to_dataset, to_tree
 from skaimz.estimators._arguments import check_count, seed_of
 from skaimz.estimators._persistence import abstract_inputs
-from skaimz.exceptions import HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
+from skaimz.exceptions import FixedSiteWarning, HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
 from skaimz.inference import FitResult
 from skaimz.inference.diagnostics import check_chains
 from skaimz.kernels import KernelSpec, check_index, in_type_of, trace_kernel
@@ -188,7 +188,8 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
     Warns
     -----
     PosteriorWarning
-        If the output or a foreign site is dropped, a latent site has no draws, or a parameter has not been learned.
+        If the output or a foreign site is dropped, a latent site has no draws or draws that are not finite, or a
+        parameter has not been learned.
     """
     draws = _by_chain(draws, spec)
     sites = {site.name: site for site in spec.sites}
@@ -237,11 +238,28 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
             raise ValueError(
                 f"Posterior draws of {name!r} have the shape {draw.shape[2:]} a draw, but the site has {expected}."
             )
+    wrong = {name: int((~np.isfinite(draw)).sum()) for name, draw in kept.items() if draw.dtype.kind == "f"}
+    wrong = {name: count for name, count in wrong.items() if count}
+    if wrong:
+        warn_user(
+            f"Some posterior draws are infinite or NaN (numbers by site: {wrong}): what follows from them is, too. "
+            "Leave these draws out.",
+            PosteriorWarning,
+        )
     return kept
 
 
 def check_interventions(job: sampling.Pass) -> None:
-    """Warn where an intervention cannot do what it is meant to do."""
+    """Warn where an intervention or a condition cannot do what it may be meant to do."""
+    for name in job.condition:
+        upstream = sampling.upstream_of(job, name)
+        if upstream and name != job.spec.output:
+            warn_user(
+                f"`condition` fixes {name!r}, and latent sites {upstream}, on which it and the output depend, keep "
+                "their distributions: outcomes are those of rows that are given the value, as with `intervention`, "
+                f"not of rows that happen to have it. For these let the kernel take {name!r} as an argument.",
+                FixedSiteWarning,
+            )
     for name in job.intervention:
         found = sampling.influence(job, name)
         if found is None:

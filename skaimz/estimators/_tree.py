@@ -190,12 +190,12 @@ class TreeMixin:
                 "`sample_posterior_predictive` and `log_likelihood`, which stream."
             )
         result, n_rows = self.fit_result_, len(X)
-        # After `partial_fit` there were more rows than those of the last call.
-        many = result.seen > result.n_rows
-        if result.method != "injected" and (n_rows < result.n_rows or (n_rows > result.n_rows and not many)):
+        # After `partial_fit` they may be those of the last minibatch or of all calls, or any others between.
+        if result.method != "injected" and not result.n_rows <= n_rows <= max(result.n_rows, result.n_given):
+            known = f"{result.n_rows}" if result.n_given <= result.n_rows else f"{result.n_rows} to {result.n_given}"
             raise ValueError(
-                f"`to_datatree` takes the rows of the fit, of which there were {result.n_rows}, but X has {n_rows}. "
-                "For others call `sample_posterior_predictive` and `log_likelihood` with `in_sample=False`."
+                f"`to_datatree` takes the rows of the fit, of which there were {known}, but X has {n_rows}. For others "
+                "call `sample_posterior_predictive` and `log_likelihood` with `in_sample=False`."
             )
 
 

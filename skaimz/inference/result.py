@@ -50,6 +50,10 @@ class FitResult:
         Draws a chain, which a kernel without latent sites has too.
     seen : float
         Sum of the weights of all rows that were learnt from, where a row without a weight counts once.
+    n_given : int
+        Number of rows that were learnt from in all calls, whatever their weights.
+    fall : int
+        Steps over which the learning rate of a variational fit falls.
     """
 
     method: str
@@ -63,6 +67,8 @@ class FitResult:
     n_rows: int = 0
     num_samples: int = 1000
     seen: float = 0.0
+    n_given: int = 0
+    fall: int = 0
 
     def __repr__(self) -> str:
         # All arrays would fill pages, and scikit-learn's table of fitted attributes cuts what exceeds 30 characters.

@@ -100,7 +100,7 @@ def fit(
             result = fit_by_protocol(traced, data, n_rows, settings, seed, watch, places)
     if not watch.stopped:
         checkpoint.remove()
-    return dataclasses.replace(result, seen=_seen(weight, n_rows))
+    return dataclasses.replace(result, seen=_seen(weight, n_rows), n_given=n_rows)
 
 
 def _fit_chains(
@@ -203,8 +203,15 @@ def partial_fit(
         padded_size=bucket(size),
         scale=scale,
     )
+    fall = settings.num_steps
+    if settings.num_epochs is not None and before is not None:
+        # An earlier fit fell over its own epochs, whatever the number of steps would be.
+        fall = before.fall
+    elif settings.num_epochs is not None and settings.total_rows is not None:
+        fall = settings.num_epochs * -(-settings.total_rows // size)
     with contextlib.closing(chunks):
-        return dataclasses.replace(continue_svi(traced, chunks, before, settings, seed), seen=seen)
+        result = continue_svi(traced, chunks, before, settings, seed, fall)
+    return dataclasses.replace(result, seen=seen, n_given=n_rows + (0 if before is None else before.n_given))
 
 
 def _seen(weight: Any, n_rows: int) -> float:

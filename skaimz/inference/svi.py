@@ -237,7 +237,7 @@ def fit_svi(
     done = course.done
     if watch.stopped and done < num_steps:
         warn_user(f"The fit stopped after {done} of {num_steps} steps: {watch.stopped}.", StoppedFitWarning)
-    result = _result(traced, settings, course.state, held, n_rows, seed_word, course.losses[:done])
+    result = _result(traced, settings, course.state, held, n_rows, seed_word, course.losses[:done], num_steps)
     return dataclasses.replace(result, diagnostics=check_losses(course.losses[:done], move)) if judge else result
 
 
@@ -384,7 +384,7 @@ def _through(programs: Programs, chunks: Iterator[Chunk], first_step: int) -> Ca
 
 
 def continue_svi(
-    traced: TracedKernel, chunks: Iterable[Chunk], before: FitResult | None, settings: SVI, seed: int
+    traced: TracedKernel, chunks: Iterable[Chunk], before: FitResult | None, settings: SVI, seed: int, fall: int
 ) -> FitResult:
     """Take one step on each minibatch, starting where an earlier fit ended.
 
@@ -398,6 +398,8 @@ def continue_svi(
     settings : SVI
         Checked settings.
     seed : int
+    fall : int
+        Steps over which the learning rate falls, earlier ones among them.
 
     Returns
     -------
@@ -405,28 +407,34 @@ def continue_svi(
         Its losses are those of all steps since ``fit``, or since the first batch.
     """
     _check_parts(settings)
-    pace = _pace(settings)
+    pace = Pace(settings.learning_rate, float(fall))
     seed_word = np.uint32(seed)
     state = None
     losses = [] if before is None else [np.asarray(before.losses)]
     for chunk in chunks:
         if state is None:
-            programs, state = _begun(traced, *chunk.minibatch(0), before, settings, seed_word)
+            programs, state = _begun(traced, *chunk.minibatch(0), before, settings, seed_word, pace)
         count = len(chunk.inside)
         state, found = programs.advance_through(state, chunk.data, pace, 0, count)
         losses.append(np.asarray(found)[:count])
     data, n_rows = chunk.minibatch(-1)
     all_losses = np.concatenate(losses)
-    result = _result(traced, settings, state, data, n_rows, seed_word, all_losses)
+    result = _result(traced, settings, state, data, n_rows, seed_word, all_losses, fall)
     return dataclasses.replace(result, diagnostics=check_losses(all_losses, None))
 
 
 def _begun(
-    traced: TracedKernel, data: Data, n_rows: int, before: FitResult | None, settings: SVI, seed_word: np.uint32
+    traced: TracedKernel,
+    data: Data,
+    n_rows: int,
+    before: FitResult | None,
+    settings: SVI,
+    seed_word: np.uint32,
+    pace: Pace,
 ) -> tuple[Programs, Any]:
     """Return the programs for a minibatch, and the state to start from."""
     programs = _programs_of(traced, dataclasses.replace(settings, batch_size=None), data)
-    given = (seed_word, data, np.uint32(n_rows), _pace(settings))
+    given = (seed_word, data, np.uint32(n_rows), pace)
     if before is None:
         return programs, programs.init(*given, settings.init_params)
     return programs, unpack_state(before.state, jax.eval_shape(programs.init, *given))
@@ -440,9 +448,10 @@ def _result(
     n_rows: int,
     seed_word: np.uint32,
     losses: np.ndarray,
+    fall: int,
 ) -> FitResult:
     """Draw from the guide and put together what a fit leaves behind."""
-    kept = _kept(settings, data)
+    kept = _kept(traced, settings, data)
     draws, params = _drawn(traced, settings, state, kept, n_rows, seed_word)
     return FitResult(
         method="svi",
@@ -453,6 +462,7 @@ def _result(
         data=kept._asdict(),
         n_rows=n_rows,
         num_samples=settings.num_samples,
+        fall=fall,
     )
 
 
@@ -460,7 +470,7 @@ def _drawn(
     traced: TracedKernel, settings: SVI, state: Any, data: Data, n_rows: int, seed_word: np.uint32
 ) -> tuple[Draws, dict[str, Any]]:
     """Return the draws of a guide in some state, and its parameters."""
-    programs, given = _to_draw(traced, settings, _kept(settings, data), n_rows)
+    programs, given = _to_draw(traced, settings, _kept(traced, settings, data), n_rows)
     return programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
 
 
@@ -475,11 +485,11 @@ def draw_from_guide(
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
 
 
-def _kept(settings: SVI, data: Data) -> Data:
+def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
     """Return those rows of a fit that its guide is drawn from with."""
     if needs_data(settings.guide):
         return data
-    rows, weight = jax.tree.map(lambda array: np.array(array[:1]), (data.rows, data.weight))
+    rows, weight = jax.tree.map(lambda array: np.array(array[: traced.spec.least_rows]), (data.rows, data.weight))
     return data._replace(rows=rows, weight=weight)
 
 
@@ -492,7 +502,9 @@ def _to_draw(traced: TracedKernel, settings: SVI, kept: Data, n_rows: int) -> tu
             settings = dataclasses.replace(settings, batch_size=None)
     else:
         data = padded(traced, kept, n_rows)
-    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), _pace(settings))
+    # A draw takes no step.
+    pace = Pace(settings.learning_rate, float(settings.num_steps))
+    return _programs_of(traced, settings, data), (data, np.uint32(n_rows), pace)
 
 
 def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
@@ -546,8 +558,3 @@ def _take(data: Data, chosen: Any, inside: Any, n_rows: Any) -> tuple[Data, Any]
     rows = spread({name: array[chosen] for name, array in data.rows.items()})
     weight = present if data.weight is None else data.weight[chosen] * present
     return data._replace(rows=rows, weight=weight), present
-
-
-def _pace(settings: SVI) -> Pace:
-    """Return the pace of fits a part at a time, whose end is not known, and of draws, which take no step."""
-    return Pace(settings.learning_rate, float(settings.num_steps))

@@ -8,10 +8,17 @@ from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.indices import Index, check_index
 from skaimz.kernels.keys import key_of
+from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.threads import one_at_a_time, shared
-from skaimz.kernels.trace import abstract_arrays, improper_value, materialise, trace_kernel
+from skaimz.kernels.trace import (
+    abstract_arrays,
+    check_row_count,
+    improper_value,
+    materialise,
+    trace_kernel,
+)
 from skaimz.kernels.values import (
     DURATIONS,
     TIMES,
@@ -29,6 +36,7 @@ from skaimz.kernels.values import (
 __all__ = [
     "DURATIONS",
     "TIMES",
+    "WITHIN_A_PLATE",
     "ByValue",
     "ConjugatePosterior",
     "Index",
@@ -42,6 +50,7 @@ __all__ = [
     "as_floats",
     "as_numbers",
     "check_index",
+    "check_row_count",
     "check_signature",
     "compiled",
     "dependent",

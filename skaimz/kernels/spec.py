@@ -38,7 +38,7 @@ class Site:
     ----------
     name : str
     kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
-        A companion is observed with the output, and drawn where there is no outcome.
+        A companion is observed with the output, or not there with it, and drawn where there is no outcome.
     law : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)
@@ -111,6 +111,8 @@ class KernelSpec:
         Why rows have no density of their own, because a factor cannot be told apart by row.
     masks : bool
         Whether a mask that depends on data may leave outcomes out.
+    least_rows : int
+        Rows on which the kernel can be traced; it may need more than one where it takes differences between rows.
     """
 
     sites: tuple[Site, ...]
@@ -127,6 +129,7 @@ class KernelSpec:
     factors: tuple[str, ...] = ()
     unscored: str | None = None
     masks: bool = False
+    least_rows: int = 1
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"

@@ -1,10 +1,10 @@
 """Kernels described from abstract traces alone."""
 
 import collections
+import contextlib
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,27 +14,36 @@ from numpyro.distributions import (
     CategoricalLogits,
     CategoricalProbs,
     ImproperUniform,
-    MaskedDistribution,
-    Unit,
     biject_to,
     constraints,
 )
 
 from skaimz._forks import refuse_fork
-from skaimz.kernels.affine import dependent
+from skaimz.kernels.densities import SiteProofs, density_parts, factors, fit_mixing, is_masked, unweighted
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
-from skaimz.kernels.indices import Index, indices_of
+from skaimz.kernels.indices import indices_of
+from skaimz.kernels.refusals import (
+    RowCountError,
+    check_names,
+    compare_sites,
+    explained,
+    of_one_length,
+    refuse_fitted_alone,
+    refuse_mutable,
+    unobserved_output,
+)
 from skaimz.kernels.rows import RowProof
 from skaimz.kernels.signature import nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.threads import one_at_a_time
 from skaimz.kernels.values import narrowed
 
-__all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
+__all__ = ["abstract_arrays", "check_row_count", "improper_value", "materialise", "trace_kernel"]
 
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
 SPECS_KEPT = 256
+LEAST_ROWS = (1, 2, 4, 8, 16)
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
 
@@ -79,8 +88,12 @@ def trace_kernel(
             (param_input, param_output),
             jnp.result_type(float) == np.float64,
         )
-        if spec is None and not _needs_a_value(error):
+        if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
             spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
+            if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
+                once, twice = (_sites_at(key, inputs, static, numbers, param_output, n) for n in (n_rows, 2 * n_rows))
+                if once is not None and twice is None:
+                    raise ValueError(of_one_length(kernel, n_rows)) from error
         if spec is not None:
             return TracedKernel(key, static, spec), numbers
         if not _needs_a_value(error):
@@ -122,7 +135,7 @@ def _trace(
     try:
         return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
     except Exception as error:
-        return None, _explained(error)
+        return None, explained(error)
 
 
 def _trace_at(
@@ -134,17 +147,27 @@ def _trace_at(
         return _describe(kernel, static, *described, names, n_rows), None
     except Exception as error:
         error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
-        return None, _explained(error)
+        return None, explained(error)
 
 
-def _explained(error: Exception) -> Exception:
-    """Add to an error of JAX's, which speaks of its own functions, what to do about it in a kernel."""
-    if isinstance(error, jax.errors.JAXTypeError):
-        error.add_note(
-            "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` in the place of `if`, and call "
-            "functions of `jax.numpy` in the place of NumPy's."
-        )
-    return error
+@one_at_a_time
+def _sites_at(
+    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, param_output: str, n_rows: int
+) -> dict[str, Any] | None:
+    """Return the sites of a kernel on so many rows without an outcome; None where it does not run."""
+
+    def run(values: dict, rows: dict, whole: dict, key: Any) -> Any:
+        model = handlers.substitute(handlers.seed(kernel.bind(values), key), substitute_fn=improper_value)
+        constants = {name: constant.value for name, constant in static}
+        trace = handlers.trace(model).get_trace(**rows, **whole, **constants, **{param_output: None})
+        return {name: site["value"] for name, site in trace.items() if site["type"] != "plate"}
+
+    fixed, tables = (materialise(abstract_arrays(each)) for each in (numbers, inputs.whole))
+    rows = materialise(abstract_arrays(inputs.rows), n_rows)
+    try:
+        return jax.eval_shape(run, fixed, rows, tables, jax.eval_shape(lambda: jax.random.key(0)))
+    except Exception:
+        return None
 
 
 @one_at_a_time
@@ -176,7 +199,7 @@ def _describe(
         run(messages, values, {**rows, param_output: None}, whole, {}, key)
         found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
         plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
-        _refuse_mutable(found)
+        refuse_mutable(found)
         return {name: site["value"] for name, site in messages.items() if name in found}
 
     key = jax.eval_shape(lambda: jax.random.key(0))
@@ -189,7 +212,7 @@ def _describe(
         values = jax.eval_shape(sample, fixed, materialise(rows, n), tables, key)
         shapes.append({name: value.shape for name, value in values.items()})
     templates = {name: _template(shapes[0][name], shapes[1].get(name, ()), n_rows) for name in shapes[0]}
-    _check_names(templates)
+    check_names(templates)
 
     def value_at(name: str, n: int) -> jax.ShapeDtypeStruct:
         shape = tuple(n if size is None else size for size in templates[name])
@@ -197,7 +220,7 @@ def _describe(
 
     unobserved = [name for name, message in found.items() if message.kind == "latent"]
 
-    def prove(given: list[str], outcome: str | None) -> tuple[_SiteProofs, dict[str, Any]]:
+    def prove(given: list[str], outcome: str | None) -> tuple[SiteProofs, dict[str, Any]]:
         """Trace every site's density with the values of others given, and ``outcome`` observed."""
         messages: dict[str, Any] = {}
         owners: list[str] = []
@@ -206,7 +229,7 @@ def _describe(
             messages.clear()
             owners.clear()
             trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
-            parts = [(name, part) for name, message in trace.items() for part in _density(message)]
+            parts = [(name, part) for name, message in trace.items() for part in density_parts(message)]
             owners.extend(name for name, _ in parts)
             # Beside the densities: what is observed, and the outcome.
             observed = [trace[outcome]["value"], rows[param_output]] if outcome in trace else []
@@ -224,7 +247,7 @@ def _describe(
         for place, (path, _) in enumerate(jax.tree.leaves_with_path(at(n_rows[0]))):
             places[path[0].idx][getattr(path[-1], "key", "")].append(place)
         indices = indices_of(proof.traces, [at(n) for n in n_rows], n_rows)
-        return _SiteProofs(proof, owners, indices, places[1], places[3]), messages
+        return SiteProofs(proof, owners, indices, places[1], places[3]), messages
 
     observing: list[tuple[bool, str]] = []
     for candidate in _candidates(unobserved, templates, param_output):
@@ -234,16 +257,25 @@ def _describe(
             if not observing[-1][0]:
                 break
     if not observing:
-        raise ValueError(
-            f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
-            f"Write `numpyro.sample({param_output!r}, ..., obs={param_output})`."
-        )
+
+        def observers(rows: dict) -> None:
+            trace = run({}, fixed, rows, tables, {}, jax.random.key(0))
+            observed.extend(name for name in unobserved if trace[name]["is_observed"])
+
+        observed: list[str] = []
+        for dtype in (float, int):
+            outcome = jax.ShapeDtypeStruct((n_rows[-1],), jnp.result_type(dtype))
+            with contextlib.suppress(Exception):
+                jax.eval_shape(observers, {**materialise(rows, n_rows[-1]), param_output: outcome})
+        raise ValueError(unobserved_output(param_output, observed, shapes, n_rows))
     # The likeliest site that observes the outcome itself, or else the likeliest one.
     changes_outcome, output = min(observing, key=lambda each: each[0])
     given = [name for name in unobserved if name != output]
     if output != candidate:
         fitting, messages = prove(given, output)
-    companions = {name for name in given if name in messages and messages[name]["is_observed"]}
+    refuse_fitted_alone(output, found, messages)
+    # Sites that are there only where there is no outcome are drawn with it, as are those that are observed with it.
+    companions = {name for name in given if name not in messages or messages[name]["is_observed"]}
     if companions:
         fitting, messages = prove([name for name in given if name not in companions], output)
     # A kernel may do something else when it has no outcome to observe, so prediction is proved apart.
@@ -260,136 +292,46 @@ def _describe(
         for name in found
     )
     local = [name for name in given if None in templates[name]]
-    factors, unscored = _factors(output, param_output, local, fitting, messages)
+    row_factors, unscored = factors(output, param_output, local, fitting, messages)
     subsamples = any(args[1] is not None and args[1] != args[0] for args in plates.values())
-    fit_mixing = "the kernel draws minibatches of its own" if subsamples else _fit_mixing(sites, fitting, messages)
+    mixing = "the kernel draws minibatches of its own" if subsamples else fit_mixing(sites, fitting, messages)
+    least_rows, fewest = _on_few_rows(lambda n: jax.eval_shape(sample, fixed, materialise(rows, n), tables, key))
+    compare_sites(least_rows, fewest, n_rows[0], templates)
     proof = predicting.proof
     return KernelSpec(
         sites,
         param_input,
         output,
         param_output,
-        fit_mixing,
-        _unweighted(sites, fitting, messages),
+        mixing,
+        unweighted(sites, fitting, messages),
         changes_outcome,
         subsamples,
         tuple(dict.fromkeys(predicting.indices + fitting.indices)),
         proof.width,
         proof.multiplies_matrices,
-        factors,
+        row_factors,
         unscored,
-        _is_masked(messages[output]["fn"]),
+        is_masked(messages[output]["fn"]),
+        least_rows,
     )
 
 
-class _SiteProofs(NamedTuple):
-    """A proof whose outputs belong to sites.
-
-    Attributes
-    ----------
-    proof : RowProof
-    owners : list of str
-        The site that each output belongs to.
-    rows, sites : dict of str to list of int
-        Places of the arguments with rows, and of the values of sites, among the inputs of the traced function.
-    """
-
-    proof: RowProof
-    owners: list[str]
-    indices: tuple[Index, ...]
-    rows: dict[str, list[int]]
-    sites: dict[str, list[int]]
-
-    def depends(self, output: int, places: Iterable[list[int]]) -> bool:
-        return dependent(self.proof.traces[0], list(itertools.chain(*places)))[output]
-
-    def mixing(self, name: str) -> str | None:
-        reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)
-        return next((reason for reason in reasons if reason is not None), None)
-
-    def has_rows(self, name: str) -> bool:
-        return any(self.proof.row_axis(i) is not None for i, owner in enumerate(self.owners) if owner == name)
+def _on_few_rows(trace: Callable[[int], dict[str, Any]]) -> tuple[int, dict[str, Any] | None]:
+    """Return a small number of rows on which a kernel can be traced, and its sites there; 1 and None if none is."""
+    for n in LEAST_ROWS:
+        with contextlib.suppress(Exception):
+            return n, trace(n)
+    return 1, None
 
 
-def _fit_mixing(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
-    batched = {site.name for site in sites if site.rows_are_batched}
-    for name in dict.fromkeys(proofs.owners):
-        if messages[name]["type"] == "deterministic":
-            continue
-        reason = proofs.mixing(name)
-        if reason is not None:
-            return f"site {name!r}: {reason}"
-        if proofs.has_rows(name) and name not in batched:
-            return f"site {name!r} has a density for each row, but no value for each"
-    for site in sites:
-        if site.kind != "deterministic" and site.row_axis is not None and not site.rows_are_batched:
-            return f"site {site.name!r} has its rows on an event axis"
-    return None
-
-
-def _unweighted(sites: tuple[Site, ...], proofs: _SiteProofs, messages: Mapping[str, Any]) -> str | None:
-    """Return an observed site that looks at rows, and whose density has no entry for each of them."""
-    batched = {site.name for site in sites if site.rows_are_batched}
-    for name in dict.fromkeys(proofs.owners):
-        if messages[name]["type"] == "sample" and messages[name]["is_observed"]:
-            has_rows = proofs.has_rows(name)
-            if (has_rows or proofs.mixing(name) is not None) and not (has_rows and name in batched):
-                return name
-    return None
-
-
-def _factors(
-    output: str, param_output: str, local: Sequence[str], proofs: _SiteProofs, messages: Mapping[str, Any]
-) -> tuple[tuple[str, ...], str | None]:
-    """Return the factors that are a part of each row's density, and why there may be no such density.
-
-    ``numpyro.factor`` may hold what an outcome's density lacks, such as that of a censored row whose own is masked.
-    """
-    of_rows: list[str] = []
-    law = messages[output]["fn"]
-    density = jnp.broadcast_shapes(law.batch_shape, messages[output]["value"].shape[: len(law.batch_shape)])
-    for name, message in messages.items():
-        if message["type"] != "sample" or not isinstance(_innermost(message["fn"]), Unit):
-            continue
-        place = proofs.owners.index(name)
-        by_outcome = proofs.depends(place, [proofs.rows[param_output]])
-        if proofs.mixing(name) is not None or not proofs.has_rows(name):
-            if by_outcome or (_is_masked(law) and proofs.depends(place, proofs.rows.values())):
-                return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
-        elif not by_outcome and proofs.depends(place, [proofs.sites[each] for each in local]):
-            return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
-        elif message["fn"].batch_shape != density:
-            return (), (
-                f"the factor {name!r} has the shape {message['fn'].batch_shape} where the density of the output has "
-                f"{density}: write it within the same plates"
-            )
-        else:
-            of_rows.append(name)
-    return tuple(of_rows), None
-
-
-def _innermost(law: Any) -> Any:
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law
-
-
-def _is_masked(law: Any) -> bool:
-    """Whether a mask that depends on data may leave out some of the outcomes."""
-    while hasattr(law, "base_dist"):
-        if isinstance(law, MaskedDistribution) and np.ndim(law._mask) > 0:
-            return True
-        law = law.base_dist
-    return False
-
-
-def _refuse_mutable(found: Mapping[str, Any]) -> None:
-    mutable = [name for name, message in found.items() if message.kind == "mutable"]
-    if mutable:
-        raise ValueError(
-            f"The kernel has mutable state {mutable}, which a prediction would not know from the fit. Use layers "
-            "without state, such as layer normalisation in the place of batch normalisation."
-        )
+def check_row_count(
+    traced: TracedKernel, numbers: Mapping[str, Any], inputs: Inputs, param_input: str, param_output: str
+) -> None:
+    """Refuse a kernel that has other sites on exactly as many rows as there are than on those that it was traced on."""
+    n_rows = len(inputs.rows[param_input])
+    found = _sites_at(traced.kernel, inputs, traced.static, dict(numbers), param_output, n_rows)
+    compare_sites(n_rows, found, ROW_COUNTS[0], [site.name for site in traced.spec.sites])
 
 
 class _Message:
@@ -444,22 +386,6 @@ def improper_value(message: dict[str, Any]) -> Any:
     return transform(jnp.zeros(transform.inverse_shape(law.shape())))
 
 
-def _density(message: dict[str, Any]) -> list[Any]:
-    """Return all that decides on a site: the parts of its log density, or its value where it has none."""
-    if message["type"] == "plate":
-        return []
-    if message["type"] != "sample":
-        return [message["value"]]
-    law, parts = message["fn"], []
-    while isinstance(law, MaskedDistribution):
-        # A mask hides the density from a proof, but not the values that are drawn.
-        parts.append(jnp.asarray(law._mask))
-        law = law.base_dist
-    if message["scale"] is not None:
-        parts.append(jnp.asarray(message["scale"]))
-    return [law.log_prob(message["value"]), *parts]
-
-
 def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:
     if len(first) != len(second):
         return first
@@ -471,13 +397,3 @@ def _candidates(unobserved: list[str], templates: dict[str, tuple], param_output
     if param_output in unobserved:
         return [param_output]
     return [name for name in reversed(unobserved) if None in templates[name]]
-
-
-def _check_names(templates: Mapping[str, tuple]) -> None:
-    for name, shape in templates.items():
-        if "/" in name:
-            raise ValueError(f"Site name {name!r} contains '/', which separates groups of a DataTree: rename the site.")
-        if name in ("chain", "draw"):
-            raise ValueError(f"Site name {name!r} is the name of a dimension of draws: rename the site.")
-        if sum(size is None for size in shape) > 1:
-            raise ValueError(f"Site {name!r} has the rows on more than one axis.")

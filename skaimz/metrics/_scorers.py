@@ -1,5 +1,6 @@
 """Scorers of predictive distributions, and what all scorers share."""
 
+import functools
 import math
 import numbers
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight
 from skaimz import sampling
 from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.estimators._arguments import check_probabilities
+from skaimz.estimators._classifier import among_classes
 from skaimz.estimators._routing import Requests
 
 __all__ = [
@@ -179,7 +181,7 @@ class LogPredictiveDensity(_DistributionScorer):
 
     The logarithmic score, which is proper: ``log(mean(p))``, where ``p`` are the densities of a row's outcome under the
     posterior draws. For classes it is the negative of the log loss. Several outputs of one row are scored together, by
-    their joint density.
+    their joint density, in which an output that has fewer classes than the kernel has all classes of the kernel.
 
     See Also
     --------
@@ -350,11 +352,12 @@ class NegIntervalWidth(_DistributionScorer):
         return lower - upper
 
 
-class NegBrierScore(_DistributionScorer):
+class NegBrierScore(Scorer):
     """Negative Brier score of predicted class probabilities.
 
     The score, which is proper, is the sum of ``(p_c - (y == c))**2`` over the classes; for two classes the customary
-    half of it, which is that of the second class alone. Of several outputs on a row each is scored alone.
+    half of it, which is that of the second class alone. Of several outputs on a row each is scored alone, by the
+    probabilities of its own classes that ``predict_proba`` gives.
 
     References
     ----------
@@ -372,13 +375,25 @@ class NegBrierScore(_DistributionScorer):
     True
     """
 
-    _estimators = (NumPyroImpactClassifier,)
+    def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
+        model, X = _model_of(estimator, X, (NumPyroImpactClassifier,), type(self).__name__)
+        rule = functools.partial(_brier, counts=model._class_counts)
+        return _weighted_mean(np.asarray(model._scored(X, y, rule, **arrays)), sample_weight)
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
-        probabilities = sampling.probabilities(job)
-        n_classes = probabilities.shape[-1]
-        squares = (probabilities - np.eye(n_classes)[y]) ** 2
-        return -squares.sum(axis=-1) / (2 if n_classes == 2 else 1)
+
+def _brier(job: sampling.Pass, y: np.ndarray, counts: Sequence[int] | None) -> np.ndarray:
+    """Return the negative Brier score of every row and output, of the probabilities that ``predict_proba`` gives."""
+    found = sampling.probabilities(job)
+    if found.ndim == 2:
+        return _brier_of(found, y)
+    outputs = zip(among_classes(found, counts), y.T, strict=True)
+    return np.stack([_brier_of(probabilities, codes) for probabilities, codes in outputs], axis=1)
+
+
+def _brier_of(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    n_classes = probabilities.shape[-1]
+    squares = (probabilities - np.eye(n_classes)[codes]) ** 2
+    return -squares.sum(axis=-1) / (2 if n_classes == 2 else 1)
 
 
 def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:

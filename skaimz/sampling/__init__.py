@@ -19,7 +19,7 @@ from skaimz.sampling.predictive import (
     probabilities,
 )
 from skaimz.sampling.programs import with_global_latents
-from skaimz.sampling.proofs import influence, without_derivative
+from skaimz.sampling.proofs import influence, upstream_of, without_derivative
 from skaimz.sampling.sinks import Field, MemorySink
 from skaimz.sampling.sites import Drawing
 from skaimz.sampling.store import Store, readable, store_state
@@ -58,6 +58,7 @@ __all__ = [
     "site_values",
     "store_state",
     "summaries",
+    "upstream_of",
     "value_row_axis",
     "with_global_latents",
     "without_derivative",

@@ -15,6 +15,7 @@ from skaimz.kernels import Site, TracedKernel, one_at_a_time
 
 __all__ = [
     "CLASS_LAWS",
+    "UNDRAWN",
     "base_law",
     "checked_outcome",
     "class_probabilities",
@@ -37,6 +38,8 @@ OF_DIRECTIONS = (type(constraints.circular), type(constraints.sphere))
 CENSORED = (dist.LeftCensoredDistribution, dist.RightCensoredDistribution)
 # Draws are differentiable in the parameters of these, which NumPyro does not declare.
 DIFFERENTIABLE = (dist.EulerMaruyama, dist.Levy)
+# Mark of a site that was left undrawn.
+UNDRAWN = "skaimz_undrawn"
 
 
 @one_at_a_time
@@ -77,16 +80,18 @@ class _Seeded(handlers.seed):
 
 
 class _Undrawn(Messenger):
-    """Give a site the value zero in place of a draw."""
+    """Give a site the value zero in place of a draw, and mark it. Bodies of `scan` and `cond` are not seen."""
 
     def __init__(self, fn: Callable, site: Site):
         super().__init__(fn)
         self.site = site
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["name"] == self.site.name and msg["value"] is None:
+        if msg.get("name") == self.site.name and msg["value"] is None:
             law = msg["fn"]
-            msg["value"] = jnp.zeros(law.batch_shape + law.event_shape, self.site.dtype)
+            shape = (msg.get("kwargs") or {}).get("sample_shape", ())
+            msg["value"] = jnp.zeros((*shape, *law.batch_shape, *law.event_shape), self.site.dtype)
+            msg["infer"] = {**(msg.get("infer") or {}), UNDRAWN: True}
 
 
 def conditional_mean(law: dist.Distribution, key: Any) -> Any:

@@ -16,7 +16,7 @@ from skaimz.kernels import (
     finite,
     in_type_of,
 )
-from skaimz.sampling.plan import Part
+from skaimz.sampling.plan import Part, cut
 
 __all__ = ["Pass", "Posterior", "Quantity", "site_values", "value_row_axis"]
 
@@ -57,7 +57,7 @@ class Pass:
     local : dict of str to array of shape (n_draws, ...)
         Draws of row-aligned latent sites, for all rows that these are a part of.
     intervention, condition : dict of str to array
-        Values that sites are set to, by the do-operator or as if they had been drawn; see :func:`site_values`.
+        Values that sites are set to, by the do-operator or in place of a draw; see :func:`site_values`.
     part : Part, optional
         Where the rows lie among more of them.
     """
@@ -103,11 +103,11 @@ class Pass:
         return replace(self, inputs=Inputs({**inputs.rows, **rows}, inputs.whole, inputs.static))
 
     def described(self) -> tuple[tuple, ...]:
-        """Describe the arguments of one draw on one row, by types alone."""
+        """Describe the arguments of one draw on one row, or as few as the kernel takes, by types alone."""
         posterior = self.posterior
         one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
-        one_row = {name: array[:1] for name, array in self.inputs.rows.items()}
-        parts = (posterior.numbers, posterior.params | one_draw, one_row, self.inputs.whole)
+        few_rows = {name: cut(array, slice(0, 1), self.spec.least_rows) for name, array in self.inputs.rows.items()}
+        parts = (posterior.numbers, posterior.params | one_draw, few_rows, self.inputs.whole)
         return tuple(map(abstract_arrays, parts))
 
 

@@ -74,7 +74,8 @@ class Launcher:
         devices = tuple(jax.local_devices())[: None if shard_draws else plan.shards]
         # Expectations of a row must not depend on its company, so where they need random numbers every row is run
         # alone, with the same ones.
-        alone = quantity.shares_random_numbers and not plan.whole and is_random(quantity, job)
+        by_row = quantity.shares_random_numbers and job.spec.least_rows == 1
+        alone = by_row and not plan.whole and is_random(quantity, job)
         design = _Design(
             job.traced,
             quantity,
@@ -326,7 +327,7 @@ def with_global_latents(job: Pass) -> Pass:
             {name: value for name, value in settings.items() if spec[name].row_axis is None}
             for settings in (intervention, condition)
         )
-        rows = {name: array[:1] for name, array in rows.items()}
+        rows = {name: cut(array, slice(0, 1), spec.least_rows) for name, array in rows.items()}
     rows = {name: np.asarray(array[:]) for name, array in rows.items()}
     draw_numbers = np.arange(posterior.n_draws, dtype=np.uint32)
     program = _prior_program(job.traced, tuple(site.name for site in missing))

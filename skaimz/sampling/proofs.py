@@ -11,6 +11,7 @@ import numpy as np
 
 from skaimz.kernels import TracedKernel, compiled, dependent, is_affine, materialise
 from skaimz.sampling.forward import (
+    UNDRAWN,
     base_law,
     class_probabilities,
     conditional_mean,
@@ -31,6 +32,7 @@ __all__ = [
     "is_affine_in_rows",
     "is_random",
     "runs_fused",
+    "upstream_of",
     "without_derivative",
 ]
 
@@ -102,8 +104,8 @@ def influence(job: Pass, name: str) -> tuple[bool, list[str]] | None:
     drawn = {*job.posterior.draws, *job.local} - job.settings.keys()
     held = [site.name for site in job.spec.latents if site.name in drawn]
     numbers, sites, rows, whole = map(materialise, job.described())
-    sites |= {site: _one_row(job, site) for site in (*job.local, *job.condition)}
-    done = {site: _one_row(job, site) for site in job.intervention if site != name}
+    sites |= {site: _few_rows(job, site) for site in (*job.local, *job.condition)}
+    done = {site: _few_rows(job, site) for site in job.intervention if site != name}
 
     def run(value: Any, numbers: dict, sites: dict, done: dict, rows: dict, whole: dict) -> list:
         trace = run_kernel(job.traced, numbers, sites, rows, whole, jax.random.key(0), {**done, name: value})
@@ -112,12 +114,44 @@ def influence(job: Pass, name: str) -> tuple[bool, list[str]] | None:
         return [output["value"], expected_outcome(output["fn"], jax.random.key(1)), *densities]
 
     try:
-        trace = jax.make_jaxpr(run)(_one_row(job, name), numbers, sites, done, rows, whole)
+        trace = jax.make_jaxpr(run)(_few_rows(job, name), numbers, sites, done, rows, whole)
     except Exception:
         return None
     value, mean, *answers = dependent(trace, [0])
     reaches = value or mean
     return reaches, [site for site, depends in zip(held, answers, strict=True) if depends]
+
+
+def upstream_of(job: Pass, name: str) -> list[str]:
+    """Return latent sites of rows that a fixed site depends on, and the output by another way.
+
+    To learn the fixed value would change what is known of them. They keep their distributions, so that outcomes are not
+    those of rows that happen to have the value.
+    """
+    among = [site.name for site in job.spec.local_latents if site.name not in job.settings]
+    numbers, sites, rows, whole = map(materialise, job.described())
+    sites |= {site: _few_rows(job, site) for site in (*job.local, *job.condition)}
+    done = {site: _few_rows(job, site) for site in job.intervention}
+
+    def run(value: Any, latent: str, numbers: dict, sites: dict, done: dict, rows: dict, whole: dict) -> list:
+        given = {**sites, latent: value}
+        trace = run_kernel(job.traced, numbers, given, rows, whole, jax.random.key(0), done)
+        output = trace[job.spec.output]
+        density = trace[name]["fn"].log_prob(trace[name]["value"])
+        return [density, output["value"], expected_outcome(output["fn"], jax.random.key(1))]
+
+    found = []
+    for latent in among:
+        try:
+            trace = jax.make_jaxpr(run, static_argnums=1)(
+                _few_rows(job, latent), latent, numbers, sites, done, rows, whole
+            )
+        except Exception:
+            continue
+        density, value, mean = dependent(trace, [0])
+        if density and (value or mean):
+            found.append(latent)
+    return found
 
 
 def without_derivative(job: Pass, along: tuple[str, int | None]) -> list[str]:
@@ -182,10 +216,10 @@ def without_derivative(job: Pass, along: tuple[str, int | None]) -> list[str]:
     return [site for site, trace in traces.items() if site == spec.output or any(dependent(trace, [0]))]
 
 
-def _one_row(job: Pass, name: str) -> jax.ShapeDtypeStruct:
-    """Return a site's value for one row, by its shape and type alone."""
+def _few_rows(job: Pass, name: str) -> jax.ShapeDtypeStruct:
+    """Return a site's value for as many rows as a pass is described with, by its shape and type alone."""
     site = job.spec[name]
-    shape = tuple(1 if size is None else size for size in site.shape)
+    shape = tuple(job.spec.least_rows if size is None else size for size in site.shape)
     return jax.ShapeDtypeStruct(shape, site.dtype)
 
 
@@ -199,7 +233,7 @@ def is_random(quantity: Quantity, job: Pass) -> bool:
     if any(site.name not in given for site in job.spec.latents):
         return True
     numbers, sites, rows, whole = job.described()
-    more = {name: _one_row(job, name) for name in (*job.local, *job.settings) if name not in job.posterior.draws}
+    more = {name: _few_rows(job, name) for name in (*job.local, *job.settings) if name not in job.posterior.draws}
     sites += tuple((name, value.shape, np.dtype(value.dtype)) for name, value in more.items())
     return _uses_key(quantity.kind, job.traced, numbers, sites, rows, whole)
 
@@ -231,13 +265,18 @@ def host_law_of(job: Pass) -> HostLaw | None:
 
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
 def _output_law(traced: TracedKernel, numbers: tuple, sites: tuple, rows: tuple, whole: tuple) -> type | None:
-    """Return the class of the output's law; None where it is drawn several times, or the kernel takes no single row."""
+    """Return the class of the output's law, None where JAX must draw it.
+
+    It must where the output is drawn several times, where it is drawn in the body of a ``scan`` or ``cond``, whose
+    later steps may follow from it, and where the kernel takes no single row.
+    """
     found: list[Any] = []
 
     def run(numbers: dict, sites: dict, rows: dict, whole: dict) -> None:
-        trace = run_kernel(traced, numbers, sites, rows, whole, jax.random.key(0))
+        trace = run_kernel(traced, numbers, sites, rows, whole, jax.random.key(0), without_outcome=True)
         output = trace[traced.spec.output]
-        found.append(type(base_law(output["fn"])) if output["value"].shape == output["fn"].shape() else None)
+        once = output["value"].shape == output["fn"].shape() and UNDRAWN in output["infer"]
+        found.append(type(base_law(output["fn"])) if once else None)
 
     try:
         jax.eval_shape(run, *map(materialise, (numbers, sites, rows, whole)))

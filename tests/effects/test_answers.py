@@ -10,7 +10,7 @@ import zoo
 from effects_reference import COEF, N_CHAINS, N_DRAWS, N_ROWS, X, effect_of, model_of, normal
 
 from skaimz.effects import EffectTree
-from skaimz.exceptions import RatioWarning
+from skaimz.exceptions import EffectWarning, PosteriorWarning, RatioWarning
 
 EXPOSURE = np.random.default_rng(1).uniform(1, 2, N_ROWS)
 MOVED = X + [1.0, 0.0]  # noqa: RUF005 (these are arrays)
@@ -244,3 +244,23 @@ def test_one_draw_has_no_spread():
 def test_summaries_that_cannot_be(settings, message):
     with pytest.raises(ValueError, match=message):
         tree_of(DRAWS).summary(**settings)
+
+
+@pytest.mark.parametrize("interval", ["eti", "hdi"])
+def test_nan_among_draws_is_nan_in_the_summary(interval):
+    """It is neither above nor below anything, and has no place in an order."""
+    coef = COEF.copy()
+    coef[0] = np.nan
+    scenarios = {"bad": {"columns": {0: 1.0}}}
+    with pytest.warns(PosteriorWarning, match=r"infinite or NaN \(numbers by site: {'coef': 2}\)"):
+        effects = model_of(zoo.conjugate, {"coef": coef}).estimate_effect(X, scenarios=scenarios)
+    with pytest.warns(EffectWarning, match="1 of 20 draws of 'bad' are NaN"):
+        table = effects.summary(interval=interval, rope=(-0.1, 0.1))
+    assert table.loc["bad"].isna().all()
+    # Of several effects the others keep theirs.
+    by_row = model_of(zoo.conjugate).estimate_effect(X, scenarios=SCENARIO, average=False)
+    by_row["new"]["effect"][:, 0, 3] = np.nan
+    with pytest.warns(EffectWarning):
+        table = by_row.summary(interval=interval)
+    assert np.flatnonzero(table.isna().all(axis=1)).tolist() == [3]
+    np.testing.assert_allclose(table["median"].iloc[0], np.median(effect_of(by_row)[:, 0]))

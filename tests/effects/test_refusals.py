@@ -11,7 +11,14 @@ import zoo
 from effects_reference import COEF, X, effect_of, model_of, normal
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.exceptions import EffectWarning, HeldLatentWarning, PairingWarning, SpeedWarning, UnreachedOutputWarning
+from skaimz.exceptions import (
+    EffectWarning,
+    FixedSiteWarning,
+    HeldLatentWarning,
+    PairingWarning,
+    SpeedWarning,
+    UnreachedOutputWarning,
+)
 
 ROWS = X[:40]
 ONES = np.ones(40)
@@ -205,6 +212,31 @@ def test_conditions_stand_in_the_way():
     chain = model_of(zoo.chained, {"a": normal(40), "b": normal(40)})
     with pytest.warns(UnreachedOutputWarning):
         chain.estimate_effect(ROWS, **new(intervention={"a": 1.0}, condition={"b": 1.0}))
+
+
+def confounded(X, y=None):
+    """A latent site of each row lies behind the treatment and the outcome."""
+    effect = numpyro.sample("effect", dist.Normal(2.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        u = numpyro.sample("u", dist.Normal(0.0, 1.0))
+        t = numpyro.sample("t", dist.Bernoulli(logits=2 * u))
+        numpyro.sample("y", dist.Normal(effect * t + 1.2 * u, 1.0), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
+def test_fixing_a_site_is_not_conditioning_and_says_so():
+    """Among rows that happen to be treated u is greater, and the difference of means is more than the effect."""
+    model = model_of(confounded, {"effect": (effect := normal())})
+    treated, not_treated = ({"condition": {"t": value}} for value in (1, 0))
+    message = r"`condition` fixes 't', and latent sites \['u'\], on which it and the output depend, keep"
+    with pytest.warns(FixedSiteWarning, match=message):
+        found = model.estimate_effect(X, baseline=not_treated, scenarios={"new": treated})
+    np.testing.assert_allclose(effect_of(found), effect, rtol=1e-9)
+    with pytest.warns(FixedSiteWarning):
+        model.sample_posterior_predictive(ROWS, condition={"t": 1}, in_sample=False)
+    # Where u is set as well, nothing is left to infer.
+    model.sample_posterior_predictive(ROWS, condition={"t": 1, "u": 0.5}, in_sample=False)
+    model.sample_posterior_predictive(ROWS, condition={"u": 0.5}, in_sample=False)
 
 
 def test_sites_that_are_set_cannot_be_returned():

@@ -12,7 +12,7 @@ from numpyro.infer.util import log_density
 from numpyro.primitives import mutable
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.exceptions import OutputWarning, PosteriorWarning, RatioWarning
+from skaimz.exceptions import OutputWarning, PosteriorWarning, RatioWarning, UnreachedOutputWarning
 from skaimz.inference import MCMC, SVI
 from skaimz.inference.data import Data, padded, weighted_model
 from skaimz.kernels import Inputs, trace_kernel
@@ -240,9 +240,10 @@ def test_slopes_along_what_is_followed_in_steps_are_refused(average):
         model.estimate_slope(rows, 1, average=average)
     slope = model.estimate_slope(rows, 0, average=average)["0"]["effect"]
     np.testing.assert_allclose(slope.mean(), DRAWS["slope"].mean(), rtol=1e-5)
-    # Without any effect of the second column its slope is zero indeed.
+    # Without any effect of the second column its slope is zero indeed, and is told of.
     rows[:, 0] = -1.0
-    assert not model.estimate_slope(rows, 1, average=average)["1"]["effect"].any()
+    with pytest.warns(UnreachedOutputWarning):
+        assert not model.estimate_slope(rows, 1, average=average)["1"]["effect"].any()
 
 
 @pytest.mark.parametrize("contrast", ["ratio", "lift"])
@@ -254,3 +255,44 @@ def test_ratios_to_what_is_not_positive_are_told_of(contrast):
     expected = {"ratio": -2.0, "lift": -300.0}[contrast]
     np.testing.assert_allclose(found["more"]["effect"], expected, rtol=1e-5)
     model.estimate_effect(X, baseline={"columns": {0: 1.0}}, scenarios=scenarios, contrast=contrast)
+
+
+def dreaming(X, y=None):
+    """Sites that are there only where there is no outcome: one before it, for all rows, and one after it."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    shift = numpyro.sample("shift", dist.Normal(5.0, 0.1)) if y is None else 0.0
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0] + shift, 0.5), obs=y)
+        if y is None:
+            numpyro.sample("dream", dist.Normal(slope, 1.0))
+
+
+@pytest.mark.parametrize(
+    "settings", [SVI(num_steps=2000, num_samples=400), SVI(num_steps=2000, num_samples=400, batch_size=30)]
+)
+def test_sites_that_are_there_without_an_outcome_alone(settings):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 2))
+    y = 1.5 * rows[:, 0] + 0.5 * rng.normal(size=60)
+    model = NumPyroImpactRegressor(dreaming, inference=settings, random_state=0, dtype="float64").fit(rows, y)
+    assert set(model.posterior_) == {"slope"}
+    precision = rows[:, 0] @ rows[:, 0] / 0.25 + 1.0
+    mean = rows[:, 0] @ y / 0.25 / precision
+    assert abs(model.posterior_["slope"].mean() - mean) < 0.3 / np.sqrt(precision)
+    np.testing.assert_allclose(model.predict(rows), mean * rows[:, 0] + 5.0, atol=0.1)
+    drawn = model.sample_posterior_predictive(rows, in_sample=False, return_sites=["y", "dream", "shift"])[
+        "predictions"
+    ]
+    assert abs(drawn["shift"].mean() - 5.0) < 5 * 0.1 / np.sqrt(400)
+    assert abs(drawn["dream"].mean() - model.posterior_["slope"].mean()) < 5 / np.sqrt(400 * 60)
+
+
+def small_only(X, y=None):
+    shift = numpyro.sample("shift", dist.Normal(3.0, 1.0)) if X.shape[0] >= 3000 else 0.0
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(shift, 1.0), obs=y)
+
+
+def test_sites_that_come_with_many_rows_are_refused():
+    with pytest.raises(ValueError, match="Site 'shift' is in the kernel on 3001 rows, and is not on 1009"):
+        NumPyroImpactRegressor(small_only).fit(np.ones((3001, 1)), np.ones(3001))

@@ -260,6 +260,7 @@ def test_unseen_categories_have_a_code_where_one_is_given(form):
     np.testing.assert_allclose(model.predict(with_group(form, list(unseen))), expected)
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
 @frames
 def test_several_columns_of_categories(form):
     other = np.array(["x", "y"])[np.arange(40) % 2]

@@ -407,3 +407,29 @@ def test_a_changed_pace_is_followed():
     assert draws_of(slow).shape == (20, 2)
     fast = model.set_params(inference=SVI(num_steps=50, num_samples=20, learning_rate=1.0)).partial_fit(X, Y)
     assert abs(draws_of(slow) - draws_of(fast)).max() > 1e-4
+
+
+def step_of(model, settings, before=None):
+    """Return how far one step of Adam moves the guide's parameters, which is at most the learning rate or so."""
+    before = model.fit_result_.params if before is None else before
+    after = model.set_params(inference=settings).partial_fit(X, Y).fit_result_.params
+    return max(np.abs(after[name] - before[name]).max() for name in after)
+
+
+def test_the_learning_rate_has_fallen_after_epochs():
+    """After `fit` it stays at a hundredth, in epochs as in steps."""
+    rate = 0.05
+    for pace in ({"num_epochs": 60}, {"num_steps": 60}):
+        settings = SVI(**pace, learning_rate=rate, num_samples=20, guide=AutoDiagonalNormal(zoo.conjugate))
+        model = regressor(settings).fit(X, Y)
+        for _ in range(3):
+            assert 0 < step_of(model, settings) < 0.1 * rate
+
+
+def test_without_a_fit_the_learning_rate_falls_over_the_epochs_of_all_rows():
+    settings = SVI(num_epochs=4, total_rows=60, batch_size=15, learning_rate=0.05, num_samples=20)
+    model = regressor(settings)
+    for _ in range(4):
+        model.partial_fit(X, Y)
+    assert model.fit_result_.fall == 16
+    assert len(model.fit_result_.losses) == 16

@@ -471,3 +471,19 @@ def test_labels_of_groups_of_rows_can_be_written(name, tmp_path):
         with xr.open_datatree(tmp_path / "effect.nc", engine="h5netcdf") as tree:
             labels = plain(tree["none"]["label"])
         assert sorted(map(str, labels)) == sorted(map(str, set(expected_labels(name, index))))
+
+
+def test_rows_of_the_fit_are_counted_whatever_they_weigh(data):
+    X, y = data[0].to_numpy(), data[1]
+    settings = SVI(num_steps=50, num_samples=20)
+    heavy = NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0)
+    heavy.fit(X, y, sample_weight=np.full(40, 2.0))
+    twice = np.concatenate([X, X])
+    with pytest.raises(ValueError, match="there were 40, but X has 60"):
+        heavy.to_datatree(twice[:60], np.concatenate([y, y])[:60])
+    light = NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0)
+    for _ in range(2):
+        light.partial_fit(X, y, sample_weight=np.full(40, 0.1))
+    assert light.to_datatree(twice, np.concatenate([y, y]))["observed_data"]["y"].size == 80
+    with pytest.raises(ValueError, match="there were 40 to 80, but X has 81"):
+        light.to_datatree(np.ones((81, X.shape[1])))

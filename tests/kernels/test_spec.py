@@ -225,8 +225,60 @@ class TestOutput:
         with pytest.raises(ValueError, match="no sample site takes the argument 'target' as `obs`"):
             describe(kernel, names=("X", "target"))
 
+    @pytest.mark.parametrize(
+        ("site", "shape"),
+        [
+            (lambda X, y: numpyro.sample("z", dist.Normal(0.0, 1.0), obs=y), "()"),
+            (lambda X, y: numpyro.sample("z", dist.Normal(jnp.zeros(7), 1.0), obs=None if y is None else y[:7]), "(7)"),
+            (
+                lambda X, y: numpyro.sample(
+                    "z", dist.Normal(jnp.diff(X[:, 0]), 1.0), obs=None if y is None else jnp.diff(y)
+                ),
+                "(n_rows - 1)",
+            ),
+            (
+                lambda X, y: numpyro.sample(
+                    "z", dist.Categorical(jnp.ones(3) / 3), obs=None if y is None else jax.nn.one_hot(y, 3).argmax(-1)
+                ),
+                "()",
+            ),
+        ],
+        ids=["scalar mean", "some rows", "differences", "classes"],
+    )
+    def test_an_output_without_a_value_for_each_row_is_told_of(self, site, shape):
+        def kernel(X, y=None):
+            site(X, y)
+
+        with pytest.raises(ValueError, match="observes the argument 'y', but has the shape") as error:
+            describe(kernel)
+        assert f"Site 'z' observes the argument 'y', but has the shape {shape} where there is no outcome" in str(
+            error.value
+        )
+        assert "`with numpyro.plate('rows', X.shape[0])`" in str(error.value)
+
+    def test_an_output_may_be_picked_from_the_outcomes(self):
+        def kernel(X, places, y=None):
+            with numpyro.plate("rows", X.shape[0]):
+                numpyro.sample("z", dist.Normal(0.0, 1.0), obs=None if y is None else y[places])
+
+        assert describe(kernel, {"X": X, "places": np.arange(len(X))}).output == "z"
+
 
 class TestRows:
+    def test_an_observed_site_with_one_row_fewer_mixes_the_fit(self):
+        def kernel(X, y=None):
+            mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+            with numpyro.plate("rows", X.shape[0]):
+                numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+            with numpyro.plate("gaps", X.shape[0] - 2):
+                numpyro.sample("gap", dist.Normal(mu, 1.0), obs=X[2:, 0] - X[:-2, 0])
+
+        spec = describe(kernel)
+        assert spec.rows_mix is None
+        assert spec.fit_mixing.startswith("site 'gap'")
+        assert spec.unweighted == "gap"
+        assert spec.least_rows == 4
+
     @pytest.mark.parametrize(
         ("mu", "words"),
         [
@@ -554,6 +606,40 @@ def enormous(X, y=None):
     numpyro.sample("y", dist.Normal(X[:, 0] + jnp.ones((10**6, 10**6)).sum(), 1.0), obs=y)
 
 
+class TestRowCounts:
+    @pytest.mark.parametrize("holds", [lambda n: n < 100, lambda n: n == 1, lambda n: n > 1])
+    def test_sites_that_depend_on_the_number_of_rows_are_refused(self, holds):
+        def kernel(X, y=None):
+            shift = numpyro.sample("extra", dist.Normal(0.0, 1.0)) if holds(X.shape[0]) else 0.0
+            numpyro.sample("y", dist.Normal(X[:, 0] + shift, 1.0), obs=y)
+
+        with pytest.raises(ValueError, match=r"Site 'extra' is in the kernel on \d+ rows, and is not on"):
+            describe(kernel)
+
+    def test_a_latent_site_of_the_fit_alone_is_refused(self):
+        def kernel(X, y=None):
+            scale = 1.0 if y is None else numpyro.sample("scale", dist.HalfNormal())
+            numpyro.sample("y", dist.Normal(X[:, 0], scale), obs=y)
+
+        with pytest.raises(ValueError, match="Latent site 'scale' is in the kernel only where there is an outcome"):
+            describe(kernel)
+
+    def test_a_site_of_the_prediction_alone_is_drawn_with_it(self):
+        def kernel(X, y=None):
+            b = coefficients()
+            shift = numpyro.sample("shift", dist.Normal(5.0, 1.0)) if y is None else 0.0
+            with numpyro.plate("rows", X.shape[0]):
+                numpyro.sample("y", dist.Normal(X @ b + shift, 1.0), obs=y)
+                if y is None:
+                    numpyro.sample("z", dist.Normal(0.0, 1.0))
+
+        spec = describe(kernel)
+        assert [(site.name, site.kind) for site in spec.sites] == [
+            ("b", "latent"), ("shift", "companion"), ("y", "output"), ("z", "companion")
+        ]  # fmt: skip
+        assert [site.name for site in spec.latents] == ["b"]
+
+
 class TestTracing:
     @pytest.fixture(autouse=True)
     def no_calls(self):
@@ -624,6 +710,31 @@ class TestTracing:
         with jax.enable_x64(True):
             assert describe(linear, rows) is double
         assert describe(linear) is single
+
+    @pytest.mark.parametrize("where", ["closure", "partial", "attribute"])
+    def test_arrays_with_an_entry_for_each_row_are_named(self, where):
+        offset = np.ones(len(X), np.float32)
+
+        def closure(X, y=None):
+            numpyro.sample("y", dist.Normal(X[:, 0] + jnp.asarray(offset), 1.0), obs=y)
+
+        def with_offset(X, y=None, *, shift):
+            numpyro.sample("y", dist.Normal(X[:, 0] + shift, 1.0), obs=y)
+
+        class Holding:
+            def __init__(self):
+                self.held = offset
+
+            def __call__(self, X, y=None):
+                with_offset(X, y, shift=self.held)
+
+        kernel, name = {
+            "closure": (closure, "offset"),
+            "partial": (functools.partial(with_offset, shift=offset), "shift"),
+            "attribute": (Holding(), "held"),
+        }[where]
+        with pytest.raises(ValueError, match=f"runs on {len(X)} rows and on no other number: it uses .*'{name}'"):
+            describe(kernel)
 
 
 class TestNames:

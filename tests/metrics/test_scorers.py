@@ -228,6 +228,15 @@ def test_several_labels_are_scored_alone_and_their_density_together():
     np.testing.assert_allclose(model.log_predictive_density(X, y), expected, rtol=1e-10)
 
 
+def test_the_brier_score_of_an_output_with_fewer_classes_than_the_kernel():
+    y = np.column_stack([(X[:, 0] > 0).astype(int), np.digitize(X[:, 1], [-0.5, 0.5])])
+    model = NumPyroImpactClassifier(several_labels, posterior={"coef": normal(2, 6)}).fit(X, y)
+    first, second = model.predict_proba(X)
+    assert first.shape[1] == 2
+    scores = [brier_score_loss(y[:, 0], first[:, 1]), brier_score_loss(y[:, 1], second, labels=[0, 1, 2])]
+    assert metrics.NegBrierScore()(model, X, y) == pytest.approx(-np.mean(scores), rel=1e-10)
+
+
 def test_crps_of_one_draw_is_the_absolute_error():
     model = with_draws(zoo.conjugate, {"coef": np.ones((1, 2))})
     expected = abs(outcomes(model)[:, 0] - NUMBERS).mean()

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro.contrib.control_flow import cond, scan
 from scipy import stats
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
@@ -264,6 +265,67 @@ def test_the_host_is_in_use(monkeypatch):
     assert (first != second).any()
     assert first.dtype == second.dtype
     assert abs(first.mean() - second.mean()) < 5 * np.sqrt(2 * first.mean() / first.size)
+
+
+# Outcomes in the bodies of control flow
+
+
+def scanned(law):
+    """Each row's outcome is drawn around that of the row before."""
+
+    def kernel(X, y=None):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+
+        def step(before, row):
+            x, outcome = row if y is not None else (row, None)
+            drawn = numpyro.sample("y", law(before, level + x[0]), obs=outcome)
+            return drawn.astype(X.dtype), None
+
+        scan(step, jnp.zeros((), X.dtype), (X, y) if y is not None else X)
+
+    return kernel
+
+
+def branched(law):
+    def kernel(X, y=None):
+        level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+
+        def branch(x):
+            with numpyro.plate("rows", x.shape[0]):
+                numpyro.sample("y", law(0.0, level + x), obs=y)
+
+        cond(level > 0, branch, branch, X[:, 0])
+
+    return kernel
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
+@pytest.mark.parametrize("kernel", [scanned, branched])
+@pytest.mark.parametrize(
+    ("law", "expected"),
+    [
+        (lambda _, x: dist.Poisson(jnp.exp(x)), lambda x: stats.poisson(np.exp(x))),
+        (lambda _, x: dist.StudentT(5.0, x, 0.5), lambda x: stats.t(5.0, x, 0.5)),
+    ],
+    ids=["Poisson", "StudentT"],
+)
+def test_outcomes_in_bodies(kernel, law, expected):
+    rows = np.full((500, 2), 0.4)
+    model = NumPyroImpactRegressor(kernel(law), posterior=LEVEL, random_state=3, dtype="float64")
+    sample = outcomes_of(model, rows)
+    assert agrees(sample.ravel(), expected(0.4))
+    levels = np.quantile(sample, [0.05, 0.95], axis=0).T
+    np.testing.assert_allclose(model.predict_interval(rows, 0.9), levels, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
+def test_outcomes_that_follow_one_another_are_one_path():
+    """Steps of a walk are as long as one step, and its end is as far as all of them take it."""
+    walk = scanned(lambda before, x: dist.StudentT(50.0, before, 1.0))
+    sample = outcomes_of(NumPyroImpactRegressor(walk, posterior=LEVEL, random_state=3, dtype="float64"))
+    steps = np.diff(sample, axis=1, prepend=0.0)
+    assert agrees(steps.ravel(), stats.t(50.0))
+    assert 0.7 < sample[:, -1].std() / np.sqrt(N_ROWS * 50 / 48) < 1.4
 
 
 # Parameters at the edge
