@@ -12,6 +12,7 @@ from numpyro import handlers
 from numpyro.infer import autoguide
 
 from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model, whitened_model
+from skaimz.inference.precision import start_in_precision
 from skaimz.inference.recipes import OwnModel, blocks_around, rewrapped, stand_in
 from skaimz.kernels import TracedKernel
 
@@ -262,6 +263,8 @@ def _bound(setting: Any, model: Callable, traced: TracedKernel, present: Any) ->
     if not isinstance(setting, autoguide.AutoGuide):
         return weighted_guide(setting, traced, present)
     guide = copy.deepcopy(setting)
+    if hasattr(guide, "init_loc_fn"):
+        guide.init_loc_fn = start_in_precision(guide.init_loc_fn)
     guide.model = rewrapped(model, blocks_around(setting.model)[1])
     if isinstance(guide, autoguide.AutoGuideList):
         guide._guides = [_bound(part, model, traced, present) for part in setting]
