@@ -285,7 +285,9 @@ def _own_draws(guide: Callable, params: Mapping, data: Data, key: Any, num_sampl
         parts = (_own_draws(part, params, data, key, num_samples) for part, key in zip(guide, keys, strict=True))
         return {name: value for part in parts for name, value in part.items()}
     if isinstance(guide, autoguide.AutoGuide):
-        return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
+        # NumPyro's distributions promote ranks here, which JAX may have been told to refuse.
+        with jax.numpy_rank_promotion("allow"):
+            return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
 
     def one(key: Any) -> dict[str, Any]:
         with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=params):

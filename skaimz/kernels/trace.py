@@ -28,6 +28,8 @@ __all__ = ["abstract_arrays", "improper_value", "materialise", "trace_kernel"]
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
 SPECS_KEPT = 256
+# What is remembered of kernels that cannot be traced at these sizes.
+NEEDS_A_VALUE, FAILED = "needs a value", "failed"
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
 
@@ -53,6 +55,8 @@ def trace_kernel(
     refuse_fork()
     error: Exception | None = None
     tried = None
+    names = param_input, param_output
+    n_rows = len(inputs.rows[param_input])
     # By value: 1, 1.0 and True are the same to Python, but not to a kernel.
     static = tuple((name, ByValue.of(value)) for name, value in inputs.static)
     for policy in number_policies():
@@ -60,27 +64,35 @@ def trace_kernel(
         if numbers.keys() == tried:
             continue
         tried = numbers.keys()
-        n_rows = len(inputs.rows[param_input])
-        spec, error = _trace(
-            key,
-            static,
-            abstract_arrays(numbers),
-            abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
-            abstract_arrays(inputs.whole),
-            (param_input, param_output),
-            jnp.result_type(float) == np.float64,
-        )
-        if spec is None and not _needs_a_value(error):
-            spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
-        if spec is not None:
+        described = abstract_arrays(numbers), abstract_arrays(inputs.whole)
+        first = abstract_arrays({name: array[:1] for name, array in inputs.rows.items()})
+        found = _trace(key, static, first, *described, names, jnp.result_type(float) == np.float64)
+        if isinstance(found, KernelSpec):
+            return TracedKernel(key, static, found), numbers
+        try:
+            if found is NEEDS_A_VALUE:
+                spec = _describe(key, static, first, *described, names, ROW_COUNTS)
+            else:
+                # Some kernels do not take any number of rows.
+                rows = abstract_arrays(inputs.rows)
+                spec = _describe(key, static, rows, *described, names, (n_rows, 2 * n_rows))
+        except Exception as caught:
+            if found is not NEEDS_A_VALUE:
+                caught.add_note(f"The kernel was being traced with {n_rows} abstract rows.")
+            error = _explained(caught)
+            if not _needs_a_value(error):
+                break
+        else:
             return TracedKernel(key, static, spec), numbers
-        if not _needs_a_value(error):
-            break
     assert error is not None
-    raise error
+    try:
+        raise error
+    finally:
+        # Or else it and this frame would keep each other, and the arrays of the call.
+        del error
 
 
-def _needs_a_value(error: Exception | None) -> bool:
+def _needs_a_value(error: Exception) -> bool:
     return isinstance(error, jax.errors.ConcretizationTypeError) or "concrete values" in str(error)
 
 
@@ -107,25 +119,16 @@ def materialise(described: tuple, n_rows: int | None = None) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=SPECS_KEPT)
 def _trace(
-    kernel: Kernel, static: tuple, numbers: tuple, rows: tuple, whole: tuple, names: tuple[str, str], x64: bool
-) -> tuple[KernelSpec | None, Exception | None]:
-    """Trace at row counts of our own choice; failures are remembered as well."""
-    try:
-        return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
-    except Exception as error:
-        return None, _explained(error)
+    kernel: Kernel, static: tuple, rows: tuple, numbers: tuple, whole: tuple, names: tuple[str, str], x64: bool
+) -> KernelSpec | str:
+    """Trace at row counts of our own choice.
 
-
-def _trace_at(
-    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, names: tuple[str, str], n_rows: tuple[int, int]
-) -> tuple[KernelSpec | None, Exception | None]:
-    """Trace at the given rows, for kernels that do not take any number of them."""
-    described = abstract_arrays(numbers), abstract_arrays(inputs.rows), abstract_arrays(inputs.whole)
+    That it failed is remembered, but not the error, which would keep alive all that its frames hold.
+    """
     try:
-        return _describe(kernel, static, *described, names, n_rows), None
+        return _describe(kernel, static, rows, numbers, whole, names, ROW_COUNTS)
     except Exception as error:
-        error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
-        return None, _explained(error)
+        return NEEDS_A_VALUE if _needs_a_value(error) else FAILED
 
 
 def _explained(error: Exception) -> Exception:
@@ -142,8 +145,8 @@ def _explained(error: Exception) -> Exception:
 def _describe(
     kernel: Kernel,
     static: tuple,
-    numbers: tuple,
     rows: tuple,
+    numbers: tuple,
     whole: tuple,
     names: tuple[str, str],
     n_rows: tuple[int, int],

@@ -1,6 +1,8 @@
 """Every refusal names the argument, what was given and what to do."""
 
 import functools
+import gc
+import weakref
 
 import numpy as np
 import numpyro
@@ -254,3 +256,37 @@ def test_discrete_latent_sites_need_a_way_to_sum_them_out(inference):
     model = NumPyroImpactRegressor(zoo.hidden_class, inference=inference)
     with pytest.raises(ValueError, match=r"needs continuous latent sites, but \['which'\] are discrete"):
         model.fit(X, y)
+
+
+# Errors that come again
+
+
+def of_three_columns(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ coef, 1.0), obs=y)
+
+
+def with_a_branch(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] if coef > 0 else -X[:, 0], 1.0), obs=y)
+
+
+class Rows(np.ndarray):
+    """Rows that can be watched."""
+
+
+@pytest.mark.parametrize("kernel", [of_three_columns, with_a_branch])
+def test_an_error_is_a_new_one_each_time_and_keeps_no_rows(kernel):
+    told = []
+    for _ in range(3):
+        X = np.ones((10, 2)).view(Rows)
+        watched = weakref.ref(X)
+        with pytest.raises(TypeError) as caught:
+            NumPyroImpactRegressor(kernel, inference="svi").fit(X, np.arange(10.0))
+        told.append((str(caught.value), caught.value.__notes__, len(caught.traceback)))
+        del X, caught
+        gc.collect()
+        assert watched() is None
+    assert told[1:] == told[:-1]
