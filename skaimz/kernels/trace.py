@@ -153,7 +153,7 @@ def _describe(
 ) -> KernelSpec:
     param_input, param_output = names
 
-    def run(messages: dict, values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
+    def run(values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
         model = kernel.bind(values)
         with (
             handlers.trace() as trace,
@@ -162,12 +162,10 @@ def _describe(
             handlers.substitute(data=latents),
         ):
             model(**rows, **whole, **{name: constant.value for name, constant in static})
-        messages.update(trace)
         return trace
 
     def sample(values: dict, rows: dict, whole: dict, key: Any) -> dict:
-        messages: dict = {}
-        run(messages, values, {**rows, param_output: None}, whole, {}, key)
+        messages = run(values, {**rows, param_output: None}, whole, {}, key)
         found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
         plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
         _refuse_mutable(found)
@@ -199,7 +197,11 @@ def _describe(
         def densities(values: dict, rows: dict, whole: dict, sites: dict, key: Any) -> list:
             messages.clear()
             owners.clear()
-            trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
+            trace = run(values, {param_output: None, **rows}, whole, sites, key)
+            # Values are left behind, since they may not outlive the trace.
+            messages.update(
+                {name: {part: message.get(part) for part in ("type", "is_observed")} for name, message in trace.items()}
+            )
             parts = [(name, part) for name, message in trace.items() for part in _density(message)]
             owners.extend(name for name, _ in parts)
             # Beside the densities: what is observed, and the outcome.
