@@ -1,6 +1,7 @@
 """Between arrays and xarray. The only place that builds or reads xarray objects."""
 
 import contextlib
+import importlib.util
 import re
 import threading
 import warnings
@@ -340,7 +341,8 @@ def open_draws(path: Any) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree
-        Lazy: arrays are read as they are used. Reading what was removed since is a ``FileNotFoundError``.
+        Lazy: arrays are read as they are used, and a chunk at a time where Dask is installed. Reading what was removed
+        since is a ``FileNotFoundError``.
 
     Raises
     ------
@@ -359,7 +361,10 @@ def open_draws(path: Any) -> xr.DataTree:
             "with the same `output_dir` goes on from there."
         )
     with _without_warnings():
-        return xr.open_datatree(readable(folder.resolve()), engine="zarr", consolidated=False, chunks=None)  # type: ignore[arg-type]
+        store: Any = readable(folder.resolve())
+        # With Dask an average over draws that do not fit is taken chunk by chunk.
+        chunks: Any = {} if importlib.util.find_spec("dask") else None
+        return xr.open_datatree(store, engine="zarr", consolidated=False, chunks=chunks)
 
 
 @contextlib.contextmanager

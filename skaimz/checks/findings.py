@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-__all__ = ["Finding", "as_table", "judged", "unknown"]
+__all__ = ["Finding", "Findings", "as_table", "judged", "unknown"]
 
 
 class Finding(NamedTuple):
@@ -61,6 +61,22 @@ def unknown(check: str, site: str, why: str) -> Finding:
     return Finding(check, site, math.nan, math.nan, "unknown", why)
 
 
-def as_table(findings: Sequence[Finding]) -> pd.DataFrame:
+class Findings(pd.DataFrame):
+    """A table whose texts are shown whole; pandas cuts them after 50 characters."""
+
+    @property
+    def _constructor(self) -> type["Findings"]:
+        return Findings
+
+    def __repr__(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return super().__repr__()
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context("display.max_colwidth", None):
+            return super()._repr_html_()
+
+
+def as_table(findings: Sequence[Finding]) -> Findings:
     """Return findings as a table with the checks' names as its index."""
-    return pd.DataFrame(findings, columns=list(Finding._fields)).set_index("check")
+    return Findings(findings, columns=list(Finding._fields)).set_index("check")

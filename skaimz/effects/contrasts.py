@@ -7,7 +7,7 @@ import numpy as np
 
 from skaimz.exceptions import RatioWarning, warn_user
 
-__all__ = ["Contrast", "contrast_of", "resolve_contrast"]
+__all__ = ["Contrast", "contrast_of", "is_elementwise", "resolve_contrast", "warn_of_baseline"]
 
 Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -17,12 +17,6 @@ def _difference(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
 
 
 def _ratio(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    if (baseline <= 0).any():
-        warn_user(
-            f"{np.count_nonzero(baseline <= 0)} of {baseline.size} averages of the baseline are not positive: ratios "
-            "to them have no size or the wrong sign, and their mean may be far from all of them. Use the difference.",
-            RatioWarning,
-        )
     with np.errstate(divide="ignore", invalid="ignore"):
         return scenario / baseline
 
@@ -50,8 +44,24 @@ def resolve_contrast(contrast: Any) -> tuple[str, Contrast]:
     return contrast, CONTRASTS[contrast]
 
 
+def is_elementwise(contrast: Contrast) -> bool:
+    """Whether parts of arrays may be contrasted apart; what a function of the user's does is not known."""
+    return contrast in CONTRASTS.values()
+
+
+def warn_of_baseline(contrast: Contrast, not_positive: int, size: int) -> None:
+    """Warn of ratios to averages some of which are not positive."""
+    if not_positive and contrast in (_ratio, _lift):
+        warn_user(
+            f"{not_positive} of {size} averages of the baseline are not positive: ratios to them have no size or the "
+            "wrong sign, and their mean may be far from all of them. Use the difference.",
+            RatioWarning,
+        )
+
+
 def contrast_of(contrast: Contrast, scenario: np.ndarray, baseline: np.ndarray, name: str) -> np.ndarray:
     """Return a contrast, whose function may be the user's."""
+    warn_of_baseline(contrast, int((baseline <= 0).sum()), baseline.size)
     effect = np.asarray(contrast(scenario, baseline))
     if effect.shape != scenario.shape:
         raise ValueError(

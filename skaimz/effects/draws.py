@@ -1,18 +1,20 @@
 """Effects from predictive draws that were made before."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from skaimz.datatree import CHAIN_AND_DRAW
-from skaimz.effects.contrasts import Contrast, contrast_of
+from skaimz.effects.contrasts import Contrast, contrast_of, is_elementwise, warn_of_baseline
 from skaimz.effects.tree import EffectTree
 from skaimz.exceptions import PairingWarning, warn_user
 
 __all__ = ["effects_of_draws"]
 
+# Of draws that are read from the disk at a time, where Dask does not see to it.
+PIECE_BYTES = 2**26
 GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 
 
@@ -93,9 +95,32 @@ def _same_site(
 
 
 def _contrasted(before: xr.DataArray, after: xr.DataArray, contrast: Contrast, key: str) -> xr.Dataset:
-    values = {"scenario": np.asarray(after, np.float64), "baseline": np.asarray(before, np.float64)}
-    effect = contrast_of(contrast, values["scenario"], values["baseline"], key)
-    return xr.Dataset({part: before.copy(data=array) for part, array in {"effect": effect, **values}.items()})
+    if not is_elementwise(contrast):
+        baseline, scenario = (np.asarray(each, np.float64) for each in (before, after))
+        effect = before.copy(data=contrast_of(contrast, scenario, baseline, key))
+        return xr.Dataset({"effect": effect, "scenario": after, "baseline": before})
+    if before.chunks and after.chunks:
+        # Dask computes what is asked for of them, a chunk at a time.
+        effect = xr.apply_ufunc(
+            contrast, *(each.astype(np.float64) for each in (after, before)), dask="parallelized", output_dtypes=[float]
+        )
+        not_positive = int((before <= 0).sum())
+    else:
+        effect, not_positive = before.copy(data=np.empty(before.shape)), 0
+        for part in _pieces(before):
+            baseline, scenario = (np.asarray(each[part], np.float64) for each in (before, after))
+            effect[part] = contrast(scenario, baseline)
+            not_positive += int((baseline <= 0).sum())
+    warn_of_baseline(contrast, not_positive, before.size)
+    return xr.Dataset({"effect": effect, "scenario": after, "baseline": before})
+
+
+def _pieces(array: xr.DataArray) -> Iterator[dict[Hashable, slice]]:
+    """Yield parts of an array along its longest axis but those of draws: those on disk would fill the memory whole."""
+    dim = max(array.dims[2:] or array.dims, key=lambda dim: array.sizes[dim])
+    step = max(1, PIECE_BYTES // max(1, 8 * array.size // max(1, array.sizes[dim])))
+    for start in range(0, array.sizes[dim], step):
+        yield {dim: slice(start, start + step)}
 
 
 def _predictive(tree: Any, argument: str) -> tuple[xr.Dataset, str]:

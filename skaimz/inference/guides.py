@@ -12,6 +12,7 @@ from numpyro import handlers
 from numpyro.infer import autoguide
 
 from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model, whitened_model
+from skaimz.inference.precision import start_in_precision
 from skaimz.inference.recipes import OwnModel, blocks_around, rewrapped, stand_in
 from skaimz.kernels import TracedKernel
 
@@ -262,6 +263,8 @@ def _bound(setting: Any, model: Callable, traced: TracedKernel, present: Any) ->
     if not isinstance(setting, autoguide.AutoGuide):
         return weighted_guide(setting, traced, present)
     guide = copy.deepcopy(setting)
+    if hasattr(guide, "init_loc_fn"):
+        guide.init_loc_fn = start_in_precision(guide.init_loc_fn)
     guide.model = rewrapped(model, blocks_around(setting.model)[1])
     if isinstance(guide, autoguide.AutoGuideList):
         guide._guides = [_bound(part, model, traced, present) for part in setting]
@@ -282,7 +285,9 @@ def _own_draws(guide: Callable, params: Mapping, data: Data, key: Any, num_sampl
         parts = (_own_draws(part, params, data, key, num_samples) for part, key in zip(guide, keys, strict=True))
         return {name: value for part in parts for name, value in part.items()}
     if isinstance(guide, autoguide.AutoGuide):
-        return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
+        # NumPyro's distributions promote ranks here, which JAX may have been told to refuse.
+        with jax.numpy_rank_promotion("allow"):
+            return guide.sample_posterior(key, params, *data, sample_shape=(num_samples,))
 
     def one(key: Any) -> dict[str, Any]:
         with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=params):

@@ -18,7 +18,7 @@ from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
 from skaimz.inference.data import Data, constrained, refuse_discrete, weighted_model, whitened_model
 from skaimz.inference.diagnostics import check_chains, warn_of_chains
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
-from skaimz.inference.samplers import with_model
+from skaimz.inference.samplers import sampler_in_precision, with_model
 from skaimz.inference.settings import MCMC
 from skaimz.inference.target import refuse_params
 from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
@@ -60,7 +60,7 @@ def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, together:
     def start(keys: Any, data: Data, first: Any) -> tuple[MCMCKernel, Any]:
         """Build the sampler anew; compiled programs share nothing but arrays."""
         model = weighted_model(traced) if data.units is None else whitened_model(traced)
-        kernel = with_model(sampler.value, model)
+        kernel = sampler_in_precision(with_model(sampler.value, model))
         return kernel, kernel.init(keys, num_warmup, init_params=first, model_args=data, model_kwargs={})
 
     def init_chain(chain: Any, first: Any, data: Data, seed: Any) -> Any:

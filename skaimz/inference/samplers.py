@@ -9,9 +9,10 @@ import numpyro.infer
 from numpyro.infer.gibbs import Gibbs
 from numpyro.infer.mcmc import MCMCKernel
 
+from skaimz.inference.precision import in_precision, start_in_precision
 from skaimz.inference.recipes import stand_in
 
-__all__ = ["SAMPLERS", "check_number_of_chains", "check_ready", "own_model", "with_model"]
+__all__ = ["SAMPLERS", "check_number_of_chains", "check_ready", "own_model", "sampler_in_precision", "with_model"]
 
 SAMPLERS: dict[str, type[MCMCKernel]] = {
     "nuts": numpyro.infer.NUTS,
@@ -112,6 +113,15 @@ def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
         if getattr(part, "model", None) is not None:
             _forget(part)
     return bound
+
+
+def sampler_in_precision(sampler: MCMCKernel) -> MCMCKernel:
+    """Bring what a sampler that :func:`with_model` returned holds to the precision of the time."""
+    for part in _parts(sampler):
+        for name, held in vars(part).items():
+            change = start_in_precision if name == "_init_strategy" else in_precision
+            setattr(part, name, change(held))
+    return sampler
 
 
 def _is_wrapped(model: Any) -> bool:

@@ -554,7 +554,7 @@ def _check_parts(settings: SVI) -> None:
 def _take(data: Data, chosen: Any, inside: Any, n_rows: Any) -> tuple[Data, Any]:
     """Take a minibatch of the rows ``inside`` it, and the factor by which they stand for all rows."""
     dtype = jnp.result_type(float)
-    present = inside.astype(dtype) * (n_rows / inside.sum()).astype(dtype)
+    present = inside.astype(dtype) * (n_rows.astype(dtype) / inside.sum().astype(dtype))
     rows = spread({name: array[chosen] for name, array in data.rows.items()})
     weight = present if data.weight is None else data.weight[chosen] * present
     return data._replace(rows=rows, weight=weight), present

@@ -1,5 +1,6 @@
 """What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
 
+from skaimz.kernels import constants  # noqa: F401  (mends JAX)
 from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.compiled import compiled
 from skaimz.kernels.conjugate import ConjugatePosterior

@@ -13,7 +13,7 @@ from skaimz.kernels.indices import Index
 from skaimz.kernels.rows import MixedRowsError, RowProof
 from skaimz.kernels.spec import Site
 
-__all__ = ["SiteProofs", "density_parts", "factors", "fit_mixing", "is_masked", "unweighted"]
+__all__ = ["SiteProofs", "density_parts", "factors", "facts_of", "fit_mixing", "unweighted"]
 
 
 class SiteProofs(NamedTuple):
@@ -94,15 +94,15 @@ def factors(
     ``numpyro.factor`` may hold what an outcome's density lacks, such as that of a censored row whose own is masked.
     """
     of_rows: list[str] = []
-    law = messages[output]["fn"]
+    masked = messages[output]["is_masked"]
     shapes = {name: proofs.shape(name) for name in dict.fromkeys(proofs.owners)}
     for name, message in messages.items():
-        if message["type"] != "sample" or not isinstance(innermost(message["fn"]), Unit):
+        if not message["is_factor"]:
             continue
         place = proofs.owners.index(name)
         by_outcome = proofs.depends(place, [proofs.rows[param_output]])
         if proofs.mixing(name) is not None or not proofs.has_rows(name):
-            if by_outcome or (is_masked(law) and proofs.depends(place, proofs.rows.values())):
+            if by_outcome or (masked and proofs.depends(place, proofs.rows.values())):
                 return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
         elif not by_outcome and proofs.depends(place, [proofs.sites[each] for each in local]):
             return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
@@ -114,6 +114,17 @@ def factors(
         else:
             of_rows.append(name)
     return tuple(of_rows), None
+
+
+def facts_of(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is looked at of a site once the trace that its values belong to has ended."""
+    law = message["fn"] if message["type"] == "sample" else None
+    return {
+        "type": message["type"],
+        "is_observed": message.get("is_observed"),
+        "is_factor": isinstance(innermost(law), Unit),
+        "is_masked": is_masked(law),
+    }
 
 
 def innermost(law: Any) -> Any:

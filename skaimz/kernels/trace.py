@@ -19,7 +19,7 @@ from numpyro.distributions import (
 )
 
 from skaimz._forks import refuse_fork
-from skaimz.kernels.densities import SiteProofs, density_parts, factors, fit_mixing, is_masked, unweighted
+from skaimz.kernels.densities import SiteProofs, density_parts, factors, facts_of, fit_mixing, unweighted
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
 from skaimz.kernels.indices import indices_of
 from skaimz.kernels.refusals import (
@@ -44,6 +44,8 @@ __all__ = ["abstract_arrays", "check_row_count", "improper_value", "materialise"
 ROW_COUNTS = (1009, 2022)
 SPECS_KEPT = 256
 LEAST_ROWS = (1, 2, 4, 8, 16)
+# What is remembered of kernels that cannot be traced at these row counts: that they fail, and whether because of these.
+FAILS, FAILS_HERE = "fails", "fails at these row counts"
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 
 
@@ -69,6 +71,8 @@ def trace_kernel(
     refuse_fork()
     error: Exception | None = None
     tried = None
+    names = param_input, param_output
+    n_rows = len(inputs.rows[param_input])
     # By value: 1, 1.0 and True are the same to Python, but not to a kernel.
     static = tuple((name, ByValue.of(value)) for name, value in inputs.static)
     for policy in number_policies():
@@ -78,31 +82,43 @@ def trace_kernel(
         tried = numbers.keys()
         for name, value in numbers.items():
             narrowed(f"The kernel's parameter {name!r}", np.asarray(value), jnp.result_type(float))
-        n_rows = len(inputs.rows[param_input])
-        spec, error = _trace(
-            key,
-            static,
-            abstract_arrays(numbers),
-            abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
-            abstract_arrays(inputs.whole),
-            (param_input, param_output),
-            jnp.result_type(float) == np.float64,
-        )
-        if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
-            spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
-            if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
-                once, twice = (_sites_at(key, inputs, static, numbers, param_output, n) for n in (n_rows, 2 * n_rows))
-                if once is not None and twice is None:
-                    raise ValueError(of_one_length(kernel, n_rows)) from error
-        if spec is not None:
+        described = abstract_arrays(numbers), abstract_arrays(inputs.whole)
+        first = abstract_arrays({name: array[:1] for name, array in inputs.rows.items()})
+        found = _trace(key, static, first, *described, names, jnp.result_type(float) == np.float64)
+        if isinstance(found, KernelSpec):
+            return TracedKernel(key, static, found), numbers
+        try:
+            if found is FAILS:
+                spec = _describe(key, static, first, *described, names, ROW_COUNTS)
+            else:
+                # Some kernels do not take any number of rows.
+                rows = abstract_arrays(inputs.rows)
+                spec = _describe(key, static, rows, *described, names, (n_rows, 2 * n_rows))
+        except Exception as caught:
+            error = explained(caught)
+            if found is FAILS_HERE:
+                error.add_note(f"The kernel was being traced with {n_rows} abstract rows.")
+                if not _fails_anywhere(error):
+                    sites = functools.partial(_sites_at, key, inputs, static, numbers, param_output)
+                    if sites(n_rows) is not None and sites(2 * n_rows) is None:
+                        raise ValueError(of_one_length(kernel, n_rows)) from error
+            if not _needs_a_value(error):
+                break
+        else:
             return TracedKernel(key, static, spec), numbers
-        if not _needs_a_value(error):
-            break
     assert error is not None
-    raise error
+    try:
+        raise error
+    finally:
+        # Or else it and this frame would keep each other, and the arrays of the call.
+        del error
 
 
-def _needs_a_value(error: Exception | None) -> bool:
+def _fails_anywhere(error: Exception) -> bool:
+    return _needs_a_value(error) or isinstance(error, RowCountError)
+
+
+def _needs_a_value(error: Exception) -> bool:
     return isinstance(error, jax.errors.ConcretizationTypeError) or "concrete values" in str(error)
 
 
@@ -129,25 +145,16 @@ def materialise(described: tuple, n_rows: int | None = None) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=SPECS_KEPT)
 def _trace(
-    kernel: Kernel, static: tuple, numbers: tuple, rows: tuple, whole: tuple, names: tuple[str, str], x64: bool
-) -> tuple[KernelSpec | None, Exception | None]:
-    """Trace at row counts of our own choice; failures are remembered as well."""
-    try:
-        return _describe(kernel, static, numbers, rows, whole, names, ROW_COUNTS), None
-    except Exception as error:
-        return None, explained(error)
+    kernel: Kernel, static: tuple, rows: tuple, numbers: tuple, whole: tuple, names: tuple[str, str], x64: bool
+) -> KernelSpec | str:
+    """Trace at row counts of our own choice.
 
-
-def _trace_at(
-    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, names: tuple[str, str], n_rows: tuple[int, int]
-) -> tuple[KernelSpec | None, Exception | None]:
-    """Trace at the given rows, for kernels that do not take any number of them."""
-    described = abstract_arrays(numbers), abstract_arrays(inputs.rows), abstract_arrays(inputs.whole)
+    That it failed is remembered, but not the error, which would keep alive all that its frames hold.
+    """
     try:
-        return _describe(kernel, static, *described, names, n_rows), None
+        return _describe(kernel, static, rows, numbers, whole, names, ROW_COUNTS)
     except Exception as error:
-        error.add_note(f"The kernel was being traced with {n_rows[0]} abstract rows.")
-        return None, explained(error)
+        return FAILS if _fails_anywhere(error) else FAILS_HERE
 
 
 @one_at_a_time
@@ -174,15 +181,15 @@ def _sites_at(
 def _describe(
     kernel: Kernel,
     static: tuple,
-    numbers: tuple,
     rows: tuple,
+    numbers: tuple,
     whole: tuple,
     names: tuple[str, str],
     n_rows: tuple[int, int],
 ) -> KernelSpec:
     param_input, param_output = names
 
-    def run(messages: dict, values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
+    def run(values: dict, rows: dict, whole: dict, latents: dict, key: Any) -> dict:
         model = kernel.bind(values)
         with (
             handlers.trace() as trace,
@@ -191,12 +198,10 @@ def _describe(
             handlers.substitute(data=latents),
         ):
             model(**nested({**rows, **whole, **{name: constant.value for name, constant in static}}))
-        messages.update(trace)
         return trace
 
     def sample(values: dict, rows: dict, whole: dict, key: Any) -> dict:
-        messages: dict = {}
-        run(messages, values, {**rows, param_output: None}, whole, {}, key)
+        messages = run(values, {**rows, param_output: None}, whole, {}, key)
         found.update({name: _Message(site) for name, site in messages.items() if site["type"] != "plate"})
         plates.update({name: site["args"] for name, site in messages.items() if site["type"] == "plate"})
         refuse_mutable(found)
@@ -228,7 +233,9 @@ def _describe(
         def densities(values: dict, rows: dict, whole: dict, sites: dict, key: Any) -> list:
             messages.clear()
             owners.clear()
-            trace = run(messages, values, {param_output: None, **rows}, whole, sites, key)
+            trace = run(values, {param_output: None, **rows}, whole, sites, key)
+            # Values are left behind, since they may not outlive the trace.
+            messages.update({name: facts_of(message) for name, message in trace.items()})
             parts = [(name, part) for name, message in trace.items() for part in density_parts(message)]
             owners.extend(name for name, _ in parts)
             # Beside the densities: what is observed, and the outcome.
@@ -259,7 +266,7 @@ def _describe(
     if not observing:
 
         def observers(rows: dict) -> None:
-            trace = run({}, fixed, rows, tables, {}, jax.random.key(0))
+            trace = run(fixed, rows, tables, {}, jax.random.key(0))
             observed.extend(name for name in unobserved if trace[name]["is_observed"])
 
         observed: list[str] = []
@@ -312,7 +319,7 @@ def _describe(
         proof.multiplies_matrices,
         row_factors,
         unscored,
-        is_masked(messages[output]["fn"]),
+        messages[output]["is_masked"],
         least_rows,
     )
 

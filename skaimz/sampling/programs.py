@@ -253,7 +253,7 @@ def _storable(value: Any) -> Any:
 
 def _averages(quantity: Quantity, parts: tuple, count: Any) -> tuple:
     """Average over the first ``count`` draws, those beyond being copies."""
-    counted = (jnp.arange(len(parts[0])) < count).reshape(-1, *(1,) * (parts[0].ndim - 1))
+    counted = (jnp.arange(len(parts[0]), dtype=count.dtype) < count).reshape(-1, *(1,) * (parts[0].ndim - 1))
     if quantity.kind == "log predictive":
         (densities,) = parts
         total = jax.nn.logsumexp(densities, axis=0, where=counted)

@@ -1,16 +1,20 @@
 """`diagnose`: what is computed for which check, and of which fit. Statistics themselves are tested in tests/checks."""
 
+import pickle
 import sys
 
 import arviz_stats
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 import xarray as xr
 import zoo
 import zoo_inputs
+from arviz_stats.base import array_stats
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, sampling
-from skaimz.exceptions import SpeedWarning
+from skaimz.exceptions import PosteriorWarning, SpeedWarning
 from skaimz.inference import MCMC, SVI
 from skaimz.inference.diagnostics import bulk_sizes, r_hats
 
@@ -25,6 +29,14 @@ OF_OUTCOMES = ["prior_mean", "prior_sd", "prior_width", "p_mean", "p_sd", "p_min
 rng = np.random.default_rng(0)
 X = rng.normal(size=(40, 2))
 y = X @ [1.0, -0.5] + rng.normal(scale=0.5, size=40)
+
+
+def membership(X, y=None):
+    """All rows of one of two groups."""
+    member = numpyro.sample("member", dist.Bernoulli(0.5))
+    level = numpyro.sample("level", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] + level * member, 0.5), obs=y)
 
 
 def exact_draws(X, y, n_draws=400, seed=0):
@@ -196,6 +208,34 @@ def test_outcomes_that_do_not_fit_are_told(exact):
     far = exact.diagnose(X, y + 100.0)
     assert far.loc[["p_mean", "prior_mean"], "verdict"].eq("bad").all()
     assert far.loc["p_sd", "verdict"] == "good"
+
+
+def test_advice_is_shown_whole(exact, capsys):
+    table = exact.diagnose(X, y + 100.0)
+    advice = table.loc["p_mean", "advice"]
+    assert len(advice) > 50
+    print(table.iloc[:, -1:])
+    assert advice in capsys.readouterr().out
+    assert advice in table._repr_html_()
+    assert advice in repr(table[table["verdict"] == "bad"])
+    assert advice in repr(pickle.loads(pickle.dumps(table)))
+
+
+@pytest.mark.parametrize("share", [0.5, 0.97, 1.0])
+@pytest.mark.parametrize("dtype", [np.int32, np.int8, np.uint8, bool])
+def test_discrete_draws(share, dtype):
+    ones = np.random.default_rng(0).random((4, 50)) < share
+    draws = xr.Dataset({"member": (("chain", "draw"), ones.astype(dtype))})
+    with pytest.warns(PosteriorWarning, match=r"\['level'\] have no posterior draws"):
+        table = NumPyroImpactRegressor(membership, posterior=draws).fit(X, y).diagnose()
+    site = table.set_index("site", append=True)["value"].xs("member", level="site")
+    if share == 1.0:
+        assert site.isna().all()
+        return
+    whole = ones.astype(float)
+    assert site["ess"] == pytest.approx(array_stats.ess(whole, chain_axis=0, draw_axis=1, method="bulk"))
+    assert site["r_hat"] == pytest.approx(array_stats.rhat(whole, chain_axis=0, draw_axis=1, method="rank"))
+    assert not (table["verdict"] == "unknown").any()
 
 
 def test_a_posterior_at_the_edge_of_its_prior():

@@ -1,6 +1,8 @@
 """Every refusal names the argument, what was given and what to do."""
 
 import functools
+import gc
+import weakref
 
 import numpy as np
 import numpyro
@@ -320,3 +322,37 @@ def test_none_is_a_value():
     changes = {"none": {"arguments": {"shift": None}}, "two": {"arguments": {"shift": 2.0}}}
     effect = model.estimate_effect(X, shift=3.0, scenarios=changes)
     assert [float(effect[name]["effect"].mean()) for name in changes] == pytest.approx([-3.0, -1.0])
+
+
+# Errors that come again
+
+
+def of_three_columns(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([3]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X @ coef, 1.0), obs=y)
+
+
+def with_a_branch(X, y=None):
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(X[:, 0] if coef > 0 else -X[:, 0], 1.0), obs=y)
+
+
+class Rows(np.ndarray):
+    """Rows that can be watched."""
+
+
+@pytest.mark.parametrize("kernel", [of_three_columns, with_a_branch])
+def test_an_error_is_a_new_one_each_time_and_keeps_no_rows(kernel):
+    told = []
+    for _ in range(3):
+        X = np.ones((10, 2)).view(Rows)
+        watched = weakref.ref(X)
+        with pytest.raises(TypeError) as caught:
+            NumPyroImpactRegressor(kernel, inference="svi").fit(X, np.arange(10.0))
+        told.append((str(caught.value), caught.value.__notes__, len(caught.traceback)))
+        del X, caught
+        gc.collect()
+        assert watched() is None
+    assert told[1:] == told[:-1]

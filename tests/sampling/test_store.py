@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 import types
+import warnings
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
@@ -33,7 +34,7 @@ from stores import assert_same_files, breaking, marks, snapshot
 
 import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
-from skaimz.exceptions import CleanupWarning, IncompleteDrawsError
+from skaimz.exceptions import CleanupWarning, IncompleteDrawsError, RatioWarning
 from skaimz.sampling import Drawing, Store, ZarrSink, plan, programs, store, store_state
 
 TILE = 8
@@ -828,7 +829,7 @@ def test_a_folder_that_someone_removed_is_made_anew(temporary):
 
 READINGS = {
     "values": lambda model, tree, other: tree["predictions"]["y"].values,
-    "average": lambda model, tree, other: tree["predictions"]["y"].mean(),
+    "average": lambda model, tree, other: float(tree["predictions"]["y"].mean()),
     "posterior": lambda model, tree, other: tree["posterior"]["coef"].values,
     "effect": lambda model, tree, other: model.estimate_effect(baseline=tree, scenarios={"it": other}),
     "copy": lambda model, tree, other: tree.load(),
@@ -858,6 +859,32 @@ def test_a_single_file_that_is_gone_is_an_error(tmp_path):
         tree[Y].sum().compute()
     # Who opens the store by other means finds no number in its place.
     assert np.isnan(zarr.open_array(tmp_path / "draws" / Y)[..., TILE : 2 * TILE]).all()
+
+
+@pytest.mark.parametrize("with_dask", [True, False], ids=["dask", "no dask"])
+@pytest.mark.parametrize("contrast", ["difference", "lift", lambda scenario, baseline: scenario - baseline.mean()],
+                         ids=["difference", "lift", "own"])  # fmt: skip
+def test_effects_of_stored_draws_are_taken_in_parts(with_dask, contrast, tmp_path, monkeypatch):
+    if not with_dask:
+        monkeypatch.setattr("skaimz.datatree.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("skaimz.effects.draws.PIECE_BYTES", 8 * 12 * TILE)
+    before, after = (stored(tmp_path / name, X + move) for name, move in (("before", 0.0), ("after", 1.0)))
+    assert (before[Y].chunks is not None) == with_dask
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RatioWarning)
+        effect = make_model().estimate_effect(baseline=before, scenarios={"it": after}, contrast=contrast)["it"]
+    first, second = (make_model().sample_posterior_predictive(each, store="memory")[Y].values for each in (X, X + 1.0))
+    by_hand = {"difference": second - first, "lift": 100 * (second / first - 1)}
+    expected = by_hand.get(contrast, second - first.mean())
+    np.testing.assert_allclose(effect["effect"], expected, rtol=1e-12)
+    np.testing.assert_array_equal(effect["scenario"], second)
+    np.testing.assert_array_equal(effect["baseline"], first)
+
+
+def test_ratios_of_stored_draws_count_what_is_not_positive(tmp_path):
+    before, after = (stored(tmp_path / name, X) for name in ("before", "after"))
+    with pytest.warns(RatioWarning, match=f"^{int((before[Y].values <= 0).sum())} of {before[Y].size} averages"):
+        make_model().estimate_effect(baseline=before, scenarios={"it": after}, contrast="ratio")
 
 
 def test_folders_that_cannot_be_removed_are_told_of_and_tried_again(temporary, monkeypatch):
