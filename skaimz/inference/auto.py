@@ -10,10 +10,11 @@ import numpy as np
 from numpyro.infer import autoguide
 
 from skaimz.exceptions import EffectiveSampleSizeWarning, FitWarning, RHatWarning
+from skaimz.inference import shuffle
 from skaimz.inference.chunks import Watch
 from skaimz.inference.data import Data, Units, in_double, loaded, merged, padded
 from skaimz.inference.diagnostics import problems_of, warn_of_chains
-from skaimz.inference.explore import MANY_ROWS, Exploration, explore, explore_many
+from skaimz.inference.explore import Exploration, explore, explore_many
 from skaimz.inference.importance import LARGEST_K_HAT, Weights, resampled, weigh
 from skaimz.inference.mcmc import fit_mcmc
 from skaimz.inference.mode import Mode
@@ -125,7 +126,7 @@ def fit_auto(
         if exact is not None:
             rungs.append({"rung": "exact", "seconds": time.perf_counter() - begun, "evaluations": 0, "why": ""})
             return _told(exact, dtype, rungs)
-        if traced.spec.can_be_padded and n_rows > MANY_ROWS:
+        if traced.spec.can_be_padded and n_rows > shuffle.WINDOW_ROWS:
             exploration = explore_many(traced, data, n_rows, seed)
         else:
             data, places = merged(traced, loaded(data, n_rows))
@@ -160,7 +161,7 @@ def _in_closed_form(traced: TracedKernel, data: Data, settings: Auto, seed: int,
     kernel = traced.kernel.bind(data.numbers)
     if not isinstance(kernel, LinearRegression):
         return None
-    if n_rows <= MANY_ROWS:
+    if n_rows <= shuffle.WINDOW_ROWS:
         data, _ = merged(traced, loaded(data, n_rows))
     posterior = kernel.closed_form(data.rows["X"], data.rows["y"], data.weight)
     draws = kernel.draw(posterior, settings.num_samples, np.random.default_rng((seed, EXACT)))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from skaimz.inference import shuffle
 from skaimz.inference.data import Data, RowBlocks, Units, in_double, padded
 from skaimz.inference.devices import over_devices
 from skaimz.inference.mode import Mode, find_mode, move_to_mode
@@ -13,14 +14,16 @@ from skaimz.inference.stream import minibatches
 from skaimz.inference.target import Start, Target, start_of
 from skaimz.kernels import TracedKernel
 
-__all__ = ["MANY_ROWS", "SOME_ROWS", "Exploration", "explore", "explore_many", "some_rows"]
+__all__ = ["Exploration", "explore", "explore_many", "some_rows"]
 
 # Log ratios of the posterior to the normal approximation that spread wider are those of an approximation whose
 # coordinates are of no use: for one that is right they are all the same.
 TEST_DRAWS = 48
 WIDEST_SPREAD = 4.0
-# Beyond so many rows, so many of them are looked at first, and then all, in blocks. Those of more bytes are not held.
-MANY_ROWS, SOME_ROWS, BLOCK_ROWS = 2**18, 2**15, 2**17
+# Where there are many rows, this share of those that are read at a time is looked at first. All are then looked at in
+# blocks, which are not held if they have more bytes.
+SHARE = 8
+BLOCK_ROWS = 2**17
 HELD_BYTES = 2**30
 # Purpose of random numbers, beside the seed, so that no other shares its stream.
 TEST = 20
@@ -138,7 +141,7 @@ def explore_many(traced: TracedKernel, data: Data, n_rows: int, seed: int) -> Ex
     ValueError
         If outcomes lie outside the support of their distribution.
     """
-    found = explore(traced, some_rows(traced, data, n_rows, SOME_ROWS, seed), seed)
+    found = explore(traced, some_rows(traced, data, n_rows, seed), seed)
     with jax.enable_x64(True):
         blocks = RowBlocks(traced, data, n_rows, BLOCK_ROWS)
         held = sum(array.nbytes for array in jax.tree.leaves((data.rows, data.weight))) <= HELD_BYTES
@@ -150,8 +153,9 @@ def explore_many(traced: TracedKernel, data: Data, n_rows: int, seed: int) -> Ex
     return Exploration(found.start._replace(target=target), mode, found.spread)
 
 
-def some_rows(traced: TracedKernel, data: Data, n_rows: int, number: int, seed: int, scale: float = 1.0) -> Data:
+def some_rows(traced: TracedKernel, data: Data, n_rows: int, seed: int, *, least: int = 1, scale: float = 1.0) -> Data:
     """Return some of the rows, whose weights make them stand for all: the same whether they are in memory or not."""
+    number = min(n_rows, max(least, shuffle.WINDOW_ROWS // SHARE))
     with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
         part, _ = next(chunks).minibatch(0)
     return padded(traced, part, number)

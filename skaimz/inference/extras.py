@@ -11,8 +11,8 @@ import numpy as np
 from skaimz.exceptions import GuideWarning, StoppedFitWarning, warn_user
 from skaimz.inference.chunks import Watch
 from skaimz.inference.importance import LARGEST_K_HAT, resampled, weigh
+from skaimz.inference.parameters import Watched, check_count
 from skaimz.inference.protocol import Draws, Run
-from skaimz.inference.settings import _check_count, _Watched
 
 __all__ = ["Engine", "drawn_again", "in_doubles", "library", "shapes_of", "warn_of_stop", "weighed"]
 
@@ -21,7 +21,7 @@ RESAMPLE, FRESH = 24, 25
 
 
 @dataclass(repr=False, kw_only=True)
-class Engine(_Watched):
+class Engine(Watched):
     """Settings of an engine of another library, whose own arguments are ``options``."""
 
     options: dict[str, Any] | None = None
@@ -29,7 +29,7 @@ class Engine(_Watched):
     def _check_engine(self, counts: Iterable[str], known: Iterable[str]) -> None:
         """Refuse settings that are out of range, and options that the engine does not know."""
         name = type(self).__name__
-        _check_count(self, *counts)
+        check_count(self, *counts)
         self._check_watched()
         if self.options is not None and not isinstance(self.options, dict):
             raise TypeError(f"{name}: `options` must be a dictionary, got {self.options!r}.")

@@ -1,16 +1,12 @@
 """How posterior draws are to be made: plain settings, validated when a fit begins."""
 
-import copy
 import dataclasses
 import numbers
-import os
-import pickle
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import jax
-import joblib
 import numpy as np
 import numpyro.infer
 import numpyro.optim
@@ -19,8 +15,9 @@ from numpyro.infer.elbo import ELBO
 from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.inference.guides import GUIDES, blank_guide, check_kind, models_of
+from skaimz.inference.parameters import Resumed, check_count
 from skaimz.inference.protocol import Sampler
-from skaimz.inference.recipes import OwnModel, refuse_what_is_no_recipe, stand_in
+from skaimz.inference.recipes import refuse_what_is_no_recipe, stand_in
 from skaimz.inference.samplers import SAMPLERS, check_number_of_chains, check_ready, own_model, with_model
 
 __all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
@@ -54,117 +51,8 @@ CHAIN_METHODS = ("auto", "parallel", "vectorized", "sequential")
 IN_OWN_UNITS = frozenset({"step_size", "inverse_mass_matrix", "init_strategy"})
 
 
-def picklable(value: Any) -> Any:
-    """Return a value, or what unpickles as it where plain pickle refuses it: optimisers, for one, are closures."""
-    try:
-        pickle.dumps(value)
-    except Exception:
-        return joblib.wrap_non_picklable_objects(value, keep_wrapper=False)
-    return value
-
-
-class _Parameters:
-    """scikit-learn's parameter protocol for a dataclass of settings."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: picklable(value) for name, value in self.get_params().items()}
-
-    def __repr__(self) -> str:
-        """Show the settings that are not the defaults, as scikit-learn shows parameters."""
-        default = type(self)().get_params()
-        changed = [name for name, value in self.get_params().items() if repr(value) != repr(default[name])]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in changed)})"
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the settings by name.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Taken for scikit-learn's sake; settings hold no settings.
-
-        Returns
-        -------
-        dict
-        """
-        fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {each.name: getattr(self, each.name) for each in fields if each.init}
-
-    def set_params(self, **params: Any) -> Self:
-        """Replace settings by name.
-
-        Parameters
-        ----------
-        **params : object
-            New values.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError
-            If a name is not one of the settings.
-        """
-        for name, value in params.items():
-            if name not in self.get_params():
-                raise ValueError(
-                    f"Invalid parameter {name!r} for {type(self).__name__}. Valid parameters are: "
-                    f"{sorted(self.get_params())}."
-                )
-            setattr(self, name, value)
-        return self
-
-    def __sklearn_clone__(self) -> Self:
-        # Foreign objects may have a `get_params` that is not scikit-learn's, as NumPyro's optimisers do.
-        params = self.get_params()
-        clone = type(self)(**{name: copy.deepcopy(value) for name, value in params.items()})
-        vars(clone).update({name: value for name, value in vars(self).items() if name not in params})
-        return clone
-
-
-@dataclass(repr=False, kw_only=True)
-class _Watched(_Parameters):
-    """Settings of what looks on while a fit runs, and what ready objects hold that checked settings are made of.
-
-    ``own_models`` have to be the kernel that is fitted, and ``own_arguments`` are arguments of that kernel.
-    """
-
-    callback: Callable[[Any], Any] | None = None
-    time_budget: float | None = None
-    own_models: tuple[OwnModel, ...] = field(default=(), init=False, compare=False)
-    own_arguments: tuple[tuple[str, Any], ...] = field(default=(), init=False, compare=False)
-
-    def _holding(self, models: Iterable[OwnModel], before: "_Watched") -> Self:
-        """Note models of ready objects, after what settings held before they were checked."""
-        self.own_models = (*models, *before.own_models)
-        self.own_arguments = before.own_arguments
-        return self
-
-    def _check_watched(self) -> None:
-        name, budget = type(self).__name__, self.time_budget
-        if self.callback is not None and not callable(self.callback):
-            raise TypeError(f"{name}: `callback` must be a function of one argument, got {self.callback!r}.")
-        if budget is not None and (not isinstance(budget, numbers.Real) or isinstance(budget, bool) or not budget > 0):
-            raise ValueError(f"{name}: `time_budget` must be a positive number of seconds, got {budget!r}.")
-
-
-@dataclass(repr=False, kw_only=True)
-class _Resumed(_Watched):
-    """Settings of a fit that can go on after it was killed."""
-
-    checkpoint_dir: str | os.PathLike[str] | None = None
-
-    def _check_watched(self) -> None:
-        super()._check_watched()
-        folder = self.checkpoint_dir
-        if folder is not None and not isinstance(folder, str | os.PathLike):
-            raise TypeError(f"{type(self).__name__}: `checkpoint_dir` must be the path of a folder, got {folder!r}.")
-
-
 @dataclass(repr=False)
-class Auto(_Resumed):
+class Auto(Resumed):
     """The cheapest way to the posterior that passes its own check.
 
     First, the posterior's mode and the curvature there give a normal approximation, whose draws are weighted by the
@@ -212,13 +100,13 @@ class Auto(_Resumed):
         ValueError, TypeError
             If a setting is out of range or of the wrong kind.
         """
-        _check_count(self, "num_samples", "num_chains")
+        check_count(self, "num_samples", "num_chains")
         self._check_watched()
         return dataclasses.replace(self)
 
 
 @dataclass(repr=False)
-class SVI(_Resumed):
+class SVI(Resumed):
     """Stochastic variational inference.
 
     Parameters
@@ -305,10 +193,10 @@ class SVI(_Resumed):
         ValueError, TypeError
             If a setting is out of range or of the wrong kind.
         """
-        _check_count(self, "num_samples")
-        _check_count(self, "num_steps", least=1 if self.init_params is None else 0)
+        check_count(self, "num_samples")
+        check_count(self, "num_steps", least=1 if self.init_params is None else 0)
         self._check_watched()
-        _check_count(self, "batch_size", "num_epochs", "total_rows", optional=True)
+        check_count(self, "batch_size", "num_epochs", "total_rows", optional=True)
         if not isinstance(self.early_stopping, bool | np.bool_):
             raise TypeError(f"SVI: `early_stopping` must be True or False, got {self.early_stopping!r}.")
         rate = self.learning_rate
@@ -340,7 +228,7 @@ class SVI(_Resumed):
 
 
 @dataclass(repr=False)
-class MCMC(_Resumed):
+class MCMC(Resumed):
     """Markov chain Monte Carlo.
 
     Parameters
@@ -408,9 +296,9 @@ class MCMC(_Resumed):
         ValueError, TypeError
             If a setting is out of range or of the wrong kind.
         """
-        _check_count(self, "num_samples", "num_chains", "thinning")
+        check_count(self, "num_samples", "num_chains", "thinning")
         self._check_watched()
-        _check_count(self, "num_warmup", least=0)
+        check_count(self, "num_warmup", least=0)
         if self.chain_method not in CHAIN_METHODS:
             raise ValueError(f"MCMC: `chain_method` must be one of {CHAIN_METHODS}, got {self.chain_method!r}.")
         if self.thinning > self.num_samples:
@@ -501,15 +389,6 @@ def _named(settings: Any, name: str, table: dict[str, Any]) -> Any:
     if value not in table:
         raise ValueError(f"{type(settings).__name__}: `{name}` must be one of {sorted(table)}, got {value!r}.")
     return table[value]
-
-
-def _check_count(settings: Any, *names: str, least: int = 1, optional: bool = False) -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if optional and value is None:
-            continue
-        if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{type(settings).__name__}: `{name}` must be an integer >= {least}, got {value!r}.")
 
 
 def _start_values(settings: Any) -> dict[str, Any] | None:

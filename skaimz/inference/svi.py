@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,8 +13,8 @@ import numpyro.infer
 import numpyro.optim
 
 from skaimz.exceptions import LocalGuideWarning, StoppedFitWarning, warn_user
-from skaimz.inference.checkpoint import Part, arrays_of, named
-from skaimz.inference.chunks import CHUNK_STEPS, Phase, Watch, run_in_chunks
+from skaimz.inference.chunks import CHUNK_STEPS, Watch
+from skaimz.inference.course import Course, move_of_draws, move_of_point
 from skaimz.inference.data import (
     Data,
     Units,
@@ -25,7 +25,7 @@ from skaimz.inference.data import (
 )
 from skaimz.inference.devices import over_devices, spread
 from skaimz.inference.diagnostics import check_losses
-from skaimz.inference.explore import SOME_ROWS, explore, some_rows
+from skaimz.inference.explore import explore, some_rows
 from skaimz.inference.guides import (
     CORRELATED,
     draws_of,
@@ -37,7 +37,7 @@ from skaimz.inference.guides import (
     needs_data,
     refuse_left,
 )
-from skaimz.inference.pace import Leg, Pace, falling, legs_of
+from skaimz.inference.pace import Pace, falling, legs_of
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
@@ -54,13 +54,6 @@ INIT, DRAW, FRESH_DRAW = 11, 13, 15
 FIRST_SPREAD = 0.1
 # Fits of fewer steps are not judged.
 JUDGED_STEPS = 100
-# Early stopping waits until no draw moved further, in the guide's standard deviations: less than what is warned of.
-STOPPING_MOVE = 0.1
-# Quartiles of a normal distribution lie so many standard deviations apart.
-QUARTILES_APART = 1.3489795003921634
-
-
-Draws = Mapping[str, Any]
 
 
 class Programs(NamedTuple):
@@ -221,8 +214,8 @@ def fit_svi(
     def look(before: Any, since: int) -> float:
         """Return how far the guide has moved since a step."""
         draws = [_drawn(traced, settings, state, held, n_rows, seed_word)[0] for state in (before, course.state)]
-        move = _move(*draws)
-        return _move_of_point(course.losses[: course.done], since, traced) if move is None else move
+        move = move_of_draws(*draws)
+        return move_of_point(course.losses[: course.done], since, traced) if move is None else move
 
     with contextlib.ExitStack() as stack:
         if n_held < n_rows:
@@ -241,68 +234,6 @@ def fit_svi(
     return dataclasses.replace(result, diagnostics=check_losses(course.losses[:done], move)) if judge else result
 
 
-class Course:
-    """The state of a fit on its way, its losses, and its state when the guide was last looked at.
-
-    Parameters
-    ----------
-    state : pytree
-        Where the fit begins.
-    losses : array of shape (num_steps,)
-        To be filled.
-    saved : dict of str to array or None
-        What an earlier run of the same fit saved.
-    """
-
-    def __init__(self, state: Any, losses: np.ndarray, saved: dict[str, np.ndarray] | None):
-        self.state, self.before, self.losses, self.done = state, None, losses, 0
-        if saved is not None:
-            self.done = len(saved["losses"])
-            losses[: self.done] = saved["losses"]
-            before = arrays_of(saved, "before")
-            self.before = unpack_state(before, state) if before else None
-            self.state = jax.tree.map(jnp.asarray, unpack_state(arrays_of(saved, "state"), state))
-
-    def to_save(self) -> dict[str, np.ndarray]:
-        """Return what the fit needs to go on."""
-        arrays = named(state=pack_state(self.state), before=pack_state(self.before))
-        return {"losses": self.losses[: self.done], **arrays}
-
-    def run(
-        self,
-        legs: list[Leg],
-        take: Callable,
-        watch: Watch,
-        phase: Phase,
-        part: Part,
-        look: Callable[[Any, int], float] | None,
-        early_stopping: bool,
-    ) -> float | None:
-        """Take the steps of all legs, or of some; return how far the guide moved in the last, if it was looked at."""
-        move, since = None, 0
-
-        def advance(start: int, count: int) -> None:
-            self.state, found = take(self.state, leg.pace, start, count)
-            self.done = start + count
-            self.losses[start : self.done] = np.asarray(found)[:count]
-            part.save(self.to_save)
-            phase.advance(count, loss=float(self.losses[self.done - 1]))
-
-        for leg in legs:
-            if leg.stop >= self.done:
-                run_in_chunks(advance, leg.stop, watch=watch, done=self.done)
-                if watch.stopped:
-                    part.save(self.to_save, now=True)
-                    return None
-                if look is not None:
-                    move = None if self.before is None else look(self.before, since)
-                    if early_stopping and move is not None and move <= STOPPING_MOVE:
-                        return move
-                    self.before = jax.tree.map(jnp.copy, self.state)
-            since = leg.stop
-        return move
-
-
 def units_of(
     traced: TracedKernel, data: Data, n_rows: int, settings: SVI, seed: int, scale: float = 1.0
 ) -> Units | None:
@@ -318,8 +249,7 @@ def units_of(
     if settings.batch_size is None:
         part = padded(traced, loaded(data, n_rows), n_rows)
     else:
-        number = min(n_rows, max(settings.batch_size, SOME_ROWS))
-        part = some_rows(traced, data, n_rows, number, seed, scale)
+        part = some_rows(traced, data, n_rows, seed, least=settings.batch_size, scale=scale)
     exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
     units = exploration.units(dense=issubclass(guide, CORRELATED))
     if not exploration.knows_curvature:
@@ -327,38 +257,6 @@ def units_of(
         units = units._replace(root=FIRST_SPREAD * units.root)
     dtype = data.rows[spec.input].dtype
     return jax.tree.map(lambda array: np.asarray(array, dtype), units)
-
-
-def _move(earlier: Draws, later: Draws) -> float | None:
-    """Return how far draws moved, in units of their own spread; None where they have none.
-
-    Medians move in units of the standard deviation, and the spread in those of its logarithm. Both sets have the same
-    random numbers.
-    """
-    moves = [np.empty(0)]
-    for name, draw in later.items():
-        quartiles = [
-            np.quantile(np.asarray(each, np.float64), [0.25, 0.5, 0.75], axis=0) for each in (earlier[name], draw)
-        ]
-        with np.errstate(all="ignore"):
-            then, now = ((each[2] - each[0]) / QUARTILES_APART for each in quartiles)
-            moves += [np.abs(quartiles[1][1] - quartiles[0][1]) / now, np.abs(np.log(now / then))]
-    found = np.concatenate([np.ravel(move) for move in moves])
-    return float(found[np.isfinite(found)].max()) if np.isfinite(found).any() else None
-
-
-def _move_of_point(losses: Any, since: int, traced: TracedKernel) -> float:
-    """Return how far a guide without spread moved since a step, in standard deviations, by the fall of its loss.
-
-    Near a mode of ``d`` coordinates, a distance of so many standard deviations along each is worth ``d / 2`` times its
-    square in nats. A fall within three standard errors of the noise of minibatches counts as none.
-    """
-    losses = np.asarray(losses, np.float64)
-    width = max(2, len(losses) // 20)
-    then, now = losses[since - width : since], losses[-width:]
-    fall = then.mean() - now.mean() - 3 * np.sqrt((np.diff(then).var() + np.diff(now).var()) / (2 * width))
-    size = sum(int(np.prod([each or 1 for each in site.shape])) for site in traced.spec.latents)
-    return float(np.sqrt(2 * max(fall, 0.0) / max(size, 1))) if np.isfinite(fall) else np.inf
 
 
 def _through(programs: Programs, chunks: Iterator[Chunk], first_step: int) -> Callable:
@@ -468,7 +366,7 @@ def _result(
 
 def _drawn(
     traced: TracedKernel, settings: SVI, state: Any, data: Data, n_rows: int, seed_word: np.uint32
-) -> tuple[Draws, dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the draws of a guide in some state, and its parameters."""
     programs, given = _to_draw(traced, settings, _kept(traced, settings, data), n_rows)
     return programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)

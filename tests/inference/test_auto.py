@@ -12,7 +12,7 @@ import pytest
 from scipy.special import log_expit
 
 from skaimz.exceptions import EffectiveSampleSizeWarning, RHatWarning
-from skaimz.inference import Auto, auto, explore, fit, resolve_inference, resume
+from skaimz.inference import Auto, explore, fit, resolve_inference, resume, shuffle
 from skaimz.kernels import Inputs, default, trace_kernel
 from skaimz.kernels.default import LinearRegression
 
@@ -336,8 +336,9 @@ def counts():
 
 @pytest.fixture
 def few_rows_are_many(monkeypatch):
-    monkeypatch.setattr(auto, "MANY_ROWS", 1000)
-    monkeypatch.setattr(explore, "SOME_ROWS", 400)
+    monkeypatch.setattr(shuffle, "BLOCK_ROWS", 100)
+    monkeypatch.setattr(shuffle, "WINDOW_ROWS", 1600)
+    monkeypatch.setattr(explore, "SHARE", 4)
     monkeypatch.setattr(explore, "BLOCK_ROWS", 700)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpyro.distributions import constraints
 
-from skaimz.inference import SVI, chunks, fit, partial_fit, resolve_inference, resume, shuffle, stream, svi
+from skaimz.inference import SVI, chunks, course, fit, partial_fit, resolve_inference, resume, shuffle, stream
 from skaimz.inference.data import Data
 from skaimz.inference.stream import minibatches, needs_stream
 from skaimz.kernels import Inputs, trace_kernel
@@ -236,7 +236,7 @@ def test_losses_do_not_depend_on_pieces(streamed, monkeypatch, first, seconds):
         return chunks.run_in_chunks(step, total, **{**options, "first": first})
 
     monkeypatch.setattr(chunks, "CHUNK_SECONDS", seconds)
-    monkeypatch.setattr(svi, "run_in_chunks", in_pieces)
+    monkeypatch.setattr(course, "run_in_chunks", in_pieces)
     rows, _ = made()
     inference = SVI(guide="auto_multivariate_normal", num_steps=4000, batch_size=20, num_samples=4000)
     *_, found = run(as_sources(rows), inference)
@@ -367,7 +367,7 @@ def test_a_fit_that_is_interrupted_leaves_no_thread(monkeypatch):
         assert threads() != []
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(svi, "run_in_chunks", interrupted)
+    monkeypatch.setattr(course, "run_in_chunks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(as_sources(made()[0]), SVI(num_steps=1500, batch_size=10, num_samples=20))
     assert threads() == []

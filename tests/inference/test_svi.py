@@ -16,7 +16,7 @@ from numpyro.infer import autoguide, init_to_value
 from numpyro.infer.util import log_density
 
 from skaimz.exceptions import GuideWarning, LocalGuideWarning, NonFiniteLossWarning, UnsettledGuideWarning
-from skaimz.inference import SVI, fit, resolve_inference, resume, svi
+from skaimz.inference import SVI, course, fit, resolve_inference, resume, svi
 from skaimz.kernels import Inputs, trace_kernel
 
 # Short fits need not have settled; where a warning is meant, a test waits for it.
@@ -599,7 +599,7 @@ def test_a_fit_that_is_interrupted_ends(rows, monkeypatch):
         step(0, 1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(svi, "run_in_chunks", interrupted)
+    monkeypatch.setattr(course, "run_in_chunks", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(make_kernel(), rows, SVI(num_steps=100, num_samples=4000))
 
