@@ -5,6 +5,7 @@ The suite tries a few examples, and `make doors` many.
 
 import decimal
 import itertools
+import tempfile
 import traceback
 from typing import NamedTuple
 
@@ -108,6 +109,13 @@ def of_arrow(array, missing):
     return pa.array(array, mask=missing)
 
 
+def on_disk(array):
+    with tempfile.TemporaryFile() as file:
+        mapped = np.memmap(file, array.dtype, "w+", shape=array.shape)
+    mapped[:] = array
+    return mapped
+
+
 # From an array, and a mark for each missing number, to a container.
 CONTAINERS = {
     "NumPy": lambda array, missing: array,
@@ -120,6 +128,7 @@ CONTAINERS = {
     "list of NumPy's numbers": lambda array, missing: list(array),
     "JAX": lambda array, missing: jnp.asarray(array),
     "Dask": lambda array, missing: da.from_array(array, chunks=2),
+    "memory map": lambda array, missing: on_disk(array),
     "Zarr": lambda array, missing: zarr.array(array, chunks=(2,)),
     "pandas": lambda array, missing: pd.Series(array),
     "labelled backwards": lambda array, missing: pd.Series(array, index=range(N_ROWS, 0, -1)),
