@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo docs lint test test-floors test-other test-short trust
+.PHONY: bench clean demo docs doors lint test test-floors test-other test-short trust
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -67,6 +67,10 @@ trust: SHELL := /bin/bash
 trust: .SHELLFLAGS := -e -o pipefail -c
 trust: $(VENV)/.test
 	$(RUN) -u benchmarks/trust.py | tee benchmarks/tables/trust.md
+
+# Numbers of every kind in every container through every door of the estimators. EXAMPLES=200000 takes hours.
+doors: $(VENV)/.test
+	$(RUN) -m pytest tests/estimators/test_doors.py --hypothesis-profile=long --hypothesis-show-statistics $(PYTEST_ARGS)
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

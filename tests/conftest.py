@@ -1,3 +1,4 @@
+import os
 import signal
 
 import jax
@@ -9,6 +10,8 @@ from skaimz.inference import shuffle, svi
 
 # Every run of the suite is the same run. `--hypothesis-profile=default` looks for examples that were not tried yet.
 settings.register_profile("same", derandomize=True, deadline=None)
+# `make doors`: as many examples as one has time for.
+settings.register_profile("long", max_examples=int(os.environ.get("EXAMPLES", "20000")), deadline=None)
 settings.load_profile("same")
 
 

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import zarr
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
 from skaimz.estimators._rows import LazyRows, check_numbers, numeric
 from skaimz.kernels import (
@@ -17,6 +17,7 @@ from skaimz.kernels import (
     Inputs,
     KernelSpec,
     Site,
+    as_floats,
     as_numbers,
     check_index,
     finite,
@@ -35,6 +36,7 @@ __all__ = [
     "check_names_of_arguments",
     "check_outcome",
     "check_probabilities",
+    "check_weight",
     "is_fixed",
     "join_arguments",
     "kernel_inputs",
@@ -68,6 +70,13 @@ def check_count(name: str, value: Any) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer, got {value!r}.")
     return int(value)
+
+
+def check_weight(weight: Any, X: Any) -> np.ndarray:
+    """Return the weight of each row in X's precision, or refuse what is none."""
+    if not isinstance(weight, Number):
+        weight = as_floats("sample_weight", as_numbers("sample_weight", weight), X.dtype)
+    return _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
 
 
 def check_probabilities(name: str, values: Any, closed: bool) -> list[float]:

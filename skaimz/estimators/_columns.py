@@ -11,7 +11,7 @@ from sklearn.utils import _safe_indexing
 from skaimz.estimators._rows import LazyRows, as_table
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
 
-__all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "number_of_codes", "split_columns"]
+__all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "in_numbers", "number_of_codes", "split_columns"]
 
 SETTINGS = ("columns", "categories", "unknown_value")
 # What is not a number and may yet stand for a quantity, and how it is converted to one.
@@ -193,13 +193,29 @@ def check_numeric(foreign: Sequence[Any]) -> None:
         )
 
 
+def in_numbers(given: Any) -> Any:
+    """Return rows or outcomes, objects among them that are numbers in one of NumPy's types; all else as it is."""
+    if isinstance(given, pd.DataFrame):
+        objects = [place for place, dtype in enumerate(given.dtypes) if isinstance(dtype, np.dtype) and dtype.hasobject]
+        given = given.copy() if objects else given
+        for place in objects:
+            found = numbers_in(given.iloc[:, place].to_numpy())
+            if found is not None:
+                given.isetitem(place, found)
+        return given
+    if isinstance(given, np.ndarray | pd.Series) and getattr(given.dtype, "hasobject", False):
+        found = numbers_in(np.asarray(given))
+        return given if found is None else found
+    return given
+
+
 @contextlib.contextmanager
 def culprits_named(X: Any, y: Any = None) -> Iterator[None]:
     """Name what cannot be converted to numbers, where something is met that cannot: columns of a data frame, or y."""
     try:
         yield
     except (TypeError, ValueError) as error:
-        if str(error).startswith(("could not convert", "The DType")):
+        if str(error).startswith(("could not convert", "The DType", "float() argument")):
             names = getattr(X, "columns", ())
             check_numeric([n for place, n in enumerate(names) if not _converts(_safe_indexing(X, place, axis=1))])
             if y is not None and not _converts(y):

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
 
 from skaimz.estimators._arguments import check_names_of_arguments
-from skaimz.estimators._columns import Columns, Naming, culprits_named, number_of_codes, split_columns
+from skaimz.estimators._columns import Columns, Naming, culprits_named, in_numbers, number_of_codes, split_columns
 from skaimz.estimators._rows import as_table, open_rows
 from skaimz.kernels import as_floats, flattened, kernel_parameters, unmasked
 
@@ -37,13 +37,13 @@ class DataMixin:
             self.categories_: dict[str, Any] = {}
         if self.column_args is None:
             with culprits_named(X, y):
-                X, y = validate_data(self, X, y, reset=reset, **checks)
+                X, y = validate_data(self, in_numbers(X), y, reset=reset, **checks)
             return self._cast(X, reset), y, {}
         validate_data(self, X, y, reset=reset, skip_check_array=True)
         known = None if reset else self.categories_
         X, columns, self.categories_ = self._split_columns(X, known, given, learn=reset)
         with culprits_named(X, y):
-            X, y = check_X_y(X, y, estimator=self, **checks)
+            X, y = check_X_y(in_numbers(X), y, estimator=self, **checks)
         return self._cast(X, reset), y, columns
 
     def _split_columns(
@@ -112,12 +112,12 @@ class DataMixin:
         if hasattr(self, "n_features_in_"):
             if self.column_args is None:
                 with culprits_named(X):
-                    return validate_data(self, X, reset=False, dtype=floats), columns
+                    return validate_data(self, in_numbers(X), reset=False, dtype=floats), columns
             validate_data(self, X, reset=False, skip_check_array=True)
         if self.column_args is not None:
             X, columns, _ = self._split_columns(X, known, given, learn=learn)
         with culprits_named(X):
-            return check_array(X, dtype=floats, estimator=self, input_name="X"), columns
+            return check_array(in_numbers(X), dtype=floats, estimator=self, input_name="X"), columns
 
     def _precision(self, dtype: np.dtype) -> Any:
         """Return a context in which JAX computes in the precision of ``dtype``; nothing is set globally."""

@@ -13,7 +13,7 @@ from skaimz import sampling
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
-from skaimz.estimators._columns import culprits_named
+from skaimz.estimators._columns import culprits_named, in_numbers
 from skaimz.estimators._rows import check_numbers
 from skaimz.estimators._sources import Reader, loaded
 from skaimz.exceptions import OutputWarning, warn_user
@@ -109,7 +109,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     def _check_data(
         self, X: Any, y: Any, given: Collection[str], *, reset: bool
     ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        X, y, columns = self._validate(X, y, given, reset=reset, y_numeric=True, ensure_min_samples=1)
+        X, y, columns = self._validate(X, in_numbers(y), given, reset=reset, y_numeric=True, ensure_min_samples=1)
         with culprits_named(X, y):
             # scikit-learn looks for missing numbers before it converts objects.
             return X, finite("y", as_floats("y", y, X.dtype)), columns
@@ -118,7 +118,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         return lambda part, start: as_floats("y", check_numbers("y", part, start), dtype, start)
 
     def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
-        y = check_array(unmasked(y), ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
+        y = check_array(in_numbers(unmasked(y)), ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
         return self._check_outcome(as_floats("y", y, dtype, first), spec, first)
 
     @row_by_row

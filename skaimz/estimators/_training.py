@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
+from skaimz.estimators._arguments import check_weight
 from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._columns import check_numeric, split_columns
 from skaimz.estimators._data import FLOATS, DataMixin
@@ -74,7 +75,7 @@ class TrainingMixin(DataMixin):
         X, y, columns = self._check_data(held(data.X), held(data.y), data.arrays, reset=reset, **checks)
         weight = held(data.weight)
         if weight is not None:
-            weight = _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
+            weight = check_weight(weight, X)
         return TrainingData(X, y, weight, {**columns, **{name: held(value) for name, value in data.arrays.items()}})
 
     def _open(self, data: TrainingData, scratch: Scratch, *, reset: bool, **checks: Any) -> TrainingData:
@@ -110,7 +111,7 @@ class TrainingMixin(DataMixin):
         if self.param_output not in found:
             found[self.param_output] = read_outcome(y, 0)
         if weight is not None and "sample_weight" not in found:
-            weight = _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
+            weight = check_weight(weight, X)
         y, weight = found.pop(self.param_output), found.pop("sample_weight", weight)
         for name, rows in {self.param_output: y, "sample_weight": weight}.items():
             if rows is not None and len(rows) != len(X):

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from sklearn.utils.validation import _check_sample_weight, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skaimz import inference
 from skaimz.datatree import data_to_dataset, draws_to_dataset, storable_labels, to_tree, with_labels
-from skaimz.estimators._arguments import PRIOR_DRAWS
+from skaimz.estimators._arguments import PRIOR_DRAWS, check_weight
 from skaimz.estimators._blocks import in_memory
 from skaimz.estimators._collect import Destination
 from skaimz.estimators._draws import index_of
@@ -178,7 +178,7 @@ class TreeMixin:
             if "log_likelihood" in wanted and has_density:
                 weight = None
                 if sample_weight is not None:
-                    weight = _check_sample_weight(sample_weight, X, dtype=X.dtype, ensure_non_negative=True)
+                    weight = check_weight(sample_weight, X)
                 inputs = Inputs({**inputs.rows, spec.output_parameter: y}, inputs.whole, inputs.static)
                 densities = inference.log_densities(traced, numbers, inputs, weight, self.inference_, self.fit_result_)
                 found["sample_stats"] = found["sample_stats"].merge(draws_to_dataset(densities))
