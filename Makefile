@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo docs lint test test-floors test-other test-short
+.PHONY: bench clean demo distributions docs lint test test-floors test-other test-short
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,10 @@ bench: SHELL := /bin/bash
 bench: .SHELLFLAGS := -e -o pipefail -c
 bench: $(VENV)/.bench
 	for name in fit sampling soak; do $(RUN) -u benchmarks/$$name.py | tee benchmarks/tables/$$name.md; done
+
+# What predictions make of every distribution of NumPyro; the documentation includes the table.
+distributions: $(VENV)/.test
+	$(RUN) tests/distributions.py | tee benchmarks/tables/distributions.md
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
