@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo docs doors lint test test-floors test-other test-short trust
+.PHONY: bench clean demo distributions docs doors lint test test-floors test-other test-short trust
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -71,6 +71,10 @@ trust: $(VENV)/.test
 # Numbers of every kind in every container through every door of the estimators. EXAMPLES=200000 takes hours.
 doors: $(VENV)/.test
 	$(RUN) -m pytest tests/estimators/test_doors.py --hypothesis-profile=long --hypothesis-show-statistics $(PYTEST_ARGS)
+
+# What predictions make of every distribution of NumPyro; the documentation includes the table.
+distributions: $(VENV)/.test
+	$(RUN) tests/distributions.py | tee benchmarks/tables/distributions.md
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -295,9 +295,8 @@ def continue_svi(
         What to go on with.
     settings : SVI
         Checked settings.
-    seed : int
-    fall : int
-        Steps over which the learning rate falls, earlier ones among them.
+    seed, fall : int
+        The second is over how many steps the learning rate falls, earlier ones among them.
 
     Returns
     -------
