@@ -79,7 +79,11 @@ def collect(
     if not in_memory:
         return _store(owner, job, drawing, group, index if job.part is None else job.part.labels, settings, attrs)
     sink = sampling.MemorySink(drawing.fields, drawing.plan)
-    drawing.into(sink, progress=settings.progress)
+    try:
+        drawing.into(sink, progress=settings.progress)
+    except BaseException:
+        sink.abandon()
+        raise
     found = sink.finish()
     if not as_tree:
         return found
