@@ -72,6 +72,7 @@ def collect(
     in_memory = settings.store == "memory" or (settings.store == "auto" and small)
     attrs = {
         "seed": job.seed,
+        "output": job.spec.output,
         "batch_size": drawing.plan.batch_rows,
         "n_devices": jax.local_device_count(),
         "shard_axis": "draw" if drawing.shard_draws else "obs",
