@@ -4,7 +4,9 @@ All other errors are Python's and scikit-learn's: ``ValueError``, ``TypeError``,
 :class:`sklearn.exceptions.NotFittedError`.
 """
 
+import contextlib
 import sys
+import traceback
 import warnings
 
 from sklearn.exceptions import ConvergenceWarning
@@ -129,3 +131,15 @@ def warn_user(message: str, category: type[Warning]) -> None:
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "skaimz":
         level, frame = level + 1, frame.f_back
     warnings.warn(message, category, stacklevel=level)
+
+
+def let_go(error: BaseException) -> None:
+    """Let go of what functions of this package held when they were left by an error.
+
+    Who keeps the error, as notebooks do with the last one, would keep all draws that a call had made so far.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").partition(".")[0] == "skaimz":
+            # Those that are still running are not left yet.
+            with contextlib.suppress(RuntimeError):
+                frame.clear()

@@ -38,7 +38,7 @@ from skaimz.estimators._sources import reads_in_parts
 from skaimz.estimators._spool import Scratch
 from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
-from skaimz.exceptions import OutputWarning, SpeedWarning, warn_user
+from skaimz.exceptions import OutputWarning, SpeedWarning, let_go, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import (
     WITHIN_A_PLATE,
@@ -274,8 +274,9 @@ class ImpactEstimator(
         before = dict(self.__dict__)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             self.__dict__ = before
+            let_go(error)
             raise
 
     def _check_parameters(self) -> None:

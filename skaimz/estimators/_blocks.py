@@ -9,6 +9,7 @@ from skaimz import effects
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import seed_of
 from skaimz.estimators._collect import Destination
+from skaimz.exceptions import let_go
 from skaimz.kernels import flattened
 
 __all__ = ["averaged", "dask_door", "drawn", "in_memory", "is_collection", "row_by_row"]
@@ -90,7 +91,11 @@ def _dispatching(method: Callable[..., Any], answer: Callable[..., Any]) -> Call
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         X = args[0] if args else kwargs.get("X")
         if not is_collection(X):
-            return method(self, *args, **kwargs)
+            try:
+                return method(self, *args, **kwargs)
+            except BaseException as error:
+                let_go(error)
+                raise
         dask = dask_door()
         given = signature.bind(self, *args, **kwargs).arguments
         arrays = flattened(given.get("arrays", {}))

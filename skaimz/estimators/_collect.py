@@ -73,6 +73,7 @@ def collect(
     in_memory = settings.store == "memory" or (settings.store == "auto" and small)
     attrs = {
         "seed": job.seed,
+        "output": job.spec.output,
         "batch_size": drawing.plan.batch_rows,
         "n_devices": jax.local_device_count(),
         "shard_axis": "draw" if drawing.shard_draws else "obs",
@@ -80,7 +81,11 @@ def collect(
     if not in_memory:
         return _store(owner, job, drawing, group, index if job.part is None else job.part.labels, settings, attrs)
     sink = sampling.MemorySink(drawing.fields, drawing.plan)
-    drawing.into(sink, progress=settings.progress)
+    try:
+        drawing.into(sink, progress=settings.progress)
+    except BaseException:
+        sink.abandon()
+        raise
     found = sink.finish()
     if not as_tree:
         return found

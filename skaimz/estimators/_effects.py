@@ -172,7 +172,9 @@ class EffectsMixin:
                     "Trees of draws are compared as they are, draw by draw and row by row: leave out X, and all "
                     "arguments but `baseline`, `scenarios` and `contrast`."
                 )
-            output = self.kernel_spec_.output if hasattr(self, "kernel_spec_") else None
+            # Without a fit the trees alone tell which site is the output.
+            known = getattr(self, "kernel_spec_", None)
+            output = known.output if known else getattr(baseline, "attrs", {}).get("output")
             return effects.effects_of_draws(baseline, scenarios, output, function, name)
         if X is None:
             raise ValueError("`estimate_effect` needs rows: pass X.")

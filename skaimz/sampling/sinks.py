@@ -78,6 +78,10 @@ class MemorySink:
     def close(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None:
         """Take a full batch: its arrays are in place."""
 
+    def abandon(self) -> None:
+        """Let go of the arrays, which an error that is kept would keep alive."""
+        self._flat.clear()
+
     def finish(self) -> dict[str, np.ndarray]:
         """Return the arrays, chains apart."""
         chains = self.plan.n_chains

@@ -65,6 +65,8 @@ def run_steps(
             settle(0)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+            # An error that is kept keeps this function, too.
+            under_way.clear()
 
 
 def to_place(target: np.ndarray, piece: np.ndarray, batch: Batch, step: Step, row_axis: int | None) -> None:

@@ -1,8 +1,10 @@
 """Ctrl-C during a fit: it raises soon, and the estimator is as it was."""
 
+import gc
 import os
 import signal
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import zoo
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI, chunks
+from skaimz.sampling import sites, stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 
@@ -56,3 +59,26 @@ def test_verbose_shows_progress(settings, capsys):
     assert "SVI: 100%" in shown or "MCMC: 100%" in shown
     NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(X, y)
     assert capsys.readouterr().err == ""
+
+
+def test_an_interrupted_call_holds_no_draws(monkeypatch):
+    """Not even where its error is kept, as notebooks keep the last one."""
+    model = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": np.ones((50, 2))}, random_state=0)
+    place, held = stream.to_place, []
+
+    def interrupted(target, *args):
+        # The memory that a part of the draws lies in.
+        held.append(weakref.ref(target.base))
+        if len(held) == 3:
+            del target, args  # the frame of this function is kept with the error
+            raise KeyboardInterrupt
+        place(target, *args)
+
+    monkeypatch.setattr(sites, "to_place", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        model.sample_posterior_predictive(np.ones((5000, 2)), in_sample=False, store="memory")
+    del interrupted
+    monkeypatch.undo()
+    gc.collect()
+    assert caught.value is not None
+    assert held[0]() is None

@@ -4,6 +4,7 @@ import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -12,6 +13,8 @@ import zoo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpyro.distributions import constraints
+from numpyro.infer import autoguide
+from numpyro.infer.initialization import init_to_value
 
 from skaimz.inference import SVI, chunks, course, fit, partial_fit, resolve_inference, resume, shuffle, stream
 from skaimz.inference.data import Data
@@ -371,3 +374,32 @@ def test_a_fit_that_is_interrupted_leaves_no_thread(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(as_sources(made()[0]), SVI(num_steps=1500, batch_size=10, num_samples=20))
     assert threads() == []
+
+
+# Steps that are not finite
+
+
+def rooted(X, y=None):
+    """A density that is not a number where an input is negative."""
+    coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(coef * jnp.sqrt(X[:, 0]), 0.5), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.NonFiniteLossWarning")
+def test_steps_that_are_not_finite_are_left_out_in_the_same_way():
+    rows, _ = made(np.float64)
+    rows = {"X": np.abs(rows["X"]), "y": 2.0 * np.sqrt(np.abs(rows["X"][:, 0]))}
+    rows["X"][7, 0] = -1.0
+    guide = autoguide.AutoNormal(rooted, init_loc_fn=init_to_value(values={"coef": 0.0}))
+    inference = SVI(guide, num_steps=400, batch_size=10, num_samples=20)
+    with jax.enable_x64(True):
+        *_, expected = run(rows, inference, kernel=rooted)
+        *_, found = run(as_sources(rows), inference, kernel=rooted)
+    np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-9)
+    # 21 steps an epoch, of which the one with row 7 fails, and the others go on.
+    for result in (found, expected):
+        epochs = ~np.isfinite(result.losses[: 19 * 21].reshape(19, 21))
+        np.testing.assert_array_equal(epochs.sum(axis=1), 1)
+        assert len(set(epochs.argmax(axis=1))) > 1
+        assert result.draws["coef"].mean() == pytest.approx(2.0, abs=0.1)

@@ -881,6 +881,16 @@ def test_effects_of_stored_draws_are_taken_in_parts(with_dask, contrast, tmp_pat
     np.testing.assert_array_equal(effect["baseline"], first)
 
 
+def test_the_output_of_trees_is_known_without_a_fit():
+    model = NumPyroImpactRegressor(zoo.linear, posterior={"intercept": np.zeros(4), "coef": np.ones((4, 2)),
+                                                          "sigma": np.ones(4)}, random_state=0)  # fmt: skip
+    trees = [model.sample_posterior_predictive(rows, in_sample=False) for rows in (X[:5], X[:5] + 1.0)]
+    assert set(trees[0]["predictions"].data_vars) == {"mu", "y"}
+    effect = model.estimate_effect(baseline=trees[0], scenarios={"it": trees[1]})["it"]["effect"]
+    # The same noise in both, and a slope of one for each of two columns.
+    np.testing.assert_allclose(effect, 2.0, rtol=1e-9)
+
+
 def test_ratios_of_stored_draws_count_what_is_not_positive(tmp_path):
     before, after = (stored(tmp_path / name, X) for name in ("before", "after"))
     with pytest.warns(RatioWarning, match=f"^{int((before[Y].values <= 0).sum())} of {before[Y].size} averages"):
