@@ -203,6 +203,12 @@ def in_numbers(given: Any) -> Any:
             if found is not None:
                 given.isetitem(place, found)
         return given
+    if isinstance(given, list | tuple):
+        try:
+            array = np.asarray(given)
+        except ValueError:
+            return given  # parts of unequal lengths, as scikit-learn will say
+        return in_numbers(array) if array.dtype.hasobject else given
     if isinstance(given, np.ndarray | pd.Series) and getattr(given.dtype, "hasobject", False):
         found = numbers_in(np.asarray(given))
         return given if found is None else found

@@ -70,7 +70,7 @@ class Case(NamedTuple):
 INTEGERS = [f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)]
 FLOATS = ["f2", "f4", "f8", "g"]
 DTYPES = ["?", *INTEGERS, *FLOATS]
-LARGE = {"f2": 6e4, "f4": 3e38, "f8": 1e100, "g": 1e100}
+LARGE = {"f2": 6e4, "f4": 3e37, "f8": 1e100, "g": 1e100}
 EDGES = [0, 1, 2**24 + 1, 2**31 - 1, 2**31, 2**32, -(2**31), -(2**31) - 1]
 
 
