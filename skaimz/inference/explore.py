@@ -11,7 +11,7 @@ from skaimz.inference.data import Data, RowBlocks, Units, in_double, padded
 from skaimz.inference.devices import over_devices
 from skaimz.inference.mode import Mode, find_mode, move_to_mode
 from skaimz.inference.stream import minibatches
-from skaimz.inference.target import Start, Target, start_of
+from skaimz.inference.target import Start, Target, refuse_outside, start_of
 from skaimz.kernels import TracedKernel
 
 __all__ = ["Exploration", "explore", "explore_many", "some_rows"]
@@ -141,15 +141,19 @@ def explore_many(traced: TracedKernel, data: Data, n_rows: int, seed: int) -> Ex
     ValueError
         If outcomes lie outside the support of their distribution.
     """
-    found = explore(traced, some_rows(traced, data, n_rows, seed), seed)
+    blocks = RowBlocks(traced, data, n_rows, BLOCK_ROWS)
+    try:
+        found = explore(traced, some_rows(traced, data, n_rows, seed), seed)
+    except ValueError:
+        refuse_outside(traced, blocks, seed)  # by the numbers of the rows
+        raise
     with jax.enable_x64(True):
-        blocks = RowBlocks(traced, data, n_rows, BLOCK_ROWS)
         held = sum(array.nbytes for array in jax.tree.leaves((data.rows, data.weight))) <= HELD_BYTES
         parts = [over_devices(block) for block in blocks] if held else blocks
         target = Target(traced, parts, found.start.target.shapes)
         mode = found.mode if found.mode.reason else move_to_mode(target, found.mode)
         if not np.isfinite(target.value_and_gradient(mode.middle)[0]):
-            target.refuse_outside(seed)
+            refuse_outside(traced, parts, seed)
     return Exploration(found.start._replace(target=target), mode, found.spread)
 
 

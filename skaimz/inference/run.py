@@ -12,7 +12,8 @@ from skaimz.inference import densities
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
 from skaimz.inference.checkpoint import checkpoint_of
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, bucket, loaded, merged, padded, refuse_discrete
+from skaimz.inference.data import Data, bucket, in_double, loaded, merged, padded, refuse_discrete
+from skaimz.inference.diagnostics import warn_of_chains
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
 from skaimz.inference.explore import explore
 from skaimz.inference.importance import LARGEST_K_HAT, weigh
@@ -23,6 +24,7 @@ from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.stream import minibatches, needs_stream, total_weight
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
+from skaimz.inference.target import refuse_outside
 from skaimz.kernels import Inputs, TracedKernel
 
 __all__ = ["fit", "log_densities", "partial_fit", "resume"]
@@ -109,7 +111,11 @@ def _fit_chains(
     """Run Markov chains, in units of the posterior where the sampler's numbers are ours."""
     check_chains_can_run(traced, settings)
     if settings.moves_in_own_units:
-        return fit_mcmc(traced, data, n_rows, settings, seed, watch=watch)
+        result = fit_mcmc(traced, data, n_rows, settings, seed, watch=watch, warn=False)
+        if result.diagnostics["stuck_chains"] or not result.diagnostics["finite"]:
+            refuse_outside(traced, [in_double(data)], seed, places)
+        warn_of_chains(result.diagnostics)
+        return result
     exploration = explore(traced, data, seed, places)
     dense = settings.sampler_options.get("dense_mass", True) is not False  # type: ignore[union-attr]
     units = exploration.units(dense=dense)

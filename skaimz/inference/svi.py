@@ -17,8 +17,11 @@ from skaimz.inference.chunks import CHUNK_STEPS, Watch
 from skaimz.inference.course import Course, move_of_draws, move_of_point
 from skaimz.inference.data import (
     Data,
+    RowBlocks,
     Units,
+    bucket,
     constrained,
+    in_double,
     loaded,
     padded,
     refuse_discrete,
@@ -42,6 +45,7 @@ from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_stat
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
 from skaimz.inference.stream import Chunk, minibatches, needs_stream
+from skaimz.inference.target import refuse_outside
 from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
 
 __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "units_of"]
@@ -52,6 +56,8 @@ PROGRAMS_KEPT = 24
 INIT, DRAW, FRESH_DRAW = 11, 13, 15
 # Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
 FIRST_SPREAD = 0.1
+# Rows whose outcomes are looked at together where a step was not finite.
+CHECKED_ROWS = 2**14
 # Fits of fewer steps are not judged.
 JUDGED_STEPS = 100
 
@@ -230,8 +236,19 @@ def fit_svi(
     done = course.done
     if watch.stopped and done < num_steps:
         warn_user(f"The fit stopped after {done} of {num_steps} steps: {watch.stopped}.", StoppedFitWarning)
+    if not np.isfinite(course.losses[:done]).all():
+        _refuse_rows(traced, data, n_rows, seed)
     result = _result(traced, settings, course.state, held, n_rows, seed_word, course.losses[:done], num_steps)
     return dataclasses.replace(result, diagnostics=check_losses(course.losses[:done], move)) if judge else result
+
+
+def _refuse_rows(traced: TracedKernel, data: Data, n_rows: int, seed: int) -> None:
+    """Refuse rows whose outcomes no latent site allows, as the cause of steps that were not finite."""
+    data = data._replace(units=None)
+    if traced.spec.can_be_padded:
+        refuse_outside(traced, RowBlocks(traced, data, n_rows, min(bucket(n_rows), CHECKED_ROWS)), seed)
+    else:
+        refuse_outside(traced, [in_double(padded(traced, loaded(data, n_rows), n_rows))], seed)
 
 
 def units_of(
@@ -250,7 +267,12 @@ def units_of(
         part = padded(traced, loaded(data, n_rows), n_rows)
     else:
         part = some_rows(traced, data, n_rows, seed, least=settings.batch_size, scale=scale)
-    exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
+    try:
+        exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
+    except ValueError:
+        if settings.batch_size is not None:
+            _refuse_rows(traced, data, n_rows, seed)  # by their numbers
+        raise
     units = exploration.units(dense=issubclass(guide, CORRELATED))
     if not exploration.knows_curvature:
         # The prior's spread is far wider than a posterior's.

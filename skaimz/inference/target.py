@@ -15,7 +15,7 @@ from skaimz.inference.devices import over_devices
 from skaimz.inference.result import to_numpy
 from skaimz.kernels import TracedKernel, compiled, improper_value, one_at_a_time, shared
 
-__all__ = ["Position", "Start", "Target", "refuse_params", "start_of"]
+__all__ = ["Position", "Start", "Target", "refuse_outside", "refuse_params", "start_of"]
 
 PROGRAMS_KEPT = 24
 # Purpose of random numbers, folded into the seed so that no other shares its stream.
@@ -172,14 +172,6 @@ class Target:
         """Return values of the latent sites at positions ``(n, size)``."""
         return to_numpy(self._programs.constrain(self.unpack(flat), self.first))
 
-    def refuse_outside(self, seed: int) -> None:
-        """Raise ValueError where outcomes lie outside the support of their distribution, naming their rows."""
-        start = 0
-        for data in self.blocks:
-            inside = _prior_draws(self.traced, data, seed)[1]
-            _refuse_outside(self.traced, data, inside, np.arange(-start, self.rows_of_block))
-            start += self.rows_of_block
-
 
 class Start(NamedTuple):
     """Where a search begins, and in what units it steps.
@@ -238,6 +230,32 @@ def start_of(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | N
         if np.isfinite(value) and np.isfinite(gradient).all():
             return Start(target, start, scale, draws)
     raise ValueError(_no_density(target, draws))
+
+
+def refuse_outside(
+    traced: TracedKernel, blocks: list[Data] | RowBlocks, seed: int, places: np.ndarray | None = None
+) -> None:
+    """Raise ValueError where outcomes lie outside the support of their distribution, naming their rows.
+
+    Parameters
+    ----------
+    traced : TracedKernel
+        Of a kernel with continuous latent sites.
+    blocks : list of Data or RowBlocks
+        Padded rows, block by block.
+    seed : int
+    places : array, optional
+        Where each of the user's rows is found among those of the only block; where they are in order where None.
+    """
+    if any(not np.issubdtype(site.dtype, np.floating) for site in traced.spec.latents):
+        return
+    with jax.enable_x64(True):
+        start = 0
+        for data in blocks:
+            size = len(data.rows[traced.spec.input])
+            found = np.arange(-start, size) if places is None else places
+            _refuse_outside(traced, data, _prior_draws(traced, data, seed)[1], found)
+            start += size
 
 
 def _prior_draws(traced: TracedKernel, data: Data, seed: int) -> tuple[tuple[Position, ...], dict[str, np.ndarray]]:

@@ -623,3 +623,15 @@ def test_early_stopping_takes_all_steps_where_the_guide_still_moves(rows):
     with pytest.warns(UnsettledGuideWarning, match="still moved by"):
         *_, result = run(make_kernel(), far, settings)
     assert len(result.losses) == 200
+
+
+def point_guide(X, y=None):
+    numpyro.sample("theta", dist.Delta(numpyro.param("at", jnp.zeros(2)), event_dim=1))
+
+
+@pytest.mark.parametrize("batch_size", [None, 8])
+@pytest.mark.parametrize("guide", ["auto_normal", point_guide])
+def test_rows_behind_steps_that_are_not_finite_are_named(rows, guide, batch_size):
+    broken = {"X": rows["X"], "y": np.where(np.arange(N_ROWS) % 7 == 3, np.nan, rows["y"]).astype(np.float32)}
+    with pytest.raises(ValueError, match=r"Site 'y': the values in 3 row\(s\), 3, 10, 17, lie outside the support"):
+        run(make_kernel(), broken, SVI(guide=guide, num_steps=100, batch_size=batch_size))
