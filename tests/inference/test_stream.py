@@ -380,10 +380,11 @@ def test_a_fit_that_is_interrupted_leaves_no_thread(monkeypatch):
 
 
 def rooted(X, y=None):
-    """A density that is not a number where an input is negative."""
+    """A density that is not a number where an input is negative and the coefficient is large."""
     coef = numpyro.sample("coef", dist.Normal(0.0, 1.0))
+    root = jnp.sqrt(jnp.where(coef > 1.0, X[:, 0], jnp.abs(X[:, 0])))
     with numpyro.plate("rows", X.shape[0]):
-        numpyro.sample("y", dist.Normal(coef * jnp.sqrt(X[:, 0]), 0.5), obs=y)
+        numpyro.sample("y", dist.Normal(coef * root, 0.5), obs=y)
 
 
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.NonFiniteLossWarning")
@@ -391,7 +392,7 @@ def test_steps_that_are_not_finite_are_left_out_in_the_same_way():
     rows, _ = made(np.float64)
     rows = {"X": np.abs(rows["X"]), "y": 2.0 * np.sqrt(np.abs(rows["X"][:, 0]))}
     rows["X"][7, 0] = -1.0
-    guide = autoguide.AutoNormal(rooted, init_loc_fn=init_to_value(values={"coef": 0.0}))
+    guide = autoguide.AutoNormal(rooted, init_loc_fn=init_to_value(values={"coef": 2.0}))
     inference = SVI(guide, num_steps=400, batch_size=10, num_samples=20)
     with jax.enable_x64(True):
         *_, expected = run(rows, inference, kernel=rooted)
