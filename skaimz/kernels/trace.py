@@ -86,8 +86,9 @@ def trace_kernel(
             spec, error = _trace_at(key, inputs, static, numbers, (param_input, param_output), (n_rows, 2 * n_rows))
             if spec is None and not _needs_a_value(error) and not isinstance(error, RowCountError):
                 once, twice = (_sites_at(key, inputs, static, numbers, param_output, n) for n in (n_rows, 2 * n_rows))
-                if once is not None and twice is None:
-                    raise ValueError(of_one_length(kernel, n_rows)) from error
+                held = of_one_length(kernel, n_rows) if once is not None and twice is None else None
+                if held is not None:
+                    raise ValueError(held) from error
         if spec is not None:
             return TracedKernel(key, static, spec), numbers
         if not _needs_a_value(error):
