@@ -14,7 +14,7 @@ from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._columns import culprits_named, in_numbers
-from skaimz.estimators._rows import check_numbers
+from skaimz.estimators._rows import LazyRows, check_numbers
 from skaimz.estimators._sources import Reader, loaded
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec, as_floats, finite, unmasked
@@ -118,8 +118,16 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         return lambda part, start: as_floats("y", check_numbers("y", part, start), dtype, start)
 
     def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
-        y = check_array(in_numbers(unmasked(y)), ensure_2d=False, dtype=[np.float64, np.float32], input_name="y")
+        y = check_array(
+            in_numbers(unmasked(y)), ensure_2d=False, allow_nd=True, dtype=[np.float64, np.float32], input_name="y"
+        )
         return self._check_outcome(as_floats("y", y, dtype, first), spec, first)
+
+    def _check_outcome(self, y: Any, spec: KernelSpec, first: int = 0) -> Any:
+        y = super()._check_outcome(y, spec, first)
+        if spec[spec.output].n_classes is None:
+            return y
+        return y.then(_codes) if isinstance(y, LazyRows) else _codes(y)
 
     @row_by_row
     def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:
@@ -270,3 +278,13 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         # Each is computed once, rather than whenever scikit-learn looks at it.
         y, found, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
         return float(r2_score(y, found, sample_weight=sample_weight))
+
+
+def _codes(y: np.ndarray) -> np.ndarray:
+    """Return outcomes that are the numbers of classes as integers, by which their probabilities are looked up."""
+    if (y != np.floor(y)).any():
+        raise ValueError(
+            f"y must hold whole numbers, the codes of the output's classes, got {y[y != np.floor(y)].flat[0]}. Use "
+            "NumPyroImpactClassifier for labels of other kinds."
+        )
+    return y.astype(np.int32)

@@ -27,8 +27,8 @@ WITHIN_A_PLATE = (
 )
 
 
-def of_one_length(kernel: Any, n_rows: int) -> str:
-    """Say that a kernel holds something with an entry for each row of the fit, by its name where that is found."""
+def of_one_length(kernel: Any, n_rows: int) -> str | None:
+    """Say that a kernel holds arrays with an entry for each row of the fit; None where no such array is found."""
     held: list[tuple[str, Any]] = []
     while isinstance(kernel, functools.partial):
         held += kernel.keywords.items()
@@ -39,12 +39,12 @@ def of_one_length(kernel: Any, n_rows: int) -> str:
         held += [*variables.nonlocals.items(), *variables.globals.items()]
     arrays = [(name, value) for name, value in held if isinstance(value, list | np.ndarray | jax.Array)]
     names = [name for name, value in arrays if np.shape(value)[:1] == (n_rows,)]
-    what = f"{names}, which have" if names else "something that has"
-    example = names[0] if names else "z"
+    if not names:
+        return None
     return (
-        f"The kernel runs on {n_rows} rows and on no other number: it uses {what} an entry for each row, from outside "
-        f"of its arguments. Make it an argument, as in `kernel(X, y=None, *, {example})`, and pass it by its name to "
-        "`fit` and to later calls, with an entry for each of their rows."
+        f"The kernel runs on {n_rows} rows and on no other number: it uses {names}, which have an entry for each row, "
+        f"from outside of its arguments. Make them arguments, as in `kernel(X, y=None, *, {names[0]})`, and pass them "
+        "by name to `fit` and to later calls, with an entry for each of their rows."
     )
 
 

@@ -100,8 +100,10 @@ def trace_kernel(
                 error.add_note(f"The kernel was being traced with {n_rows} abstract rows.")
                 if not _fails_anywhere(error):
                     sites = functools.partial(_sites_at, key, inputs, static, numbers, param_output)
-                    if sites(n_rows) is not None and sites(2 * n_rows) is None:
-                        raise ValueError(of_one_length(kernel, n_rows)) from error
+                    only_here = sites(n_rows) is not None and sites(2 * n_rows) is None
+                    held = of_one_length(kernel, n_rows) if only_here else None
+                    if held is not None:
+                        raise ValueError(held) from error
             if not _needs_a_value(error):
                 break
         else:

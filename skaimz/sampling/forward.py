@@ -196,6 +196,8 @@ def _has_moments(law: dist.Distribution) -> bool:
         support = None
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
+    if isinstance(base, dist.InverseWishart):
+        return True  # by a formula of its own, not by that of its Cholesky factor
     if isinstance(base, WITHOUT_MOMENTS) or isinstance(support, OF_DIRECTIONS):
         return False
     return all(map(_has_moments, _parts(base)))

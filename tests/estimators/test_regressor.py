@@ -233,6 +233,7 @@ def test_a_law_without_mean_falls_back_to_draws(linear_data, quick):
     np.testing.assert_allclose(median, X @ model.posterior_["coef"][0].mean(axis=0), atol=0.2)
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
 def test_predictions_that_are_not_finite_are_reported(linear_data):
     X, _ = linear_data
     draws = {"coef": np.array([[1.0, np.inf]])}
