@@ -4,6 +4,7 @@ Run as a program, it prints the table of the documentation.
 """
 
 import inspect
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -307,4 +308,7 @@ def table(found: dict[str, dict[str, Answer]]) -> str:
 
 
 if __name__ == "__main__":
-    print(table({name: answers(name) for name in tqdm(of_numpyro())}))
+    everything = {name: answers(name) for name in tqdm(of_numpyro())}
+    print(table(everything))
+    wrong = [name for name, found in everything.items() if any(each.word == "wrong" for each in found.values())]
+    sys.exit(f"wrong: {wrong}" if wrong else 0)

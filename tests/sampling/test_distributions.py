@@ -7,7 +7,7 @@ import pytest
 from distributions import EXAMPLES, TITLES, answers, of_numpyro, table
 
 TABLE = Path(__file__).parents[2] / "benchmarks" / "tables" / "distributions.md"
-# One of each kind, for the short selection.
+# One of each kind; `make distributions` compares all of them.
 FEW = ["Normal", "Poisson", "Dirichlet", "CategoricalLogits", "VonMises", "TwoSidedTruncatedDistribution"]
 # They tell of packages that may be there or not.
 NEEDS_MORE = re.compile(r"tensorflow_probability")
@@ -17,9 +17,7 @@ def test_no_distribution_is_left_out():
     assert EXAMPLES.keys() == set(of_numpyro())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name in FEW else [pytest.mark.slow]) for name in of_numpyro()]
-)
+@pytest.mark.parametrize("name", FEW)
 def test_what_is_said_of_an_outcome_is_what_numpyro_draws(name):
     found = answers(name)
     assert not {key: each for key, each in found.items() if each.word == "wrong"}
