@@ -73,6 +73,8 @@ doors: $(VENV)/.test
 	$(RUN) -m pytest tests/estimators/test_doors.py --hypothesis-profile=long --hypothesis-show-statistics $(PYTEST_ARGS)
 
 # What predictions make of every distribution of NumPyro; the documentation includes the table.
+distributions: SHELL := /bin/bash
+distributions: .SHELLFLAGS := -e -o pipefail -c
 distributions: $(VENV)/.test
 	$(RUN) tests/distributions.py | tee benchmarks/tables/distributions.md
 
