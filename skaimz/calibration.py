@@ -246,7 +246,7 @@ def _replicate(
     """Fit one simulated outcome; return the ranks of the truth by site, and the checks of the fit that were bad."""
     model = clone(model).set_params(random_state=seed)
     model._fit(TrainingData(X, y, None, dict(arrays)), **fitting)
-    verdicts = model.diagnose(checks=CHECKS)["verdict"]
+    verdicts = model.diagnose(X, checks=CHECKS, **arrays)["verdict"]
     together = {}
     for name, value in truth.items():
         draws = model.posterior_[name]

@@ -450,7 +450,12 @@ def test_trees_with_other_sites_beside_the_output():
     alone = [drawn(model, rows, return_sites=["mu"]) for rows in (ROWS, ROWS + 1)]
     means = model.estimate_effect(baseline=alone[0], scenarios={"new": alone[1]})
     np.testing.assert_allclose(effect_of(means), effect_of(effects), rtol=1e-6)
+    # Trees say which site is the output, and those that do not leave the choice open without a fit.
     unknown = NumPyroImpactRegressor(zoo.linear)
+    found = unknown.estimate_effect(baseline=before, scenarios={"new": after})
+    np.testing.assert_allclose(effect_of(found), effect_of(effects))
+    for tree in (before, after):
+        del tree.attrs["output"]
     with pytest.raises(ValueError, match=r"have the sites \['y', 'mu'\] in common"):
         unknown.estimate_effect(baseline=before, scenarios={"new": after})
 

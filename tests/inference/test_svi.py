@@ -502,7 +502,7 @@ def test_an_autoguide_keeps_no_training_rows(fitted):
 def test_draws_do_not_depend_on_chunks(rows, in_pieces, batch_size, first, seconds):
     settings = SVI(num_steps=200, batch_size=batch_size, num_samples=4000)
     *_, expected = run(make_kernel(), rows, settings)
-    pieces = in_pieces(svi, first, seconds)
+    pieces = in_pieces(course, first, seconds)
     *_, result = run(make_kernel(), rows, settings)
     # The last quarter of the steps is apart, to see whether the guide still moves in it.
     assert pieces == ([3] + [1] * 147 + [3] + [1] * 47 if first == 3 else [37, 113, 37, 13])
