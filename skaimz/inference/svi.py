@@ -408,7 +408,7 @@ def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
     """Return those rows of a fit that its guide is drawn from with."""
     if needs_data(settings.guide):
         return data
-    rows, weight = jax.tree.map(lambda array: np.array(array[: traced.spec.least_rows]), (data.rows, data.weight))
+    rows, weight = jax.tree.map(lambda array: np.array(np.asarray(array)[: traced.spec.least_rows]), (data.rows, data.weight))
     return data._replace(rows=rows, weight=weight)
 
 
