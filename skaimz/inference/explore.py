@@ -85,7 +85,9 @@ class Exploration(NamedTuple):
             return self.start.target.value_and_gradient(position)
 
 
-def explore(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | None = None) -> Exploration:
+def explore(
+    traced: TracedKernel, data: Data, seed: int, places: np.ndarray | None = None, *, only_mode: bool = True
+) -> Exploration:
     """Find where a posterior has a density, its mode, and whether the curvature there describes it.
 
     Parameters
@@ -96,6 +98,8 @@ def explore(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | No
     seed : int
     places : array, optional
         Where each of the user's rows is found among those of the data, so that an error may name them.
+    only_mode : bool, default=True
+        Rely on the curvature only where no other mode is found. Guides with one mode need not know.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def explore(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | No
     """
     with jax.enable_x64(True):
         start = start_of(traced, in_double(data), seed, places)
-        mode, spread = find_mode(start), np.inf
+        mode, spread = find_mode(start, only_mode=only_mode), np.inf
         if not mode.reason:
             target = start.target
             v = np.random.default_rng((seed, TEST)).standard_normal((TEST_DRAWS, target.size))

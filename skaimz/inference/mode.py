@@ -51,12 +51,14 @@ class Mode(NamedTuple):
     reason: str
 
 
-def find_mode(start: Start) -> Mode:
+def find_mode(start: Start, *, only_mode: bool = True) -> Mode:
     """Climb from the prior's middle to a mode, and find the coordinates in which the curvature there is one.
 
     Parameters
     ----------
     start : Start
+    only_mode : bool, default=True
+        Look for other modes, and give none where there are several.
 
     Returns
     -------
@@ -81,7 +83,7 @@ def find_mode(start: Start) -> Mode:
                 scale = scale / np.sqrt(bent)
                 middle, lowest = _climb(target, climbed, scale)
                 middle, root, reason = _curvature(target, middle, scale)
-        if not reason:
+        if only_mode and not reason:
             lowest = min(lowest, target.value_and_gradient(middle)[0])
             for other in start.others[:OTHER_STARTS]:
                 end, value = _climb(target, other, scale, restarts=1)

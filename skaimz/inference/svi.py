@@ -268,7 +268,8 @@ def units_of(
     else:
         part = some_rows(traced, data, n_rows, seed, least=settings.batch_size, scale=scale)
     try:
-        exploration = explore(traced, part, seed, np.arange(n_rows) if settings.batch_size is None else None)
+        places = np.arange(n_rows) if settings.batch_size is None else None
+        exploration = explore(traced, part, seed, places, only_mode=False)
     except ValueError:
         if settings.batch_size is not None:
             _refuse_rows(traced, data, n_rows, seed)  # by their numbers
@@ -408,7 +409,9 @@ def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
     """Return those rows of a fit that its guide is drawn from with."""
     if needs_data(settings.guide):
         return data
-    rows, weight = jax.tree.map(lambda array: np.array(np.asarray(array)[: traced.spec.least_rows]), (data.rows, data.weight))
+    rows, weight = jax.tree.map(
+        lambda array: np.array(np.asarray(array)[: traced.spec.least_rows]), (data.rows, data.weight)
+    )
     return data._replace(rows=rows, weight=weight)
 
 

@@ -77,8 +77,13 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
     @compiled
     @one_at_a_time
     def prior(words: Any, data: Data) -> tuple[Position, dict[str, Any]]:
-        trace = visit(jax.random.wrap_key_data(words), data)
-        return prior_position(trace), inside(trace)
+        def draw(words: Any) -> tuple[Position, dict[str, Any]]:
+            trace = visit(jax.random.wrap_key_data(words), data)
+            return prior_position(trace), inside(trace)
+
+        # One after the other, since a program that draws them side by side takes twice as long to compile.
+        positions, allowed = jax.lax.map(draw, words)
+        return positions, {name: found.any(axis=0) for name, found in allowed.items()}
 
     return Programs(
         prior,
@@ -218,8 +223,8 @@ def start_of(traced: TracedKernel, data: Data, seed: int, places: np.ndarray | N
     data = over_devices(data)
     positions, inside = _prior_draws(traced, data, seed)
     _refuse_outside(traced, data, inside, places)
-    target = Target(traced, [data], {name: np.shape(value) for name, value in positions[0].items()})
-    draws = np.stack([target.pack(position) for position in positions])
+    target = Target(traced, [data], {name: value.shape[1:] for name, value in positions.items()})
+    draws = target.pack(positions)
     middle = np.median(draws, axis=0)
     # For a normal prior the median distance from the median is this share of a standard deviation.
     scale = np.median(np.abs(draws - middle), axis=0) / 0.6744897501960817
@@ -258,13 +263,11 @@ def refuse_outside(
             start += size
 
 
-def _prior_draws(traced: TracedKernel, data: Data, seed: int) -> tuple[tuple[Position, ...], dict[str, np.ndarray]]:
-    """Return draws from the prior, and which observed values have a density at any of them."""
+def _prior_draws(traced: TracedKernel, data: Data, seed: int) -> tuple[Position, dict[str, np.ndarray]]:
+    """Return draws from the prior on a leading axis, and which observed values have a density at any of them."""
     programs = _programs(traced, len(data.rows[traced.spec.input]))
     words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
-    # One draw a call, because a program that draws them all takes twice as long to compile.
-    positions, inside = zip(*(jax.device_get(programs.prior(each, data)) for each in words), strict=True)
-    return positions, {name: np.any([draw[name] for draw in inside], axis=0) for name in inside[0]}
+    return jax.device_get(programs.prior(words, data))
 
 
 def _refuse_outside(
