@@ -47,7 +47,8 @@ test-other:
 
 test-short: $(VENV)/.test
 	$(RUN) -m pytest -n 2 --dist worksteal -m "not slow" tests/kernels/test_identity.py tests/kernels/test_spec.py \
-	  tests/inference/test_svi.py tests/sampling tests/estimators/test_regressor.py
+	  tests/inference/test_svi.py tests/sampling/test_predictive.py tests/sampling/test_store.py \
+	  tests/estimators/test_regressor.py
 
 # The whole suite on the oldest versions that pyproject.toml admits.
 test-floors:
