@@ -269,8 +269,9 @@ def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool 
         }
         position = units.position(coordinates)
         data = (numbers, rows, whole, weight)
-        # What the kernel samples is decided here; what it learns as a parameter, or hides from its trace, is not.
-        with handlers.block(hide_fn=lambda site: site["type"] in ("sample", "deterministic")):
+        # What the kernel samples is decided here; what it learns as a parameter, or hides from its trace, is not. The
+        # body of a loop would be given the coordinates by their names, too.
+        with handlers.block(hide_fn=lambda site: site["type"] in ("sample", "deterministic", "control_flow")):
             if jacobian:
                 density = -potential_energy(weighted, data, {}, position)
             else:

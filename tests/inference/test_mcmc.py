@@ -11,9 +11,10 @@ import numpyro.distributions as dist
 import numpyro.infer
 import pytest
 from arviz_stats.base import array_stats
+from numpyro.contrib.control_flow import scan
 
 from skaimz.exceptions import DivergenceWarning, StuckChainWarning
-from skaimz.inference import MCMC, fit, mcmc, resolve_inference, resume
+from skaimz.inference import MCMC, SVI, fit, mcmc, resolve_inference, resume
 from skaimz.kernels import Inputs, trace_kernel
 
 # Short chains have few effective draws; where a warning is meant, a test waits for it.
@@ -419,3 +420,32 @@ def test_a_kernel_without_latents_is_refused(rows):
 
     with pytest.raises(ValueError, match="MCMC needs a kernel with at least one latent site"):
         run(kernel, rows, MCMC())
+
+
+def walk(X, y=None):
+    def step(level, _):
+        level = numpyro.sample("level", dist.Normal(level, 1.0))
+        return level, level
+
+    _, levels = scan(step, 5.0, None, length=X.shape[0])
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(levels, 0.5), obs=y)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+@pytest.mark.parametrize(
+    "settings",
+    [MCMC(num_warmup=300, num_samples=1500, num_chains=2), SVI("auto_multivariate_normal", num_steps=4000), "auto"],
+    ids=["mcmc", "svi", "auto"],
+)
+def test_latent_sites_in_a_loop_reach_the_posterior(settings):
+    y = np.array([5.5, 6.0, 8.0, 7.0, 9.5])
+    with jax.enable_x64(True):
+        *_, result = run(walk, {"X": np.zeros((5, 1)), "y": y}, settings)
+    # The levels are normal: their precision is that of the steps and of the outcomes.
+    steps = np.eye(5) - np.eye(5, k=-1)
+    covariance = np.linalg.inv(steps.T @ steps + np.eye(5) / 0.25)
+    mean = covariance @ (y / 0.25 + steps.T @ np.array([5.0, 0, 0, 0, 0]))
+    draws, sd = result.draws["level"].reshape(-1, 5), np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose((draws.mean(axis=0) - mean) / sd, 0.0, atol=0.15)
+    np.testing.assert_allclose(draws.std(axis=0), sd, rtol=0.1)
