@@ -134,8 +134,9 @@ class _Reader:
             body = getattr(inner, "jaxpr", inner)
             return self.read(body, into) if body is not None and len(body.invars) == len(into) else []
         if name == "scan":
-            fixed = params["num_consts"]  # what follows changes from step to step
-            self.read(params["jaxpr"].jaxpr, [*into[:fixed], *[None] * (len(into) - fixed)])
+            body = params["jaxpr"].jaxpr
+            fixed = _same_in_all_steps(eqn, body)
+            self.read(body, [*into[:fixed], *[None] * (len(into) - fixed)])
             return []
         if name == "select_n":
             return [self._selected(into)]
@@ -177,6 +178,19 @@ class _Reader:
         for source, axis in zip(parts, axes, strict=True):
             if isinstance(source, _Source) and not source.shifted and not source.is_sign and sizes[axis] == 1:
                 self.found.append((source, shape[axis]))
+
+
+def _same_in_all_steps(scan: Any, body: Any) -> int:
+    """Return how many of the first inputs of a scan are constants; versions of JAX name their number differently.
+
+    After them come those that each step passes on to the next, as many as there are outputs of the shape that they have
+    in the body, and those of which each step sees an entry.
+    """
+
+    def whole(outside: Sequence[Any], inside: Sequence[Any]) -> int:
+        return sum(here.aval.ndim == there.aval.ndim for here, there in zip(outside, inside, strict=True))
+
+    return whole(scan.invars, body.invars) - whole(scan.outvars, body.outvars)
 
 
 def _is_zero(variable: Any) -> bool:
