@@ -64,8 +64,8 @@ class Exploration(NamedTuple):
         if self.knows_curvature:
             middle, root = mode.middle, mode.root
             if not dense:
-                precision = np.linalg.inv(root @ root.T)
-                root = 1.0 / np.sqrt(np.diag(precision))
+                # The precision along each coordinate, as a sum of squares: no rounding makes it negative.
+                root = 1.0 / np.sqrt(np.square(np.linalg.inv(root)).sum(axis=0))
         return Units(start.target.unpack(middle), root)
 
     def begin(self, units: Units, seed: int, chain: int) -> dict[str, np.ndarray]:
