@@ -357,12 +357,12 @@ def line(name: str, reference: Mapping[str, Any], found: Mapping[str, Any]) -> s
     return f"{start} {found['error']:.2f} | {ratios} | {mass} | {found['rung']} | {found['seconds']:.1f} | {told} |"
 
 
-def summary(founds: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, str]:
-    """Return the numbers that goals are set for; `first` are the results that times are compared with."""
+def summary(founds: Mapping[str, Any]) -> dict[str, str]:
+    """Return the numbers that goals are set for."""
     answered = {name: found for name, found in founds.items() if "failed" not in found}
     warned = [found for found in answered.values() if found["warnings"]]
     silent = [name for name, found in answered.items() if is_wrong(found) and not found["warnings"]]
-    ratios = [found["seconds"] / first[name]["seconds"] for name, found in answered.items() if "seconds" in first[name]]
+    ratios = [found["seconds"] / found["beside"] for found in answered.values() if found.get("beside")]
     return {
         "problems": str(len(founds)),
         "no answer": str(len(founds) - len(answered)),
@@ -370,7 +370,8 @@ def summary(founds: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, st
         "with a warning, though right": str(sum(not is_wrong(found) for found in warned)),
         "silent failures": str(len(silent)),
         "geometric mean of seconds": geometric_mean([found["seconds"] for found in answered.values()]),
-        "seconds, as a multiple of the first column": geometric_mean(ratios),
+        "problems where it took turns with the first column": str(len(ratios)) if ratios else "",
+        "seconds there, as a multiple of the first column": geometric_mean(ratios),
     }
 
 
@@ -380,8 +381,7 @@ def geometric_mean(values: list[float]) -> str:
 
 def print_summaries(columns: Mapping[str, Mapping[str, Any]]) -> None:
     """Print a summary with a column for each way to fit."""
-    first = next(iter(columns.values()))
-    table = {how: summary(founds, first) for how, founds in columns.items()}
+    table = {how: summary(founds) for how, founds in columns.items()}
     print("\n| | " + " | ".join(table) + " |")
     print("| --- |" + " --- |" * len(table))
     for name in next(iter(table.values())):
@@ -427,6 +427,8 @@ def main() -> None:
             # In turns with ours, so that what else the machine does weighs on all alike.
             if peer != "bambi" or PROBLEMS[name].bambi is not None:
                 theirs = run_apart(name, peer, python, asked.timeout)
+                # Only seconds of one run are compared.
+                theirs["beside"] = found.get("seconds")
                 store(name, peers={peer: theirs})
                 print(f"{peer}: {line(name, reference, theirs)}", file=sys.stderr, flush=True)
         for peer, theirs in stored()[name].get("peers", {}).items():

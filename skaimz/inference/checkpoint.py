@@ -138,4 +138,6 @@ def _content(array: Any) -> Any:
     """Return an array, or what stands for one that is read a part at a time."""
     if in_memory(array):
         return array
-    return array.shape, str(array.dtype), np.asarray(array[:SAMPLED_ROWS]), np.asarray(array[-SAMPLED_ROWS:])
+    n_rows = len(array)
+    first, last = slice(0, min(SAMPLED_ROWS, n_rows)), slice(max(n_rows - SAMPLED_ROWS, 0), n_rows)
+    return array.shape, str(array.dtype), np.asarray(array[first]), np.asarray(array[last])
