@@ -404,3 +404,16 @@ def test_steps_that_are_not_finite_are_left_out_in_the_same_way():
         np.testing.assert_array_equal(epochs.sum(axis=1), 1)
         assert len(set(epochs.argmax(axis=1))) > 1
         assert result.draws["coef"].mean() == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+def test_a_fit_that_was_stopped_goes_on_with_the_same_minibatches(tmp_path):
+    rows, _ = made()
+    settings = {"num_steps": 1500, "batch_size": 20, "num_samples": 20}
+    *_, whole = run(as_sources(rows), SVI(**settings), kernel=zoo.linear)
+    stop = SVI(**settings, checkpoint_dir=tmp_path, callback=lambda progress: progress.done > 700)
+    *_, part = run(as_sources(rows), stop, kernel=zoo.linear)
+    assert 700 < len(part.losses) < 1500
+    *_, found = run(as_sources(rows), SVI(**settings, checkpoint_dir=tmp_path), kernel=zoo.linear)
+    np.testing.assert_allclose(found.losses, whole.losses, rtol=1e-6)
+    np.testing.assert_allclose(found.draws["coef"], whole.draws["coef"], rtol=1e-6)
