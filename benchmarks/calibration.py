@@ -14,8 +14,8 @@ import numpyro
 import numpyro.distributions as dist
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.calibration import simulation_based_calibration
 from skaimz.inference import MCMC, SVI, Auto
+from skaimz.simulation_calibration import simulation_based_calibration
 
 CHAIN = MCMC(num_warmup=300, num_samples=1000, num_chains=1)
 

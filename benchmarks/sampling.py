@@ -33,13 +33,13 @@ def linear(X, y=None):
         numpyro.sample("y", dist.Normal(X @ coef, sigma), obs=y)
 
 
-def make_kernel(law):
-    """Return a kernel with a linear predictor and an outcome law of its own."""
+def make_kernel(distribution):
+    """Return a kernel with a linear predictor and an outcome distribution of its own."""
     import jax.numpy as jnp
     import numpyro
     import numpyro.distributions as dist
 
-    laws = {
+    distributions = {
         "bernoulli": lambda eta: dist.Bernoulli(logits=eta),
         "poisson": lambda eta: dist.Poisson(jnp.exp(eta)),
         "negative binomial": lambda eta: dist.NegativeBinomial2(jnp.exp(eta), 3.0),
@@ -51,7 +51,7 @@ def make_kernel(law):
     def kernel(X, y=None):
         coef = numpyro.sample("coef", dist.Normal(0.0, 0.2).expand([X.shape[1]]).to_event(1))
         with numpyro.plate("rows", X.shape[0]):
-            numpyro.sample("y", laws[law](X @ coef), obs=y)
+            numpyro.sample("y", distributions[distribution](X @ coef), obs=y)
 
     return kernel
 
@@ -240,8 +240,17 @@ TASKS = [
     ("effect-1m", "average effect, 1,000,000 rows", "linear", "effect", 1_000_000, "aimz", 2, "100x"),
     ("bernoulli", "Bernoulli draws to disk, 100,000 rows", "bernoulli", "disk", 100_000, "aimz", 5, ""),
     *(
-        (law.replace(" ", "-"), f"{law} draws to disk, 20,000 rows", law, "disk", 20_000, "aimz", 3, "8x")
-        for law in ("poisson", "negative binomial", "gamma", "student t", "binomial")
+        (
+            distribution.replace(" ", "-"),
+            f"{distribution} draws to disk, 20,000 rows",
+            distribution,
+            "disk",
+            20_000,
+            "aimz",
+            3,
+            "8x",
+        )
+        for distribution in ("poisson", "negative binomial", "gamma", "student t", "binomial")
     ),
     ("network", "Bayesian network to disk, 10,000 rows", "network", "disk", 10_000, "aimz", 3, "1.15x"),
 ]

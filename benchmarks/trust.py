@@ -258,7 +258,7 @@ def fit_bambi(problem: Problem, data: Data) -> tuple[float, dict, tuple, str]:
         formula,
         table,
         family=family,
-        priors={name: bambi.Prior(law, **values) for name, (law, values) in priors.items()},
+        priors={name: bambi.Prior(distribution, **values) for name, (distribution, values) in priors.items()},
         center_predictors=False,
     )
     posterior = model.fit(random_seed=0, progressbar=False).posterior

@@ -30,9 +30,9 @@ def kernel(X, y=None, *, heavy_tails):
     coef = numpyro.sample("coef", dist.Normal(0.0, 5.0).expand([2]).to_event(1), infer={"event_dims": ["feature"]})
     sigma = numpyro.sample("sigma", dist.HalfNormal(3.0))
     mean = intercept + X @ coef
-    law = dist.StudentT(3.0, mean, sigma) if heavy_tails else dist.Normal(mean, sigma)
+    distribution = dist.StudentT(3.0, mean, sigma) if heavy_tails else dist.Normal(mean, sigma)
     with numpyro.plate("rows", X.shape[0]):
-        numpyro.sample("y", law, obs=y)
+        numpyro.sample("y", distribution, obs=y)
 
 
 chains = MCMC(num_warmup=500, num_samples=1000, num_chains=4)

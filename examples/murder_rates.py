@@ -40,20 +40,20 @@ NUMBERS = ["log_density", "perc1019", "perc2029", "percblack", "percmale"]
 class Rate(BaseEstimator):
     """Counts at a rate for each unit of exposure; ``prior_scale`` holds the coefficients together."""
 
-    def __init__(self, law="poisson", prior_scale=1.0):
-        self.law = law
+    def __init__(self, distribution="poisson", prior_scale=1.0):
+        self.distribution = distribution
         self.prior_scale = prior_scale
 
     def __call__(self, X, y=None, *, exposure):
         base = numpyro.sample("base", dist.Normal(0.0, 2.0))
         coef = numpyro.sample("coef", dist.Normal(0.0, self.prior_scale).expand([X.shape[1]]).to_event(1))
         mean = exposure * jnp.exp(base + X @ coef)
-        if self.law == "poisson":
-            law = dist.Poisson(mean)
+        if self.distribution == "poisson":
+            distribution = dist.Poisson(mean)
         else:
-            law = dist.NegativeBinomial2(mean, 1 / numpyro.sample("spread", dist.Exponential(1.0)))
+            distribution = dist.NegativeBinomial2(mean, 1 / numpyro.sample("spread", dist.Exponential(1.0)))
         with numpyro.plate("counties", X.shape[0]):
-            numpyro.sample("y", law, obs=y)
+            numpyro.sample("y", distribution, obs=y)
 
 
 def counties():
@@ -82,7 +82,7 @@ def pipeline(**options):
 
 def tune(pipe, scorer, X, y, **routed):
     name = "numpyroimpactregressor__kernel"
-    grid = {f"{name}__law": ["poisson", "negative binomial"], f"{name}__prior_scale": [0.1, 0.3, 1.0]}
+    grid = {f"{name}__distribution": ["poisson", "negative binomial"], f"{name}__prior_scale": [0.1, 0.3, 1.0]}
     return GridSearchCV(pipe, grid, scoring=scorer, cv=5).fit(X, y, **routed)
 
 
@@ -90,19 +90,19 @@ def show(title, search):
     scores = zip(search.cv_results_["params"], search.cv_results_["mean_test_score"], strict=True)
     print(title)
     for params, score in scores:
-        law, scale = params.values()
-        print(f"  {law:17} prior scale {scale:3}  log predictive density {score:.4f}")
+        distribution, scale = params.values()
+        print(f"  {distribution:17} prior scale {scale:3}  log predictive density {score:.4f}")
     print(f"  best: {', '.join(map(str, search.best_params_.values()))}\n")
 
 
 def draw(search):
     """Draw the scores of a search."""
     scores = search.cv_results_
-    laws, scales = (np.asarray([list(params.values())[i] for params in scores["params"]]) for i in (0, 1))
+    distributions, scales = (np.asarray([list(params.values())[i] for params in scores["params"]]) for i in (0, 1))
     figure, ax = plt.subplots(figsize=(6.4, 3.4), layout="constrained")
-    for law, colour in (("poisson", "#D55E00"), ("negative binomial", "#0072B2")):
-        chosen = laws == law
-        ax.plot(scales[chosen], scores["mean_test_score"][chosen], "o-", color=colour, label=law)
+    for distribution, colour in (("poisson", "#D55E00"), ("negative binomial", "#0072B2")):
+        chosen = distributions == distribution
+        ax.plot(scales[chosen], scores["mean_test_score"][chosen], "o-", color=colour, label=distribution)
     ax.set(xscale="log", xlabel="Scale of the coefficients' prior", ylabel="Log predictive density of a county")
     ax.legend(frameon=False)
     for side in ("top", "right"):

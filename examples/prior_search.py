@@ -41,9 +41,9 @@ class Shrunk(BaseEstimator):
         unit = numpyro.sample("unit", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
         sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
         mean = intercept + self.prior_scale * (X @ unit)
-        law = dist.StudentT(4.0, mean, sigma) if self.heavy_tails else dist.Normal(mean, sigma)
+        distribution = dist.StudentT(4.0, mean, sigma) if self.heavy_tails else dist.Normal(mean, sigma)
         with numpyro.plate("patients", X.shape[0]):
-            numpyro.sample("y", law, obs=y)
+            numpyro.sample("y", distribution, obs=y)
 
 
 # %%

@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from skaimz import _forks  # noqa: F401  (before all others)
+from skaimz import runtime  # noqa: F401  (before all others: it notes forked processes)
 from skaimz.datatree import open_draws
 from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
 

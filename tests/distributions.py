@@ -182,33 +182,33 @@ def of_numpyro() -> list[str]:
     )
 
 
-def kernel_of(law: Callable[[Any], dist.Distribution]) -> Callable:
+def kernel_of(distribution: Callable[[Any], dist.Distribution]) -> Callable:
     def kernel(X, y=None):
         level = numpyro.sample("level", dist.Normal(0.0, 1.0))
         with numpyro.plate("rows", X.shape[0]):
-            numpyro.sample("y", law(X[:, 0] + level), obs=y)
+            numpyro.sample("y", distribution(X[:, 0] + level), obs=y)
 
     return kernel
 
 
-def model_of(law: Callable[[Any], dist.Distribution], n_draws: int) -> NumPyroImpactRegressor:
+def model_of(distribution: Callable[[Any], dist.Distribution], n_draws: int) -> NumPyroImpactRegressor:
     draws = {"level": np.zeros(n_draws)}
-    return NumPyroImpactRegressor(kernel_of(law), posterior=draws, random_state=0, dtype="float64")
+    return NumPyroImpactRegressor(kernel_of(distribution), posterior=draws, random_state=0, dtype="float64")
 
 
 def answers(name: str) -> dict[str, Answer]:
     """Compare what an estimator says of an outcome with NumPyro's own sampler."""
-    law = EXAMPLES[name]
+    distribution = EXAMPLES[name]
     # Two rows need no tile of a thousand.
     with mock.patch.object(plan, "MOST_TILE_ROWS", 8), jax.enable_x64(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            own = _own(law, ROWS[:, 0], N_OWN)
+            own = _own(distribution, ROWS[:, 0], N_OWN)
         except Exception as error:
             why = Answer("refused", f"NumPyro does not draw from it: {type(error).__name__} {error}".strip())
             return dict.fromkeys(TITLES, why)
-        exact = "exact" if has_mean(law(jnp.asarray(ROWS[:, 0]))) else "draws"
-        model = model_of(law, N_DRAWS)
+        exact = "exact" if has_mean(distribution(jnp.asarray(ROWS[:, 0]))) else "draws"
+        model = model_of(distribution, N_DRAWS)
         try:
             mean, std = model.predict(ROWS, return_std=True)
         except (ValueError, TypeError, NotImplementedError) as error:
@@ -217,12 +217,12 @@ def answers(name: str) -> dict[str, Answer]:
             "mean": _mean(mean, own, exact),
             "std": _std(std, own, exact),
             "quantiles": _attempt(lambda: _quantiles(model.predict_quantiles(ROWS, LEVELS), own)),
-            "density": _attempt(lambda: _density(law)),
+            "density": _attempt(lambda: _density(distribution)),
         }
 
 
-def _own(law: Callable, x: np.ndarray, count: int) -> np.ndarray:
-    draw = jax.jit(lambda x, keys: jax.vmap(lambda key: law(x).sample(key))(keys))
+def _own(distribution: Callable, x: np.ndarray, count: int) -> np.ndarray:
+    draw = jax.jit(lambda x, keys: jax.vmap(lambda key: distribution(x).sample(key))(keys))
     return np.asarray(draw(x, jax.random.split(jax.random.key(1), count)), np.float64)
 
 
@@ -273,19 +273,19 @@ def _quantiles(found: np.ndarray, own: np.ndarray) -> Answer:
     return Answer("draws")
 
 
-def _density(law: Callable) -> Answer:
+def _density(distribution: Callable) -> Answer:
     """Compare densities with the sampler: of a density q, the mean of q over p is 1 over draws from p."""
     x = np.full(N_ROWS, 0.4)
-    y = _own(law, x, 1)[0]
-    found = model_of(law, 1).log_predictive_density(x[:, None], y)
+    y = _own(distribution, x, 1)[0]
+    found = model_of(distribution, 1).log_predictive_density(x[:, None], y)
     with jax.enable_x64():
-        y = y.astype(jax.eval_shape(lambda x: law(x).sample(jax.random.key(0)), x).dtype)
-        other = np.asarray(jax.jit(lambda x, y: law(x).log_prob(y))(x - 0.1, y))
-        same = np.asarray(jax.jit(lambda x, y: law(x).log_prob(y))(x, y))
+        y = y.astype(jax.eval_shape(lambda x: distribution(x).sample(jax.random.key(0)), x).dtype)
+        other = np.asarray(jax.jit(lambda x, y: distribution(x).log_prob(y))(x - 0.1, y))
+        same = np.asarray(jax.jit(lambda x, y: distribution(x).log_prob(y))(x, y))
     if not np.allclose(found, same, rtol=1e-6, atol=1e-6):
         return Answer("wrong", "it is not NumPyro's")
     # A point has no neighbour with the same support.
-    ratio = np.exp((same if isinstance(law(x), dist.Delta) else other) - found)
+    ratio = np.exp((same if isinstance(distribution(x), dist.Delta) else other) - found)
     fits = abs(ratio.mean() - 1) <= WITHIN * ratio.std() / np.sqrt(N_ROWS) + 1e-9
     return Answer("exact") if fits else Answer("wrong", f"the mean ratio is {ratio.mean()}")
 

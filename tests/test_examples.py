@@ -59,7 +59,7 @@ def test_murder_rates():
     scores = [[numbers(line) for line in part.splitlines() if "density" in line] for part in (routed, in_column)]
     assert len(scores[0]) == 6
     assert scores[0] == scores[1]
-    # Counties differ by more than a Poisson law allows.
+    # Counties differ by more than a Poisson distribution allows.
     assert max(score for _, score in scores[0][:3]) < min(score for _, score in scores[0][3:]) - 0.05
     here, there = numbers(next(line for line in text.splitlines() if line.startswith("Expected")))
     assert here == there

@@ -10,22 +10,25 @@ import skaimz
 PACKAGE = Path(skaimz.__file__).parent
 # Each room with those below it that it may import.
 ROOMS = {
-    "_forks": set(),
     "exceptions": set(),
-    "kernels": {"_forks", "exceptions"},
-    "inference": {"exceptions", "kernels"},
-    "sampling": {"exceptions", "kernels"},
+    "runtime": set(),
+    "kernels": {"exceptions", "runtime"},
+    "rows": {"kernels", "dask"},
+    "inference": {"exceptions", "kernels", "runtime"},
+    "sampling": {"exceptions", "kernels", "runtime"},
     "datatree": {"exceptions", "kernels", "sampling"},
     "checks": {"inference"},
     "effects": {"exceptions", "sampling", "datatree"},
     "dask": {"exceptions", "kernels", "sampling", "datatree", "effects"},
-    "estimators": {"exceptions", "kernels", "inference", "sampling", "datatree", "checks", "effects", "dask"},
-    "calibration": {"exceptions", "checks", "estimators"},
-    "metrics": {"estimators", "sampling"},
+    "estimators": {
+        "exceptions", "runtime", "kernels", "rows", "inference", "sampling", "datatree", "checks", "effects", "dask",
+    },
+    "simulation_calibration": {"exceptions", "checks", "estimators"},
+    "metrics": {"estimators", "sampling", "rows"},
     "plotting": {"effects"},
     "mlflow": {"estimators", "inference", "metrics"},
-    "__init__": {"_forks", "datatree", "estimators"},
-}
+    "__init__": {"runtime", "datatree", "estimators"},
+}  # fmt: skip
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}
 
 

@@ -57,7 +57,7 @@ def cauchy(X, y=None):
 
 
 def truncated(X, y=None):
-    """A law whose moments NumPyro has no formula for."""
+    """A distribution whose moments NumPyro has no formula for."""
     coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.TruncatedNormal(X @ coef, 1.0, low=-1.0, high=3.0), obs=y)

@@ -37,10 +37,12 @@ ADVICE = {
     ),
     "p_min": (
         "The least outcome is greater than replicated ones: do the outcomes have a bound that the kernel lacks?",
-        "The least outcome is smaller than replicated ones: look at that row, or use a law with heavier tails.",
+        "The least outcome is smaller than replicated ones: look at that row, or use a distribution with heavier "
+        "tails.",
     ),
     "p_max": (
-        "The greatest outcome is greater than replicated ones: look at that row, or use a law with heavier tails.",
+        "The greatest outcome is greater than replicated ones: look at that row, or use a distribution with heavier "
+        "tails.",
         "The greatest outcome is smaller than replicated ones: do the outcomes have a bound that the kernel lacks?",
     ),
 }
@@ -167,8 +169,8 @@ def influence(site: str, shapes: np.ndarray, n_draws: int) -> Finding:
     many = int((by_row > high).sum())
     advice = (
         f"Leaving out one of {many} rows (the worst is row {row}, counted from 0) would change the posterior so much "
-        "that it cannot be told from these draws: look at those rows, use a law with heavier tails, or compare models "
-        "by cross-validation."
+        "that it cannot be told from these draws: look at those rows, use a distribution with heavier tails, or "
+        "compare models by cross-validation."
     )
     value = by_row[row]
     defined = np.isfinite(value) and high > 0

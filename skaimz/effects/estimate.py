@@ -60,7 +60,7 @@ class Target(NamedTuple):
 
 
 def contrasts_of(
-    jobs: Mapping[str, sampling.Pass],
+    jobs: Mapping[str, sampling.Job],
     compared: Sequence[tuple[str, str, str | None]],
     quantity: sampling.Quantity,
     contrast: Contrast,
@@ -72,7 +72,7 @@ def contrasts_of(
 
     Parameters
     ----------
-    jobs : dict of str to Pass
+    jobs : dict of str to Job
         Scenarios, the baseline among them.
     compared : sequence of (str, str, str or None)
         Name of each contrast, of its scenario and of its baseline; without a baseline the scenario stands for itself.
@@ -106,7 +106,7 @@ def contrasts_of(
 
 
 def row_contrasts(
-    jobs: Mapping[str, sampling.Pass],
+    jobs: Mapping[str, sampling.Job],
     compared: Sequence[tuple[str, str, str | None]],
     quantity: sampling.Quantity,
     contrast: Contrast,
@@ -149,7 +149,7 @@ def row_contrasts(
 
 
 def _tree(
-    job: sampling.Pass,
+    job: sampling.Job,
     arrays: Mapping[str, np.ndarray],
     compared: Sequence[tuple[str, str, str | None]],
     contrast: Contrast,
@@ -184,7 +184,7 @@ def _group_coordinates(labels: pd.DataFrame) -> tuple[tuple[str, ...], dict[str,
     }
 
 
-def _output_dims(job: sampling.Pass, sizes: tuple[int, ...], labels: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+def _output_dims(job: sampling.Job, sizes: tuple[int, ...], labels: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return the dimensions of one row's outcome; a class has its probability on a last one."""
     site = job.spec[job.spec.output]
     own = tuple(dim for axis, dim in enumerate(site.dims) if axis != site.row_axis)

@@ -11,7 +11,6 @@ import zarr
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
-from skaimz.estimators._rows import LazyRows, check_numbers, numeric
 from skaimz.kernels import (
     Index,
     Inputs,
@@ -27,6 +26,7 @@ from skaimz.kernels import (
     narrowed,
     nested,
 )
+from skaimz.rows.lazy import LazyRows, check_numbers, numeric
 
 __all__ = [
     "PRIOR_DRAWS",
@@ -159,7 +159,7 @@ def kernel_inputs(
     return Inputs(rows, whole, tuple(static))
 
 
-def check_indices(spec: KernelSpec, inputs: Inputs, numbers: Mapping[str, Any], first: int) -> Inputs:
+def check_indices(spec: KernelSpec, inputs: Inputs, hyperparameters: Mapping[str, Any], first: int) -> Inputs:
     """Refuse what the kernel uses as an index and is out of range; rows that are read in parts are checked then."""
     rows, n_rows = dict(inputs.rows), len(inputs.rows[spec.input])
     for index in spec.indices:
@@ -170,7 +170,9 @@ def check_indices(spec: KernelSpec, inputs: Inputs, numbers: Mapping[str, Any], 
                 row = first if index.name in rows else None
                 check_index(f"Argument {index.name!r}", known[index.name], index, n_rows, row)
             case "parameter":
-                check_index(f"The kernel's parameter {index.name!r}", np.asarray(numbers[index.name]), index, n_rows)
+                check_index(
+                    f"The kernel's parameter {index.name!r}", np.asarray(hyperparameters[index.name]), index, n_rows
+                )
             case "constant" if index.name < 0:  # counted from the end, on purpose
                 check_index("A constant of the kernel", np.asarray(-1 - index.name), index, n_rows)
             case "constant":
@@ -277,21 +279,23 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
         inside = SUPPORT_CHECKS[site.support](y)
         if not inside.all():
             raise ValueError(
-                f"y has values outside the support of the kernel's output {site.name!r}, a {site.law} law: they must "
-                f"be {site.support.replace('_', ' ')}, and in row {_first_row(~inside, start)} are not."
+                f"y has values outside the support of the kernel's output {site.name!r}, a {site.distribution} "
+                f"distribution: they must be {site.support.replace('_', ' ')}, and in row {_first_row(~inside, start)} "
+                "are not."
             )
     strange = (y < 0) | (y >= (site.n_classes or np.inf))
     if site.n_classes is not None and strange.any():
         raise ValueError(
-            f"y must hold classes from 0 to {site.n_classes - 1}: the kernel's output {site.name!r} is a {site.law}. "
+            f"y must hold classes from 0 to {site.n_classes - 1}: the kernel's output {site.name!r} is a "
+            f"{site.distribution}. "
             f"Row {_first_row(strange, start)} holds another."
         )
     if np.issubdtype(site.dtype, np.integer):
         inside = (y == np.floor(y)) & (np.abs(y) < 2**31)
         if not inside.all():
             raise ValueError(
-                f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.law} law, and row "
-                f"{_first_row(~inside, start)} has none."
+                f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.distribution} "
+                f"distribution, and row {_first_row(~inside, start)} has none."
             )
         return y.astype(np.int32)
     return y

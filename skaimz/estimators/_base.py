@@ -34,8 +34,6 @@ from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
 from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
 from skaimz.estimators._routing import RoutingMixin
 from skaimz.estimators._scores import ScoresMixin
-from skaimz.estimators._sources import reads_in_parts
-from skaimz.estimators._spool import Scratch
 from skaimz.estimators._training import TrainingData, TrainingMixin
 from skaimz.estimators._tree import TreeMixin
 from skaimz.exceptions import OutputWarning, SpeedWarning, let_go, warn_user
@@ -51,6 +49,8 @@ from skaimz.kernels import (
     narrowed,
     trace_kernel,
 )
+from skaimz.rows.sources import reads_in_parts
+from skaimz.rows.spool import Scratch
 
 __all__ = ["ImpactEstimator"]
 
@@ -243,8 +243,8 @@ class ImpactEstimator(
         with self._precision(X.dtype):
             if before is None:
                 self.kernel_ = self._make_kernel(X, y, weight)
-            traced, numbers, inputs = self._trace(X, arrays)
-            check_row_count(traced, numbers, inputs, self.param_input, self.param_output)
+            traced, hyperparameters, inputs = self._trace(X, arrays)
+            check_row_count(traced, hyperparameters, inputs, self.param_input, self.param_output)
             self.kernel_spec_ = traced.spec
             self.arguments_ = describe_inputs(inputs)
             y = self._check_outcome(y, traced.spec)
@@ -257,7 +257,7 @@ class ImpactEstimator(
                 )
             if self.posterior is None:
                 inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
-                given = (traced, numbers, inputs, weight, settings, self.seed_)
+                given = (traced, hyperparameters, inputs, weight, settings, self.seed_)
                 if in_parts:
                     result = inference.partial_fit(*given, before)
                 else:
@@ -332,7 +332,7 @@ class ImpactEstimator(
             known=known,
         )
         try:
-            traced, numbers = trace_kernel(kernel, inputs, self.param_input, self.param_output)
+            traced, hyperparameters = trace_kernel(kernel, inputs, self.param_input, self.param_output)
         except Exception as error:
             refuse_as_index(inputs, self.param_input, error)
             short = {name: len(array) for name, array in inputs.whole.items()}
@@ -348,7 +348,7 @@ class ImpactEstimator(
                 f"The kernel's output site {traced.spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
             )
         part = getattr(self, "_part", None)
-        return traced, numbers, check_indices(traced.spec, inputs, numbers, part.first if part else 0)
+        return traced, hyperparameters, check_indices(traced.spec, inputs, hyperparameters, part.first if part else 0)
 
     def _described(self, X: Any, arrays: Mapping[str, Any]) -> KernelSpec:
         """Return the description of the kernel on rows of a call, fitted or not."""
@@ -365,9 +365,9 @@ class ImpactEstimator(
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
         random_state: Any = None,
-    ) -> sampling.Pass:
+    ) -> sampling.Job:
         """Return all that the sampling core needs for checked rows."""
-        traced, numbers, inputs = self._trace(X, arrays)
+        traced, hyperparameters, inputs = self._trace(X, arrays)
         spec, part = traced.spec, getattr(self, "_part", None)
         if spec.rows_mix is not None and part is not None:
             raise ValueError(
@@ -389,8 +389,8 @@ class ImpactEstimator(
         if in_sample:
             check_local(spec, local, part.total if part else len(X))
         params = {name: narrowed(f"Parameter {name!r}", np.asarray(value), X.dtype) for name, value in params.items()}
-        posterior = sampling.Posterior(numbers, params, flat, n_chains * n_draws, n_chains)
-        job = sampling.Pass(
+        posterior = sampling.Posterior(hyperparameters, params, flat, n_chains * n_draws, n_chains)
+        job = sampling.Job(
             traced,
             posterior,
             inputs,
@@ -473,7 +473,7 @@ class ImpactEstimator(
             posterior = posterior._replace(draws=draws, n_draws=n_samples, n_chains=1)
             return self._label_outcomes(self._draw_outcomes(dataclasses.replace(job, posterior=posterior)))
 
-    def _draw_outcomes(self, job: sampling.Pass) -> np.ndarray:
+    def _draw_outcomes(self, job: sampling.Job) -> np.ndarray:
         return sampling.outcomes(job)
 
     def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:

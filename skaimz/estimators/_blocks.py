@@ -11,8 +11,9 @@ from skaimz.estimators._arguments import seed_of
 from skaimz.estimators._collect import Destination
 from skaimz.exceptions import let_go
 from skaimz.kernels import flattened
+from skaimz.rows.collections import dask_door, is_collection
 
-__all__ = ["averaged", "dask_door", "drawn", "in_memory", "is_collection", "row_by_row"]
+__all__ = ["averaged", "drawn", "in_memory", "row_by_row"]
 
 
 def row_by_row(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,11 +48,6 @@ def _computed(value: Any) -> Any:
     return value.compute() if is_collection(value) else value
 
 
-def is_collection(value: Any) -> bool:
-    """Whether something is Dask's; Dask need not be installed."""
-    return type(value).__module__.partition(".")[0] in ("dask", "dask_expr")
-
-
 def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
     """Let a method whose answer is a tree of draws take Dask collections, and then answer with lazy arrays or a store.
 
@@ -69,15 +65,6 @@ def drawn(method: Callable[..., Any]) -> Callable[..., Any]:
             return door.draws_to_store(self, name, X, given, placed)
 
     return _dispatching(method, answer)
-
-
-def dask_door() -> Any:
-    """Return what knows Dask."""
-    try:
-        from skaimz import dask
-    except ImportError as error:
-        raise ImportError("Rows in Dask collections need Dask: `pip install 'skaimz[dask]'`.") from error
-    return dask
 
 
 def _of_slope(given: dict[str, Any]) -> str:

@@ -20,16 +20,16 @@ from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._labels import restored_labels, stored_labels
 from skaimz.estimators._routing import setter
-from skaimz.estimators._sources import Reader, loaded, parts_of
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
+from skaimz.rows.sources import Reader, loaded, parts_of
 
 __all__ = ["NumPyroImpactClassifier"]
 
 # Outcomes that cannot be are drawn anew so often at most, each time from a seed at this distance.
 MOST_ATTEMPTS, NEXT_SEED = 100, 0x9E3779B9
-CLASS_LAWS = {law.__name__ for law in sampling.CLASS_LAWS}
+CLASS_DISTRIBUTIONS = {distribution.__name__ for distribution in sampling.CLASS_DISTRIBUTIONS}
 
 
 class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
@@ -38,9 +38,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     Parameters
     ----------
     kernel : callable, optional
-        A NumPyro model ``kernel(X, y=None, *, ...)`` whose output site has a Bernoulli, categorical or ordered law and
-        observes ``y`` through ``obs=``. It sees classes as the integers 0, 1, ...; a parameter named ``n_classes`` is
-        given their number. None stands for a weakly informative logistic regression.
+        A NumPyro model ``kernel(X, y=None, *, ...)`` whose output site has a Bernoulli, categorical or ordered
+        distribution and observes ``y`` through ``obs=``. It sees classes as the integers 0, 1, ...; a parameter named
+        ``n_classes`` is given their number. None stands for a weakly informative logistic regression.
     param_input, param_output : str, default="X", "y"
         Names of the kernel's parameters for the input and the outcome.
     column_args : dict, optional
@@ -174,10 +174,11 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
     def _check_outcome(self, y: np.ndarray, spec: KernelSpec, first: int = 0) -> np.ndarray:
         site, most = spec[spec.output], self._most_classes
-        if site.law not in CLASS_LAWS:
+        if site.distribution not in CLASS_DISTRIBUTIONS:
             raise ValueError(
-                f"A classifier's output must have a Bernoulli, categorical or ordered law, but site {site.name!r} has "
-                f"{site.law}. Use NumPyroImpactRegressor for numbers."
+                "A classifier's output must have a Bernoulli, categorical or ordered distribution, but site "
+                f"{site.name!r} has "
+                f"{site.distribution}. Use NumPyroImpactRegressor for numbers."
             )
         if site.n_classes is None and most > 2:
             raise ValueError(f"A Bernoulli output has 2 classes, but y has {most}.")
@@ -366,7 +367,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             raise ValueError(f"y has the shape {y.shape}, but predictions have {predicted.shape}.")
         return float(np.average((y == predicted).all(axis=1), weights=sample_weight))
 
-    def _draw_outcomes(self, job: sampling.Pass) -> np.ndarray:
+    def _draw_outcomes(self, job: sampling.Job) -> np.ndarray:
         """Draw codes of classes that y had, and anew where one of a row's is of no class of its output."""
         drawn = super()._draw_outcomes(job)
         if not hasattr(self, "classes_"):

@@ -42,7 +42,7 @@ class Destination(NamedTuple):
 
 def collect(
     owner: Any,
-    job: sampling.Pass,
+    job: sampling.Job,
     quantity: sampling.Quantity,
     group: str,
     index: Any,
@@ -93,7 +93,7 @@ def collect(
     return to_tree({**_known(job, local, index), group: draws_to_dataset(found, job.spec, index)}, attrs)
 
 
-def _known(job: sampling.Pass, local: Mapping[str, Any], index: Any) -> dict[str, Any]:
+def _known(job: sampling.Job, local: Mapping[str, Any], index: Any) -> dict[str, Any]:
     """Return the group of the draws that a kernel is run with."""
     known = {
         name: array.reshape(job.posterior.n_chains, -1, *array.shape[1:])
@@ -104,7 +104,7 @@ def _known(job: sampling.Pass, local: Mapping[str, Any], index: Any) -> dict[str
 
 def _store(
     owner: Any,
-    job: sampling.Pass,
+    job: sampling.Job,
     drawing: sampling.Drawing,
     group: str,
     index: Any,

@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 
 from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Columns, Naming, culprits_named, in_numbers, number_of_codes, split_columns
-from skaimz.estimators._rows import as_table, open_rows
 from skaimz.kernels import as_floats, flattened, kernel_parameters, unmasked
+from skaimz.rows.lazy import as_table, open_rows
 
 __all__ = ["FLOATS", "DataMixin"]
 

@@ -27,9 +27,9 @@ class DescribeMixin:
         Returns
         -------
         pandas.DataFrame
-            A row for every argument and site of the kernel, with its kind, law, shape, dimensions, and the number of
-            chains and draws that the posterior holds of it. The last row tells how these draws were made: for automatic
-            inference which way answered, and what its check gave.
+            A row for every argument and site of the kernel, with its kind, distribution, shape, dimensions, and the
+            number of chains and draws that the posterior holds of it. The last row tells how these draws were made: for
+            automatic inference which way answered, and what its check gave.
 
         Examples
         --------
@@ -39,7 +39,7 @@ class DescribeMixin:
         >>> X = rng.normal(size=(100, 2))
         >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
         >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.describe().loc["alpha", ["kind", "law", "draws"]].tolist()
+        >>> model.describe().loc["alpha", ["kind", "distribution", "draws"]].tolist()
         ['latent', 'Normal', '1 x 1000']
         """
         check_is_fitted(self, "kernel_spec_")
@@ -51,13 +51,20 @@ class DescribeMixin:
             records.append({"name": name, "kind": role, "dims": "rows, ..." if by_row else ""})
         for site in spec.sites:
             shape = tuple("n_rows" if size is None else size for size in site.shape)
-            record = {"name": site.name, "kind": site.kind, "law": site.law or "", "shape": _bracketed(shape)}
+            record = {
+                "name": site.name,
+                "kind": site.kind,
+                "distribution": site.distribution or "",
+                "shape": _bracketed(shape),
+            }
             draws = self.posterior_.get(site.name)
             if draws is not None:
                 record["draws"] = f"{draws.shape[0]} x {draws.shape[1]}"
             records.append(record | {"dims": ", ".join(site.dims), "rows stand alone": site.mixing is None})
-        records.append({"name": "inference", "kind": "inference", "law": _told(getattr(self, "fit_result_", None))})
-        columns = ["kind", "law", "shape", "dims", "draws", "rows stand alone"]
+        records.append(
+            {"name": "inference", "kind": "inference", "distribution": _told(getattr(self, "fit_result_", None))}
+        )
+        columns = ["kind", "distribution", "shape", "dims", "draws", "rows stand alone"]
         return pd.DataFrame.from_records(records, index="name").reindex(columns=columns).fillna("")
 
 

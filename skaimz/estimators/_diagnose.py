@@ -27,8 +27,8 @@ class DiagnoseMixin:
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _trace: Callable[..., tuple[Any, dict[str, Any], Any]]
     _encode: Callable[..., np.ndarray]
-    _prepare: Callable[..., sampling.Pass]
-    _prepare_prior: Callable[..., sampling.Pass]
+    _prepare: Callable[..., sampling.Job]
+    _prepare_prior: Callable[..., sampling.Job]
     _precision: Callable[[Any], AbstractContextManager]
     _seed_of_call: Callable[[Any], int]
 
@@ -153,7 +153,8 @@ class DiagnoseMixin:
         >>> table["verdict"].to_dict()
         {'importance': 'good', 'p_mean': 'good', 'p_max': 'bad'}
         >>> print(table.loc["p_max", "advice"])
-        The greatest outcome is greater than replicated ones: look at that row, or use a law with heavier tails.
+        The greatest outcome is greater than replicated ones: look at that row, or use a distribution with heavier
+        tails.
         """
         check_is_fitted(self)
         given = {"X": X is not None, "y": y is not None}
@@ -204,12 +205,12 @@ class _Evidence:
         return self.model._precision(self.rows[0].dtype)
 
     @functools.cached_property
-    def predictive(self) -> sampling.Pass:
+    def predictive(self) -> sampling.Job:
         with self.precision():
             return self.model._prepare(*self.rows, in_sample=True, random_state=self.seed)
 
     @functools.cached_property
-    def prior(self) -> sampling.Pass | str:
+    def prior(self) -> sampling.Job | str:
         """A pass with draws from the prior, or why there can be none."""
         with self.precision():
             spec = self.model._trace(*self.rows)[0].spec

@@ -13,9 +13,9 @@ from skaimz.estimators._arguments import check_count
 from skaimz.estimators._blocks import drawn
 from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._posterior import check_interventions
-from skaimz.estimators._rows import LazyRows
 from skaimz.estimators._temporary import FoldersMixin
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
+from skaimz.rows.lazy import LazyRows
 
 __all__ = ["DrawsMixin", "index_of"]
 
@@ -30,7 +30,7 @@ class DrawsMixin(FoldersMixin):
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _check_parameters: Callable[[], None]
     _encode: Callable[..., np.ndarray]
-    _prepare: Callable[..., sampling.Pass]
+    _prepare: Callable[..., sampling.Job]
     _precision: Callable[[Any], AbstractContextManager]
     _seed_of_call: Callable[[Any], int]
     _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
@@ -435,15 +435,15 @@ class DrawsMixin(FoldersMixin):
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
         random_state: Any = None,
-    ) -> sampling.Pass:
+    ) -> sampling.Job:
         """Return a pass in which all latent sites are drawn from the prior."""
-        traced, numbers, inputs = self._trace(X, arrays)
+        traced, hyperparameters, inputs = self._trace(X, arrays)
         improper = traced.spec.improper_latents
         if improper:
             raise ValueError(f"The priors of {list(improper)} are improper, and cannot be drawn from.")
-        job = sampling.Pass(
+        job = sampling.Job(
             traced,
-            sampling.Posterior(numbers, {}, {}, num_samples),
+            sampling.Posterior(hyperparameters, {}, {}, num_samples),
             inputs,
             self._seed_of_call(random_state),
             {},
@@ -483,7 +483,7 @@ def index_of(X: Any) -> Any:
     return X.index if hasattr(X, "iloc") else None
 
 
-def _check_sites(job: sampling.Pass, asked: str | Sequence[str] | None) -> tuple[str, ...]:
+def _check_sites(job: sampling.Job, asked: str | Sequence[str] | None) -> tuple[str, ...]:
     spec = job.spec
     sites = {site.name: site for site in spec.sites}
     if asked is None:

@@ -29,8 +29,12 @@ from skaimz.kernels import KernelSpec
 __all__ = ["EffectsMixin"]
 
 KINDS = {"mean": "means", "outcome": "values"}
-# Laws of labels that stand for nothing to calculate with.
-LABEL_LAWS = {law.__name__ for law in sampling.CLASS_LAWS if not law.__name__.startswith("Bernoulli")}
+# Distributions of labels that stand for nothing to calculate with.
+LABEL_DISTRIBUTIONS = {
+    distribution.__name__
+    for distribution in sampling.CLASS_DISTRIBUTIONS
+    if not distribution.__name__.startswith("Bernoulli")
+}
 NOTHING = Asked(None, None, True, False, None, None)
 
 
@@ -42,8 +46,8 @@ class EffectsMixin:
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _read_for_prior: Callable[..., tuple[Any, dict[str, Any]]]
     _columns_of: Callable[[Any], Columns]
-    _prepare: Callable[..., sampling.Pass]
-    _prepare_prior: Callable[..., sampling.Pass]
+    _prepare: Callable[..., sampling.Job]
+    _prepare_prior: Callable[..., sampling.Job]
     _precision: Callable[[Any], AbstractContextManager]
     _seed_of_call: Callable[[Any], int]
     __sklearn_is_fitted__: Callable[[], bool]
@@ -311,7 +315,7 @@ class EffectsMixin:
                 else:
                     jobs[name] = self._prepare_prior(here.X, here.arrays, PRIOR_DRAWS, **settings)
             job = next(iter(jobs.values()))
-            if kind == "values" and job.spec[job.spec.output].law in LABEL_LAWS:
+            if kind == "values" and job.spec[job.spec.output].distribution in LABEL_DISTRIBUTIONS:
                 raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
             place = None if along is None else continuous_input(job, along, rows)
             lost = [] if place is None else sampling.without_derivative(job, place)

@@ -54,7 +54,7 @@ class PersistenceMixin:
         }
         groups["params"] = _plain_dataset(params)
         is_default = isinstance(self.kernel_, self._default_kernel)
-        groups["numbers"] = _plain_dataset(self.kernel_.get_params() if is_default else {})
+        groups["hyperparameters"] = _plain_dataset(self.kernel_.get_params() if is_default else {})
         return groups
 
     def _saved_attributes(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class PersistenceMixin:
         make: Any = cls
         self = make(kernel, **restored(json.loads(attrs["parameters"])))
         self._check_parameters()
-        numbers = {str(n): v.to_numpy() for n, v in tree["numbers"].data_vars.items()}
+        numbers = {str(n): v.to_numpy() for n, v in tree["hyperparameters"].data_vars.items()}
         self.kernel_ = copy_of(kernel) if kernel is not None else cls._default_kernel(**numbers)
         self.seed_ = int(attrs["seed"])
         self.n_features_in_ = int(attrs["n_features_in"])

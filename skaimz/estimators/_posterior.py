@@ -249,7 +249,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
     return kept
 
 
-def check_interventions(job: sampling.Pass) -> None:
+def check_interventions(job: sampling.Job) -> None:
     """Warn where an intervention or a condition cannot do what it may be meant to do."""
     for name in job.condition:
         upstream = sampling.upstream_of(job, name)

@@ -14,11 +14,11 @@ from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._blocks import row_by_row
 from skaimz.estimators._columns import culprits_named, in_numbers
-from skaimz.estimators._rows import LazyRows, check_numbers
-from skaimz.estimators._sources import Reader, loaded
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec, as_floats, finite, unmasked
 from skaimz.kernels.default import LinearRegression
+from skaimz.rows.lazy import LazyRows, check_numbers
+from skaimz.rows.sources import Reader, loaded
 
 __all__ = ["NumPyroImpactRegressor"]
 
@@ -87,8 +87,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     Notes
     -----
     ``predict`` is deterministic: it averages the conditional mean of the output site over posterior draws, rather than
-    random outcomes. Only a law without a closed mean is averaged over outcomes, and then every row sees the same
-    random numbers, so that its prediction does not depend on other rows.
+    random outcomes. Only a distribution without a closed mean is averaged over outcomes, and then every row sees the
+    same random numbers, so that its prediction does not depend on other rows.
 
     Examples
     --------
@@ -137,8 +137,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         ----------
         X : array-like of shape (n_rows, n_features)
         return_std : bool, default=False
-            Also return the posterior predictive standard deviation, which includes the outcome's noise: by the law of
-            total variance, the mean of conditional variances plus the variance of conditional means.
+            Also return the posterior predictive standard deviation, which includes the outcome's noise: by the
+            distribution of total variance, the mean of conditional variances plus the variance of conditional means.
         **arrays : array or scalar
             The kernel's further arguments.
 

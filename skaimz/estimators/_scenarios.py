@@ -8,9 +8,9 @@ import zarr
 
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
-from skaimz.estimators._rows import LazyRows
 from skaimz.exceptions import NoRowsError
 from skaimz.kernels import as_floats, as_numbers, finite, flattened, nested, numbers_in, plain_array
+from skaimz.rows.lazy import LazyRows
 
 __all__ = ["Asked", "Rows", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
@@ -228,7 +228,7 @@ def grouping(by: Any, rows: Rows) -> dict[str, Any]:
     return {str(name): _values_of(name, rows, "by") for name in names}
 
 
-def continuous_input(job: sampling.Pass, along: Any, rows: Rows) -> tuple[str, int | None]:
+def continuous_input(job: sampling.Job, along: Any, rows: Rows) -> tuple[str, int | None]:
     """Return the argument, and the column of it, that a slope is taken along."""
     if job.spec.rows_mix is not None:
         raise ValueError(f"Slopes need a kernel whose rows stand alone, but {job.spec.rows_mix}.")

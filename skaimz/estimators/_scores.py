@@ -18,7 +18,7 @@ class ScoresMixin:
 
     _read: Callable[..., tuple[Any, dict[str, Any]]]
     _encode: Callable[..., np.ndarray]
-    _prepare: Callable[..., sampling.Pass]
+    _prepare: Callable[..., sampling.Job]
     _precision: Callable[[Any], AbstractContextManager]
 
     def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
@@ -72,7 +72,7 @@ class ScoresMixin:
 
     @row_by_row
     def _scored(
-        self, X: Any, y: Any, _rule: Callable[[sampling.Pass, np.ndarray], np.ndarray], **arrays: Any
+        self, X: Any, y: Any, _rule: Callable[[sampling.Job, np.ndarray], np.ndarray], **arrays: Any
     ) -> np.ndarray:
         """Return what a rule makes of a pass over new rows, and of their outcomes in the kernel's terms."""
         X, arrays = self._read(X, arrays)

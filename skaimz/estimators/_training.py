@@ -9,13 +9,13 @@ from pandas.api.types import is_numeric_dtype
 from sklearn.utils.validation import validate_data
 
 from skaimz.estimators._arguments import check_weight
-from skaimz.estimators._blocks import dask_door, is_collection
 from skaimz.estimators._columns import check_numeric, split_columns
 from skaimz.estimators._data import FLOATS, DataMixin
-from skaimz.estimators._rows import Column, LazyRows, check_numbers, columns_of, is_iterable_of_batches
-from skaimz.estimators._sources import Reader, loaded, open_table, opened, reads_in_parts, to_array
-from skaimz.estimators._spool import Scratch
 from skaimz.kernels import as_floats
+from skaimz.rows.collections import dask_door, is_collection
+from skaimz.rows.lazy import Column, LazyRows, check_numbers, columns_of, is_iterable_of_batches
+from skaimz.rows.sources import Reader, loaded, open_table, opened, reads_in_parts, to_array
+from skaimz.rows.spool import Scratch
 
 __all__ = ["TrainingData", "TrainingMixin"]
 

@@ -14,9 +14,9 @@ from skaimz.estimators._arguments import PRIOR_DRAWS, check_weight
 from skaimz.estimators._blocks import in_memory
 from skaimz.estimators._collect import Destination
 from skaimz.estimators._draws import index_of
-from skaimz.estimators._rows import open_rows
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
+from skaimz.rows.lazy import open_rows
 
 __all__ = ["TreeMixin"]
 
@@ -81,12 +81,12 @@ class TreeMixin:
         Returns
         -------
         xarray.DataTree
-            Always with the groups ``posterior``, ``params``, ``numbers`` and, but for posteriors made elsewhere,
-            ``sample_stats``: for MCMC the statistics of each step (``diverging``, ``energy``, ``tree_depth``, ``lp``,
-            ...); for variational inference the ``loss`` of each step and, with y, ``log_p``, the log density of each
-            draw and of y by the kernel, and ``log_q``, that of the draw by the guide (where it is known), which are the
-            arguments of ``arviz_stats.loo_approximate_posterior``. A classifier's outcomes are codes, positions in
-            ``classes_``. Draws of rows that exceed 1 GiB are on disk, until :meth:`cleanup`.
+            Always with the groups ``posterior``, ``params``, ``hyperparameters`` and, but for posteriors made
+            elsewhere, ``sample_stats``: for MCMC the statistics of each step (``diverging``, ``energy``,
+            ``tree_depth``, ``lp``, ...); for variational inference the ``loss`` of each step and, with y, ``log_p``,
+            the log density of each draw and of y by the kernel, and ``log_q``, that of the draw by the guide (where it
+            is known), which are the arguments of ``arviz_stats.loo_approximate_posterior``. A classifier's outcomes are
+            codes, positions in ``classes_``. Draws of rows that exceed 1 GiB are on disk, until :meth:`cleanup`.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class TreeMixin:
             found["log_likelihood"] = tree["log_likelihood"].to_dataset()
         X, arrays = self._read(X, arrays)
         with self._precision(X.dtype):
-            traced, numbers, inputs = self._trace(X, arrays)
+            traced, hyperparameters, inputs = self._trace(X, arrays)
             spec = traced.spec
             site = spec[output]
             row_dim = site.dims[site.row_axis or 0]
@@ -180,7 +180,9 @@ class TreeMixin:
                 if sample_weight is not None:
                     weight = check_weight(sample_weight, X)
                 inputs = Inputs({**inputs.rows, spec.output_parameter: y}, inputs.whole, inputs.static)
-                densities = inference.log_densities(traced, numbers, inputs, weight, self.inference_, self.fit_result_)
+                densities = inference.log_densities(
+                    traced, hyperparameters, inputs, weight, self.inference_, self.fit_result_
+                )
                 found["sample_stats"] = found["sample_stats"].merge(draws_to_dataset(densities))
 
     def _check_rows_of_fit(self, X: Any) -> None:

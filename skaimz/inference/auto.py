@@ -23,11 +23,10 @@ from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.svi import fit_svi
 from skaimz.inference.target import Target
 from skaimz.kernels import ConjugatePosterior, LinearRegression, TracedKernel
+from skaimz.runtime import Purpose, generator_of
 
 __all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
 
-# Purposes of random numbers, beside the seed, so that no two of them share a stream.
-PROPOSE, RESAMPLE, FRESH, EXACT = 17, 18, 19, 22
 # Draws that are weighted for each that is returned: several where rows are few. Where rows are many, one: the posterior
 # is then nearly normal, and the weights nearly equal.
 PROPOSALS = 4
@@ -158,13 +157,13 @@ def _told(result: FitResult, dtype: Any, rungs: list[dict[str, Any]]) -> FitResu
 
 def _in_closed_form(traced: TracedKernel, data: Data, settings: Auto, seed: int, n_rows: int) -> FitResult | None:
     """Return draws from the posterior of a kernel that knows it in closed form; None for any other."""
-    kernel = traced.kernel.bind(data.numbers)
+    kernel = traced.kernel.bind(data.hyperparameters)
     if not isinstance(kernel, LinearRegression):
         return None
     if n_rows <= shuffle.WINDOW_ROWS:
         data, _ = merged(traced, loaded(data, n_rows))
     posterior = kernel.closed_form(data.rows["X"], data.rows["y"], data.weight)
-    draws = kernel.draw(posterior, settings.num_samples, np.random.default_rng((seed, EXACT)))
+    draws = kernel.draw(posterior, settings.num_samples, generator_of(seed, Purpose.CLOSED_FORM))
     return FitResult(
         method="independent",
         draws={name: draw[None] for name, draw in draws.items()},
@@ -183,7 +182,7 @@ def chains_of(settings: Auto, rung: str) -> MCMC:
 
 def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.ndarray]:
     """Take draws ``(1, num_samples, ...)`` anew: from a closed form, or of weighted draws by their weights."""
-    rng = np.random.default_rng((seed, FRESH))
+    rng = generator_of(seed, Purpose.FRESH_RESAMPLING)
     if result.diagnostics["rung"] == "exact":
         exact = LinearRegression.draw(ConjugatePosterior(*result.state), num_samples, rng)
         return {name: draw[None].astype(result.draws[name].dtype) for name, draw in exact.items()}
@@ -201,27 +200,27 @@ def _weighted(target: Target, mode: Mode, settings: Auto, seed: int) -> Proposal
     The approximation is a normal distribution at first, a multivariate t distribution where the posterior's tails are
     too heavy for it, and then one with the mean and covariance of the weighted draws.
     """
-    best = _best(target, mode, settings, (seed, PROPOSE, 0))
+    best = _best(target, mode, settings, seed, 0)
     for turn in range(ADAPTATIONS):
         if best.pass_check or best.weights.k_hat > HOPELESS_K_HAT:
             break
-        better = _best(target, best.moments(mode), settings, (seed, PROPOSE, turn + 1))
+        better = _best(target, best.moments(mode), settings, seed, turn + 1)
         best = max(best, better, key=lambda each: (each.pass_check, each.efficiency))
     return best
 
 
-def _best(target: Target, mode: Mode, settings: Auto, seed: tuple[int, ...]) -> Proposals:
+def _best(target: Target, mode: Mode, settings: Auto, seed: int, turn: int) -> Proposals:
     """Return weighted draws from the first family of approximations that passes its check, or else from the best."""
     found = []
     for freedom in DEGREES_OF_FREEDOM:
-        found.append(_proposed(target, mode, freedom, settings, seed))
+        found.append(_proposed(target, mode, freedom, settings, seed, turn))
         if found[-1].pass_check:
             return found[-1]
     return max(found, key=lambda each: each.efficiency)
 
 
-def _proposed(target: Target, mode: Mode, freedom: float, settings: Auto, seed: tuple[int, ...]) -> Proposals:
-    rng = np.random.default_rng(seed)
+def _proposed(target: Target, mode: Mode, freedom: float, settings: Auto, seed: int, turn: int) -> Proposals:
+    rng = generator_of(seed, Purpose.PROPOSAL, turn)
     number = settings.num_samples * int(np.clip(PROPOSAL_ROWS // (target.n_rows * settings.num_samples), 1, PROPOSALS))
     v = rng.standard_normal((number, target.size))
     if np.isfinite(freedom):
@@ -248,7 +247,7 @@ def _refined(
 def _normal_result(target: Target, found: Proposals, settings: Auto, seed: int, n_rows: int) -> FitResult:
     weight = found.weights.weight
     sites = target.constrain(found.positions)
-    chosen = resampled(weight, settings.num_samples, np.random.default_rng((seed, RESAMPLE)))
+    chosen = resampled(weight, settings.num_samples, generator_of(seed, Purpose.RESAMPLING))
     return FitResult(
         method="independent",
         draws={name: draw[chosen][None] for name, draw in sites.items()},

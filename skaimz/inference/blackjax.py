@@ -14,14 +14,13 @@ from skaimz.inference.extras import Engine, drawn_again, in_doubles, library, sh
 from skaimz.inference.mcmc import side_by_side
 from skaimz.inference.protocol import Draws, Posterior, Run
 from skaimz.inference.result import pack_state, unpack_state
-from skaimz.kernels import ByValue, compiled, key_of, shared
+from skaimz.kernels import ByValue
+from skaimz.runtime import Purpose, compiled, key_of, shared
 
 __all__ = ["BlackJAX"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
-# Purposes of random numbers, so that no two of them share a stream.
-CHAIN, PATH = 22, 23
 # Draws whose densities are computed at a time.
 BLOCK = 64
 # Options of each algorithm, under blackjax's own names.
@@ -280,7 +279,7 @@ def _programs(log_density: Callable, name: str, num_warmup: int, options: ByValu
         return ALGORITHMS[name](lambda position: log_density(position, data), num_warmup, options.value)
 
     def begin(number: Any, position: Any, data: Any, seed: Any) -> Chain:
-        first, later = jax.random.split(key_of(seed, CHAIN, number))
+        first, later = jax.random.split(key_of(seed, Purpose.ENGINE_CHAIN, number))
         state, tuned = algorithm(data).tune(first, jnp.asarray(position))
         return Chain(state, tuned, later, jnp.zeros((), jnp.uint32))
 
@@ -386,7 +385,7 @@ def _path_program(log_density: Callable, n_draws: int, options: ByValue, shapes:
 
     def path(number: Any, position: Any, data: Any, seed: Any) -> tuple[Any, Any, Any]:
         density = functools.partial(log_density, data=data)
-        search, draw = jax.random.split(key_of(seed, PATH, number))
+        search, draw = jax.random.split(key_of(seed, Purpose.ENGINE_PATH, number))
         state, _ = blackjax.pathfinder.approximate(search, density, jnp.asarray(position), **options.value)
         positions, log_q = pathfinder.sample(draw, state, n_draws)
         return positions, jax.lax.map(density, positions, batch_size=min(BLOCK, n_draws)), log_q

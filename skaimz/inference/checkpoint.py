@@ -129,7 +129,7 @@ def checkpoint_of(folder: Any, traced: TracedKernel, data: Data, settings: Any, 
     rows = {name: _content(array) for name, array in data.rows.items()}
     weight = None if data.weight is None else _content(data.weight)
     versions = (skaimz.__version__, jax.__version__)
-    kernel = (traced.kernel.function, traced.constants, data.numbers)
+    kernel = (traced.kernel.function, traced.constants, data.hyperparameters)
     name = digest((kernel, rows, data.whole, weight, type(settings), numbers, seed, versions))
     return Checkpoint(Path(folder) / f"fit-{name[:20]}")
 

@@ -77,7 +77,7 @@ class Data(NamedTuple):
 
     Attributes
     ----------
-    numbers : dict
+    hyperparameters : dict
         The kernel's numeric hyperparameters.
     rows : dict of str to array
         Row-aligned arguments, the output among them. Before a fit pads them, they and the weight may be anything with
@@ -89,7 +89,7 @@ class Data(NamedTuple):
         Coordinates in which the fit takes its steps; None where they are those of the kernel's latent sites.
     """
 
-    numbers: dict[str, Any]
+    hyperparameters: dict[str, Any]
     rows: dict[str, Any]
     whole: dict[str, Any]
     weight: Any
@@ -247,9 +247,9 @@ def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., A
     ``present`` is the factor on row-aligned latent sites in a minibatch.
     """
 
-    def model(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
+    def model(hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
         weighted = _Weighted(traced.model, traced.spec, weight, present)
-        return weighted(numbers, rows, whole)
+        return weighted(hyperparameters, rows, whole)
 
     return model
 
@@ -262,13 +262,13 @@ def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool 
     """
     weighted = weighted_model(traced, present)
 
-    def model(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units) -> None:
+    def model(hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units) -> None:
         coordinates = {
             name: numpyro.sample(name, ImproperUniform(constraints.real, (), jnp.shape(middle)))
             for name, middle in units.middle.items()
         }
         position = units.position(coordinates)
-        data = (numbers, rows, whole, weight)
+        data = (hyperparameters, rows, whole, weight)
         # What the kernel samples is decided here; what it learns as a parameter, or hides from its trace, is not. The
         # body of a loop would be given the coordinates by their names, too.
         with handlers.block(hide_fn=lambda site: site["type"] in ("sample", "deterministic", "control_flow")):
@@ -291,7 +291,9 @@ def constrained(traced: TracedKernel, data: Data, coordinates: Mapping[str, Any]
 def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -> Callable[..., Any]:
     """Return a guide function, written for the kernel's arguments, as one of ``Data``'s fields."""
 
-    def wrapped(numbers: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
+    def wrapped(
+        hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None
+    ) -> Any:
         return _Weighted(guide, traced.spec, None, present)(**nested({**rows, **whole, **traced.constants}))
 
     return wrapped

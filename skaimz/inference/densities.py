@@ -15,7 +15,8 @@ from skaimz.inference.data import Data, weighted_model
 from skaimz.inference.guides import make_guide
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import SVI
-from skaimz.kernels import ByValue, TracedKernel, compiled, one_at_a_time, shared
+from skaimz.kernels import ByValue, TracedKernel
+from skaimz.runtime import compiled, one_at_a_time, shared
 
 __all__ = ["log_densities"]
 
@@ -95,14 +96,16 @@ def _density_of(
     with handlers.seed(rng_seed=0), handlers.substitute(data=dict(params)), handlers.trace() as trace:
         guide(*data)
     if isinstance(guide, autoguide.AutoContinuous):
-        law = guide.get_posterior(params)
+        distribution = guide.get_posterior(params)
         own = latents & guide.prototype_trace.keys()
         transforms = {name: biject_to(guide.prototype_trace[name]["fn"].support) for name in own}
 
         def density(draw: Mapping[str, Any]) -> Any:
             raw = {name: transforms[name].inv(draw[name]) for name in own}
             stretched = sum(transforms[name].log_abs_det_jacobian(raw[name], draw[name]).sum() for name in own)
-            return law.log_prob(ravel_pytree(raw)[0]) - stretched + _of_priors(model, data, draw, latents - own)
+            return (
+                distribution.log_prob(ravel_pytree(raw)[0]) - stretched + _of_priors(model, data, draw, latents - own)
+            )
 
         return density
     sampled = {name: site["fn"] for name, site in trace.items() if site["type"] == "sample"}

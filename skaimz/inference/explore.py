@@ -9,10 +9,11 @@ import numpy as np
 from skaimz.inference import shuffle
 from skaimz.inference.data import Data, RowBlocks, Units, in_double, padded
 from skaimz.inference.devices import over_devices
+from skaimz.inference.minibatches import minibatches
 from skaimz.inference.mode import Mode, find_mode, move_to_mode
-from skaimz.inference.stream import minibatches
 from skaimz.inference.target import Start, Target, refuse_outside, start_of
 from skaimz.kernels import TracedKernel
+from skaimz.runtime import Purpose, generator_of
 
 __all__ = ["Exploration", "explore", "explore_many", "some_rows"]
 
@@ -25,9 +26,6 @@ WIDEST_SPREAD = 4.0
 SHARE = 8
 BLOCK_ROWS = 2**17
 HELD_BYTES = 2**30
-# Purpose of random numbers, beside the seed, so that no other shares its stream.
-TEST = 20
-BEGIN = 21
 
 
 class Exploration(NamedTuple):
@@ -72,7 +70,7 @@ class Exploration(NamedTuple):
         """Return coordinates where a Markov chain begins: apart from the others', and where there is a density."""
         target, root = self.start.target, np.asarray(units.root)
         middle = target.pack(units.middle)
-        rng = np.random.default_rng((seed, BEGIN, chain))
+        rng = generator_of(seed, Purpose.CHAIN_START, chain)
         for _ in range(20):
             v = rng.uniform(-1.0, 1.0, target.size)
             value, gradient = self._value(middle + (root * v if root.ndim == 1 else root @ v))
@@ -115,7 +113,7 @@ def explore(
         mode, spread = find_mode(start, only_mode=only_mode), np.inf
         if not mode.reason:
             target = start.target
-            v = np.random.default_rng((seed, TEST)).standard_normal((TEST_DRAWS, target.size))
+            v = generator_of(seed, Purpose.TEST_POSITION).standard_normal((TEST_DRAWS, target.size))
             with np.errstate(all="ignore"):
                 values = [-target.value_and_gradient(mode.middle + mode.root @ each)[0] for each in v]
                 spread = float(np.std(np.array(values) + np.square(v).sum(axis=1) / 2))

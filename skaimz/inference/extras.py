@@ -13,11 +13,9 @@ from skaimz.inference.chunks import Watch
 from skaimz.inference.importance import LARGEST_K_HAT, resampled, weigh
 from skaimz.inference.parameters import Watched, check_count
 from skaimz.inference.protocol import Draws, Run
+from skaimz.runtime import Purpose, generator_of
 
 __all__ = ["Engine", "drawn_again", "in_doubles", "library", "shapes_of", "warn_of_stop", "weighed"]
-
-# Purposes of random numbers, beside the seed, so that draws that are taken later are others.
-RESAMPLE, FRESH = 24, 25
 
 
 @dataclass(repr=False, kw_only=True)
@@ -97,6 +95,6 @@ def weighed(positions: np.ndarray, log_p: np.ndarray, log_q: np.ndarray, engine:
 def drawn_again(state: tuple[np.ndarray, ...], num_samples: int, run: Run) -> Draws:
     """Take weighted draws, each as often as it weighs; ``state`` are weights, log densities and positions."""
     weight, log_p, positions = state
-    purpose = FRESH if run.state else RESAMPLE
-    chosen = resampled(weight, num_samples, np.random.default_rng((run.seed, purpose)))
+    purpose = Purpose.FRESH_ENGINE_RESAMPLING if run.state else Purpose.ENGINE_RESAMPLING
+    chosen = resampled(weight, num_samples, generator_of(run.seed, purpose))
     return Draws(positions[chosen][None], {"lp": log_p[chosen][None]}, state, independent=True)

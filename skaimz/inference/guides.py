@@ -67,7 +67,6 @@ WITH_PARTS = (
     autoguide.AutoSemiDAIS,
     autoguide.AutoSurrogateLikelihoodDAIS,
 )
-# Purpose of random numbers, folded into the key of draws so that no other shares its stream.
 LEFT = 2**32 - 1
 # Attributes that autoguides fill when they meet a model, and those that they add.
 FILLED = frozenset("_prototype_frames _prototype_frame_full_sizes _event_dims _cond_indep_stacks plates".split())

@@ -21,14 +21,13 @@ from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_stat
 from skaimz.inference.samplers import sampler_in_precision, with_model
 from skaimz.inference.settings import MCMC
 from skaimz.inference.target import refuse_params
-from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
+from skaimz.kernels import ByValue, TracedKernel
+from skaimz.runtime import Purpose, compiled, key_of, one_at_a_time, shared
 
 __all__ = ["check_chains_can_run", "continue_chains", "fit_mcmc", "given_start", "side_by_side"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
-# Purpose of random numbers, folded into the seed so that no other shares its stream.
-CHAIN = 14
 # Samplers that need a gradient, or move through a continuous space.
 CONTINUOUS = (numpyro.infer.HMC, numpyro.infer.SA, numpyro.infer.BarkerMH, numpyro.infer.AIES, numpyro.infer.ESS)
 # What a sampler's state tells of a step, under ArviZ's names.
@@ -64,10 +63,10 @@ def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, together:
         return kernel, kernel.init(keys, num_warmup, init_params=first, model_args=data, model_kwargs={})
 
     def init_chain(chain: Any, first: Any, data: Data, seed: Any) -> Any:
-        return start(key_of(seed, CHAIN, chain), data, first)[1]
+        return start(key_of(seed, Purpose.CHAIN, chain), data, first)[1]
 
     def init_ensemble(chains: Any, first: Any, data: Data, seed: Any) -> Any:
-        return start(jax.vmap(lambda chain: key_of(seed, CHAIN, chain))(chains), data, first)[1]
+        return start(jax.vmap(lambda chain: key_of(seed, Purpose.CHAIN, chain))(chains), data, first)[1]
 
     def advance_one(state: Any, data: Data, count: Any, thinning: Any) -> tuple[Any, dict, dict]:
         n_keys = max(1, together)

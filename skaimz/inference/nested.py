@@ -16,12 +16,10 @@ from numpyro import handlers
 from skaimz.exceptions import EffectiveSampleSizeWarning, warn_user
 from skaimz.inference.extras import Engine, drawn_again
 from skaimz.inference.protocol import Draws, Posterior, Run
-from skaimz.kernels import key_of, one_at_a_time
+from skaimz.runtime import Purpose, key_of, one_at_a_time
 
 __all__ = ["NestedSampling"]
 
-# Purpose of random numbers, so that no other shares its stream.
-LIVE = 27
 # Options by where jaxns takes them.
 CONSTRUCTION = frozenset({"max_samples", "num_live_points"})
 TERMINATION = frozenset({"dlogZ"})
@@ -104,7 +102,7 @@ class NestedSampling(Engine):
                 constructor_kwargs={name: options[name] for name in CONSTRUCTION & options.keys()},
                 termination_kwargs={name: options[name] for name in TERMINATION & options.keys()},
             )
-            one_at_a_time(sampler.run)(key_of(run.seed, LIVE), posterior.data)
+            one_at_a_time(sampler.run)(key_of(run.seed, Purpose.LIVE_POINTS), posterior.data)
             found = sampler._results
             phase.advance(1)
         n_points = int(found.total_num_samples)

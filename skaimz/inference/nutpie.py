@@ -10,14 +10,12 @@ import numpy as np
 
 from skaimz.inference.extras import Engine, in_doubles, library, shapes_of, warn_of_stop
 from skaimz.inference.protocol import Draws, Posterior, Run
-from skaimz.kernels import compiled, shared
+from skaimz.runtime import Purpose, compiled, shared
 
 __all__ = ["Nutpie"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
-# Purpose of random numbers, so that a run that goes on shares none with the first.
-FRESH = 26
 # Seconds between looks at how far the chains have come.
 GLANCE = 0.25
 # Arguments of `nutpie.sample` that are left to the user.
@@ -101,7 +99,7 @@ class Nutpie(Engine):
         num_samples = run.num_samples or self.num_samples
         begin, seed = posterior.begin, run.seed
         if run.state:
-            seed = int(np.random.SeedSequence((run.seed, FRESH)).generate_state(1)[0])
+            seed = int(np.random.SeedSequence((run.seed, Purpose.FRESH_ENGINE_SEED)).generate_state(1)[0])
 
             def begin(number: int) -> np.ndarray:
                 return run.state[0][number % len(run.state[0])]

@@ -10,7 +10,8 @@ from numpyro.infer.util import potential_energy
 
 from skaimz.inference.chunks import Watch
 from skaimz.inference.data import Data, weighted_model
-from skaimz.kernels import TracedKernel, one_at_a_time, shared
+from skaimz.kernels import TracedKernel
+from skaimz.runtime import one_at_a_time, shared
 
 __all__ = ["Draws", "Posterior", "Run", "Sampler", "log_density_of"]
 

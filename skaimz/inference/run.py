@@ -18,11 +18,11 @@ from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
 from skaimz.inference.explore import explore
 from skaimz.inference.importance import LARGEST_K_HAT, weigh
 from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc, given_start
+from skaimz.inference.minibatches import minibatches, needs_stream, total_weight
 from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import refuse_other_models
 from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
-from skaimz.inference.stream import minibatches, needs_stream, total_weight
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
 from skaimz.inference.target import refuse_outside
 from skaimz.kernels import Inputs, TracedKernel
@@ -36,7 +36,7 @@ FEWEST_COMPARED = 100
 
 def fit(
     traced: TracedKernel,
-    numbers: dict[str, Any],
+    hyperparameters: dict[str, Any],
     inputs: Inputs,
     weight: Any,
     settings: Auto | SVI | MCMC | Sampler,
@@ -49,7 +49,7 @@ def fit(
     Parameters
     ----------
     traced : TracedKernel
-    numbers : dict
+    hyperparameters : dict
         The kernel's numeric hyperparameters.
     inputs : Inputs
         Arguments, the output among the rows.
@@ -81,7 +81,7 @@ def fit(
     n_rows = len(inputs.rows[traced.spec.input])
     if weight is not None:
         _check_weighted(traced, "`sample_weight`")
-    data = Data(numbers, inputs.rows, inputs.whole, weight)
+    data = Data(hyperparameters, inputs.rows, inputs.whole, weight)
     checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
     watch = Watch(verbose, getattr(settings, "callback", None), getattr(settings, "time_budget", None), checkpoint)
     if isinstance(settings, Auto) and needs_variational(traced):
@@ -157,7 +157,7 @@ def _compared(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, resu
 
 def partial_fit(
     traced: TracedKernel,
-    numbers: dict[str, Any],
+    hyperparameters: dict[str, Any],
     inputs: Inputs,
     weight: Any,
     settings: Auto | SVI | MCMC | Sampler,
@@ -193,7 +193,7 @@ def partial_fit(
     added = _seen(weight, n_rows)
     seen = added + (0.0 if before is None else before.seen)
     size = min(settings.batch_size or n_rows, n_rows)
-    data, scale = Data(numbers, inputs.rows, inputs.whole, weight), (settings.total_rows or seen) / added
+    data, scale = Data(hyperparameters, inputs.rows, inputs.whole, weight), (settings.total_rows or seen) / added
     if before is None:
         units = units_of(traced, data, n_rows, dataclasses.replace(settings, batch_size=size), seed, scale)
     else:
@@ -286,7 +286,7 @@ def resume(
 
 def log_densities(
     traced: TracedKernel,
-    numbers: dict[str, Any],
+    hyperparameters: dict[str, Any],
     inputs: Inputs,
     weight: Any,
     settings: SVI,
@@ -308,6 +308,6 @@ def log_densities(
         ``log_p`` and, where the guide's density is known, ``log_q``.
     """
     n_rows = len(inputs.rows[traced.spec.input])
-    data = Data(numbers, inputs.rows, inputs.whole, weight, result.data["units"])
+    data = Data(hyperparameters, inputs.rows, inputs.whole, weight, result.data["units"])
     data = padded(traced, data, n_rows)
     return densities.log_densities(traced, data, result, settings)

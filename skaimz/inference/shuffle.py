@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skaimz.kernels import key_of
+from skaimz.runtime import Purpose, key_of
 
 __all__ = ["BLOCK_ROWS", "WINDOW_ROWS", "ordered", "shuffled", "window_of"]
 
@@ -19,8 +19,6 @@ BLOCK_ROWS = 2**13
 # A multiple of the rows of a block.
 WINDOW_ROWS = 2**18
 ROUNDS = 6
-# Purpose of random numbers, folded into the seed so that no other shares its stream.
-ORDER = 12
 
 
 def ordered(places: Any, n_rows: Any, most_rows: int, seed: Any, epoch: Any) -> Any:
@@ -41,7 +39,7 @@ def ordered(places: Any, n_rows: Any, most_rows: int, seed: Any, epoch: Any) -> 
     -------
     array of uint32 of the shape of ``places``
     """
-    key = key_of(seed, ORDER, epoch)
+    key = key_of(seed, Purpose.ROW_ORDER, epoch)
     if most_rows <= WINDOW_ROWS:
         return shuffled(places, n_rows, key)
     window = places // WINDOW_ROWS
@@ -80,7 +78,7 @@ def window_of(window: int, n_rows: int, seed: int, epoch: int) -> tuple[np.ndarr
 def _window_of(
     window: Any, inside: Any, n_rows: Any, full_blocks: Any, seed: Any, epoch: Any, length: int, most_blocks: int
 ) -> tuple[Any, Any, Any]:
-    key = key_of(seed, ORDER, epoch)
+    key = key_of(seed, Purpose.ROW_ORDER, epoch)
     places = jnp.minimum(jnp.arange(length, dtype=jnp.uint32), inside - 1)
     blocks = window * most_blocks + jnp.arange(most_blocks, dtype=jnp.uint32)
     return _blocks(blocks, full_blocks, key), _first_row(n_rows, key), shuffled(places, inside, key, window)

@@ -40,20 +40,19 @@ from skaimz.inference.guides import (
     needs_data,
     refuse_left,
 )
+from skaimz.inference.minibatches import Chunk, minibatches, needs_stream
 from skaimz.inference.pace import Pace, falling, legs_of
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
 from skaimz.inference.shuffle import ordered
-from skaimz.inference.stream import Chunk, minibatches, needs_stream
 from skaimz.inference.target import refuse_outside
-from skaimz.kernels import ByValue, TracedKernel, compiled, key_of, one_at_a_time, shared
+from skaimz.kernels import ByValue, TracedKernel
+from skaimz.runtime import Purpose, compiled, key_of, one_at_a_time, shared
 
 __all__ = ["continue_svi", "draw_from_guide", "fit_svi", "units_of"]
 
 # A fit holds some 500 memory maps of compiled code, and a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 24
-# Purposes of random numbers, folded into the seed so that no two of them share a stream; 12 is `shuffle.ORDER`.
-INIT, DRAW, FRESH_DRAW = 11, 13, 15
 # Where nothing is known of the curvature, a guide starts with this share of the prior's spread.
 FIRST_SPREAD = 0.1
 # Rows whose outcomes are looked at together where a step was not finite.
@@ -96,7 +95,7 @@ def _programs(
     def init(seed: Any, data: Data, n_rows: Any, pace: tuple, params: Any = None) -> Any:
         data, present = first_batch(data, n_rows)
         refuse_left(make_guide(guide.value, traced, data.units is not None, present)[1], traced, data, sums_out)
-        key = key_of(seed, INIT)
+        key = key_of(seed, Purpose.GUIDE_START)
         svi, _, state = start(key, data, pace, present)
         if params is None:
             return state
@@ -391,7 +390,7 @@ def _drawn(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the draws of a guide in some state, and its parameters."""
     programs, given = _to_draw(traced, settings, _kept(traced, settings, data), n_rows)
-    return programs.draw(state, *given, (seed_word, DRAW), num_samples=settings.num_samples)
+    return programs.draw(state, *given, (seed_word, int(Purpose.GUIDE_DRAW)), num_samples=settings.num_samples)
 
 
 def draw_from_guide(
@@ -401,7 +400,7 @@ def draw_from_guide(
     programs, given = _to_draw(traced, settings, Data(**result.data), result.n_rows)
     seed_word = np.uint32(seed)
     state = unpack_state(result.state, jax.eval_shape(programs.init, seed_word, *given))
-    draws, _ = programs.draw(state, *given, (seed_word, FRESH_DRAW), num_samples=num_samples)
+    draws, _ = programs.draw(state, *given, (seed_word, int(Purpose.FRESH_GUIDE_DRAW)), num_samples=num_samples)
     return {name: draw[None] for name, draw in to_numpy(draws).items()}
 
 

@@ -13,13 +13,12 @@ from numpyro.infer.util import constrain_fn, potential_energy
 from skaimz.inference.data import Data, RowBlocks, weighted_model
 from skaimz.inference.devices import over_devices
 from skaimz.inference.result import to_numpy
-from skaimz.kernels import TracedKernel, compiled, improper_value, one_at_a_time, shared
+from skaimz.kernels import TracedKernel, improper_value
+from skaimz.runtime import Purpose, compiled, generator_of, one_at_a_time, shared
 
 __all__ = ["Position", "Start", "Target", "refuse_outside", "refuse_params", "start_of"]
 
 PROGRAMS_KEPT = 24
-# Purpose of random numbers, folded into the seed so that no other shares its stream.
-PRIOR = 16
 PRIOR_DRAWS = 64
 # Numbers that a block of positions holds at a time while their densities are computed.
 BLOCK_NUMBERS = 2**22
@@ -266,7 +265,7 @@ def refuse_outside(
 def _prior_draws(traced: TracedKernel, data: Data, seed: int) -> tuple[Position, dict[str, np.ndarray]]:
     """Return draws from the prior on a leading axis, and which observed values have a density at any of them."""
     programs = _programs(traced, len(data.rows[traced.spec.input]))
-    words = np.random.default_rng((seed, PRIOR)).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
+    words = generator_of(seed, Purpose.PRIOR_POSITION).integers(2**32, size=(PRIOR_DRAWS, 2), dtype=np.uint32)
     return jax.device_get(programs.prior(words, data))
 
 

@@ -1,18 +1,14 @@
 """What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
 
-from skaimz.kernels import constants  # noqa: F401  (mends JAX)
 from skaimz.kernels.affine import dependent, is_affine
-from skaimz.kernels.compiled import compiled
 from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.indices import Index, check_index
-from skaimz.kernels.keys import key_of
 from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
-from skaimz.kernels.threads import one_at_a_time, shared
 from skaimz.kernels.trace import (
     abstract_arrays,
     check_row_count,
@@ -53,7 +49,6 @@ __all__ = [
     "check_index",
     "check_row_count",
     "check_signature",
-    "compiled",
     "dependent",
     "digest",
     "finite",
@@ -65,14 +60,11 @@ __all__ = [
     "is_affine",
     "is_text_of_numbers",
     "kernel_parameters",
-    "key_of",
     "materialise",
     "narrowed",
     "nested",
     "numbers_in",
-    "one_at_a_time",
     "plain_array",
-    "shared",
     "split_kernel",
     "trace_kernel",
     "unmasked",

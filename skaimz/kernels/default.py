@@ -133,7 +133,7 @@ class LinearClassification(_Standardised):
     """Logistic regression on standardised columns; categorical for more than two classes.
 
     Normal priors of scale 2.5 stand on the standardised coefficients and intercepts (Gelman, Jakulin, Pittau and Su,
-    Annals of Applied Statistics 2(4), 2008, with a normal in place of a Cauchy law).
+    Annals of Applied Statistics 2(4), 2008, with a normal in place of a Cauchy distribution).
 
     Parameters
     ----------
@@ -163,5 +163,5 @@ class LinearClassification(_Standardised):
         beta = numpyro.sample("beta", dist.Normal(0.0, 2.5).expand(shape).to_event(len(shape)))
         logits = Z @ beta + (alpha[None, :] if outputs else alpha)
         with numpyro.plate("rows", X.shape[0]):
-            law = dist.Bernoulli(logits=logits) if not outputs else dist.Categorical(logits=logits)
-            numpyro.sample("y", law, obs=y)
+            distribution = dist.Bernoulli(logits=logits) if not outputs else dist.Categorical(logits=logits)
+            numpyro.sample("y", distribution, obs=y)

@@ -9,8 +9,8 @@ import numpy as np
 from numpyro.distributions import MaskedDistribution, Unit
 
 from skaimz.kernels.affine import dependent
+from skaimz.kernels.independence import MixedRowsError, RowProof
 from skaimz.kernels.indices import Index
-from skaimz.kernels.rows import MixedRowsError, RowProof
 from skaimz.kernels.spec import Site
 
 __all__ = ["SiteProofs", "density_parts", "factors", "facts_of", "fit_mixing", "unweighted"]
@@ -118,28 +118,28 @@ def factors(
 
 def facts_of(message: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is looked at of a site once the trace that its values belong to has ended."""
-    law = message["fn"] if message["type"] == "sample" else None
+    distribution = message["fn"] if message["type"] == "sample" else None
     return {
         "type": message["type"],
         "is_observed": message.get("is_observed"),
-        "is_factor": isinstance(innermost(law), Unit),
-        "is_masked": is_masked(law),
+        "is_factor": isinstance(innermost(distribution), Unit),
+        "is_masked": is_masked(distribution),
     }
 
 
-def innermost(law: Any) -> Any:
+def innermost(distribution: Any) -> Any:
     """Return the distribution that others are wrapped around."""
-    while hasattr(law, "base_dist"):
-        law = law.base_dist
-    return law
+    while hasattr(distribution, "base_dist"):
+        distribution = distribution.base_dist
+    return distribution
 
 
-def is_masked(law: Any) -> bool:
+def is_masked(distribution: Any) -> bool:
     """Whether a mask that depends on data may leave out some of the outcomes."""
-    while hasattr(law, "base_dist"):
-        if isinstance(law, MaskedDistribution) and np.ndim(law._mask) > 0:
+    while hasattr(distribution, "base_dist"):
+        if isinstance(distribution, MaskedDistribution) and np.ndim(distribution._mask) > 0:
             return True
-        law = law.base_dist
+        distribution = distribution.base_dist
     return False
 
 
@@ -149,11 +149,11 @@ def density_parts(message: dict[str, Any]) -> list[Any]:
         return []
     if message["type"] != "sample":
         return [message["value"]]
-    law, parts = message["fn"], []
-    while isinstance(law, MaskedDistribution):
+    distribution, parts = message["fn"], []
+    while isinstance(distribution, MaskedDistribution):
         # A mask hides the density from a proof, but not the values that are drawn.
-        parts.append(jnp.asarray(law._mask))
-        law = law.base_dist
+        parts.append(jnp.asarray(distribution._mask))
+        distribution = distribution.base_dist
     if message["scale"] is not None:
         parts.append(jnp.asarray(message["scale"]))
-    return [law.log_prob(message["value"]), *parts]
+    return [distribution.log_prob(message["value"]), *parts]

@@ -199,23 +199,23 @@ class Kernel:
         What the kernel does, by value.
     function : callable
         The kernel as the user gave it.
-    numbers : tuple of str
+    hyperparameters : tuple of str
         Names of the hyperparameters that are arguments of a compiled program.
     """
 
     key: Hashable
     function: Callable = field(compare=False, repr=False)
-    numbers: tuple[str, ...]
+    hyperparameters: tuple[str, ...]
 
-    def bind(self, numbers: Mapping[str, Any]) -> Callable:
-        """Return the kernel with its hyperparameters replaced by ``numbers``."""
-        if not numbers:
+    def bind(self, hyperparameters: Mapping[str, Any]) -> Callable:
+        """Return the kernel with its hyperparameters replaced by ``hyperparameters``."""
+        if not hyperparameters:
             return self.function
         if isinstance(self.function, functools.partial):
             inner = self.function
-            return functools.partial(inner.func, *inner.args, **{**inner.keywords, **numbers})
+            return functools.partial(inner.func, *inner.args, **{**inner.keywords, **hyperparameters})
         bound: Any = copy.deepcopy(self.function)
-        return bound.set_params(**numbers)
+        return bound.set_params(**hyperparameters)
 
 
 def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number) -> tuple[Kernel, dict[str, Any]]:
@@ -232,7 +232,7 @@ def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number)
     Returns
     -------
     kernel : Kernel
-    numbers : dict of str to number or array
+    hyperparameters : dict of str to number or array
     """
     whole: Any = function
     rest: Hashable
@@ -245,13 +245,13 @@ def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number)
         listed = {name.partition("__")[0] for name in parameters if "__" in name}
     else:
         return Kernel(freeze(function), function, ()), {}
-    numbers = {name: value for name, value in sorted(parameters.items()) if traced(value)}
+    hyperparameters = {name: value for name, value in sorted(parameters.items()) if traced(value)}
     static = {
         name: type(value) if name in listed and has_parameters(value) else value
         for name, value in sorted(parameters.items())
-        if name not in numbers
+        if name not in hyperparameters
     }
-    return Kernel((rest, freeze(static)), function, tuple(numbers)), numbers
+    return Kernel((rest, freeze(static)), function, tuple(hyperparameters)), hyperparameters
 
 
 def number_policies() -> tuple[Callable[[Any], bool], ...]:

@@ -39,7 +39,7 @@ class Site:
     name : str
     kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
         A companion is observed with the output, or not there with it, and drawn where there is no outcome.
-    law : str or None
+    distribution : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)
         Shape of the value; None stands on the row axis.
@@ -51,14 +51,14 @@ class Site:
     support : str or None
         Name of the constraint on its values, where that is one without parameters.
     n_classes : int or None
-        Number of classes of a categorical or ordered law.
+        Number of classes of a categorical or ordered distribution.
     mixing : str or None
         Why its rows may depend on one another; None where they provably do not.
     """
 
     name: str
     kind: str
-    law: str | None
+    distribution: str | None
     shape: tuple[int | None, ...]
     dtype: str
     row_axis: int | None
@@ -161,7 +161,7 @@ class KernelSpec:
     @property
     def improper_latents(self) -> tuple[str, ...]:
         """Names of the latent sites whose prior cannot be drawn from."""
-        return tuple(site.name for site in self.latents if site.law == "ImproperUniform")
+        return tuple(site.name for site in self.latents if site.distribution == "ImproperUniform")
 
     @property
     def return_sites(self) -> tuple[str, ...]:
@@ -194,9 +194,9 @@ class TracedKernel:
         """Static arguments by name."""
         return {name: constant.value for name, constant in self.static}
 
-    def model(self, numbers: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
+    def model(self, hyperparameters: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
         """Run the kernel as a NumPyro model."""
-        return self.kernel.bind(numbers)(**nested({**rows, **whole, **self.constants}))
+        return self.kernel.bind(hyperparameters)(**nested({**rows, **whole, **self.constants}))
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -18,9 +18,9 @@ from numpyro.distributions import (
     constraints,
 )
 
-from skaimz._forks import refuse_fork
 from skaimz.kernels.densities import SiteProofs, density_parts, factors, facts_of, fit_mixing, unweighted
 from skaimz.kernels.identity import ByValue, Kernel, number_policies, split_kernel
+from skaimz.kernels.independence import RowProof
 from skaimz.kernels.indices import indices_of
 from skaimz.kernels.refusals import (
     RowCountError,
@@ -32,11 +32,10 @@ from skaimz.kernels.refusals import (
     refuse_mutable,
     unobserved_output,
 )
-from skaimz.kernels.rows import RowProof
 from skaimz.kernels.signature import nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
-from skaimz.kernels.threads import one_at_a_time
 from skaimz.kernels.values import narrowed
+from skaimz.runtime import one_at_a_time, refuse_fork
 
 __all__ = ["abstract_arrays", "check_row_count", "improper_value", "materialise", "trace_kernel"]
 
@@ -65,7 +64,7 @@ def trace_kernel(
     Returns
     -------
     traced : TracedKernel
-    numbers : dict of str to number or array
+    hyperparameters : dict of str to number or array
         The kernel's numeric hyperparameters, to be passed to every program of ``traced``.
     """
     refuse_fork()
@@ -76,17 +75,17 @@ def trace_kernel(
     # By value: 1, 1.0 and True are the same to Python, but not to a kernel.
     static = tuple((name, ByValue.of(value)) for name, value in inputs.static)
     for policy in number_policies():
-        key, numbers = split_kernel(kernel, policy)
-        if numbers.keys() == tried:
+        key, hyperparameters = split_kernel(kernel, policy)
+        if hyperparameters.keys() == tried:
             continue
-        tried = numbers.keys()
-        for name, value in numbers.items():
+        tried = hyperparameters.keys()
+        for name, value in hyperparameters.items():
             narrowed(f"The kernel's parameter {name!r}", np.asarray(value), jnp.result_type(float))
-        described = abstract_arrays(numbers), abstract_arrays(inputs.whole)
+        described = abstract_arrays(hyperparameters), abstract_arrays(inputs.whole)
         first = abstract_arrays({name: array[:1] for name, array in inputs.rows.items()})
         found = _trace(key, static, first, *described, names, jnp.result_type(float) == np.float64)
         if isinstance(found, KernelSpec):
-            return TracedKernel(key, static, found), numbers
+            return TracedKernel(key, static, found), hyperparameters
         try:
             if found is FAILS:
                 spec = _describe(key, static, first, *described, names, ROW_COUNTS)
@@ -99,7 +98,7 @@ def trace_kernel(
             if found is FAILS_HERE:
                 error.add_note(f"The kernel was being traced with {n_rows} abstract rows.")
                 if not _fails_anywhere(error):
-                    sites = functools.partial(_sites_at, key, inputs, static, numbers, param_output)
+                    sites = functools.partial(_sites_at, key, inputs, static, hyperparameters, param_output)
                     only_here = sites(n_rows) is not None and sites(2 * n_rows) is None
                     held = of_one_length(kernel, n_rows) if only_here else None
                     if held is not None:
@@ -107,7 +106,7 @@ def trace_kernel(
             if not _needs_a_value(error):
                 break
         else:
-            return TracedKernel(key, static, spec), numbers
+            return TracedKernel(key, static, spec), hyperparameters
     assert error is not None
     try:
         raise error
@@ -147,21 +146,21 @@ def materialise(described: tuple, n_rows: int | None = None) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=SPECS_KEPT)
 def _trace(
-    kernel: Kernel, static: tuple, rows: tuple, numbers: tuple, whole: tuple, names: tuple[str, str], x64: bool
+    kernel: Kernel, static: tuple, rows: tuple, hyperparameters: tuple, whole: tuple, names: tuple[str, str], x64: bool
 ) -> KernelSpec | str:
     """Trace at row counts of our own choice.
 
     That it failed is remembered, but not the error, which would keep alive all that its frames hold.
     """
     try:
-        return _describe(kernel, static, rows, numbers, whole, names, ROW_COUNTS)
+        return _describe(kernel, static, rows, hyperparameters, whole, names, ROW_COUNTS)
     except Exception as error:
         return FAILS if _fails_anywhere(error) else FAILS_HERE
 
 
 @one_at_a_time
 def _sites_at(
-    kernel: Kernel, inputs: Inputs, static: tuple, numbers: dict, param_output: str, n_rows: int
+    kernel: Kernel, inputs: Inputs, static: tuple, hyperparameters: dict, param_output: str, n_rows: int
 ) -> dict[str, Any] | None:
     """Return the sites of a kernel on so many rows without an outcome; None where it does not run."""
 
@@ -171,7 +170,7 @@ def _sites_at(
         trace = handlers.trace(model).get_trace(**rows, **whole, **constants, **{param_output: None})
         return {name: site["value"] for name, site in trace.items() if site["type"] != "plate"}
 
-    fixed, tables = (materialise(abstract_arrays(each)) for each in (numbers, inputs.whole))
+    fixed, tables = (materialise(abstract_arrays(each)) for each in (hyperparameters, inputs.whole))
     rows = materialise(abstract_arrays(inputs.rows), n_rows)
     try:
         return jax.eval_shape(run, fixed, rows, tables, jax.eval_shape(lambda: jax.random.key(0)))
@@ -184,7 +183,7 @@ def _describe(
     kernel: Kernel,
     static: tuple,
     rows: tuple,
-    numbers: tuple,
+    hyperparameters: tuple,
     whole: tuple,
     names: tuple[str, str],
     n_rows: tuple[int, int],
@@ -210,7 +209,7 @@ def _describe(
         return {name: site["value"] for name, site in messages.items() if name in found}
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    fixed, tables = materialise(numbers), materialise(whole)
+    fixed, tables = materialise(hyperparameters), materialise(whole)
     found: dict[str, _Message] = {}
     plates: dict[str, Any] = {}
     shapes = []
@@ -335,11 +334,11 @@ def _on_few_rows(trace: Callable[[int], dict[str, Any]]) -> tuple[int, dict[str,
 
 
 def check_row_count(
-    traced: TracedKernel, numbers: Mapping[str, Any], inputs: Inputs, param_input: str, param_output: str
+    traced: TracedKernel, hyperparameters: Mapping[str, Any], inputs: Inputs, param_input: str, param_output: str
 ) -> None:
     """Refuse a kernel that has other sites on exactly as many rows as there are than on those that it was traced on."""
     n_rows = len(inputs.rows[param_input])
-    found = _sites_at(traced.kernel, inputs, traced.static, dict(numbers), param_output, n_rows)
+    found = _sites_at(traced.kernel, inputs, traced.static, dict(hyperparameters), param_output, n_rows)
     compare_sites(n_rows, found, ROW_COUNTS[0], [site.name for site in traced.spec.sites])
 
 
@@ -348,27 +347,39 @@ class _Message:
 
     def __init__(self, message: dict[str, Any]):
         self.kind = message["type"]
-        self.law = self.support = self.n_classes = None
+        self.distribution = self.support = self.n_classes = None
         self.event_dim = 0
         self.plates = tuple(message.get("cond_indep_stack", ()))
         self.event_names = (message.get("infer") or {}).get("event_dims", ())
         if message["type"] == "sample":
-            law = message["fn"]
+            distribution = message["fn"]
             self.kind = "observed" if message["is_observed"] else "latent"
-            self.event_dim = law.event_dim
-            self.support = next((name for name in SUPPORTS if law.support is getattr(constraints, name)), None)
-            while type(law).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
-                law = law.base_dist
-            self.law = type(law).__name__
-            if isinstance(law, CategoricalProbs | CategoricalLogits):
-                self.n_classes = (law.probs if isinstance(law, CategoricalProbs) else law.logits).shape[-1]
+            self.event_dim = distribution.event_dim
+            self.support = next((name for name in SUPPORTS if distribution.support is getattr(constraints, name)), None)
+            while type(distribution).__name__ in ("ExpandedDistribution", "Independent", "MaskedDistribution"):
+                distribution = distribution.base_dist
+            self.distribution = type(distribution).__name__
+            if isinstance(distribution, CategoricalProbs | CategoricalLogits):
+                self.n_classes = (
+                    distribution.probs if isinstance(distribution, CategoricalProbs) else distribution.logits
+                ).shape[-1]
 
     def site(self, name: str, shape: tuple, sizes: tuple, dtype: str, kind: str, mixing: str | None) -> Site:
         """Describe the site; ``sizes`` is its shape in the trace that the message is of."""
         row_axis = shape.index(None) if None in shape else None
         dims = tuple(self._dim(name, axis, sizes, row_axis) for axis in range(len(shape)))
         return Site(
-            name, kind, self.law, shape, dtype, row_axis, self.event_dim, dims, self.support, self.n_classes, mixing
+            name,
+            kind,
+            self.distribution,
+            shape,
+            dtype,
+            row_axis,
+            self.event_dim,
+            dims,
+            self.support,
+            self.n_classes,
+            mixing,
         )
 
     def _dim(self, name: str, axis: int, sizes: tuple, row_axis: int | None) -> str:
@@ -378,21 +389,21 @@ class _Message:
         fitting = [plate for plate in self.plates if plate.size == sizes[axis]]
         for plate in fitting:
             # The event dimensions of a deterministic site are unknown: its rows are where the length says.
-            if plate.dim == axis - batch or (axis == row_axis and self.law is None):
+            if plate.dim == axis - batch or (axis == row_axis and self.distribution is None):
                 return plate.name
         return "rows" if axis == row_axis else f"{name}_dim_{axis}"
 
 
 def improper_value(message: dict[str, Any]) -> Any:
     """Return some value of a site that cannot be drawn; None for any other."""
-    law: Any = message.get("fn")
-    base = law
+    distribution: Any = message.get("fn")
+    base = distribution
     while message["type"] == "sample" and hasattr(base, "base_dist"):
         base = base.base_dist
     if message["value"] is not None or not isinstance(base, ImproperUniform):
         return None
-    transform = biject_to(law.support)
-    return transform(jnp.zeros(transform.inverse_shape(law.shape())))
+    transform = biject_to(distribution.support)
+    return transform(jnp.zeros(transform.inverse_shape(distribution.shape())))
 
 
 def _template(first: tuple[int, ...], second: tuple[int, ...], n_rows: tuple[int, int]) -> tuple[int | None, ...]:

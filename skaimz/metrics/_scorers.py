@@ -171,7 +171,7 @@ class _DistributionScorer(Scorer):
         model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
         return _weighted_mean(np.asarray(model._scored(X, y, self._rule, **arrays)), sample_weight)
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
         """Return the score of every row and output."""
         raise NotImplementedError
 
@@ -208,7 +208,7 @@ class LogPredictiveDensity(_DistributionScorer):
 
     _estimators = EITHER
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
         return sampling.log_predictive(job, y)
 
 
@@ -238,7 +238,7 @@ class NegCRPS(_DistributionScorer):
     True
     """
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
         return -sampling.crps(job, y)
 
 
@@ -272,7 +272,7 @@ class NegPinballLoss(_DistributionScorer):
     def __init__(self, quantiles: Sequence[float] = (0.05, 0.5, 0.95)):
         self.quantiles = quantiles
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
         quantiles = check_probabilities("quantiles", self.quantiles, closed=True)
         gaps = y[..., None] - sampling.outcome_quantiles(job, quantiles)
         levels = np.asarray(quantiles)
@@ -310,7 +310,7 @@ class IntervalCoverage(_DistributionScorer):
     def __init__(self, coverage: float = 0.9):
         self.coverage = coverage
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
         lower, upper = _interval(job, self.coverage)
         # No interval holds or misses an outcome if its ends are NaN.
         return np.where(np.isnan(lower) | np.isnan(upper), np.nan, (lower <= y) & (y <= upper))
@@ -347,7 +347,7 @@ class NegIntervalWidth(_DistributionScorer):
     def __init__(self, coverage: float = 0.9):
         self.coverage = coverage
 
-    def _rule(self, job: sampling.Pass, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
         lower, upper = _interval(job, self.coverage)
         return lower - upper
 
@@ -381,7 +381,7 @@ class NegBrierScore(Scorer):
         return _weighted_mean(np.asarray(model._scored(X, y, rule, **arrays)), sample_weight)
 
 
-def _brier(job: sampling.Pass, y: np.ndarray, counts: Sequence[int] | None) -> np.ndarray:
+def _brier(job: sampling.Job, y: np.ndarray, counts: Sequence[int] | None) -> np.ndarray:
     """Return the negative Brier score of every row and output, of the probabilities that ``predict_proba`` gives."""
     found = sampling.probabilities(job)
     if found.ndim == 2:
@@ -432,7 +432,7 @@ def _weighted_mean(scores: np.ndarray, sample_weight: Any) -> float:
     return float(np.average(by_row[counted], weights=weight[counted]))
 
 
-def _interval(job: sampling.Pass, coverage: Any) -> np.ndarray:
+def _interval(job: sampling.Job, coverage: Any) -> np.ndarray:
     """Return lower and upper ends."""
     level = float(coverage) if isinstance(coverage, numbers.Real) else math.nan
     if not 0 < level < 1:

@@ -9,8 +9,8 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import _check_sample_weight
 
 from skaimz.estimators._columns import Columns
-from skaimz.estimators._sources import loaded
 from skaimz.metrics._scorers import Scorer, last_step
+from skaimz.rows.sources import loaded
 
 __all__ = [
     "AreaUnderUpliftCurve",

@@ -19,8 +19,8 @@ class IntervalCalibrationDisplay:
     """Share of outcomes that equal-tailed intervals hold, for intervals of every probability.
 
     Above the diagonal intervals are wider than they need be, below they are too narrow. The band shows within which
-    bounds the share of a calibrated model lies, at each probability by itself: quantiles of the binomial law with as
-    many trials as rows. It is meant for rows that the model was not fitted to.
+    bounds the share of a calibrated model lies, at each probability by itself: quantiles of the binomial distribution
+    with as many trials as rows. It is meant for rows that the model was not fitted to.
 
     Parameters
     ----------

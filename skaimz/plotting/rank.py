@@ -22,7 +22,7 @@ class RankDisplay:
     Of data that were simulated with a parameter drawn from its prior, the rank of that parameter among posterior draws
     is uniform if the inference is right. A histogram that is high at both ends belongs to posteriors that are too
     narrow, one that is high in the middle to posteriors that are too wide, and a slope to a bias. The band holds the
-    counts that are expected of uniform ranks, of each bin by itself: quantiles of the binomial law.
+    counts that are expected of uniform ranks, of each bin by itself: quantiles of the binomial distribution.
 
     Parameters
     ----------

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from skaimz.sampling.laws import as_numbers
-from skaimz.sampling.passes import Pass, Quantity
+from skaimz.sampling.drawing import Drawing
+from skaimz.sampling.host_distributions import as_numbers
+from skaimz.sampling.job import Job, Quantity
 from skaimz.sampling.plan import Batch, Step
 from skaimz.sampling.proofs import is_affine_in_rows
 from skaimz.sampling.sinks import MemorySink
-from skaimz.sampling.sites import Drawing
-from skaimz.sampling.stream import run_steps
+from skaimz.sampling.tile_loop import run_steps
 
 __all__ = ["averages"]
 
@@ -22,13 +22,13 @@ ROWS_READ = 2**16
 
 
 def averages(
-    scenarios: Sequence[Pass], quantity: Quantity, weights: np.ndarray, groups: np.ndarray, n_groups: int
+    scenarios: Sequence[Job], quantity: Quantity, weights: np.ndarray, groups: np.ndarray, n_groups: int
 ) -> np.ndarray:
     """Return weighted averages over the rows of each group, for every draw; never more than a few tiles are held.
 
     Parameters
     ----------
-    scenarios : sequence of Pass
+    scenarios : sequence of Job
         Passes of one kernel over the same number of rows. With the same seed they share posterior draws and random
         numbers, row by row.
     quantity : Quantity
@@ -54,7 +54,7 @@ def averages(
 
 
 def _at_average_rows(
-    job: Pass, quantity: Quantity, weights: np.ndarray, groups: np.ndarray, mass: np.ndarray
+    job: Job, quantity: Quantity, weights: np.ndarray, groups: np.ndarray, mass: np.ndarray
 ) -> np.ndarray:
     """Return the quantity at the average row of each group, which is its average where it is affine in the row."""
     with np.errstate(invalid="ignore"):
@@ -95,7 +95,7 @@ def _membership(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _sums(
-    scenarios: Sequence[Pass], quantity: Quantity, weights: np.ndarray, groups: np.ndarray, n_groups: int
+    scenarios: Sequence[Job], quantity: Quantity, weights: np.ndarray, groups: np.ndarray, n_groups: int
 ) -> np.ndarray:
     drawings = [Drawing(job, quantity, paired=True) for job in scenarios]
     plan, (field,) = drawings[0].plan, drawings[0].fields

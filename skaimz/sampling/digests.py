@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skaimz.sampling.passes import Pass
+from skaimz.sampling.job import Job
 from skaimz.sampling.plan import Batch, Plan
 from skaimz.sampling.sinks import Field
 
@@ -18,7 +18,7 @@ SIZE = 16
 SUMMED = 4096
 
 
-def fingerprint(job: Pass, group: str, fields: Sequence[Field], plan: Plan, labels: bytes) -> str:
+def fingerprint(job: Job, group: str, fields: Sequence[Field], plan: Plan, labels: bytes) -> str:
     """Return a hash of all that draws follow from but the kernel and the rows.
 
     ``fields`` and ``plan`` are those of all rows, and ``labels`` stands for what is stored beside the draws.
@@ -29,7 +29,7 @@ def fingerprint(job: Pass, group: str, fields: Sequence[Field], plan: Plan, labe
     names = (sorted(job.intervention), sorted(job.condition), sorted(job.local))
     told = hashlib.blake2b(labels, digest_size=SIZE)
     told.update(repr((group, list(fields), layout, job.seed, names)).encode())
-    for arrays in (posterior.numbers, posterior.params, posterior.draws, job.inputs.whole, whole):
+    for arrays in (posterior.hyperparameters, posterior.params, posterior.draws, job.inputs.whole, whole):
         for name, array in sorted(arrays.items()):
             told.update(repr((name, np.shape(array))).encode())
             told.update(_summed(array))
@@ -45,7 +45,7 @@ class RowDigests:
         The rows. They are hashed as they are read, in order and once, since to read them may take long.
     """
 
-    def __init__(self, job: Pass, plan: Plan):
+    def __init__(self, job: Job, plan: Plan):
         self.job = job
         self.arrays = {name: _Hashed(array, plan.batch_rows) for name, array in sorted(job.inputs.rows.items())}
         self._known: dict[int, str] = {}

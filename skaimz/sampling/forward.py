@@ -1,4 +1,4 @@
-"""One pass of a kernel for one posterior draw: the law of the output, and what is asked of it."""
+"""One pass of a kernel for one posterior draw: the distribution of the output, and what is asked of it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,12 +11,13 @@ from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import Site, TracedKernel, one_at_a_time
+from skaimz.kernels import Site, TracedKernel
+from skaimz.runtime import one_at_a_time
 
 __all__ = [
-    "CLASS_LAWS",
+    "CLASS_DISTRIBUTIONS",
     "UNDRAWN",
-    "base_law",
+    "base_distribution",
     "checked_outcome",
     "class_probabilities",
     "conditional_mean",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
-CLASS_LAWS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
+CLASS_DISTRIBUTIONS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
 # NumPyro gives NaN, or something else than the mean of what it draws, for the moments of these.
 WITHOUT_MOMENTS = (*CATEGORICAL, dist.Cauchy, dist.InverseWishartCholesky)
 # Its moments on these supports are those of a direction in the place of those of a number.
@@ -45,7 +46,7 @@ UNDRAWN = "skaimz_undrawn"
 @one_at_a_time
 def run_kernel(
     traced: TracedKernel,
-    numbers: Mapping[str, Any],
+    hyperparameters: Mapping[str, Any],
     sites: Mapping[str, Any],
     rows: Mapping[str, Any],
     whole: Mapping[str, Any],
@@ -56,14 +57,14 @@ def run_kernel(
 ) -> dict[str, dict[str, Any]]:
     """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled, and return its trace.
 
-    The output is observed only where it is among the rows. ``without_outcome`` leaves it undrawn: only its law is
-    wanted.
+    The output is observed only where it is among the rows. ``without_outcome`` leaves it undrawn: only its distribution
+    is wanted.
     """
     rows = {traced.spec.output_parameter: None, **rows}
     given, done = dict(sites), dict(intervention or {})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
     seeded = _Seeded(handlers.substitute(handlers.do(model, data=done), data=given), rng_seed=key)
-    return handlers.trace(seeded).get_trace(numbers, rows, whole)
+    return handlers.trace(seeded).get_trace(hyperparameters, rows, whole)
 
 
 class _Seeded(handlers.seed):
@@ -88,57 +89,58 @@ class _Undrawn(Messenger):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         if msg.get("name") == self.site.name and msg["value"] is None:
-            law = msg["fn"]
+            distribution = msg["fn"]
             shape = (msg.get("kwargs") or {}).get("sample_shape", ())
-            msg["value"] = jnp.zeros((*shape, *law.batch_shape, *law.event_shape), self.site.dtype)
+            msg["value"] = jnp.zeros((*shape, *distribution.batch_shape, *distribution.event_shape), self.site.dtype)
             msg["infer"] = {**(msg.get("infer") or {}), UNDRAWN: True}
 
 
-def conditional_mean(law: dist.Distribution, key: Any) -> Any:
-    """Return the mean of a law; an outcome where no closed form is known."""
-    mean = _mean(law)
-    return (law.sample(key) if mean is None else mean).astype(jnp.result_type(float))
+def conditional_mean(distribution: dist.Distribution, key: Any) -> Any:
+    """Return the mean of a distribution; an outcome where no closed form is known."""
+    mean = _mean(distribution)
+    return (distribution.sample(key) if mean is None else mean).astype(jnp.result_type(float))
 
 
-def conditional_moments(law: dist.Distribution, key: Any) -> tuple:
-    """Return mean and variance of a law; an unbiased estimate from one outcome where no closed form is known."""
-    mean, variance = conditional_mean(law, key), _variance(law)
-    if _mean(law) is None:
+def conditional_moments(distribution: dist.Distribution, key: Any) -> tuple:
+    """Return mean and variance of a distribution; without a closed form, an unbiased estimate from one outcome."""
+    mean, variance = conditional_mean(distribution, key), _variance(distribution)
+    if _mean(distribution) is None:
         # The outcome carries all its variance into the spread of means over draws.
         variance = jnp.zeros_like(mean)
     elif variance is None:
-        variance = (law.sample(key) - mean) ** 2
+        variance = (distribution.sample(key) - mean) ** 2
     return mean, variance.astype(mean.dtype)
 
 
-def class_probabilities(law: dist.Distribution) -> Any:
+def class_probabilities(distribution: dist.Distribution) -> Any:
     """Return the probability of every class, classes on the last axis."""
-    base = base_law(law)
+    base = base_distribution(distribution)
     if isinstance(base, CATEGORICAL):
         probabilities = base.probs
-    elif isinstance(base, CLASS_LAWS):
+    elif isinstance(base, CLASS_DISTRIBUTIONS):
         probabilities = jnp.stack([1 - base.probs, base.probs], axis=-1)
     else:
         raise ValueError(
-            f"A classifier's output must have a Bernoulli, categorical or ordered law, got {type(base).__name__}."
+            "A classifier's output must have a Bernoulli, categorical or ordered distribution, got "
+            f"{type(base).__name__}."
         )
-    shape = (*law.batch_shape, *law.event_shape, probabilities.shape[-1])
+    shape = (*distribution.batch_shape, *distribution.event_shape, probabilities.shape[-1])
     return jnp.broadcast_to(probabilities, shape)
 
 
-def expected_outcome(law: dist.Distribution, key: Any) -> Any:
-    """Return the mean of a law; of labels, whose mean would tell nothing, the probability of each, on the last axis."""
-    if isinstance(base_law(law), (*CATEGORICAL, dist.OrderedLogistic)):
-        return class_probabilities(law)
-    return conditional_mean(law, key)
+def expected_outcome(distribution: dist.Distribution, key: Any) -> Any:
+    """Return the mean of a distribution or, for labels, the probability of each class on the last axis."""
+    if isinstance(base_distribution(distribution), (*CATEGORICAL, dist.OrderedLogistic)):
+        return class_probabilities(distribution)
+    return conditional_mean(distribution, key)
 
 
-def checked_outcome(law: dist.Distribution, outcome: Any) -> Any:
+def checked_outcome(distribution: dist.Distribution, outcome: Any) -> Any:
     """Return an outcome that was drawn; where its distribution has NaN for a parameter, what stands for no value.
 
     Floats are NaN there already, but JAX's samplers of integers give some number.
     """
-    mean = _mean(law)
+    mean = _mean(distribution)
     if mean is None or not jnp.issubdtype(outcome.dtype, jnp.signedinteger) or mean.shape != outcome.shape:
         return outcome
     return jnp.where(jnp.isnan(mean), no_value(outcome.dtype), outcome)
@@ -149,47 +151,47 @@ def no_value(dtype: Any) -> Any:
     return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).min
 
 
-def base_law(law: Any) -> Any:
+def base_distribution(distribution: Any) -> Any:
     """Return a distribution without what only shapes or masks it."""
-    while isinstance(law, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
-        law = law.base_dist
-    return law
+    while isinstance(distribution, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
+        distribution = distribution.base_dist
+    return distribution
 
 
-def has_derivative(law: dist.Distribution) -> bool:
+def has_derivative(distribution: dist.Distribution) -> bool:
     """Whether draws follow the parameters of their distribution smoothly, with all that their expectation follows."""
-    base = base_law(law)
+    base = base_distribution(distribution)
     if isinstance(base, CENSORED):
         return has_derivative(base.base_dist)
     smooth = isinstance(base, DIFFERENTIABLE) or base.has_rsample
     return bool(smooth and not base.is_discrete and all(map(has_derivative, _parts(base))))
 
 
-def has_mean(law: dist.Distribution) -> bool:
-    """Whether the mean of a law is known in closed form."""
-    return _mean(law) is not None
+def has_mean(distribution: dist.Distribution) -> bool:
+    """Whether the mean of a distribution is known in closed form."""
+    return _mean(distribution) is not None
 
 
-def _mean(law: dist.Distribution) -> Any:
-    base = base_law(law)
+def _mean(distribution: dist.Distribution) -> Any:
+    base = base_distribution(distribution)
     if isinstance(base, CATEGORICAL):
         codes = jnp.arange(base.probs.shape[-1])
-        return jnp.broadcast_to(base.probs @ codes, law.batch_shape + law.event_shape)
-    return _moment(law, "mean")
+        return jnp.broadcast_to(base.probs @ codes, distribution.batch_shape + distribution.event_shape)
+    return _moment(distribution, "mean")
 
 
-def _variance(law: dist.Distribution) -> Any:
-    base = base_law(law)
+def _variance(distribution: dist.Distribution) -> Any:
+    base = base_distribution(distribution)
     if isinstance(base, CATEGORICAL):
         codes = jnp.arange(base.probs.shape[-1])
         variance = base.probs @ codes**2 - (base.probs @ codes) ** 2
-        return jnp.broadcast_to(variance, law.batch_shape + law.event_shape)
-    return _moment(law, "variance")
+        return jnp.broadcast_to(variance, distribution.batch_shape + distribution.event_shape)
+    return _moment(distribution, "variance")
 
 
-def _has_moments(law: dist.Distribution) -> bool:
-    """Whether NumPyro's formulas for the moments of a law, and of those that it is made of, are those of numbers."""
-    base = base_law(law)
+def _has_moments(distribution: dist.Distribution) -> bool:
+    """Whether NumPyro has correct moments for a distribution and all distributions that it is made of."""
+    base = base_distribution(distribution)
     try:
         support = base.support
     except NotImplementedError:
@@ -203,23 +205,23 @@ def _has_moments(law: dist.Distribution) -> bool:
     return all(map(_has_moments, _parts(base)))
 
 
-def _parts(law: dist.Distribution) -> list[dist.Distribution]:
+def _parts(distribution: dist.Distribution) -> list[dist.Distribution]:
     """Return the distributions that a distribution is made of, but for the weights of a mixture."""
     found: list[dist.Distribution] = []
-    for name, value in vars(law).items():
+    for name, value in vars(distribution).items():
         values = value if isinstance(value, list | tuple) else (value,)
         found += [each for each in values if isinstance(each, dist.Distribution) and name != "_mixing_distribution"]
     return found
 
 
-def _moment(law: dist.Distribution, name: str) -> Any:
-    base = base_law(law)
+def _moment(distribution: dist.Distribution, name: str) -> Any:
+    base = base_distribution(distribution)
     if isinstance(base, CENSORED):
         found = _moment(base.base_dist, name)
-        return None if found is None else jnp.broadcast_to(found, law.batch_shape + law.event_shape)
+        return None if found is None else jnp.broadcast_to(found, distribution.batch_shape + distribution.event_shape)
     if not _has_moments(base):
         return None
     try:
-        return jnp.broadcast_to(getattr(law, name), law.batch_shape + law.event_shape)
+        return jnp.broadcast_to(getattr(distribution, name), distribution.batch_shape + distribution.event_shape)
     except (NotImplementedError, AttributeError):
         return None

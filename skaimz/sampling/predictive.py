@@ -10,14 +10,14 @@ import numpy as np
 
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec
-from skaimz.sampling.laws import as_numbers, lacks_values, warn_of_absent
-from skaimz.sampling.passes import Pass, Quantity
+from skaimz.sampling.drawing import Drawing
+from skaimz.sampling.host_distributions import as_numbers, lacks_values, warn_of_absent
+from skaimz.sampling.job import Job, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import at_average_draw
 from skaimz.sampling.sinks import MemorySink
-from skaimz.sampling.sites import Drawing
-from skaimz.sampling.stream import run_steps, to_place
+from skaimz.sampling.tile_loop import run_steps, to_place
 
 __all__ = [
     "changes_nothing",
@@ -38,13 +38,13 @@ __all__ = [
 ROWS_COMPARED, ROWS_READ = 1024, 2**16
 
 
-def mean(job: Pass) -> np.ndarray:
+def mean(job: Job) -> np.ndarray:
     """Return the mean of the posterior predictive, of shape ``(n_rows, ...)``: an average of conditional means."""
     (result,) = _expectation(job, Quantity("mean"))
     return result
 
 
-def moments(job: Pass) -> tuple[np.ndarray, np.ndarray]:
+def moments(job: Job) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance of the posterior predictive, each of shape ``(n_rows, ...)``.
 
     The mean is the average over draws of the conditional mean; the variance follows from the law of total variance.
@@ -53,13 +53,13 @@ def moments(job: Pass) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
-def probabilities(job: Pass) -> np.ndarray:
+def probabilities(job: Job) -> np.ndarray:
     """Return posterior predictive class probabilities of shape ``(n_rows, ..., n_classes)``."""
     (result,) = _expectation(job, Quantity("probabilities"))
     return result
 
 
-def outcomes(job: Pass) -> np.ndarray:
+def outcomes(job: Job) -> np.ndarray:
     """Return one outcome for each row and draw, of shape ``(n_rows, ..., n_draws)``."""
     drawn = _by_row(job, "values", lambda drawn: drawn)
     if lacks_values(drawn):
@@ -67,12 +67,12 @@ def outcomes(job: Pass) -> np.ndarray:
     return drawn
 
 
-def outcome_quantiles(job: Pass, quantiles: Sequence[float]) -> np.ndarray:
+def outcome_quantiles(job: Job, quantiles: Sequence[float]) -> np.ndarray:
     """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``; draws are held one tile at a time."""
     return _by_row(job, "values", lambda drawn: _quantiles(drawn, quantiles))
 
 
-def log_predictive(job: Pass, y: Any) -> np.ndarray:
+def log_predictive(job: Job, y: Any) -> np.ndarray:
     """Return the logarithm of the posterior predictive density of outcomes ``y``, of shape ``(n_rows,)``.
 
     The density, a joint one where a row has several outputs, is averaged over draws.
@@ -81,14 +81,14 @@ def log_predictive(job: Pass, y: Any) -> np.ndarray:
     if not output.rows_are_batched:
         raise ValueError(
             f"The kernel's output {output.name!r} has one density for all rows, because its rows are on an event axis "
-            "of its law. Use a plate over the rows, or a score of draws, such as the CRPS."
+            "of its distribution. Use a plate over the rows, or a score of draws, such as the CRPS."
         )
     check_densities(job.spec)
     (result,) = _expectation(job.with_rows({job.spec.output_parameter: y}), Quantity("log predictive"))
     return result
 
 
-def crps(job: Pass, y: np.ndarray) -> np.ndarray:
+def crps(job: Job, y: np.ndarray) -> np.ndarray:
     """Return the continuous ranked probability score of the outcomes that are drawn, in the shape of ``y``.
 
     That is of every row, and of every output on it, alone; draws are held one tile at a time.
@@ -96,7 +96,7 @@ def crps(job: Pass, y: np.ndarray) -> np.ndarray:
     return _by_row(job, "values", _crps, y)
 
 
-def log_densities_reduced(job: Pass, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def log_densities_reduced(job: Job, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return what a function makes of the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y``, tile by tile."""
     check_densities(job.spec)
     return _by_row(job.with_rows({job.spec.output_parameter: y}), "log density", reduce)
@@ -118,7 +118,7 @@ def check_densities(spec: KernelSpec) -> None:
         )
 
 
-def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:
+def differs_along(job: Job, along: tuple[str, int | None]) -> bool:
     """Tell whether the mean of some of the first rows is another one with another row's value of an input."""
     name, column = along
     some = job.with_rows({name: array[:ROWS_COMPARED] for name, array in job.inputs.rows.items()})
@@ -130,12 +130,12 @@ def differs_along(job: Pass, along: tuple[str, int | None]) -> bool:
     return not np.array_equal(mean(some), mean(some.with_rows({name: moved})))
 
 
-def changes_nothing(scenario: Pass, baseline: Pass, counts: np.ndarray) -> bool:
+def changes_nothing(scenario: Job, baseline: Job, counts: np.ndarray) -> bool:
     """Tell whether two passes that are given different things have the same outcomes.
 
     Parameters
     ----------
-    scenario, baseline : Pass
+    scenario, baseline : Job
         Of one kernel and the same number of rows.
     counts : array of bool of shape (n_rows,)
         Rows that matter.
@@ -167,7 +167,7 @@ def _same(first: Any, second: Any) -> bool:
     )
 
 
-def _rows_that_differ(first: Pass, second: Pass, counts: np.ndarray) -> np.ndarray:
+def _rows_that_differ(first: Job, second: Job, counts: np.ndarray) -> np.ndarray:
     """Return places of rows that matter and are given different things, as many as are compared."""
     found: list[np.ndarray] = []
     for start in range(0, first.n_rows, ROWS_READ):
@@ -182,7 +182,7 @@ def _rows_that_differ(first: Pass, second: Pass, counts: np.ndarray) -> np.ndarr
     return np.concatenate(found)
 
 
-def _only(job: Pass, rows: np.ndarray) -> Pass:
+def _only(job: Job, rows: np.ndarray) -> Job:
     """Return a pass over some of the rows, which must stand alone; latent sites of theirs are drawn anew."""
     settings = (
         {
@@ -236,7 +236,7 @@ def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     return np.where(np.isnan(ordered[..., -1:]), ordered.dtype.type(np.nan), found)
 
 
-def _expectation(job: Pass, quantity: Quantity) -> list[np.ndarray]:
+def _expectation(job: Job, quantity: Quantity) -> list[np.ndarray]:
     """Average over draws on every tile."""
     job = at_average_draw(with_global_latents(job), quantity)
     n_devices = 1 if job.n_rows == 1 else jax.local_device_count()
@@ -276,7 +276,7 @@ def _merged(
     return merged
 
 
-def _by_row(job: Pass, kind: str, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
+def _by_row(job: Job, kind: str, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
     """Reduce what each row and draw has ``(n_rows, ..., n_draws)``, and what goes along with the rows, tile by tile."""
     output = job.spec[job.spec.output]
     if job.spec.rows_mix is None:

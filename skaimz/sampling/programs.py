@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from skaimz.kernels import TracedKernel, compiled, key_of, shared
+from skaimz.kernels import TracedKernel
+from skaimz.runtime import Purpose, compiled, fused_key, key_of, shared
 from skaimz.sampling.forward import (
     checked_outcome,
     class_probabilities,
@@ -19,17 +20,14 @@ from skaimz.sampling.forward import (
     expected_outcome,
     run_kernel,
 )
-from skaimz.sampling.generator import fused_key
-from skaimz.sampling.laws import parameters_of
-from skaimz.sampling.passes import Pass, Quantity
+from skaimz.sampling.host_distributions import parameters_of
+from skaimz.sampling.job import Job, Quantity
 from skaimz.sampling.plan import Plan, Step, cut
 from skaimz.sampling.proofs import is_random, runs_fused
 
-__all__ = ["OUTCOMES", "Launcher", "with_global_latents"]
+__all__ = ["Launcher", "with_global_latents"]
 
 PROGRAMS_KEPT = 32
-# Purposes of random numbers, folded into the seed so that no two of them share a stream.
-MOMENTS, OUTCOMES, PRIOR = 1, 2, 3
 SHARD = "shard"
 
 
@@ -57,7 +55,7 @@ class Launcher:
 
     Parameters
     ----------
-    job : Pass
+    job : Job
         With all global latent sites.
     quantity : Quantity
     plan : Plan
@@ -65,10 +63,10 @@ class Launcher:
     shard_draws : bool
         Spread draws over devices instead of rows.
     on_host : bool
-        Return the parameters of the output's law in the place of its values.
+        Return the parameters of the output's distribution in the place of its values.
     """
 
-    def __init__(self, job: Pass, quantity: Quantity, plan: Plan, *, shard_draws: bool = False, on_host: bool = False):
+    def __init__(self, job: Job, quantity: Quantity, plan: Plan, *, shard_draws: bool = False, on_host: bool = False):
         posterior = job.posterior
         self.job, self.plan = job, plan
         devices = tuple(jax.local_devices())[: None if shard_draws else plan.shards]
@@ -97,7 +95,7 @@ class Launcher:
         set_whole = {name: value for name, value in settings.items() if name not in self._set_rows}
         everywhere, along_draws = _placements(design)
         self._fixed = jax.device_put(
-            (posterior.numbers, posterior.params, job.inputs.whole, set_whole, np.uint32(job.seed)), everywhere
+            (posterior.hyperparameters, posterior.params, job.inputs.whole, set_whole, np.uint32(job.seed)), everywhere
         )
         self._step_draws = -(-plan.step_draws // len(devices)) * len(devices) if shard_draws else plan.step_draws
         self._draws = (dict(posterior.draws), np.arange(posterior.n_draws, dtype=np.uint32))
@@ -152,14 +150,14 @@ def _program(design: _Design) -> Callable:
     out_row = spec[output].row_axis or 0
 
     def of_draw(trace: dict, key: Any) -> tuple:
-        law = trace[output]["fn"]
+        distribution = trace[output]["fn"]
         match quantity.kind:
             case "mean":
-                parts = (conditional_mean(law, key),)
+                parts = (conditional_mean(distribution, key),)
             case "moments":
-                parts = conditional_moments(law, key)
+                parts = conditional_moments(distribution, key)
             case "probabilities":
-                parts = (class_probabilities(law),)
+                parts = (class_probabilities(distribution),)
             case "log predictive":
                 return (_density_of_rows(density_of(trace, output), out_row),)
             case "values":
@@ -178,25 +176,25 @@ def _program(design: _Design) -> Callable:
         value = _storable(trace[name]["value"])
         if name != output or output in design.settings:
             return value
-        law = trace[name]["fn"]
-        return parameters_of(law) if design.on_host else checked_outcome(law, value)
+        distribution = trace[name]["fn"]
+        return parameters_of(distribution) if design.on_host else checked_outcome(distribution, value)
 
     def compute(fixed: tuple, drawn: tuple, count: Any, rows: dict, set_rows: dict, local: dict, tiles: Any) -> tuple:
-        numbers, params, whole, set_whole, seed = fixed
+        hyperparameters, params, whole, set_whole, seed = fixed
         draws, draw_numbers = drawn
         settings = {**set_whole, **set_rows}
         interventions = {name: settings[name] for name in design.do}
         given = {**params, **{name: value for name, value in settings.items() if name not in design.do}}
 
         def run(rows: dict, sites: dict, draw: Any) -> tuple:
-            purpose = (MOMENTS,) if quantity.shares_random_numbers else (OUTCOMES, tiles[0])
+            purpose = (Purpose.EXPECTATION,) if quantity.shares_random_numbers else (Purpose.OUTCOME, tiles[0])
             key = key_of(seed, *purpose, draw)
-            run_key, law_key = jax.random.split(fused_key(key) if design.fused else key)
+            run_key, distribution_key = jax.random.split(fused_key(key) if design.fused else key)
 
             def at(rows: dict) -> dict:
                 return run_kernel(
                     traced,
-                    numbers,
+                    hyperparameters,
                     {**sites, **given},
                     {outcome: None, **rows},
                     whole,
@@ -206,8 +204,12 @@ def _program(design: _Design) -> Callable:
                 )
 
             if quantity.along is None:
-                return of_draw(at(rows), law_key)
-            return (_slope(quantity, rows, out_row, lambda rows: expected_outcome(at(rows)[output]["fn"], law_key)),)
+                return of_draw(at(rows), distribution_key)
+            return (
+                _slope(
+                    quantity, rows, out_row, lambda rows: expected_outcome(at(rows)[output]["fn"], distribution_key)
+                ),
+            )
 
         def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
             one_row = lambda row: run(jax.tree.map(lambda a: a[None], row), sites, draw)  # noqa: E731
@@ -312,7 +314,7 @@ def _map_draws(function: Callable, draws: dict, draw_numbers: Any, at_once: int)
     return jax.tree.map(lambda part: part.reshape(-1, *part.shape[2:])[:n_draws], parts)
 
 
-def with_global_latents(job: Pass) -> Pass:
+def with_global_latents(job: Job) -> Job:
     """Draw the latent sites without rows that have no draws yet, once for all tiles, given what is set."""
     spec, posterior = job.spec, job.posterior
     intervention, condition = dict(job.intervention), dict(job.condition)
@@ -342,7 +344,7 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
 
     @compiled
     def program(
-        numbers: dict,
+        hyperparameters: dict,
         params: dict,
         draws: dict,
         draw_numbers: Any,
@@ -353,9 +355,9 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
         condition: dict,
     ) -> dict:
         def one(sites: dict, draw: Any) -> dict:
-            key = key_of(seed, PRIOR, draw)
+            key = key_of(seed, Purpose.PRIOR_SITE, draw)
             given = {**params, **sites, **condition}
-            trace = run_kernel(traced, numbers, given, rows, whole, key, intervention)
+            trace = run_kernel(traced, hyperparameters, given, rows, whole, key, intervention)
             return {name: trace[name]["value"] for name in names}
 
         return jax.vmap(one)(draws, draw_numbers)

@@ -4,11 +4,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from skaimz.sampling.laws import as_numbers
-from skaimz.sampling.passes import Pass, Quantity
+from skaimz.sampling.drawing import Drawing
+from skaimz.sampling.host_distributions import as_numbers
+from skaimz.sampling.job import Job, Quantity
 from skaimz.sampling.plan import Batch, Step
-from skaimz.sampling.sites import Drawing
-from skaimz.sampling.stream import run_steps
+from skaimz.sampling.tile_loop import run_steps
 
 __all__ = ["Summary", "summaries"]
 
@@ -22,12 +22,12 @@ class Summary(NamedTuple):
     max: np.ndarray
 
 
-def summaries(job: Pass, y: np.ndarray) -> tuple[Summary, Summary]:
+def summaries(job: Job, y: np.ndarray) -> tuple[Summary, Summary]:
     """Summarise observed outcomes, and those drawn for the same rows.
 
     Parameters
     ----------
-    job : Pass
+    job : Job
     y : array of shape (n_rows, ...)
         Outcomes in the kernel's terms.
 

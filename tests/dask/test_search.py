@@ -11,8 +11,8 @@ import zoo
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.calibration import simulation_based_calibration
 from skaimz.inference import SVI
+from skaimz.simulation_calibration import simulation_based_calibration
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")]
 

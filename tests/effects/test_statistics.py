@@ -117,7 +117,7 @@ def test_effects_on_the_treated_on_others_and_on_all(name):
 N_ROWS, N_REPLICATIONS = 300, 200
 TRUE = np.array([0.2, 0.5, 0.6, -0.4])
 NOISE = 0.8
-LAWS = {
+DISTRIBUTIONS = {
     "linear": lambda eta, exposure: dist.Normal(eta, NOISE),
     "logistic": lambda eta, exposure: dist.Bernoulli(logits=eta),
     "poisson": lambda eta, exposure: dist.Poisson(exposure * jnp.exp(eta)),
@@ -132,49 +132,49 @@ VARIANCES = {"linear": lambda mean: np.ones_like(mean), "logistic": lambda mean:
              "poisson": lambda mean: mean}  # fmt: skip
 
 
-def trial(X, y=None, *, treated, exposure, law):
+def trial(X, y=None, *, treated, exposure, distribution):
     coef = numpyro.sample("coef", dist.Normal(0.0, 10.0).expand([4]).to_event(1))
     eta = coef[0] + coef[1] * X[:, 0] + treated * (coef[2] + coef[3] * X[:, 0])
     with numpyro.plate("rows", X.shape[0]):
-        numpyro.sample("y", LAWS[law](eta, exposure), obs=y)
+        numpyro.sample("y", DISTRIBUTIONS[distribution](eta, exposure), obs=y)
 
 
 def design_of(x, treated):
     return np.column_stack([np.ones_like(x), x, treated * np.ones_like(x), treated * x])
 
 
-def gaussian_posterior(law, design, y, exposure):
+def gaussian_posterior(distribution, design, y, exposure):
     """Return mean and covariance of a posterior with a flat prior: exact if it is linear, else at the mode."""
-    coef, scale = np.zeros(design.shape[1]), NOISE**2 if law == "linear" else 1.0
+    coef, scale = np.zeros(design.shape[1]), NOISE**2 if distribution == "linear" else 1.0
     for _ in range(30):
-        mean = MEANS[law](design @ coef, exposure)
-        information = (design.T * VARIANCES[law](mean)) @ design
+        mean = MEANS[distribution](design @ coef, exposure)
+        information = (design.T * VARIANCES[distribution](mean)) @ design
         coef = coef + np.linalg.solve(information, design.T @ (y - mean))
     return coef, scale * np.linalg.inv(information)
 
 
 @functools.cache
-def replications(law):
+def replications(distribution):
     """Return effects on each half of the rows, for many trials: their draws, and the truth."""
     rng = np.random.default_rng(11)
-    model = NumPyroImpactRegressor(functools.partial(trial, law=law), random_state=0)
+    model = NumPyroImpactRegressor(functools.partial(trial, distribution=distribution), random_state=0)
     sample = {"linear": lambda mean: rng.normal(mean, NOISE), "logistic": lambda mean: rng.binomial(1, mean),
-              "poisson": rng.poisson}[law]  # fmt: skip
+              "poisson": rng.poisson}[distribution]  # fmt: skip
     off, on = ({"arguments": {"treated": value}} for value in (0.0, 1.0))
     draws, truth = [], []
     for _ in range(N_REPLICATIONS):
         x, exposure = rng.normal(size=N_ROWS), rng.uniform(0.5, 2.0, N_ROWS)
         # Who is treated depends on x, as in a study that is no experiment.
         treated = (rng.uniform(size=N_ROWS) < 1 / (1 + np.exp(-x))).astype(float)
-        y = sample(MEANS[law](design_of(x, treated) @ TRUE, exposure))
-        mean, covariance = gaussian_posterior(law, design_of(x, treated), y, exposure)
+        y = sample(MEANS[distribution](design_of(x, treated) @ TRUE, exposure))
+        mean, covariance = gaussian_posterior(distribution, design_of(x, treated), y, exposure)
         coef = rng.multivariate_normal(mean, covariance, 500)
         model.set_posterior_sample({"coef": coef})
         half = {"old": x > 0}
         arrays = {"treated": treated, "exposure": exposure}
         effects = model.estimate_effect(x[:, None], baseline=off, scenarios={"on": on}, by=half, **arrays)["on"]
         draws.append(np.stack([effects[part].to_numpy()[0] for part in ("scenario", "baseline")]))
-        pair = [MEANS[law](design_of(x, t) @ TRUE, exposure) for t in (1.0, 0.0)]
+        pair = [MEANS[distribution](design_of(x, t) @ TRUE, exposure) for t in (1.0, 0.0)]
         truth.append([[level[x <= 0].mean(), level[x > 0].mean()] for level in pair])
     return np.stack(draws), np.asarray(truth)
 
@@ -188,11 +188,11 @@ CONTRASTS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("law", "contrast"),
+    ("distribution", "contrast"),
     [("linear", "difference"), *itertools.product(("logistic", "poisson"), ("difference", "ratio", "lift"))],
 )
-def test_intervals_cover_the_known_average_effect(law, contrast):
-    draws, truth = replications(law)
+def test_intervals_cover_the_known_average_effect(distribution, contrast):
+    draws, truth = replications(distribution)
     # The average over halves of the rows, each as one.
     level, known = draws.mean(axis=-1), truth.mean(axis=-1)
     effect, true = CONTRASTS[contrast](level[:, 0], level[:, 1]), CONTRASTS[contrast](known[:, 0], known[:, 1])
@@ -202,9 +202,9 @@ def test_intervals_cover_the_known_average_effect(law, contrast):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", LAWS)
-def test_effects_by_group_are_unbiased(law):
-    draws, truth = replications(law)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_effects_by_group_are_unbiased(distribution):
+    draws, truth = replications(distribution)
     effect, true = draws[:, 0] - draws[:, 1], truth[:, 0] - truth[:, 1]
     error = effect.mean(axis=1) - true
     spread = error.std(axis=0, ddof=1)
@@ -213,14 +213,16 @@ def test_effects_by_group_are_unbiased(law):
     assert (abs(true[:, 0] - true[:, 1]) > 0.03).all()
 
 
-@pytest.mark.parametrize("law", ["logistic", "poisson"])
+@pytest.mark.parametrize("distribution", ["logistic", "poisson"])
 @pytest.mark.parametrize("contrast", ["ratio", "lift"])
-def test_ratios_of_curved_means_are_not_those_of_coefficients(law, contrast):
+def test_ratios_of_curved_means_are_not_those_of_coefficients(distribution, contrast):
     rng = np.random.default_rng(2)
     x, exposure = rng.normal(size=5000), rng.uniform(0.5, 2.0, 5000)
-    pair = [MEANS[law](design_of(x, t) @ TRUE, exposure).mean() for t in (1.0, 0.0)]
+    pair = [MEANS[distribution](design_of(x, t) @ TRUE, exposure).mean() for t in (1.0, 0.0)]
     coef = rng.normal(TRUE, 1e-4, (50, 4))
-    model = NumPyroImpactRegressor(functools.partial(trial, law=law)).set_posterior_sample({"coef": coef})
+    model = NumPyroImpactRegressor(functools.partial(trial, distribution=distribution)).set_posterior_sample(
+        {"coef": coef}
+    )
     off, on = ({"arguments": {"treated": value}} for value in (0.0, 1.0))
     effects = model.estimate_effect(x[:, None], baseline=off, scenarios={"on": on}, contrast=contrast,
                                     treated=x * 0, exposure=exposure)  # fmt: skip

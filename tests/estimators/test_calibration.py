@@ -10,8 +10,8 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.pipeline import make_pipeline
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.calibration import CalibrationResult, simulation_based_calibration
 from skaimz.inference import SVI
+from skaimz.simulation_calibration import CalibrationResult, simulation_based_calibration
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -21,9 +21,9 @@ QUICK = SVI(num_steps=20, num_samples=20)
 
 
 class Known(NumPyroImpactRegressor):
-    """A regressor that draws from the posterior of the conjugate kernel in closed form, or from another law."""
+    """A regressor that draws from the conjugate kernel's posterior in closed form, or from another distribution."""
 
-    law = "posterior"
+    distribution = "posterior"
 
     def _fit(self, data):
         X, y = data.X, data.y
@@ -35,41 +35,41 @@ class Known(NumPyroImpactRegressor):
             "wide": (mean, covariance * 4),
             "low": (mean - np.sqrt(np.diag(covariance)), covariance),
             "prior": (np.zeros(2), np.eye(2)),
-        }[self.law]
+        }[self.distribution]
         draws = np.random.default_rng([self.random_state, 7]).multivariate_normal(mean, covariance, 29)
         return self.set_posterior_sample({"coef": draws})
 
 
 @pytest.fixture(scope="module", params=["posterior", "narrow", "wide", "low", "prior"])
 def known(request):
-    """Ranks under a law of the draws."""
+    """Ranks under a distribution of the draws."""
 
     class OfLaw(Known):
-        law = request.param
+        distribution = request.param
 
     model = OfLaw(zoo.conjugate, random_state=3)
     return request.param, simulation_based_calibration(model, X, num_replications=100, num_draws=29)
 
 
 def test_ranks_tell_the_true_posterior_from_others(known):
-    law, result = known
+    distribution, result = known
     table = result.summary()
     coef = table.loc[["coef[0]", "coef[1]"]]
     assert list(table.index) == ["coef[0]", "coef[1]", "log_likelihood"]
-    if law == "posterior":
+    if distribution == "posterior":
         assert (table["p_value"] > 0.01).all()
         np.testing.assert_allclose(table["mean"], 0.5, atol=4 / np.sqrt(12 * 100))
         np.testing.assert_allclose(table["spread"], 1.0, atol=0.15)
-    if law in ("narrow", "wide", "low"):
+    if distribution in ("narrow", "wide", "low"):
         assert (coef["p_value"] < 1e-4).all()
-    if law == "narrow":
+    if distribution == "narrow":
         assert (coef["spread"] > 1.2).all()
         assert (result.ranks["coef[0]"] == 0).mean() > 0.1
-    if law == "wide":
+    if distribution == "wide":
         assert (coef["spread"] < 0.75).all()
-    if law == "low":
+    if distribution == "low":
         assert (coef["mean"] > 0.6).all()
-    if law == "prior":
+    if distribution == "prior":
         # Draws that ignore the data have uniform ranks. Only a quantity that looks at the data tells.
         assert (coef["p_value"] > 0.01).all()
         assert table.loc["log_likelihood", "p_value"] < 1e-6

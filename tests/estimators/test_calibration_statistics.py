@@ -5,8 +5,8 @@ import pytest
 import zoo
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.calibration import simulation_based_calibration
 from skaimz.inference import MCMC, SVI
+from skaimz.simulation_calibration import simulation_based_calibration
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")]
 

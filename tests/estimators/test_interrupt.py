@@ -12,7 +12,8 @@ import zoo
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI, chunks
-from skaimz.sampling import sites, stream
+from skaimz.sampling import drawing as sites
+from skaimz.sampling import tile_loop as stream
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 

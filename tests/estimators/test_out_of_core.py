@@ -19,8 +19,9 @@ import zoo
 import zoo_inputs
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.estimators import _sources, _spool
 from skaimz.inference import MCMC, SVI
+from skaimz.rows import sources as _sources
+from skaimz.rows import spool as _spool
 
 N_ROWS, BLOCK, WINDOW = 600, 32, 128
 SETTINGS = SVI(batch_size=50, num_steps=30, num_samples=20)

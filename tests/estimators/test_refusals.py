@@ -89,7 +89,8 @@ KERNELS = [
     (no_rows, ValueError, "'y' has no value for each row|never observes"),
     ("linear", TypeError, "`kernel` must be a callable NumPyro model or None, got 'linear'"),
     (dict, TypeError, "`kernel` must be a callable"),
-    (positive, ValueError, "outside the support of the kernel's output 'y', a Exponential law: they must be positive"),
+    (positive, ValueError, "outside the support of the kernel's output 'y', a Exponential distribution: they must "
+     "be positive"),
 ]  # fmt: skip
 
 
@@ -234,7 +235,8 @@ def test_features(fitted):
 
 
 @pytest.mark.parametrize(("kernel", "y", "message"), [
-    (zoo.conjugate, np.arange(20) % 2, "must have a Bernoulli, categorical or ordered law, but site 'y' has Normal"),
+    (zoo.conjugate, np.arange(20) % 2,
+     "must have a Bernoulli, categorical or ordered distribution, but site 'y' has a Normal"),
     (zoo.logistic, np.arange(20) % 3, "A Bernoulli output has 2 classes, but y has 3"),
     (zoo.logistic, np.zeros(20), r"at least 2 classes, got 1 class: \[0.0\]"),
     (zoo.logistic, X[:, 0], "Unknown label type"),

@@ -223,7 +223,7 @@ def test_kernels_whose_rows_mix_run_whole_and_say_so(linear_data, quick):
     assert not model.kernel_spec_.can_be_padded
 
 
-def test_a_law_without_mean_falls_back_to_draws(linear_data, quick):
+def test_a_distribution_without_mean_falls_back_to_draws(linear_data, quick):
     X, y = linear_data
     model = NumPyroImpactRegressor(zoo.cauchy, inference=quick, random_state=0).fit(X, y)
     mean = model.predict(X)
@@ -273,7 +273,12 @@ def test_a_failed_fit_leaves_the_estimator_as_it_was(fitted, linear_data):
 
 def test_describe(fitted):
     table = fitted.describe()
-    assert table.loc["coef", ["kind", "law", "shape", "draws"]].tolist() == ["latent", "Normal", "(2,)", "1 x 2000"]
+    assert table.loc["coef", ["kind", "distribution", "shape", "draws"]].tolist() == [
+        "latent",
+        "Normal",
+        "(2,)",
+        "1 x 2000",
+    ]
     assert table.loc["y", "kind"].tolist() == ["outcome", "output"]
     assert table.loc["X", "kind"] == "input"
 

@@ -16,8 +16,8 @@ import zoo
 from sklearn.exceptions import NotFittedError
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.estimators._rows import columns_of
 from skaimz.inference import SVI
+from skaimz.rows.lazy import columns_of
 from skaimz.sampling import plan
 
 N_ROWS = 50

@@ -67,7 +67,7 @@ METHODS = ["svi", "mcmc", "injected"]
 def test_groups(trees, models, data, method):
     tree, (X, y) = trees[method], data
     expected = {"posterior", "posterior_predictive", "prior", "prior_predictive", "log_likelihood", "observed_data",
-                "constant_data", "params", "numbers"}  # fmt: skip
+                "constant_data", "params", "hyperparameters"}  # fmt: skip
     assert set(tree.children) == expected | ({"sample_stats"} if method != "injected" else set())
     np.testing.assert_array_equal(tree["observed_data"]["y"], y)
     np.testing.assert_array_equal(tree["constant_data"]["X"], X)
@@ -122,7 +122,7 @@ def test_densities_of_a_variational_posterior(trees, models, data):
 
 
 def counted(X, y=None):
-    """A positive latent site, whose posterior is a gamma law."""
+    """A positive latent site, whose posterior is a gamma distribution."""
     rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Poisson(rate * jnp.ones(X.shape[0])), obs=y)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skaimz.inference import shuffle
 from skaimz.inference.shuffle import ordered, shuffled, window_of
-from skaimz.kernels import key_of
+from skaimz.runtime import key_of
 
 PROGRAM = jax.jit(shuffled)
 

@@ -31,11 +31,11 @@ def key_of_kernel(function):
     return split_kernel(function)[0]
 
 
-def module_kernel(X, y=None, prior_scale=1.0, law="normal", n_knots=2):
+def module_kernel(X, y=None, prior_scale=1.0, distribution="normal", n_knots=2):
     scale = numpyro.sample("scale", dist.HalfNormal(prior_scale))
     numpyro.sample("w", dist.Normal(0.0, 1.0).expand([n_knots]).to_event(1))
-    law = dist.Normal if law == "normal" else dist.Cauchy
-    numpyro.sample("y", law(X[:, 0], scale), obs=y)
+    distribution = dist.Normal if distribution == "normal" else dist.Cauchy
+    numpyro.sample("y", distribution(X[:, 0], scale), obs=y)
 
 
 def factory(value):
@@ -127,7 +127,7 @@ class TestPlainValues:
             lambda: np.random,
             lambda: dist.Normal(0.0, np.ones(2)),
             lambda: dist.constraints.positive,
-            lambda: functools.partial(module_kernel, law="cauchy"),
+            lambda: functools.partial(module_kernel, distribution="cauchy"),
             lambda: LocScaleReparam(0.5),
         ],
     )
@@ -213,13 +213,13 @@ class TestPlainValues:
     def test_frames_can_be_frozen(self):
         hash(freeze(pd.DataFrame({"a": [1]})))
 
-    def test_using_a_law_does_not_change_it(self):
+    def test_using_a_distribution_does_not_change_it(self):
         # Its transform remembers its inverse by a weak reference, which dies and then has no hash.
-        law = dist.LogNormal(0.0, 1.0)
-        law.log_prob(1.0)
-        law.transforms[0].inv  # noqa: B018
-        assert isinstance(hash(freeze(law)), int)
-        assert freeze(law) == freeze(dist.LogNormal(0.0, 1.0))
+        distribution = dist.LogNormal(0.0, 1.0)
+        distribution.log_prob(1.0)
+        distribution.transforms[0].inv  # noqa: B018
+        assert isinstance(hash(freeze(distribution)), int)
+        assert freeze(distribution) == freeze(dist.LogNormal(0.0, 1.0))
 
     def test_zeros_of_either_sign_differ(self):
         assert freeze(0.0) != freeze(-0.0)
@@ -443,7 +443,7 @@ class TestFunctions:
             "jit",
             "vmap",
             "frame",
-            "law",
+            "distribution",
             "property",
             "wraps",
             "vmap of an importable",
@@ -491,21 +491,23 @@ class TestFunctions:
 class TestPartials:
     def test_numbers_are_taken_out_and_the_rest_is_in_the_key(self):
         table = np.arange(3.0)
-        kernel, numbers = split_kernel(functools.partial(module_kernel, prior_scale=2.0, law="normal", n_knots=table))
+        kernel, numbers = split_kernel(
+            functools.partial(module_kernel, prior_scale=2.0, distribution="normal", n_knots=table)
+        )
         assert numbers.keys() == {"prior_scale", "n_knots"}
         assert numbers["prior_scale"] == 2.0
         assert numbers["n_knots"] is table
-        assert kernel.numbers == ("n_knots", "prior_scale")
+        assert kernel.hyperparameters == ("n_knots", "prior_scale")
 
     def test_keys_do_not_see_the_numbers(self):
         make = functools.partial
-        base = key_of_kernel(make(module_kernel, prior_scale=2.0, law="normal"))
-        assert base == key_of_kernel(make(module_kernel, prior_scale=3.0, law="normal"))
-        assert base == key_of_kernel(make(module_kernel, law="normal", prior_scale=3.0))
-        assert base != key_of_kernel(make(module_kernel, prior_scale=2.0, law="cauchy"))
-        assert base != key_of_kernel(make(module_kernel, law="normal"))
-        assert base != key_of_kernel(make(module_kernel, law="normal", prior_scale=None))
-        assert base != key_of_kernel(make(factory, prior_scale=2.0, law="normal"))
+        base = key_of_kernel(make(module_kernel, prior_scale=2.0, distribution="normal"))
+        assert base == key_of_kernel(make(module_kernel, prior_scale=3.0, distribution="normal"))
+        assert base == key_of_kernel(make(module_kernel, distribution="normal", prior_scale=3.0))
+        assert base != key_of_kernel(make(module_kernel, prior_scale=2.0, distribution="cauchy"))
+        assert base != key_of_kernel(make(module_kernel, distribution="normal"))
+        assert base != key_of_kernel(make(module_kernel, distribution="normal", prior_scale=None))
+        assert base != key_of_kernel(make(factory, prior_scale=2.0, distribution="normal"))
 
     def test_positional_arguments_stay_in_the_key(self):
         def kernel(scale, X, y=None):
@@ -517,55 +519,62 @@ class TestPartials:
 
     @pytest.mark.parametrize("value", [True, np.True_, np.array([True]), "a", None, (1.0, 2.0), [1.0]])
     def test_what_is_no_number_is_static(self, value):
-        kernel, numbers = split_kernel(functools.partial(module_kernel, law=value))
+        kernel, numbers = split_kernel(functools.partial(module_kernel, distribution=value))
         assert numbers == {}
-        assert kernel.numbers == ()
+        assert kernel.hyperparameters == ()
 
     def test_flags_are_in_the_key(self):
         partial = functools.partial
-        assert key_of_kernel(partial(module_kernel, law=True)) != key_of_kernel(partial(module_kernel, law=False))
-        assert key_of_kernel(partial(module_kernel, law=True)) != key_of_kernel(partial(module_kernel, law=1))
+        assert key_of_kernel(partial(module_kernel, distribution=True)) != key_of_kernel(
+            partial(module_kernel, distribution=False)
+        )
+        assert key_of_kernel(partial(module_kernel, distribution=True)) != key_of_kernel(
+            partial(module_kernel, distribution=1)
+        )
 
     def test_bind_applies_new_numbers_and_leaves_the_original(self):
-        def kernel(X, y=None, scale=1.0, law="a"):
-            return X * scale, law
+        def kernel(X, y=None, scale=1.0, distribution="a"):
+            return X * scale, distribution
 
-        original = functools.partial(kernel, scale=2.0, law="b")
+        original = functools.partial(kernel, scale=2.0, distribution="b")
         split, numbers = split_kernel(original)
         assert split.bind(numbers)(1.0) == (2.0, "b")
         assert split.bind({"scale": 5.0})(1.0) == (5.0, "b")
         assert original(1.0) == (2.0, "b")
-        assert original.keywords == {"scale": 2.0, "law": "b"}
+        assert original.keywords == {"scale": 2.0, "distribution": "b"}
 
     def test_keywords_that_look_nested_hide_nothing(self):
-        one, other = (functools.partial(module_kernel, law=Settings(scale=scale), law__x=1.0) for scale in (1.0, 2.0))
+        one, other = (
+            functools.partial(module_kernel, distribution=Settings(scale=scale), distribution__x=1.0)
+            for scale in (1.0, 2.0)
+        )
         assert split_kernel(one) != split_kernel(other)
 
     def test_parameter_objects_inside_partials_are_not_forgotten(self):
-        one, other = (functools.partial(module_kernel, law=Settings(scale=scale)) for scale in (1.0, 2.0))
+        one, other = (functools.partial(module_kernel, distribution=Settings(scale=scale)) for scale in (1.0, 2.0))
         # Its numbers may be in the key or among the numbers, but not in neither.
         assert split_kernel(one) != split_kernel(other)
 
 
 class TestKernelObjects:
     def test_numbers_are_taken_out(self):
-        kernel, numbers = split_kernel(KernelObject(scale=2.0, order=3, law="normal", flag=True, nothing=None))
+        kernel, numbers = split_kernel(KernelObject(scale=2.0, order=3, distribution="normal", flag=True, nothing=None))
         assert numbers == {"scale": 2.0, "order": 3}
-        assert kernel.numbers == ("order", "scale")
+        assert kernel.hyperparameters == ("order", "scale")
 
     def test_keys_do_not_see_the_numbers(self):
-        base = key_of_kernel(KernelObject(scale=2.0, law="normal", flag=True))
-        assert base == key_of_kernel(KernelObject(scale=3.0, law="normal", flag=True))
-        assert hash(base) == hash(key_of_kernel(KernelObject(scale=3.0, law="normal", flag=True)))
-        assert base != key_of_kernel(KernelObject(scale=2.0, law="cauchy", flag=True))
-        assert base != key_of_kernel(KernelObject(scale=2.0, law="normal", flag=False))
-        assert base != key_of_kernel(OtherKernelObject(scale=2.0, law="normal", flag=True))
+        base = key_of_kernel(KernelObject(scale=2.0, distribution="normal", flag=True))
+        assert base == key_of_kernel(KernelObject(scale=3.0, distribution="normal", flag=True))
+        assert hash(base) == hash(key_of_kernel(KernelObject(scale=3.0, distribution="normal", flag=True)))
+        assert base != key_of_kernel(KernelObject(scale=2.0, distribution="cauchy", flag=True))
+        assert base != key_of_kernel(KernelObject(scale=2.0, distribution="normal", flag=False))
+        assert base != key_of_kernel(OtherKernelObject(scale=2.0, distribution="normal", flag=True))
 
     @pytest.mark.parametrize("array", [np.arange(3.0), np.arange(3), jnp.ones((2, 2)), np.float32(1.0)])
     def test_arrays_are_numbers(self, array):
-        kernel, numbers = split_kernel(KernelObject(scale=array, law="normal"))
+        kernel, numbers = split_kernel(KernelObject(scale=array, distribution="normal"))
         assert numbers["scale"] is array
-        assert kernel == key_of_kernel(KernelObject(scale=array + 1, law="normal"))
+        assert kernel == key_of_kernel(KernelObject(scale=array + 1, distribution="normal"))
 
     def test_arrays_that_hold_no_numbers_are_in_the_key(self):
         one, same, other = (KernelObject(names=np.array(names)) for names in (["a"], ["a"], ["b"]))
@@ -574,20 +583,20 @@ class TestKernelObjects:
         assert key_of_kernel(one) != key_of_kernel(other)
 
     def test_numbers_of_nested_objects(self):
-        def make(scale, law="normal", prior=Settings):
-            return KernelObject(scale=1.0, prior=prior(scale=scale, law=law))
+        def make(scale, distribution="normal", prior=Settings):
+            return KernelObject(scale=1.0, prior=prior(scale=scale, distribution=distribution))
 
         kernel, numbers = split_kernel(make(2.0))
         assert numbers == {"scale": 1.0, "prior__scale": 2.0}
         assert kernel == key_of_kernel(make(3.0))
-        assert kernel != key_of_kernel(make(2.0, law="cauchy"))
+        assert kernel != key_of_kernel(make(2.0, distribution="cauchy"))
         assert kernel != key_of_kernel(make(2.0, prior=KernelObject))
 
     def test_bind_applies_new_numbers_and_leaves_the_original(self):
-        original = KernelObject(scale=1.0, prior=Settings(scale=2.0, law="normal"))
+        original = KernelObject(scale=1.0, prior=Settings(scale=2.0, distribution="normal"))
         kernel, _ = split_kernel(original)
         bound = kernel.bind({"scale": 7.0, "prior__scale": 8.0})
-        assert (bound.scale, bound.prior.scale, bound.prior.law) == (7.0, 8.0, "normal")
+        assert (bound.scale, bound.prior.scale, bound.prior.distribution) == (7.0, 8.0, "normal")
         assert (original.scale, original.prior.scale) == (1.0, 2.0)
         assert isinstance(bound, KernelObject)
 
@@ -605,7 +614,7 @@ class TestKernelObjects:
         nothing = number_policies()[-1]
         one, other = (split_kernel(KernelObject(scale=scale), nothing)[0] for scale in (1.0, 2.0))
         assert one != other
-        assert one.numbers == ()
+        assert one.hyperparameters == ()
 
     def test_numbers_that_a_shallow_get_params_hides_are_not_forgotten(self):
         assert split_kernel(Shallow(prior=Settings(scale=1.0))) != split_kernel(Shallow(prior=Settings(scale=2.0)))
@@ -626,7 +635,7 @@ class TestHandlers:
     )
     @pytest.mark.parametrize(
         "kernel",
-        [module_kernel, factory(2.0), functools.partial(module_kernel, law="normal")],
+        [module_kernel, factory(2.0), functools.partial(module_kernel, distribution="normal")],
         ids=["function", "closure", "partial"],
     )
     def test_equal_after_a_copy_and_when_made_twice(self, wrap, kernel):
@@ -673,7 +682,7 @@ class TestThroughTracing:
     def test_an_integer_that_decides_nothing_is_a_number(self, inputs):
         traced, numbers = trace_kernel(functools.partial(module_kernel, prior_scale=2), inputs, "X", "y")
         assert numbers == {"prior_scale": 2}
-        assert traced.kernel.numbers == ("prior_scale",)
+        assert traced.kernel.hyperparameters == ("prior_scale",)
 
     def test_a_float_that_decides_a_branch_becomes_static(self, inputs):
         def kernel(X, y=None, power=1.0, scale=1.0):

@@ -70,7 +70,7 @@ class TestSites:
     )
     def test_every_field(self, spec, name, expected):
         site = spec[name]
-        found = (site.kind, site.law, site.shape, site.row_axis, site.event_dim, site.dims, site.support)
+        found = (site.kind, site.distribution, site.shape, site.row_axis, site.event_dim, site.dims, site.support)
         assert found == expected
         assert site.name == name
         assert site.mixing is None
@@ -102,7 +102,7 @@ class TestSites:
         assert [site.name for site in spec.sites if site.rows_are_batched] == ["z", "u", "mu", "penalty", "y"]
 
     @pytest.mark.parametrize(
-        ("law", "name", "support"),
+        ("distribution", "name", "support"),
         [
             (lambda: dist.Normal(0.0, 1.0), "Normal", None),
             (lambda: dist.Gamma(1.0, 1.0), "Gamma", "positive"),
@@ -114,19 +114,19 @@ class TestSites:
         ],
         ids=["normal", "gamma", "exponential", "beta", "lognormal", "masked", "expanded"],
     )
-    def test_laws_and_supports(self, law, name, support):
+    def test_distributions_and_supports(self, distribution, name, support):
         def kernel(X, y=None):
-            v = numpyro.sample("v", law())
+            v = numpyro.sample("v", distribution())
             numpyro.sample("y", dist.Normal(X[:, 0] + v.sum(), 1.0), obs=y)
 
         site = describe(kernel)["v"]
-        assert (site.law, site.support) == (name, support)
+        assert (site.distribution, site.support) == (name, support)
 
-    def test_laws_of_events_are_named_by_their_base(self):
-        assert describe(linear)["b"].law == "Normal"
+    def test_distributions_of_events_are_named_by_their_base(self):
+        assert describe(linear)["b"].distribution == "Normal"
 
     @pytest.mark.parametrize(
-        ("law", "dtype", "support", "name"),
+        ("distribution", "dtype", "support", "name"),
         [
             (lambda mu: dist.Bernoulli(logits=mu), "int32", "boolean", "BernoulliLogits"),
             (lambda mu: dist.NegativeBinomial2(jnp.exp(mu), 2.0), "int32", "nonnegative_integer", "NegativeBinomial2"),
@@ -136,12 +136,12 @@ class TestSites:
         ],
         ids=["bernoulli", "negative binomial", "student", "gamma", "categorical"],
     )
-    def test_outputs_of_every_kind(self, law, dtype, support, name):
+    def test_outputs_of_every_kind(self, distribution, dtype, support, name):
         def kernel(X, y=None):
-            numpyro.sample("y", law(X @ coefficients()), obs=y)
+            numpyro.sample("y", distribution(X @ coefficients()), obs=y)
 
         spec = describe(kernel)
-        assert (spec["y"].dtype, spec["y"].support, spec["y"].law) == (dtype, support, name)
+        assert (spec["y"].dtype, spec["y"].support, spec["y"].distribution) == (dtype, support, name)
         assert spec["y"].shape == (None,)
         assert spec["y"].mixing is None
 
@@ -455,8 +455,8 @@ class TestRows:
         def kernel(X, y=None):
             x = X[:, 0]
             z = numpyro.sample("z", dist.Normal(x - x.sum(), 1.0).mask(False) if name == "z" else dist.Normal())
-            law = dist.Normal(z - x.sum(), 1.0).mask(False) if name == "y" else dist.Normal(z, 1.0)
-            numpyro.sample("y", law, obs=y)
+            distribution = dist.Normal(z - x.sum(), 1.0).mask(False) if name == "y" else dist.Normal(z, 1.0)
+            numpyro.sample("y", distribution, obs=y)
 
         assert describe(kernel).rows_mix is not None
 
@@ -501,7 +501,7 @@ class TestRows:
         spec = describe(kernel)
         assert spec.rows_mix is not None
         assert spec.fit_mixing is not None
-        assert (spec["y"].shape, spec["y"].event_dim, spec["y"].law) == ((None,), 1, "MultivariateNormal")
+        assert (spec["y"].shape, spec["y"].event_dim, spec["y"].distribution) == ((None,), 1, "MultivariateNormal")
         assert spec.width > 1000  # rows times rows, in one row's share
 
     def test_a_kernel_that_subsamples(self):

@@ -114,7 +114,7 @@ def test_densities():
     ):
         x, y = curve.get_data()
         assert np.trapezoid(y, x) == pytest.approx(1, abs=0.01)
-        # The curve is that of a normal law, widened by the kernel's bandwidth.
+        # The curve is that of a normal distribution, widened by the kernel's bandwidth.
         assert np.trapezoid(x * y, x) == pytest.approx(draws.mean(), abs=0.05)
         assert x[y.argmax()] == pytest.approx(np.median(draws), abs=0.3)
         # What is shaded is the interval.

@@ -31,7 +31,7 @@ def test_densities():
         x, height = line.get_data()
         assert np.trapezoid(height, x) == pytest.approx(1, abs=0.02)
         np.testing.assert_allclose(height, norm.pdf(x, 5.0, 2.0), atol=0.07)
-    # All curves together are the law itself.
+    # All curves together are the distribution itself.
     together = np.mean([line.get_ydata() for line in drawn], axis=0)
     np.testing.assert_allclose(together, norm.pdf(observed.get_xdata(), 5.0, 2.0), atol=0.02)
     assert observed.get_linewidth() > drawn[0].get_linewidth()

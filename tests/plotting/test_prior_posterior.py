@@ -29,12 +29,14 @@ BOUNDS = {"scale": (0.0, np.inf)}
 # Densities
 
 
-@pytest.mark.parametrize("law", [norm(2.0, 3.0), t(2.0)])
-def test_densities_are_near_the_truth(law):
-    """Also of a law with tails that make its draws' standard deviation useless."""
-    draws = law.rvs(size=4000, random_state=np.random.RandomState(0))
-    grid = law.mean() + np.linspace(-5, 5, 100)
-    np.testing.assert_allclose(density(draws, grid), law.pdf(grid), atol=0.08 * law.pdf(law.mean()))
+@pytest.mark.parametrize("distribution", [norm(2.0, 3.0), t(2.0)])
+def test_densities_are_near_the_truth(distribution):
+    """Also of a distribution with tails that make its draws' standard deviation useless."""
+    draws = distribution.rvs(size=4000, random_state=np.random.RandomState(0))
+    grid = distribution.mean() + np.linspace(-5, 5, 100)
+    np.testing.assert_allclose(
+        density(draws, grid), distribution.pdf(grid), atol=0.08 * distribution.pdf(distribution.mean())
+    )
 
 
 def test_densities_are_folded_back_at_bounds():
@@ -61,16 +63,18 @@ def test_densities_of_mostly_equal_draws():
 def test_panels():
     axes = PriorPosteriorDisplay.from_draws(PRIOR, POSTERIOR, bounds=BOUNDS).axes_
     assert [ax.get_xlabel() for ax in axes] == ["level", "coef[0]", "coef[1]", "scale"]
-    laws = [
+    distributions = [
         (norm(0, 100), norm(3, 1)),
         (norm, norm(0.5, 0.1)),
         (norm, norm(-1.0, 0.6)),
         (halfnorm, halfnorm(scale=0.3)),
     ]
-    for ax, curves in zip(axes, laws, strict=True):
-        for line, law in zip(ax.get_lines(), curves, strict=True):
+    for ax, curves in zip(axes, distributions, strict=True):
+        for line, distribution in zip(ax.get_lines(), curves, strict=True):
             x, height = line.get_data()
-            np.testing.assert_allclose(height, law.pdf(x), atol=0.1 * law.pdf(law.median()) + 0.04)
+            np.testing.assert_allclose(
+                height, distribution.pdf(x), atol=0.1 * distribution.pdf(distribution.median()) + 0.04
+            )
         assert ax.get_ylabel() == "Density"
         assert ax.get_ylim()[0] == 0
         prior, posterior = ax.get_lines()

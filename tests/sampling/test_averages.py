@@ -24,7 +24,7 @@ def scenario(kernel, X=X, draws=None, arrays=None, **settings):
     inputs = Inputs({"X": X, **(arrays or {})}, {})
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
     posterior = sampling.Posterior(numbers, {}, {"coef": COEF} if draws is None else draws, N_DRAWS, 2)
-    return sampling.Pass(traced, posterior, inputs, 0, **settings)
+    return sampling.Job(traced, posterior, inputs, 0, **settings)
 
 
 def average(*jobs, quantity=MEANS, weights=WEIGHTS, groups=GROUPS, n_groups=3):

@@ -35,14 +35,14 @@ def run(quantity, kernel, draws, X, *args, seed=0, **arrays):
     inputs = Inputs({"X": X, **arrays}, {})
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
     posterior = sampling.Posterior(numbers, {}, draws, len(next(iter(draws.values()))))
-    return getattr(sampling, quantity)(sampling.Pass(traced, posterior, inputs, seed), *args)
+    return getattr(sampling, quantity)(sampling.Job(traced, posterior, inputs, seed), *args)
 
 
 def spec_of(kernel, X):
     return trace_kernel(kernel, Inputs({"X": X}, {}), "X", "y")[0].spec
 
 
-def test_moments_follow_the_law_of_total_variance(draws, X):
+def test_moments_follow_the_distribution_of_total_variance(draws, X):
     mean, variance = run("moments", zoo.conjugate, draws, X)
     mu = X @ draws["coef"].T
     np.testing.assert_allclose(mean, mu.mean(axis=1), rtol=1e-5, atol=1e-6)
@@ -168,7 +168,7 @@ def test_row_counts_around_tile_borders(draws, n_rows):
 @pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.truncated, zoo.random_effects, zoo.cauchy])
 def test_expectations_do_not_depend_on_company(draws, X, kernel):
     order = np.random.default_rng(0).permutation(len(X))[:20]
-    with jax.numpy_rank_promotion("allow"):  # NumPyro's truncated law promotes
+    with jax.numpy_rank_promotion("allow"):  # NumPyro's truncated distribution promotes
         mean, variance = run("moments", kernel, draws, X)
         some = run("moments", kernel, draws, X[order])
     np.testing.assert_array_equal(some[0], mean[order])
@@ -176,15 +176,15 @@ def test_expectations_do_not_depend_on_company(draws, X, kernel):
 
 
 def test_moments_without_closed_form_are_estimated(draws, X):
-    """A truncated normal law has no formula here: compare with scipy's."""
+    """A truncated normal distribution has no formula here: compare with scipy's."""
     from scipy.stats import truncnorm
 
     with jax.numpy_rank_promotion("allow"):
         mean, variance = run("moments", zoo.truncated, draws, X)
     mu = (X @ draws["coef"].T).astype(float)
-    law = truncnorm(-1.0 - mu, 3.0 - mu, loc=mu)
-    expected = law.mean().mean(axis=1)
-    total = law.var().mean(axis=1) + law.mean().var(axis=1)
+    distribution = truncnorm(-1.0 - mu, 3.0 - mu, loc=mu)
+    expected = distribution.mean().mean(axis=1)
+    total = distribution.var().mean(axis=1) + distribution.mean().var(axis=1)
     # Every row sees the same 400 random numbers, so that errors are shared: five standard errors.
     np.testing.assert_allclose(mean, expected, atol=5 * np.sqrt(total.max() / 400))
     np.testing.assert_allclose(variance, total, rtol=0.5)
@@ -212,7 +212,7 @@ def test_missing_global_latents_are_the_same_in_every_tile():
     X = np.tile(np.array([[1.0, 0.0], [0.0, 1.0]], np.float32), (1500, 1))
     inputs = Inputs({"X": X}, {})
     traced, numbers = trace_kernel(zoo.conjugate, inputs, "X", "y")
-    drawn = sampling.outcomes(sampling.Pass(traced, sampling.Posterior(numbers, {}, {}, 300), inputs, 0))
+    drawn = sampling.outcomes(sampling.Job(traced, sampling.Posterior(numbers, {}, {}, 300), inputs, 0))
     assert drawn.shape == (3000, 300)
     first, last = drawn[:1000:2].mean(axis=0), drawn[2000::2].mean(axis=0)
     np.testing.assert_allclose(first, last, atol=6 * 0.5 * np.sqrt(2 / 500))

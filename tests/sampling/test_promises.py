@@ -18,7 +18,8 @@ from scipy import stats
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference import SVI
-from skaimz.sampling import plan, stream
+from skaimz.sampling import plan
+from skaimz.sampling import tile_loop as stream
 
 TILE_ROWS, N_ROWS, N_DRAWS = 16, 50, 12
 X = np.random.default_rng(0).normal(size=(N_ROWS, 2))
@@ -158,8 +159,8 @@ def test_log_densities_are_those_of_scipy(case, tmp_path):
         expected = stats.poisson.logpmf(y.T, np.exp(log_rate[:, None] + draws["jitter"]))
     elif case == "vectors":
         y = X[::-1]
-        law = stats.multivariate_normal(cov=[[1.0, 0.6], [0.6, 0.5]])
-        expected = law.logpdf(y - slope[:, None, None] * X)
+        distribution = stats.multivariate_normal(cov=[[1.0, 0.6], [0.6, 0.5]])
+        expected = distribution.logpdf(y - slope[:, None, None] * X)
     else:
         y = X[:, 1]
         expected = stats.norm.logpdf(y, np.cumsum(slope[:, None] * X[:, 0], axis=1), 0.5)
@@ -443,13 +444,13 @@ def test_new_rows_of_a_random_walk():
     assert abs(np.corrcoef(steps.T)[np.triu_indices(N_ROWS, 1)]).max() < 6 / np.sqrt(n_draws)
 
 
-# Laws
+# Distributions
 
 
 def truncated_moments(draws, X):
     mu = X @ draws["coef"]
-    law = stats.truncnorm(-1 - mu, 3 - mu, loc=mu)
-    return law.mean(), law.var()
+    distribution = stats.truncnorm(-1 - mu, 3 - mu, loc=mu)
+    return distribution.mean(), distribution.var()
 
 
 def two_classes(draws, X):
@@ -468,7 +469,7 @@ def logistic_moments(draws, X):
 
 
 COEF = np.array([0.6, -0.4])
-LAWS = {
+DISTRIBUTIONS = {
     "discrete latent": (zoo.hidden_class, {"share": 0.3, "which": np.zeros(4, int)}, two_classes),
     "mixture": (zoo.mixture, {"share": 0.3}, two_classes),
     "zero-inflated": (zoo.zero_inflated, {"share": 0.3}, zero_inflated_moments),
@@ -477,7 +478,7 @@ LAWS = {
 }
 
 
-@pytest.mark.parametrize(("kernel", "one", "moments"), LAWS.values(), ids=LAWS)
+@pytest.mark.parametrize(("kernel", "one", "moments"), DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
 def test_means_and_variances(kernel, one, moments):
     n_draws = 1000
     draws = {name: np.repeat(np.asarray(value)[None], n_draws, axis=0) for name, value in one.items()}

@@ -264,7 +264,7 @@ def test_rows_that_mix_are_stored_and_resumed(tmp_path, monkeypatch):
     def by_two(*args, **settings):
         return dataclasses.replace(plan.make_plan(*args, **settings), step_draws=2, draws_at_once=2)
 
-    monkeypatch.setattr("skaimz.sampling.sites.make_plan", by_two)
+    monkeypatch.setattr("skaimz.sampling.drawing.make_plan", by_two)
     for cut in (1, 4):
         (tmp_path / str(cut)).mkdir()
         check_that_it_resumes(posterior_predictive(zoo.centring), cut, tmp_path / str(cut))

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from skaimz.kernels.threads import one_at_a_time, shared
+from skaimz.runtime import one_at_a_time, shared
 
 
 def in_threads(function, n_threads=4):

@@ -16,7 +16,7 @@ from scipy import stats
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
 from skaimz.exceptions import OutputWarning
 from skaimz.sampling import plan, proofs
-from skaimz.sampling.laws import HOST_LAWS, host_law, parameters_of
+from skaimz.sampling.host_distributions import HOST_DISTRIBUTIONS, host_distribution, parameters_of
 
 N_DRAWS, N_ROWS = 40, 60
 X = np.linspace(-1, 1, 2 * N_ROWS).reshape(N_ROWS, 2)
@@ -27,8 +27,8 @@ def two(first, second):
     return np.array([first, second])
 
 
-# Two laws of each class, and SciPy's.
-LAWS = {
+# Two distributions of each class, and SciPy's.
+DISTRIBUTIONS = {
     "Poisson": (dist.Poisson, {"rate": two(0.3, 40.0)}, lambda rate: stats.poisson(rate)),
     "GammaPoisson": (
         dist.GammaPoisson,
@@ -77,48 +77,48 @@ LAWS = {
         lambda logits, total_count: stats.binom(total_count, 1 / (1 + np.exp(-logits))),
     ),
 }
-every_law = pytest.mark.parametrize("name", LAWS)
+every_distribution = pytest.mark.parametrize("name", DISTRIBUTIONS)
 
 
-def agrees(sample, law):
-    """Whether a sample is of a law of SciPy, by a test at the level of one in a thousand."""
-    if not hasattr(law, "pmf"):
-        return stats.kstest(sample, law.cdf).pvalue > 1e-3
+def agrees(sample, distribution):
+    """Whether a sample is of a distribution of SciPy, by a test at the level of one in a thousand."""
+    if not hasattr(distribution, "pmf"):
+        return stats.kstest(sample, distribution.cdf).pvalue > 1e-3
     # Values between quantiles are counted together, so that none is rare.
-    edges = np.unique(law.ppf(np.linspace(0.02, 0.98, 30)))
+    edges = np.unique(distribution.ppf(np.linspace(0.02, 0.98, 30)))
     counts = np.bincount(np.searchsorted(edges, sample), minlength=len(edges) + 1)
-    expected = len(sample) * np.diff(np.concatenate([[0], law.cdf(edges), [1]]))
+    expected = len(sample) * np.diff(np.concatenate([[0], distribution.cdf(edges), [1]]))
     kept = expected > 0
     assert not counts[~kept].any()
     return stats.chisquare(counts[kept], expected[kept]).pvalue > 1e-3
 
 
-def on_host(law, dtype=np.float64, seed=0):
-    """Draw one outcome for every entry of a law's shape, as a pass does."""
-    base = law
+def on_host(distribution, dtype=np.float64, seed=0):
+    """Draw one outcome for every entry of a distribution's shape, as a pass does."""
+    base = distribution
     while hasattr(base, "base_dist"):
         base = base.base_dist
     with jax.enable_x64(dtype == np.float64):
-        parameters = {name: np.asarray(array) for name, array in parameters_of(law).items()}
-        kind = jax.eval_shape(law.sample, jax.random.key(0)).dtype
-    return host_law(type(base)).draw(np.random.default_rng(seed), parameters, np.dtype(kind))
+        parameters = {name: np.asarray(array) for name, array in parameters_of(distribution).items()}
+        kind = jax.eval_shape(distribution.sample, jax.random.key(0)).dtype
+    return host_distribution(type(base)).draw(np.random.default_rng(seed), parameters, np.dtype(kind))
 
 
-def drawn_from(law):
-    """Return a kernel whose outcome has a law that is given the rows, and sites before and after it."""
+def drawn_from(distribution):
+    """Return a kernel whose outcome has a distribution that is given the rows, and sites before and after it."""
 
     def kernel(X, y=None):
         level = numpyro.sample("level", dist.Normal(0.0, 1.0))
         before = numpyro.deterministic("before", jnp.exp(level + X[:, 0]))
         with numpyro.plate("rows", X.shape[0]):
-            outcome = numpyro.sample("y", law(before), obs=y)
+            outcome = numpyro.sample("y", distribution(before), obs=y)
         numpyro.deterministic("double", 2 * outcome)
 
     return kernel
 
 
-def model_of(law, draws=LEVEL):
-    return NumPyroImpactRegressor(drawn_from(law), posterior=draws, random_state=3)
+def model_of(distribution, draws=LEVEL):
+    return NumPyroImpactRegressor(drawn_from(distribution), posterior=draws, random_state=3)
 
 
 def outcomes_of(model, X=X, **settings):
@@ -130,26 +130,28 @@ def _small_tiles(monkeypatch):
     monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
 
 
-def test_every_law_is_tested():
-    assert HOST_LAWS.keys() - {law for law, _, _ in LAWS.values()} == {dist.BetaProportion}
-    assert host_law(dist.BetaProportion) is host_law(dist.Beta)
-    assert host_law(dist.Normal) is None
+def test_every_distribution_is_tested():
+    assert HOST_DISTRIBUTIONS.keys() - {distribution for distribution, _, _ in DISTRIBUTIONS.values()} == {
+        dist.BetaProportion
+    }
+    assert host_distribution(dist.BetaProportion) is host_distribution(dist.Beta)
+    assert host_distribution(dist.Normal) is None
 
 
 def test_other_devices_draw_themselves(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert all(host_law(law) is None for law in HOST_LAWS)
+    assert all(host_distribution(distribution) is None for distribution in HOST_DISTRIBUTIONS)
 
 
 # Distributions
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@every_law
+@every_distribution
 def test_draws_are_distributed_as_scipy_says(name, dtype):
-    law, parameters, expected = LAWS[name]
+    distribution, parameters, expected = DISTRIBUTIONS[name]
     cast = {key: value.astype(dtype) if value.dtype.kind == "f" else value for key, value in parameters.items()}
-    sample = on_host(law(**cast).expand((20_000, 2)), dtype)
+    sample = on_host(distribution(**cast).expand((20_000, 2)), dtype)
     assert sample.shape == (20_000, 2)
     for place in range(2):
         one = expected(**{key: value[place] for key, value in parameters.items()})
@@ -159,35 +161,35 @@ def test_draws_are_distributed_as_scipy_says(name, dtype):
 
 
 WRAPPERS = {
-    "expand": lambda law: law.expand((5000, 2)),
-    "to_event": lambda law: law.expand((5000, 2)).to_event(1),
-    "event first": lambda law: law.to_event(1).expand((5000,)),
-    "mask": lambda law: law.expand((5000, 2)).mask(False),
-    "mask of rows": lambda law: law.to_event(1).expand((5000,)).mask(np.arange(5000) % 2 == 0),
-    "all": lambda law: law.mask(True).to_event(1).expand((5000,)).to_event(1).mask(True),
+    "expand": lambda distribution: distribution.expand((5000, 2)),
+    "to_event": lambda distribution: distribution.expand((5000, 2)).to_event(1),
+    "event first": lambda distribution: distribution.to_event(1).expand((5000,)),
+    "mask": lambda distribution: distribution.expand((5000, 2)).mask(False),
+    "mask of rows": lambda distribution: distribution.to_event(1).expand((5000,)).mask(np.arange(5000) % 2 == 0),
+    "all": lambda distribution: distribution.mask(True).to_event(1).expand((5000,)).to_event(1).mask(True),
 }
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("name", ["Poisson", "StudentT", "BinomialLogits"])
-def test_wrapped_laws(name, wrapper):
-    law, parameters, expected = LAWS[name]
-    sample = on_host(WRAPPERS[wrapper](law(**parameters)))
+def test_wrapped_distributions(name, wrapper):
+    distribution, parameters, expected = DISTRIBUTIONS[name]
+    sample = on_host(WRAPPERS[wrapper](distribution(**parameters)))
     assert sample.shape == (5000, 2)
     for place in range(2):
         assert agrees(sample[:, place], expected(**{key: value[place] for key, value in parameters.items()}))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@every_law
+@every_distribution
 def test_draws_through_the_estimator(name, dtype):
-    law, parameters, expected = LAWS[name]
+    distribution, parameters, expected = DISTRIBUTIONS[name]
     second = {key: value[1] for key, value in parameters.items()}
-    model = model_of(lambda before: law(**second).expand(before.shape))
+    model = model_of(lambda before: distribution(**second).expand(before.shape))
     rows = X.astype(dtype)
     sample = outcomes_of(model, rows)
     with jax.enable_x64(dtype == np.float64):
-        assert sample.dtype == jax.eval_shape(law(**second).sample, jax.random.key(0)).dtype
+        assert sample.dtype == jax.eval_shape(distribution(**second).sample, jax.random.key(0)).dtype
     assert agrees(sample.ravel(), expected(**second))
     levels = np.quantile(sample, [0.25, 0.5], axis=0).T
     np.testing.assert_allclose(model.predict_quantiles(rows, [0.25, 0.5]), levels, rtol=1e-6)
@@ -203,7 +205,7 @@ def test_parameters_of_rows_and_draws_are_used():
     assert abs(residual.var() - 1) < 5 * np.sqrt(2 / residual.size)
 
 
-def test_vectors_of_laws():
+def test_vectors_of_distributions():
     rates = jnp.array([0.5, 3.0, 20.0])
     one = np.asarray(rates)
 
@@ -229,15 +231,15 @@ def sizes(before):
     return dist.Gamma(2.0, 1 / before)
 
 
-@pytest.mark.parametrize(("law", "variance"), [(counts, 1.0), (sizes, 0.5)])
-def test_sites_after_the_outcome_are_computed_from_it(law, variance):
+@pytest.mark.parametrize(("distribution", "variance"), [(counts, 1.0), (sizes, 0.5)])
+def test_sites_after_the_outcome_are_computed_from_it(distribution, variance):
     """JAX draws the outcome then."""
-    found = model_of(law).sample_posterior_predictive_on_batch(X, return_datatree=False)
+    found = model_of(distribution).sample_posterior_predictive_on_batch(X, return_datatree=False)
     assert set(found) == {"y", "before", "double"}
     assert found["double"].dtype == found["y"].dtype
     np.testing.assert_array_equal(found["double"], 2 * found["y"])
-    mean = (3 if law is counts else 2) * np.exp(X[:, 0])
-    residual = (found["y"] - mean) / (np.sqrt(mean) if law is counts else mean)
+    mean = (3 if distribution is counts else 2) * np.exp(X[:, 0])
+    residual = (found["y"] - mean) / (np.sqrt(mean) if distribution is counts else mean)
     assert abs(residual.mean()) < 5 * residual.std() / np.sqrt(residual.size)
     assert abs(residual.var() - variance) < 5 * (residual**2).std() / np.sqrt(residual.size)
 
@@ -260,7 +262,7 @@ def test_the_host_is_in_use(monkeypatch):
     """So that the other tests test what they say."""
     model = model_of(counts)
     first = outcomes_of(model)
-    monkeypatch.setattr(proofs, "host_law", lambda law: None)
+    monkeypatch.setattr(proofs, "host_distribution", lambda distribution: None)
     second = outcomes_of(model)
     assert (first != second).any()
     assert first.dtype == second.dtype
@@ -270,7 +272,7 @@ def test_the_host_is_in_use(monkeypatch):
 # Outcomes in the bodies of control flow
 
 
-def scanned(law):
+def scanned(distribution):
     """Each row's outcome is drawn around that of the row before."""
 
     def kernel(X, y=None):
@@ -278,7 +280,7 @@ def scanned(law):
 
         def step(before, row):
             x, outcome = row if y is not None else (row, None)
-            drawn = numpyro.sample("y", law(before, level + x[0]), obs=outcome)
+            drawn = numpyro.sample("y", distribution(before, level + x[0]), obs=outcome)
             return drawn.astype(X.dtype), None
 
         scan(step, jnp.zeros((), X.dtype), (X, y) if y is not None else X)
@@ -286,13 +288,13 @@ def scanned(law):
     return kernel
 
 
-def branched(law):
+def branched(distribution):
     def kernel(X, y=None):
         level = numpyro.sample("level", dist.Normal(0.0, 1.0))
 
         def branch(x):
             with numpyro.plate("rows", x.shape[0]):
-                numpyro.sample("y", law(0.0, level + x), obs=y)
+                numpyro.sample("y", distribution(0.0, level + x), obs=y)
 
         cond(level > 0, branch, branch, X[:, 0])
 
@@ -302,16 +304,16 @@ def branched(law):
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
 @pytest.mark.parametrize("kernel", [scanned, branched])
 @pytest.mark.parametrize(
-    ("law", "expected"),
+    ("distribution", "expected"),
     [
         (lambda _, x: dist.Poisson(jnp.exp(x)), lambda x: stats.poisson(np.exp(x))),
         (lambda _, x: dist.StudentT(5.0, x, 0.5), lambda x: stats.t(5.0, x, 0.5)),
     ],
     ids=["Poisson", "StudentT"],
 )
-def test_outcomes_in_bodies(kernel, law, expected):
+def test_outcomes_in_bodies(kernel, distribution, expected):
     rows = np.full((500, 2), 0.4)
-    model = NumPyroImpactRegressor(kernel(law), posterior=LEVEL, random_state=3, dtype="float64")
+    model = NumPyroImpactRegressor(kernel(distribution), posterior=LEVEL, random_state=3, dtype="float64")
     sample = outcomes_of(model, rows)
     assert agrees(sample.ravel(), expected(0.4))
     levels = np.quantile(sample, [0.05, 0.95], axis=0).T
@@ -411,18 +413,18 @@ NOTHING = [
 SMALLEST = {np.dtype(np.int64): LEAST, np.dtype(np.int32): np.iinfo(np.int32).min}
 
 
-def drawn_at(law, parameters):
+def drawn_at(distribution, parameters):
     """Draw at parameters that NumPyro refuses outside a trace, on the host and by NumPyro's own sampler."""
     with jax.enable_x64():
         given = {key: np.repeat(value, 300) if np.ndim(value) == 0 else value for key, value in parameters.items()}
-        found = jax.jit(lambda given: parameters_of(law(**given)))(given)
-        own = np.asarray(jax.jit(lambda given: law(**given).sample(jax.random.key(0)))(given))
+        found = jax.jit(lambda given: parameters_of(distribution(**given)))(given)
+        own = np.asarray(jax.jit(lambda given: distribution(**given).sample(jax.random.key(0)))(given))
     found = {name: np.asarray(array) for name, array in found.items()}
-    return host_law(law).draw(np.random.default_rng(0), found, own.dtype), own
+    return host_distribution(distribution).draw(np.random.default_rng(0), found, own.dtype), own
 
 
-def named(law, values):
-    return dict(zip(inspect.signature(law).parameters, values, strict=False))
+def named(distribution, values):
+    return dict(zip(inspect.signature(distribution).parameters, values, strict=False))
 
 
 def case_of(case):
@@ -431,8 +433,8 @@ def case_of(case):
 
 @pytest.mark.parametrize("case", LIMITS, ids=case_of)
 def test_at_the_edge_an_outcome_is_the_limit(case):
-    law, arguments, limit = case
-    sample, own = drawn_at(law, named(law, arguments))
+    distribution, arguments, limit = case
+    sample, own = drawn_at(distribution, named(distribution, arguments))
     if limit == MOST:
         # Within what NumPy's sampler adds to the greatest rate that it takes.
         assert (sample > 0.97 * MOST).all()
@@ -443,13 +445,17 @@ def test_at_the_edge_an_outcome_is_the_limit(case):
 
 @pytest.mark.parametrize("case", NOTHING, ids=case_of)
 def test_beyond_the_edge_there_is_no_outcome(case):
-    law, arguments = case
-    sample, _ = drawn_at(law, named(law, arguments))
+    distribution, arguments = case
+    sample, _ = drawn_at(distribution, named(distribution, arguments))
     np.testing.assert_array_equal(sample, SMALLEST.get(sample.dtype, np.nan))
 
 
-def test_every_law_is_drawn_from_at_its_edge():
-    assert {law for law, *_ in LIMITS} == {law for law, _ in NOTHING} == HOST_LAWS.keys()
+def test_every_distribution_is_drawn_from_at_its_edge():
+    assert (
+        {distribution for distribution, *_ in LIMITS}
+        == {distribution for distribution, _ in NOTHING}
+        == HOST_DISTRIBUTIONS.keys()
+    )
 
 
 IMPOSSIBLE = {
@@ -465,11 +471,11 @@ IMPOSSIBLE = {
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
 def test_one_impossible_parameter_leaves_the_others_as_they_are(name):
-    law, parameters, expected = LAWS[name]
+    distribution, parameters, expected = DISTRIBUTIONS[name]
     one = {key: value[1] for key, value in parameters.items()}
     bad = np.arange(4000) % 4 == 0
     mixed = {key: np.where(bad, IMPOSSIBLE[name].get(key, value), value) for key, value in one.items()}
-    sample, _ = drawn_at(law, mixed)
+    sample, _ = drawn_at(distribution, mixed)
     np.testing.assert_array_equal(sample[bad], SMALLEST.get(sample.dtype, np.nan))
     assert agrees(sample[~bad], expected(**one))
 
@@ -482,9 +488,9 @@ def test_counts_of_trials_that_float32_does_not_hold():
 # No outcome, as it is seen
 
 
-def impossible(law):
+def impossible(distribution):
     """Return a kernel whose outcome has no distribution where the first column is not positive."""
-    return lambda before: law(jnp.where(before > 1, before, jnp.nan))
+    return lambda before: distribution(jnp.where(before > 1, before, jnp.nan))
 
 
 WITHOUT_OUTCOME = {
@@ -563,18 +569,18 @@ EXTREME = {
 }
 
 
-@pytest.mark.parametrize("law", EXTREME.values(), ids=EXTREME)
-def test_extreme_parameters_neither_warn_nor_fail(law):
+@pytest.mark.parametrize("distribution", EXTREME.values(), ids=EXTREME)
+def test_extreme_parameters_neither_warn_nor_fail(distribution):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        outcomes_of(model_of(law), np.tile(X, (5, 1)).astype(np.float32))
+        outcomes_of(model_of(distribution), np.tile(X, (5, 1)).astype(np.float32))
 
 
-# Laws that only seem to be known
+# Distributions that only seem to be known
 
 
 class Gamma(dist.Distribution):
-    """A law of one's own that happens to be called as NumPyro's."""
+    """A distribution of one's own that happens to be called as NumPyro's."""
 
     arg_constraints: ClassVar = {"size": dist.constraints.positive}
     support = dist.constraints.positive
@@ -591,7 +597,7 @@ class Gamma(dist.Distribution):
 
 
 class Poisson(dist.Poisson):
-    """Poisson's law, of even numbers only."""
+    """Poisson's distribution, of even numbers only."""
 
     def sample(self, key, sample_shape=()):
         return 2 * super().sample(key, sample_shape)
@@ -601,20 +607,20 @@ class EvenPoisson(Poisson):
     pass
 
 
-def test_foreign_laws_of_the_same_name():
+def test_foreign_distributions_of_the_same_name():
     sample = outcomes_of(model_of(Gamma)) / np.exp(X[:, 0])
     assert stats.kstest(sample.ravel(), "expon").pvalue > 1e-3
 
 
 @pytest.mark.parametrize(
-    "law",
+    "distribution",
     [
         EvenPoisson,
         Poisson,
     ],
 )
-def test_samplers_of_subclasses_are_used(law):
-    sample = outcomes_of(model_of(law))
+def test_samplers_of_subclasses_are_used(distribution):
+    sample = outcomes_of(model_of(distribution))
     np.testing.assert_array_equal(sample % 2, 0)
 
 

@@ -1,8 +1,8 @@
-"""Exact samplers of outcome laws that JAX draws from slowly on CPU.
+"""Exact samplers of outcome distributions that JAX draws from slowly on CPU.
 
-JAX draws from some laws by rejection, at a million numbers a second or fewer on a CPU; NumPy's generators are ten to
-eighty times faster there. Where the outcome is the last random value that a pass computes, the compiled program returns
-the law's parameters and the outcomes are drawn here, from a generator of their own for each tile.
+JAX draws from some distributions by rejection, at a million numbers a second or fewer on a CPU; NumPy's generators are
+ten to eighty times faster there. Where the outcome is the last random value that a pass computes, the compiled program
+returns the distribution's parameters and the outcomes are drawn here, from a generator of their own for each tile.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ import numpy as np
 import numpyro.distributions as dist
 
 from skaimz.exceptions import OutputWarning, warn_user
-from skaimz.sampling.forward import base_law, no_value
+from skaimz.sampling.forward import base_distribution, no_value
 
-__all__ = ["HostLaw", "as_numbers", "host_law", "lacks_values", "parameters_of", "warn_of_absent"]
+__all__ = ["HostDistribution", "as_numbers", "host_distribution", "lacks_values", "parameters_of", "warn_of_absent"]
 
 # NumPy's sampler takes no larger rates.
 MOST_RATE = 9e18
@@ -45,8 +45,8 @@ def warn_of_absent(name: str) -> None:
     )
 
 
-class HostLaw(NamedTuple):
-    """How a law is drawn from on the host.
+class HostDistribution(NamedTuple):
+    """How a distribution is drawn from on the host.
 
     Attributes
     ----------
@@ -125,26 +125,29 @@ def _binomial(generator: np.random.Generator, total_count: np.ndarray, probs: np
     return generator.binomial(total_count.astype(np.int64), np.abs(probs))
 
 
-GAMMA_POISSON = HostLaw(
-    lambda law: {"concentration": law.concentration, "rate": law.rate},
+GAMMA_POISSON = HostDistribution(
+    lambda distribution: {"concentration": distribution.concentration, "rate": distribution.rate},
     _has_gamma,
     lambda generator, concentration, rate: _poisson(generator, _gamma(generator, concentration, rate)),
 )
 # By class; a user's subclass may draw in a way of its own.
-HOST_LAWS: dict[type, HostLaw] = {
-    dist.Poisson: HostLaw(
-        lambda law: {"rate": law.rate},
+HOST_DISTRIBUTIONS: dict[type, HostDistribution] = {
+    dist.Poisson: HostDistribution(
+        lambda distribution: {"rate": distribution.rate},
         lambda rate: rate >= 0,
         _poisson,
     ),
     dist.GammaPoisson: GAMMA_POISSON,
-    dist.Gamma: HostLaw(
-        lambda law: {"concentration": law.concentration, "rate": law.rate},
+    dist.Gamma: HostDistribution(
+        lambda distribution: {"concentration": distribution.concentration, "rate": distribution.rate},
         _has_gamma,
         _gamma,
     ),
-    dist.Beta: HostLaw(
-        lambda law: {"concentration1": law.concentration1, "concentration0": law.concentration0},
+    dist.Beta: HostDistribution(
+        lambda distribution: {
+            "concentration1": distribution.concentration1,
+            "concentration0": distribution.concentration0,
+        },
         lambda concentration1, concentration0: (
             (np.minimum(concentration1, concentration0) >= 0)
             & (np.maximum(concentration1, concentration0) > 0)
@@ -153,37 +156,37 @@ HOST_LAWS: dict[type, HostLaw] = {
         ),
         _beta,
     ),
-    dist.StudentT: HostLaw(
-        lambda law: {"df": law.df, "loc": law.loc, "scale": law.scale},
+    dist.StudentT: HostDistribution(
+        lambda distribution: {"df": distribution.df, "loc": distribution.loc, "scale": distribution.scale},
         lambda df, loc, scale: (df > 0) & np.isfinite(df) & ~np.isnan(loc) & (scale >= 0),
         _student,
     ),
-    dist.BinomialProbs: HostLaw(
-        lambda law: {"total_count": law.total_count, "probs": law.probs},
+    dist.BinomialProbs: HostDistribution(
+        lambda distribution: {"total_count": distribution.total_count, "probs": distribution.probs},
         lambda total_count, probs: (total_count >= 0) & (probs >= 0) & (probs <= 1),
         _binomial,
     ),
 }
-HOST_LAWS |= {
+HOST_DISTRIBUTIONS |= {
     dist.NegativeBinomial2: GAMMA_POISSON,
     dist.NegativeBinomialProbs: GAMMA_POISSON,
     dist.NegativeBinomialLogits: GAMMA_POISSON,
-    dist.Chi2: HOST_LAWS[dist.Gamma],
-    dist.BetaProportion: HOST_LAWS[dist.Beta],
-    dist.BinomialLogits: HOST_LAWS[dist.BinomialProbs],
+    dist.Chi2: HOST_DISTRIBUTIONS[dist.Gamma],
+    dist.BetaProportion: HOST_DISTRIBUTIONS[dist.Beta],
+    dist.BinomialLogits: HOST_DISTRIBUTIONS[dist.BinomialProbs],
 }
 
 
-def host_law(law: type) -> HostLaw | None:
+def host_distribution(distribution: type) -> HostDistribution | None:
     """Return how a class of distributions is drawn from here, None where JAX does it."""
-    return HOST_LAWS.get(law) if jax.default_backend() == "cpu" else None
+    return HOST_DISTRIBUTIONS.get(distribution) if jax.default_backend() == "cpu" else None
 
 
-def parameters_of(law: Any) -> dict[str, Any]:
-    """Return the parameters of a law that is drawn from here, each in the shape of an outcome."""
-    base = base_law(law)
-    host = HOST_LAWS[type(base)]
-    shape, floats = law.batch_shape + law.event_shape, jnp.result_type(float)
+def parameters_of(distribution: Any) -> dict[str, Any]:
+    """Return the parameters of a distribution that is drawn from here, each in the shape of an outcome."""
+    base = base_distribution(distribution)
+    host = HOST_DISTRIBUTIONS[type(base)]
+    shape, floats = distribution.batch_shape + distribution.event_shape, jnp.result_type(float)
     found = {name: jnp.asarray(value) for name, value in host.parameters(base).items()}
     # Counts stay whole numbers: a large one has no float32 of its own.
     typed = {name: v if jnp.issubdtype(v.dtype, jnp.integer) else v.astype(floats) for name, v in found.items()}

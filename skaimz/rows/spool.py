@@ -23,10 +23,12 @@ class Pieces(Protocol):
     """
 
     @property
-    def lengths(self) -> Sequence[int]: ...
+    def lengths(self) -> Sequence[int]:
+        """Rows of each piece."""
 
     @property
-    def in_order(self) -> bool: ...
+    def in_order(self) -> bool:
+        """Whether a piece comes only after all pieces before it."""
 
     def computed(self, numbers: Sequence[int]) -> Iterator[Any]:
         """Yield the pieces of these numbers, which rise."""

@@ -179,6 +179,7 @@ class Batches:
         self._stop = 0
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Return rows of one of the arrays."""
         if self._held and start < self._held[0][0]:
             self._restart()
         while self._stop < stop:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skaimz.sampling.generator import FUSED, _counters, fused_key
+from skaimz.runtime import fused_key
+from skaimz.runtime.generator import FUSED, _counters
 
 KEYS = [0, 7, 2**31, 2**32 - 1]
 

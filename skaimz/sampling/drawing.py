@@ -10,15 +10,16 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
+from skaimz.runtime import Purpose, generator_of
 from skaimz.sampling.digests import RowDigests, fingerprint
-from skaimz.sampling.laws import HostLaw, lacks_values, warn_of_absent
-from skaimz.sampling.passes import Pass, Quantity
+from skaimz.sampling.host_distributions import HostDistribution, lacks_values, warn_of_absent
+from skaimz.sampling.job import Job, Quantity
 from skaimz.sampling.plan import Batch, Step, make_plan
-from skaimz.sampling.programs import OUTCOMES, Launcher, with_global_latents
-from skaimz.sampling.proofs import host_law_of
+from skaimz.sampling.programs import Launcher, with_global_latents
+from skaimz.sampling.proofs import host_distribution_of
 from skaimz.sampling.sinks import Field, MemorySink, bytes_of
 from skaimz.sampling.store import Store
-from skaimz.sampling.stream import run_steps, to_place
+from skaimz.sampling.tile_loop import run_steps, to_place
 from skaimz.sampling.writer import ZarrSink
 
 __all__ = ["Drawing"]
@@ -40,7 +41,7 @@ class Drawing:
 
     Parameters
     ----------
-    job : Pass
+    job : Job
     quantity : Quantity
         Values or log densities.
     shard_draws : bool, default=False
@@ -49,7 +50,7 @@ class Drawing:
         Rows of a batch; of the same number of bytes, whatever part of the rows these are, where None.
     paired : bool, default=False
         Whether a row's random numbers must not depend on the other rows' values, so that passes can be compared row by
-        row; slower for laws that the host draws from otherwise.
+        row; slower for distributions that the host draws from otherwise.
 
     Attributes
     ----------
@@ -61,7 +62,7 @@ class Drawing:
 
     def __init__(
         self,
-        job: Pass,
+        job: Job,
         quantity: Quantity,
         *,
         shard_draws: bool = False,
@@ -83,7 +84,7 @@ class Drawing:
             whole=whole,
             part=job.part,
         )
-        self._host, self._paired = self._host_law(quantity), paired
+        self._host, self._paired = self._host_distribution(quantity), paired
         self._without_values: list[str] = []
         on_host = self._host is not None
         if on_host:
@@ -167,12 +168,12 @@ class Drawing:
         if self._without_values:
             warn_of_absent(self._without_values[0])
 
-    def _host_law(self, quantity: Quantity) -> HostLaw | None:
+    def _host_distribution(self, quantity: Quantity) -> HostDistribution | None:
         """Return the sampler of outcomes on the host, where nothing that is asked for is computed from them."""
         job, output, names = self.job, self.job.spec.output, quantity.names
         order = [site.name for site in job.spec.sites]
         is_last = output in names and all(order.index(name) <= order.index(output) for name in names)
-        return host_law_of(job) if quantity.kind == "values" and is_last else None
+        return host_distribution_of(job) if quantity.kind == "values" and is_last else None
 
     def _field(self, name: str, shape: Any, row_axis: int | None) -> Field:
         site = self.job.spec[name]
@@ -246,8 +247,7 @@ class Drawing:
             stop = min(start + size, length)
             for first in range(start, stop, together):
                 own = (first - start,) if self._paired else ()
-                seeds = np.random.SeedSequence((self.job.seed, OUTCOMES, int(number), step.draws.start, *own))
-                generator = np.random.Generator(np.random.SFC64(seeds))
+                generator = generator_of(self.job.seed, Purpose.OUTCOME, int(number), step.draws.start, *own)
                 rows = (*before, slice(first, min(first + together, stop)))
                 here = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
                 drawn.append(self._host.draw(generator, here, field.dtype))

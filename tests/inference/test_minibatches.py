@@ -16,9 +16,10 @@ from numpyro.distributions import constraints
 from numpyro.infer import autoguide
 from numpyro.infer.initialization import init_to_value
 
-from skaimz.inference import SVI, chunks, course, fit, partial_fit, resolve_inference, resume, shuffle, stream
+from skaimz.inference import SVI, chunks, course, fit, partial_fit, resolve_inference, resume, shuffle
+from skaimz.inference import minibatches as stream
 from skaimz.inference.data import Data
-from skaimz.inference.stream import minibatches, needs_stream
+from skaimz.inference.minibatches import minibatches, needs_stream
 from skaimz.kernels import Inputs, trace_kernel
 
 pytestmark = [

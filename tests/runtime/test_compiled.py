@@ -9,7 +9,7 @@ from jax import numpy as jnp
 from scipy import stats
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.kernels import compiled
+from skaimz.runtime import compiled
 
 
 def test_sums_of_two_sums_are_those_of_their_rows():

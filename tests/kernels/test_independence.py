@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.experimental import io_callback
 
-from skaimz.kernels.rows import RowProof
+from skaimz.kernels.independence import RowProof
 from skaimz.kernels.trace import ROW_COUNTS as N_ROWS
 
 N_FEATURES = 3

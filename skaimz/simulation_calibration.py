@@ -172,7 +172,7 @@ def simulation_based_calibration(
     >>> import numpyro
     >>> import numpyro.distributions as dist
     >>> from skaimz import NumPyroImpactRegressor
-    >>> from skaimz.calibration import simulation_based_calibration
+    >>> from skaimz.simulation_calibration import simulation_based_calibration
     >>> from skaimz.inference import SVI
     >>> def kernel(X, y=None):
     ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))

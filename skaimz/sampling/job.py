@@ -18,7 +18,7 @@ from skaimz.kernels import (
 )
 from skaimz.sampling.plan import Part, cut
 
-__all__ = ["Pass", "Posterior", "Quantity", "site_values", "value_row_axis"]
+__all__ = ["Job", "Posterior", "Quantity", "site_values", "value_row_axis"]
 
 
 class Posterior(NamedTuple):
@@ -26,7 +26,7 @@ class Posterior(NamedTuple):
 
     Attributes
     ----------
-    numbers : dict
+    hyperparameters : dict
         The kernel's numeric hyperparameters.
     params : dict of str to array
         Values of its ``param`` sites.
@@ -36,7 +36,7 @@ class Posterior(NamedTuple):
     n_chains : int
     """
 
-    numbers: dict[str, Any]
+    hyperparameters: dict[str, Any]
     params: dict[str, Any]
     draws: dict[str, Any]
     n_draws: int
@@ -44,7 +44,7 @@ class Posterior(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Pass:
+class Job:
     """A kernel, a posterior and rows.
 
     Attributes
@@ -97,7 +97,7 @@ class Pass:
         axes = {name: 1 + (self.spec[name].row_axis or 0) for name in self.local}
         return {name: draws[(*(slice(None),) * axes[name], here)] for name, draws in self.local.items()}
 
-    def with_rows(self, rows: Mapping[str, Any]) -> "Pass":
+    def with_rows(self, rows: Mapping[str, Any]) -> "Job":
         """Return the pass with further, or other, row-aligned arguments."""
         inputs = self.inputs
         return replace(self, inputs=Inputs({**inputs.rows, **rows}, inputs.whole, inputs.static))
@@ -107,7 +107,7 @@ class Pass:
         posterior = self.posterior
         one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
         few_rows = {name: cut(array, slice(0, 1), self.spec.least_rows) for name, array in self.inputs.rows.items()}
-        parts = (posterior.numbers, posterior.params | one_draw, few_rows, self.inputs.whole)
+        parts = (posterior.hyperparameters, posterior.params | one_draw, few_rows, self.inputs.whole)
         return tuple(map(abstract_arrays, parts))
 
 

@@ -8,10 +8,10 @@ import pandas as pd
 import zarr
 from pandas.api.types import is_numeric_dtype
 
-from skaimz.estimators._blocks import dask_door, is_collection
-from skaimz.estimators._rows import Batches, Column, LazyRows, as_is
-from skaimz.estimators._spool import Pieces, Scratch, Spool
 from skaimz.kernels import plain_array, unmasked
+from skaimz.rows.collections import dask_door, is_collection
+from skaimz.rows.lazy import Batches, Column, LazyRows, as_is
+from skaimz.rows.spool import Pieces, Scratch, Spool
 
 __all__ = ["Reader", "loaded", "open_table", "opened", "parts_of", "reads_in_parts", "to_array"]
 

@@ -1,0 +1,1 @@
+"""What rows a call may be given, and how they are read: whole or one part at a time."""
