@@ -256,6 +256,13 @@ def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
     } | dict(attrs)
 
 
+def plain_dataset(arrays: Mapping[str, Any], dims: Mapping[str, Sequence[str]] | None = None) -> xr.Dataset:
+    """Return arrays as a dataset; ``dims`` name the dimensions of some, and all others have their own."""
+    shaped = {name: np.asarray(value) for name, value in arrays.items()}
+    own = {name: [f"{name}_dim_{axis}" for axis in range(array.ndim)] for name, array in shaped.items()}
+    return xr.Dataset({name: ({**own, **(dims or {})}[name], array) for name, array in shaped.items()})
+
+
 def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:
     """Join datasets to a tree that says when and by what it was made."""
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=made_by(attrs)), **groups})

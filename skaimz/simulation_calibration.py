@@ -11,10 +11,9 @@ from sklearn.base import clone, is_classifier
 from sklearn.utils.parallel import Parallel, delayed
 
 from skaimz.checks import rank_of_first, uniformity
-from skaimz.estimators._arguments import check_count
-from skaimz.estimators._base import ImpactEstimator
-from skaimz.estimators._training import TrainingData
+from skaimz.estimators import ImpactEstimator, Model, TrainingData, check_count, fit_with_classes, read
 from skaimz.exceptions import FitWarning
+from skaimz.runtime import Purpose, generator_of
 
 __all__ = ["CalibrationResult", "simulation_based_calibration"]
 
@@ -188,28 +187,28 @@ def simulation_based_calibration(
     model = _model_of(estimator)
     num_replications = check_count("num_replications", num_replications)
     num_draws = check_count("num_draws", num_draws)
-    arrays = {**estimator._extra_arguments(model.kernel), **arrays}
-    rows, given = model._read_for_prior(X, arrays)
-    with model._precision(rows.dtype):
-        spec = model._trace(rows, given)[0].spec
+    fitted, unfitted = Model.of(estimator), Model.of(model)
+    arrays = {**fitted.outcome.extra_arguments(model.kernel), **arrays}
+    spec = read(unfitted, X, arrays, prior=True).spec
     names = [site.name for site in spec.latents]
     if not names:
         raise ValueError("The kernel has no latent sites, so that there is nothing to infer.")
-    seeds = np.random.SeedSequence(model._seed_of_call(random_state)).generate_state(1 + num_replications).tolist()
+    seeds = np.random.SeedSequence(unfitted.seed_of(random_state)).generate_state(1 + num_replications).tolist()
     drawn = model.sample_prior_predictive_on_batch(
         X, num_samples=num_replications, return_datatree=False, random_state=seeds[0], **arrays
     )
     output = spec[spec.output]
     outcomes = np.moveaxis(drawn[spec.output][0], 1 + (output.row_axis or 0), 1)
-    fitting: dict[str, Any] = {}
+    classes: Any = None
     if is_classifier(model):
-        classes = np.arange(output.n_classes or 2)
-        fitting["classes"] = [classes] * output.event_shape[0] if output.event_shape else classes
+        codes = np.arange(output.n_classes or 2)
+        classes = [codes] * output.event_shape[0] if output.event_shape else codes
     truths = [{name: drawn[name][0, number] for name in names} for number in range(num_replications)]
+    design = _Design(model, X, arrays, classes, num_draws)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FitWarning)
         found = Parallel(n_jobs=n_jobs)(
-            delayed(_replicate)(model, X, y, truth, arrays, fitting, num_draws, seed)
+            delayed(_replicate)(design, y, truth, seed)
             for y, truth, seed in zip(outcomes, truths, seeds[1:], strict=True)
         )
     ranks = {name: np.stack([one[name] for one, _ in found]) for name in found[0][0]}
@@ -233,19 +232,24 @@ def _model_of(estimator: Any) -> Any:
     return model
 
 
+@dataclass(frozen=True)
+class _Design:
+    """What all replications share: an unfitted estimator, the rows, and how many draws are ranked."""
+
+    model: Any
+    X: Any
+    arrays: Mapping[str, Any]
+    classes: Any
+    num_draws: int
+
+
 def _replicate(
-    model: Any,
-    X: Any,
-    y: np.ndarray,
-    truth: Mapping[str, np.ndarray],
-    arrays: Mapping[str, Any],
-    fitting: Mapping[str, Any],
-    num_draws: int,
-    seed: int,
+    design: _Design, y: np.ndarray, truth: Mapping[str, np.ndarray], seed: int
 ) -> tuple[dict[str, np.ndarray], set[str]]:
     """Fit one simulated outcome; return the ranks of the truth by site, and the checks of the fit that were bad."""
-    model = clone(model).set_params(random_state=seed)
-    model._fit(TrainingData(X, y, None, dict(arrays)), **fitting)
+    X, arrays, num_draws = design.X, design.arrays, design.num_draws
+    model = clone(design.model).set_params(random_state=seed)
+    fit_with_classes(model, TrainingData(X, y, None, dict(arrays)), design.classes)
     verdicts = model.diagnose(X, checks=CHECKS, **arrays)["verdict"]
     together = {}
     for name, value in truth.items():
@@ -269,7 +273,7 @@ def _replicate(
             f"Posterior draws, or their log density, hold NaN in {missing}, which has no rank. Check the kernel for "
             "overflow on outcomes that are drawn from its prior."
         )
-    rng = np.random.default_rng(seed)
+    rng = generator_of(seed, Purpose.BROKEN_TIES)
     ranks = {name: rank_of_first(values, rng) for name, values in together.items()}
     return ranks, {check for check, verdict in verdicts.items() if verdict == "bad"}
 

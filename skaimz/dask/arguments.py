@@ -1,8 +1,7 @@
 """Arguments of a call, told apart before they are cut: those of the rows, and those that every block gets whole."""
 
-import copy
-import inspect
-from collections.abc import Collection, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import dask
@@ -14,7 +13,7 @@ from skaimz.dask.rows import Rows, has_rows, table_of
 from skaimz.kernels import KernelSpec, flattened
 from skaimz.sampling import value_row_axis
 
-__all__ = ["between", "by_row"]
+__all__ = ["by_row", "rows_between", "with_rows", "without_rows"]
 
 # Parameters of methods that have entries for each row, and those that set sites, which may have them. All others but
 # scenarios are settings, and never cut.
@@ -22,52 +21,61 @@ OF_ROWS = ("y", "sample_weight", "where", "by")
 OF_SITES = ("intervention", "condition")
 
 
-def by_row(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> tuple[Rows, Any, dict[str, Any]]:
-    """Return rows and arguments that can be cut, and an estimator that knows of all blocks what it would ask one."""
+def by_row(request: Any, X: Any) -> tuple[Rows, Any]:
+    """Return rows that can be cut, and a request whose arguments can be cut likewise.
+
+    The request knows of each argument whether it has rows. Otherwise a block that happens to have as many rows as a
+    whole array has entries would take that for an argument with rows.
+    """
     rows = Rows(X)
     if not rows.n_rows:
         raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required: X has no rows.")
-    # A kernel's argument may have the name under which a method collects all of them.
-    parameters = set(inspect.signature(getattr(estimator, method)).parameters) - {"arrays"}
-    opener = _Opener(estimator, rows)
-    opener.learn_categories(X, arguments)
-    arrays = {name: opener.argument(name, value) for name, value in arguments.items() if name not in parameters}
-    asked = {name: value for name, value in arguments.items() if name in parameters}
-    for name, value in asked.items():
-        if name in OF_ROWS:
-            are_names = name == "by" and isinstance(value, list | tuple)
-            asked[name] = value if are_names else opener.of_rows(name, value)
-        elif name in OF_SITES:
-            asked[name] = opener.site_values(name, value, arrays)
-        elif name == "baseline":
-            asked[name] = opener.scenario(value, arrays)
-        elif name == "scenarios" and isinstance(value, Mapping):
-            asked[name] = {key: opener.scenario(changes, arrays) for key, changes in value.items()}
-    return rows, opener.estimator, {**asked, **arrays}
+    table = table_of(X)
+    request = request.with_categories_of(np.empty((0, *X.shape[1:]), X.dtype) if table is None else table)
+    opener = _Opener(request, rows)
+    arrays = {name: opener.argument(name, value) for name, value in request.arrays.items()}
+    question = opener.question(request.question, arrays)
+    model = dataclasses.replace(request.model, arguments=opener.known)
+    return rows, dataclasses.replace(request, model=model, question=question, arrays=arrays)
 
 
 class _Opener:
-    """What turns arguments of a call that have an entry for each row into rows that can be cut.
+    """Turns arguments of a call that have an entry for each row into rows that can be cut.
 
     Attributes
     ----------
-    estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
-        One that knows of each argument whether it has rows. Otherwise a block that happens to have as many rows as
-        some whole array has entries would take it for one of rows.
+    known : dict of str to dict
+        How each argument is classified.
     """
 
-    def __init__(self, estimator: Any, rows: Rows):
-        known = getattr(estimator, "arguments_", {})
-        self.estimator = copy.copy(estimator)
-        self.estimator.arguments_ = {kind: dict(known.get(kind, {})) for kind in ("rows", "whole", "static")}
-        self._rows = rows
+    def __init__(self, request: Any, rows: Rows):
+        arguments = request.model.arguments
+        self.known = {kind: dict(arguments.get(kind, {})) for kind in ("rows", "whole", "static")}
+        self._request, self._rows = request, rows
 
-    def learn_categories(self, X: Any, given: Collection[str]) -> None:
-        """Find what categories columns have, where no fit has told; blocks would each find others."""
-        if self.estimator.column_args is not None and not hasattr(self.estimator, "categories_"):
-            table = table_of(X)
-            like = np.empty((0, *X.shape[1:]), X.dtype) if table is None else table
-            *_, self.estimator.categories_ = self.estimator._split_columns(like, None, given, learn=False)
+    def question(self, question: Any, arrays: Mapping[str, Any]) -> Any:
+        """Return a question whose fields can be cut."""
+        return dataclasses.replace(
+            question,
+            **{
+                field.name: self._field(field.name, getattr(question, field.name), arrays)
+                for field in dataclasses.fields(question)
+            },
+        )
+
+    def _field(self, name: str, value: Any, arrays: Mapping[str, Any]) -> Any:
+        if dataclasses.is_dataclass(value):
+            return self.question(value, arrays)
+        if name in OF_ROWS:
+            are_names = name == "by" and isinstance(value, list | tuple)
+            return value if are_names else self.of_rows(name, value)
+        if name in OF_SITES:
+            return self.site_values(name, value, arrays)
+        if name == "baseline":
+            return self.scenario(value, arrays)
+        if name == "scenarios" and isinstance(value, Mapping):
+            return {key: self.scenario(changes, arrays) for key, changes in value.items()}
+        return value
 
     def of_rows(self, name: Any, value: Any) -> Any:
         """Return what has an entry for each row, or one for all; a mapping may hold several."""
@@ -82,7 +90,7 @@ class _Opener:
 
     def argument(self, name: str, value: Any) -> Any:
         """Return one of the kernel's arguments, told as in memory from what is known and from lengths."""
-        known, value = self.estimator.arguments_, _opened(value)
+        known, value = self.known, _opened(value)
         if not _has_entries(name, value):
             return value
         if name not in known["whole"]:
@@ -90,7 +98,7 @@ class _Opener:
             if rows.n_rows == self._rows.n_rows:
                 known["rows"].setdefault(name)
                 return rows
-            if name in known["rows"] or name == self.estimator.param_input:
+            if name in known["rows"] or name == self._request.model.names[0]:
                 self._check_length(name, rows.n_rows)
             known["whole"][name] = None
         return value.compute() if dask.is_dask_collection(value) else value
@@ -99,8 +107,10 @@ class _Opener:
         """Return values of sites, of which the kernel's sites tell which have rows."""
         if not isinstance(values, Mapping) or not values:
             return values
-        X, here = dask.compute(self._rows.between(0, 1), between(arrays, 0, 1))
-        spec = self.estimator._described(X, here)
+        X, parts = dask.compute(self._rows.between(0, 1), rows_between(dict(arrays), 0, 1))
+        model = dataclasses.replace(self._request.model, arguments=self.known)
+        here = with_rows(without_rows(dict(arrays)), parts)
+        spec = dataclasses.replace(self._request, model=model, arrays=here).read(X).spec
         return {name: self._site_value(spec, argument, name, _opened(value)) for name, value in values.items()}
 
     def scenario(self, changes: Any, arrays: Mapping[str, Any]) -> Any:
@@ -110,7 +120,7 @@ class _Opener:
             return changes
         opened = {name: self.argument(name, value) for name, value in flattened(changes.get("arguments", {})).items()}
         moved = {name: value for name, value in opened.items() if not callable(value)}
-        moved.pop(self.estimator.param_input, None)
+        moved.pop(self._request.model.names[0], None)
         found: dict[str, Any] = {}
         for key, values in changes.items():
             if key == "arguments":
@@ -153,8 +163,37 @@ def _has_entries(name: Any, value: Any) -> bool:
         raise ValueError(f"Argument {name!r} is not an array: its parts have unequal lengths.") from error
 
 
-def between(value: Any, start: int, stop: int) -> Any:
-    """Cut what can be cut."""
+def without_rows(value: Any) -> Any:
+    """Return a nest of mappings and dataclasses with None in the place of rows."""
+    if isinstance(value, Rows):
+        return None
+    if isinstance(value, dict):
+        return {key: without_rows(entry) for key, entry in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(value, **{name: without_rows(entry) for name, entry in _entries(value).items()})
+    return value
+
+
+def rows_between(value: Any, start: int, stop: int) -> Any:
+    """Return the rows in a nest, delayed, as nested mappings of nothing else; None where there are none."""
     if isinstance(value, Rows):
         return value.between(start, stop)
-    return {key: between(each, start, stop) for key, each in value.items()} if isinstance(value, dict) else value
+    parts = {name: rows_between(entry, start, stop) for name, entry in _entries(value).items()}
+    return {name: part for name, part in parts.items() if part is not None} or None
+
+
+def with_rows(value: Any, parts: Any) -> Any:
+    """Return a nest with the computed parts of :func:`rows_between` in their places."""
+    entries = _entries(value)
+    if parts is None or not entries:
+        return value if parts is None else parts
+    changes = {name: with_rows(entries[name], part) for name, part in parts.items()}
+    return {**value, **changes} if isinstance(value, dict) else dataclasses.replace(value, **changes)
+
+
+def _entries(value: Any) -> dict[Any, Any]:
+    if isinstance(value, dict):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return {}

@@ -1,14 +1,15 @@
-"""Rows of Dask collections: an estimator's methods block by block, wherever Dask runs them.
+"""Answers for Dask collections: block by block, wherever Dask runs them.
 
-Blocks end where tiles of the sampling core end, whose random numbers follow from their place among all rows. So what is
-found is that of one call on one machine, however the rows are chunked and whichever worker takes a block.
+Blocks end where tiles of the sampling core end, whose random numbers follow from their place among all rows. So the
+answer is that of one call on one machine, however the rows are chunked and whichever worker takes a block.
 """
 
 import contextlib
-import copy
+import dataclasses
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -17,8 +18,7 @@ import numpy as np
 import xarray as xr
 from tqdm.auto import tqdm
 
-from skaimz.dask.arguments import between, by_row
-from skaimz.dask.rows import Rows
+from skaimz.dask.arguments import by_row, rows_between, with_rows, without_rows
 from skaimz.datatree import open_draws, with_more_rows
 from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast, warn_of_unreached
 from skaimz.exceptions import NoRowsError
@@ -32,57 +32,116 @@ JOINED = 16
 LOOK = 0.5
 
 
-def rows_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> Any:
-    """Call a method that returns something for each row on blocks of rows, lazily.
+class _Table:
+    """The rows of a request's collection, and all that a block needs of the request.
 
     Parameters
     ----------
-    estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
-        Sent once to each worker that takes a block.
-    method : str
-        Returns an array with the rows first, or several.
+    request : Request
+    X : Dask collection
+    """
+
+    def __init__(self, request: Any, X: Any):
+        self.rows, self._cuttable = by_row(request, X)
+        self.request = _hollow(self._cuttable)
+        self._sent = dask.delayed(self.request, pure=False, traverse=False)
+
+    def parts(self, start: int, stop: int) -> tuple[Any, Any]:
+        """Return some of the rows, and of the arguments and settings that have rows, delayed."""
+        arrays, question = dict(self._cuttable.arrays), self._cuttable.question
+        return self.rows.between(start, stop), rows_between({"arrays": arrays, "question": question}, start, stop)
+
+    def first(self, work: Callable[[Any, Any], Any], count: int, labels: Any = None) -> Any:
+        """Return what a function makes of the question and a call on the first rows, at once."""
+        X, parts = dask.compute(*self.parts(0, count))
+        return _work(work, self.request, X, parts, Part(0, self.rows.n_rows, labels))
+
+    def block(self, work: Callable[[Any, Any], Any], start: int, stop: int, n_results: int | None = None) -> Any:
+        """Return what a function makes of the question and a call on a block of rows, delayed."""
+        delayed = dask.delayed(_on_block, pure=False, nout=n_results)
+        return delayed(work, self._sent, *self.parts(start, stop), Part(start, self.rows.n_rows))
+
+    def blocks(self, work: Callable[[Any, Any], Any], n_results: int | None = None) -> Iterator[tuple[int, Any]]:
+        """Yield the length of each block and what a function makes of it, delayed."""
+        for start, stop in itertools.pairwise(self.rows.bounds()):
+            yield stop - start, self.block(work, start, stop, n_results)
+
+
+def _hollow(request: Any) -> Any:
+    return dataclasses.replace(
+        request, arrays=without_rows(dict(request.arrays)), question=without_rows(request.question)
+    )
+
+
+def _work(work: Callable[[Any, Any], Any], request: Any, X: Any, parts: Any, part: Part) -> Any:
+    parts = parts or {}
+    arrays = with_rows(dict(request.arrays), parts.get("arrays"))
+    question = with_rows(request.question, parts.get("question"))
+    request = dataclasses.replace(request, arrays=arrays, question=question)
+    return work(question, request.read(X, part))
+
+
+def _on_block(work: Callable[[Any, Any], Any], request: Any, X: Any, parts: Any, part: Part) -> Any:
+    """Work on a block; errors tell which rows it has."""
+    try:
+        return _work(work, request, X, parts, part)
+    except ValueError as error:
+        last = part.first + len(X) - 1
+        error.add_note(f"This was found in the block of the rows {part.first} to {last}, of {part.total} rows of X.")
+        raise
+
+
+def _answer(question: Any, call: Any) -> Any:
+    return question.answer(call)
+
+
+def rows_in_blocks(request: Any, X: Any) -> Any:
+    """Answer a question that has an entry for each row, lazily.
+
+    Parameters
+    ----------
+    request : Request
+        Sent once to each worker that takes a block. Arguments and settings that are collections or arrays as long as X
+        are cut into the same blocks.
     X : dask array, DataFrame or Series
-        Its first row is computed at once, for the types and shapes of what is returned.
-    arguments : dict
-        What in it is a collection or an array, and as long as X, is cut into the same blocks.
+        Its first row is computed at once, for the types and shapes of the answer.
 
     Returns
     -------
     dask array, or a tuple or list of them
         With the chunks of X.
     """
-    rows, estimator, arguments = by_row(estimator, method, X, arguments)
-    first = _first(estimator, method, rows, arguments, 1)
+    table = _Table(request, X)
+    lengths = table.rows.lengths
+    first = table.first(_answer, 1)
     several = isinstance(first, tuple | list)
-    blocks = list(_blocks(estimator, _call_on_block, method, rows, arguments, len(first) if several else None))
+    blocks = list(table.blocks(_answer, len(first) if several else None))
     if not several:
-        return _array(blocks, first, rows.lengths)
+        return _array(blocks, first, lengths)
     return type(first)(
-        _array([(length, block[i]) for length, block in blocks], part, rows.lengths) for i, part in enumerate(first)
+        _array([(length, block[place]) for length, block in blocks], part, lengths) for place, part in enumerate(first)
     )
 
 
-def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any]) -> xr.DataTree:
-    """Call a method that returns a tree of draws on blocks of rows, lazily.
+def draws_in_blocks(request: Any, X: Any) -> xr.DataTree:
+    """Return a tree of draws with lazy arrays.
 
     Parameters
     ----------
-    estimator, X, arguments
-        As in :func:`rows_in_blocks`.
-    method : str
-        Takes ``return_datatree``, without which it returns arrays of shape ``(n_chains, n_draws, ...)`` by site.
+    request, X
+        As in :func:`rows_in_blocks`; the answer is arrays of shape ``(n_chains, n_draws, ...)`` by site.
 
     Returns
     -------
     xarray.DataTree
-        With lazy arrays that have the chunks of X along their rows; sites without rows come from the first block.
+        Its arrays have the chunks of X along their rows; sites without rows come from the first block.
     """
     index = X.index.compute() if hasattr(X, "index") else None
-    rows, estimator, arguments = by_row(estimator, method, X, arguments)
+    table = _Table(request, X)
     # Two numbers of rows tell which dimension they are.
-    one, two = (_first(estimator, method, rows, arguments, n) for n in (1, min(2, rows.n_rows)))
-    blocks = list(_blocks(estimator, _call_on_block, method, rows, {**arguments, "return_datatree": False}))
-    lengths = tuple(length for length in rows.lengths if length)
+    one, two = (table.first(_tree, n) for n in (1, min(2, table.rows.n_rows)))
+    blocks = list(table.blocks(_answer))
+    lengths = tuple(length for length in table.rows.lengths if length)
 
     def lazy(name: str, shape: Sequence[int], dtype: np.dtype, axis: int | None) -> da.Array:
         if axis is None:
@@ -91,61 +150,67 @@ def draws_in_blocks(estimator: Any, method: str, X: Any, arguments: Mapping[str,
         parts = [da.from_delayed(block[name], sizes(length), dtype) for length, block in blocks]
         return da.concatenate(parts, axis).rechunk({axis: lengths})
 
-    return with_more_rows(one, two, rows.n_rows, index, lazy)
+    return with_more_rows(one, two, table.rows.n_rows, index, lazy)
 
 
-def draws_to_store(
-    estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], destination: Mapping[str, Any]
-) -> xr.DataTree:
-    """Call a method that streams draws to a Zarr store, batch by batch; each is written by the worker that draws it.
+def _tree(question: Any, call: Any) -> xr.DataTree:
+    return question.tree(call)
+
+
+def draws_to_store(request: Any, X: Any, place: Any, path: Path) -> xr.DataTree:
+    """Stream draws to a Zarr store, batch by batch; each is written by the worker that draws it.
 
     Parameters
     ----------
-    estimator, X, arguments
-        As in :func:`rows_in_blocks`.
-    method : str
-        Opens a store for all rows where it is given the first of them, and writes a batch of it where it is given the
-        store and the batch's rows; it then returns the digest of these.
-    destination : dict
-        Arguments of the method that say where draws go and how they are computed.
+    request, X
+        As in :func:`rows_in_blocks`. The question opens a store for all rows, and writes a batch of it.
+    place : Destination
+        Where draws go and how they are computed.
+    path : path
+        Folder of the store.
 
     Returns
     -------
     xarray.DataTree
         Of the store: the one that the same call on arrays writes.
     """
-    rows, estimator, arguments = by_row(estimator, method, X, arguments)
+    table = _Table(request, X)
     index = X.index.compute() if hasattr(X, "index") else None
-    one, here = dask.compute(rows.between(0, 1), between(arguments, 0, 1))
-    store = _call(estimator, method, one, {**here, **destination}, Part(0, rows.n_rows, index))
-    given = {**arguments, "shard_axis": destination["shard_axis"], "store": dask.delayed(store, traverse=False)}
-    sent = dask.delayed(estimator, pure=False, traverse=False)
+    store = table.first(lambda question, call: question.open_store(call, place, path), 1, index)
+    write = dask.delayed(_Write(place, store), pure=False, traverse=False)
     batches = store.plan.batches()
     digests: dict[int, str] = {}
-    with _watched(store, len(batches), destination["progress"]):
+    with _watched(store, len(batches), place.progress):
         # Nothing is written before all that is there has been compared.
         for is_old in (True, False):
-            tasks = {}
-            for number, (start, stop) in enumerate((batch.rows.start, batch.rows.stop) for batch in batches):
-                if (number in store.written) is is_old:
-                    part, here = rows.between(start, stop), between(given, start, stop)
-                    tasks[number] = _write(sent, method, part, here, Part(start, rows.n_rows))
+            tasks = {
+                number: table.block(write, batch.rows.start, batch.rows.stop)
+                for number, batch in enumerate(batches)
+                if (number in store.written) is is_old
+            }
             digests |= zip(tasks, dask.compute(*tasks.values()), strict=True)
     store.finish(digests[batch.number] for batch in batches)
     return open_draws(store.path)
 
 
-def averages_in_blocks(
-    estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], name: str, contrast: Contrast | None
-) -> EffectTree:
+@dataclasses.dataclass(frozen=True)
+class _Write:
+    """What workers do with a batch of a store."""
+
+    place: Any
+    store: Store
+
+    def __call__(self, question: Any, call: Any) -> str:
+        return question.write_batch(call, self.place, self.store)
+
+
+def averages_in_blocks(request: Any, X: Any, name: str, contrast: Contrast | None) -> EffectTree:
     """Estimate effects over blocks of rows, and join them to effects over all rows.
 
     Parameters
     ----------
-    estimator, X, arguments
-        As in :func:`rows_in_blocks`.
-    method : str
-        Returns effects that are averages over rows.
+    request, X
+        As in :func:`rows_in_blocks`; the answer is effects that are averages over rows.
     name, contrast
         As in :func:`skaimz.effects.joined`.
 
@@ -154,54 +219,15 @@ def averages_in_blocks(
     EffectTree
         Computed: it is small.
     """
-    rows, estimator, arguments = by_row(estimator, method, X, arguments)
-    parts = [block for _, block in _blocks(estimator, _averages, method, rows, arguments)]
+    parts = [block for _, block in _Table(request, X).blocks(_averages)]
     while len(parts) > 1:
         parts = [_join(parts[start : start + JOINED]) for start in range(0, len(parts), JOINED)]
-    (found,) = dask.compute(parts[0])
-    if found is None:
+    (total,) = dask.compute(parts[0])
+    if total is None:
         raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
-    found = joined([found], name, contrast)
-    warn_of_unreached(found.attrs.pop("unreached"))
-    return found
-
-
-def _blocks(
-    estimator: Any, call: Callable[..., Any], method: str, rows: Rows, arguments: Any, n_results: int | None = None
-) -> Iterator[tuple[int, Any]]:
-    """Yield the length of each block and what is found for it, delayed."""
-    sent = dask.delayed(estimator, pure=False, traverse=False)
-    delayed = dask.delayed(call, pure=False, nout=n_results)
-    bounds = rows.bounds()
-    for start, stop in itertools.pairwise(bounds):
-        part = Part(start, rows.n_rows)
-        yield stop - start, delayed(sent, method, rows.between(start, stop), between(arguments, start, stop), part)
-
-
-def _call(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
-    """Call a method on rows, which get the random numbers of their place."""
-    here = copy.copy(estimator)
-    here._part = part
-    return getattr(here, method)(X, **arguments)
-
-
-def _call_on_block(estimator: Any, method: str, X: Any, arguments: Mapping[str, Any], part: Part) -> Any:
-    """Call a method on a block; errors tell which rows it has."""
-    try:
-        return _call(estimator, method, X, arguments, part)
-    except ValueError as error:
-        last = part.first + len(X) - 1
-        error.add_note(f"This was found in the block of the rows {part.first} to {last}, of {part.total} rows of X.")
-        raise
-
-
-def _first(estimator: Any, method: str, rows: Rows, arguments: Any, count: int) -> Any:
-    """Call a method on the first rows, at once."""
-    X, here = dask.compute(rows.between(0, count), between(arguments, 0, count))
-    return _call(estimator, method, X, here, Part(0, rows.n_rows))
-
-
-_write = dask.delayed(_call_on_block, pure=False)
+    total = joined([total], name, contrast)
+    warn_of_unreached(total.attrs.pop("unreached"))
+    return total
 
 
 @contextlib.contextmanager
@@ -226,9 +252,9 @@ def _watched(store: Store, n_batches: int, progress: bool) -> Iterator[None]:
                 watcher.join()
 
 
-def _averages(*given: Any) -> EffectTree | None:
+def _averages(question: Any, call: Any) -> EffectTree | None:
     try:
-        return _call_on_block(*given)
+        return question.answer(call)
     except NoRowsError:
         return None
 

@@ -1,6 +1,33 @@
-"""The estimators."""
+"""The estimators, and what other rooms build on: a model, its calls, and questions about rows."""
 
+from skaimz.estimators._arguments import check_count, check_probabilities
+from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._classifier import NumPyroImpactClassifier
+from skaimz.estimators._columns import Columns
+from skaimz.estimators._learning import fit_with_classes
+from skaimz.estimators._model import Call, Model
+from skaimz.estimators._parameters import SklearnObject
+from skaimz.estimators._predictions import Scores, among_classes
+from skaimz.estimators._questions import Question, ask_by_row
+from skaimz.estimators._read import read
 from skaimz.estimators._regressor import NumPyroImpactRegressor
+from skaimz.estimators._training import TrainingData
 
-__all__ = ["NumPyroImpactClassifier", "NumPyroImpactRegressor"]
+__all__ = [
+    "Call",
+    "Columns",
+    "ImpactEstimator",
+    "Model",
+    "NumPyroImpactClassifier",
+    "NumPyroImpactRegressor",
+    "Question",
+    "Scores",
+    "SklearnObject",
+    "TrainingData",
+    "among_classes",
+    "ask_by_row",
+    "check_count",
+    "check_probabilities",
+    "fit_with_classes",
+    "read",
+]

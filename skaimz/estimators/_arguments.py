@@ -93,8 +93,7 @@ def kernel_inputs(
     X: np.ndarray,
     arrays: Mapping[str, Any],
     *,
-    param_input: str,
-    param_output: str,
+    names: tuple[str, str],
     known: Mapping[str, Any],
 ) -> Inputs:
     """Sort a kernel's arguments into rows, whole arrays and static values, and check them.
@@ -105,9 +104,10 @@ def kernel_inputs(
     X : array of shape (n_rows, n_features)
     arrays : dict
         Arguments beyond X and y by name.
-    param_input, param_output : str
+    names : tuple of str
+        Parameters for the input and the outcome.
     known : dict
-        Arguments of the fit by what became of them (``rows``, ``whole``), which becomes of them again.
+        How `fit` classified each argument (``rows``, ``whole``). This call reuses it.
 
     Returns
     -------
@@ -115,12 +115,8 @@ def kernel_inputs(
         Without the output.
     """
     arrays = flattened(arrays)
-    check_names_of_arguments(arrays, param_input, param_output)
-    parameters = {
-        name: parameter
-        for name, parameter in kernel_parameters(kernel).items()
-        if name not in (param_input, param_output)
-    }
+    check_names_of_arguments(arrays, *names)
+    parameters = {name: parameter for name, parameter in kernel_parameters(kernel).items() if name not in names}
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     present = nested(arrays)
     unknown = [name for name in present if name not in parameters and not open_ended]
@@ -137,7 +133,7 @@ def kernel_inputs(
             f"Missing argument {missing[0]!r} of the kernel: pass `{missing[0]}=...`, or name a column of X in "
             "`column_args`."
         )
-    rows: dict[str, Any] = {param_input: X}
+    rows: dict[str, Any] = {names[0]: X}
     whole: dict[str, Any] = {}
     static: list[tuple[str, Any]] = []
     for name, value in sorted(arrays.items()):

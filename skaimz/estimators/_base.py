@@ -1,437 +1,36 @@
-"""What both estimators share: fitting, posterior draws, persistence and description."""
+"""What a fitted kernel answers: draws, densities and effects."""
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from sklearn.utils.metaestimators import available_if
+import xarray as xr
 
-from skaimz import inference, sampling
-from skaimz.datatree import draws_from
-from skaimz.estimators._arguments import (
-    RESERVED,
-    check_count,
-    check_indices,
-    check_outcome,
-    is_fixed,
-    join_arguments,
-    kernel_inputs,
-    refuse_as_index,
-    seed_of,
-    without_single_column,
+from skaimz import sampling
+from skaimz.effects import EffectTree
+from skaimz.estimators import _temporary
+from skaimz.estimators._arguments import check_count
+from skaimz.estimators._draws import (
+    Destination,
+    DrawQuestion,
+    LogLikelihood,
+    PosteriorPredictive,
+    PriorPredictive,
+    ask_for_draws,
 )
-from skaimz.estimators._blocks import row_by_row
-from skaimz.estimators._data import FLOATS
-from skaimz.estimators._describe import DescribeMixin
-from skaimz.estimators._diagnose import DiagnoseMixin
-from skaimz.estimators._draws import DrawsMixin
-from skaimz.estimators._effects import EffectsMixin
-from skaimz.estimators._increments import check_continuation, learns_in_parts
-from skaimz.estimators._parameters import Parameters, copy_of
-from skaimz.estimators._persistence import PersistenceMixin, describe_inputs
-from skaimz.estimators._posterior import PosteriorMixin, check_interventions, check_local, match_draws
-from skaimz.estimators._routing import RoutingMixin
-from skaimz.estimators._scores import ScoresMixin
-from skaimz.estimators._training import TrainingData, TrainingMixin
-from skaimz.estimators._tree import TreeMixin
-from skaimz.exceptions import OutputWarning, SpeedWarning, let_go, warn_user
-from skaimz.inference import FitResult
-from skaimz.kernels import (
-    WITHIN_A_PLATE,
-    Inputs,
-    KernelSpec,
-    TracedKernel,
-    check_row_count,
-    check_signature,
-    flattened,
-    narrowed,
-    trace_kernel,
-)
-from skaimz.rows.sources import reads_in_parts
-from skaimz.rows.spool import Scratch
+from skaimz.estimators._effects import Effect, Slope, ask_for_effects
+from skaimz.estimators._learning import KernelEstimator
+from skaimz.estimators._model import Model
+from skaimz.estimators._predictions import Outcomes, Scores
+from skaimz.estimators._questions import ask, ask_by_row, frees_on_error
+from skaimz.estimators._scenarios import Over
 
 __all__ = ["ImpactEstimator"]
 
 
-class ImpactEstimator(
-    TrainingMixin,
-    DescribeMixin,
-    DiagnoseMixin,
-    DrawsMixin,
-    EffectsMixin,
-    ScoresMixin,
-    PosteriorMixin,
-    TreeMixin,
-    PersistenceMixin,
-    RoutingMixin,
-    Parameters,
-):
+class ImpactEstimator(KernelEstimator):
     """Base of the estimators over NumPyro kernels."""
 
-    _default_kernel: Any
-
-    def __init__(
-        self,
-        kernel: Callable | None = None,
-        *,
-        param_input: str = "X",
-        param_output: str = "y",
-        column_args: Mapping[str, Any] | None = None,
-        inference: Any = "auto",
-        posterior: Any = None,
-        dtype: str | None = None,
-        random_state: Any = None,
-        verbose: int = 0,
-    ):
-        self.kernel = kernel
-        self.param_input = param_input
-        self.param_output = param_output
-        self.column_args = column_args
-        self.inference = inference
-        self.posterior = posterior
-        self.dtype = dtype
-        self.random_state = random_state
-        self.verbose = verbose
-
-    # Fitting
-
-    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
-        """Infer the posterior of the kernel's latent sites.
-
-        Where X is a memory-mapped, Zarr or Dask array, a Dask data frame, or an iterable of mappings, and inference is
-        by minibatches (``SVI(batch_size=...)``), rows are read a part at a time, and kept on the disk while the fit
-        lasts where that makes them quicker to read again. Otherwise they are loaded into memory. What is found is the
-        same.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-            Input; float32 stays float32, everything else becomes float64. Or anything that can be iterated over
-            repeatedly and gives mappings of names to arrays with some of the rows: X, y, sample_weight and further
-            arguments.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
-            Outcome, in the shape of the kernel's output site. It may be left out where it comes with X.
-        sample_weight : array-like of shape (n_rows,), optional
-            Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all. That which
-            comes with X where None.
-        **arrays : array or scalar
-            The kernel's further arguments by name. Arrays whose first axis has ``n_rows`` entries are row-aligned,
-            other arrays are passed whole, scalars and strings are constants of the program. A mapping is passed as a
-            dict, of which each entry is one of these; its name in messages and scenarios is ``argument.entry``.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        ValueError, TypeError
-            If the kernel, a parameter or the data cannot be used. The estimator is then left as it was.
-        ImportError
-            If rows are a Dask collection, and Dask is not installed.
-        OSError
-            If rows are kept on the disk, and it is too small.
-
-        Warns
-        -----
-        FitWarning
-            If the result should not be trusted; see :mod:`skaimz.exceptions`.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.fit_result_.diagnostics["rung"]  # the default kernel's posterior has a closed form
-        'exact'
-        >>> model.posterior_["beta"].shape  # chains, draws, columns
-        (1, 1000, 2)
-        """
-        with self._unchanged_on_error():
-            self._fit(TrainingData(X, y, sample_weight, arrays))
-        return self
-
-    @available_if(learns_in_parts)
-    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
-        """Go on learning from further rows: one pass over them by variational inference.
-
-        Rows are taken in the settings' ``batch_size`` (all at once where None), in a random order, with an optimiser
-        step for each minibatch. Its log-likelihood is scaled to the settings' ``total_rows``, or to all rows given so
-        far: where rows are given more than once, give ``total_rows``. The learning rate falls over the settings'
-        ``num_steps``, among which the steps of an earlier ``fit`` count. With a ``batch_size``, rows that are not in
-        memory are read a part at a time, as in :meth:`fit`.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), or iterable of mappings
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
-            It may be left out where it comes with X.
-        sample_weight : array-like of shape (n_rows,), optional
-            Non-negative factor on each row's log-likelihood.
-        **arrays : array or scalar
-            The kernel's further arguments.
-
-        Returns
-        -------
-        self
-            After ``fit`` or ``partial_fit`` the inference goes on from where it ended.
-
-        Raises
-        ------
-        AttributeError
-            If inference is not variational: there is no such method then.
-        ValueError
-            If the posterior was made elsewhere, rows of the kernel do not stand alone given its latent sites, or
-            kernel, guide or optimiser are not those that the inference began with.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> from skaimz.inference import SVI
-        >>> rng = np.random.default_rng(0)
-        >>> model = NumPyroImpactRegressor(inference=SVI(batch_size=64, total_rows=640), random_state=0)
-        >>> for _ in range(10):
-        ...     X = rng.normal(size=(64, 1))
-        ...     model = model.partial_fit(X, 2.0 * X[:, 0] + rng.normal(size=64))
-        >>> len(model.fit_result_.losses)
-        10
-        """
-        return self._partial_fit(X, y, sample_weight, arrays)
-
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, arrays: Mapping[str, Any], **checks: Any) -> Self:
-        check_continuation(self)
-        before = getattr(self, "fit_result_", None)
-        with self._unchanged_on_error():
-            self._fit(TrainingData(X, y, sample_weight, dict(arrays)), before=before, in_parts=True, **checks)
-        return self
-
-    def _fit(
-        self, data: TrainingData, *, before: FitResult | None = None, in_parts: bool = False, **checks: Any
-    ) -> None:
-        self._check_parameters()
-        settings = inference.resolve_inference(self.inference)
-        data = self._take_apart(data)
-        if self.posterior is None:
-            data = data._replace(arrays=join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
-        data = data._replace(arrays=flattened(data.arrays))
-        # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
-        reads_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
-        with Scratch() as scratch:
-            if reads_parts and reads_in_parts(data.X):
-                data = self._open(data, scratch, reset=before is None, **checks)
-            else:
-                data = self._load(data, reset=before is None, **checks)
-            self._infer(data, settings, before, in_parts)
-
-    def _infer(self, data: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
-        """Infer the posterior from checked training data."""
-        X, y, weight, arrays = data
-        if before is None:
-            if getattr(settings, "checkpoint_dir", None) is not None and not is_fixed(self.random_state):
-                raise ValueError(
-                    "`checkpoint_dir` needs an integer `random_state`, so that the same fit can be found again, got "
-                    f"{self.random_state!r}."
-                )
-            self.seed_ = seed_of(self.random_state)
-            self.arguments_: dict[str, Any] = {}
-        with self._precision(X.dtype):
-            if before is None:
-                self.kernel_ = self._make_kernel(X, y, weight)
-            traced, hyperparameters, inputs = self._trace(X, arrays)
-            check_row_count(traced, hyperparameters, inputs, self.param_input, self.param_output)
-            self.kernel_spec_ = traced.spec
-            self.arguments_ = describe_inputs(inputs)
-            y = self._check_outcome(y, traced.spec)
-            if traced.spec.changes_outcome:
-                warn_user(
-                    f"The kernel's output {traced.spec.output!r} observes something that is computed from y: what is "
-                    "predicted is that, not y. Pass y as the kernel observes it, for example by scikit-learn's "
-                    "`TransformedTargetRegressor`.",
-                    OutputWarning,
-                )
-            if self.posterior is None:
-                inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
-                given = (traced, hyperparameters, inputs, weight, settings, self.seed_)
-                if in_parts:
-                    result = inference.partial_fit(*given, before)
-                else:
-                    result = inference.fit(*given, verbose=self.verbose)
-            else:
-                draws = match_draws(draws_from(self.posterior), traced.spec, {})
-                result = FitResult("injected", draws, n_rows=len(X))
-        self.inference_ = settings
-        self.fit_result_ = result
-        self.posterior_ = result.draws
-
-    @contextlib.contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException as error:
-            self.__dict__ = before
-            let_go(error)
-            raise
-
-    def _check_parameters(self) -> None:
-        for name in ("param_input", "param_output"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"`{name}` must be a string, got {getattr(self, name)!r}.")
-        if self.dtype is not None and self.dtype not in FLOATS:
-            raise ValueError(f"`dtype` must be None, 'float32' or 'float64', got {self.dtype!r}.")
-        if not isinstance(self.verbose, int | np.integer) or self.verbose < 0:
-            raise ValueError(f"`verbose` must be a non-negative integer, got {self.verbose!r}.")
-        if self.kernel is not None:
-            check_signature(self.kernel, self.param_input, self.param_output, RESERVED)
-        elif self.posterior is not None:
-            raise ValueError(
-                "`posterior` needs a `kernel`: the default kernel is scaled to its training data, which draws from "
-                "elsewhere do not know."
-            )
-
-    def _check_outcome(self, y: Any, spec: KernelSpec, first: int = 0) -> Any:
-        return check_outcome(y if spec[spec.output].event_shape else without_single_column(y), spec, first)
-
-    def _make_kernel(self, X: Any, y: Any, weight: Any) -> Callable:
-        if self.kernel is not None:
-            return copy_of(self.kernel)
-        if (self.param_input, self.param_output) != ("X", "y"):
-            raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
-        y = without_single_column(y)
-        if len(y.shape) > 1:
-            raise ValueError(
-                f"The default kernel has one output, but y has the shape {y.shape}. Give a `kernel`, or fit each "
-                "output alone with scikit-learn's MultiOutputRegressor or MultiOutputClassifier."
-            )
-        return self._default_kernel.of({"X": X, "y": y}, weight, len(getattr(self, "classes_", ())))
-
-    def _extra_arguments(self, kernel: Callable) -> dict[str, Any]:
-        """Return kernel arguments that the estimator itself knows."""
-        return {}
-
-    # Inputs
-
-    def _trace(self, X: np.ndarray, arrays: Mapping[str, Any]) -> tuple[TracedKernel, dict[str, Any], Inputs]:
-        """Sort and check the kernel's arguments, and trace it on them; static ones of the fit hold on."""
-        known = getattr(self, "arguments_", {})
-        # Before a fit, draws from the prior see what a ready NumPyro SVI object will have the fit see.
-        static = known.get("static", getattr(self.inference, "static_kwargs", {}) if self.posterior is None else {})
-        kernel: Any = getattr(self, "kernel_", self.kernel)
-        inputs = kernel_inputs(
-            kernel,
-            X,
-            {**static, **self._extra_arguments(kernel), **arrays},
-            param_input=self.param_input,
-            param_output=self.param_output,
-            known=known,
-        )
-        try:
-            traced, hyperparameters = trace_kernel(kernel, inputs, self.param_input, self.param_output)
-        except Exception as error:
-            refuse_as_index(inputs, self.param_input, error)
-            short = {name: len(array) for name, array in inputs.whole.items()}
-            if short:
-                part = getattr(self, "_part", None)
-                n_rows = part.total if part else len(X)
-                error.add_note(
-                    f"X has {n_rows} rows. These arguments have another length, and were passed whole: {short}."
-                )
-            raise
-        if traced.spec[traced.spec.output].row_axis is None:
-            raise ValueError(
-                f"The kernel's output site {traced.spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
-            )
-        part = getattr(self, "_part", None)
-        return traced, hyperparameters, check_indices(traced.spec, inputs, hyperparameters, part.first if part else 0)
-
-    def _described(self, X: Any, arrays: Mapping[str, Any]) -> KernelSpec:
-        """Return the description of the kernel on rows of a call, fitted or not."""
-        X, arrays = self._read(X, arrays) if self.__sklearn_is_fitted__() else self._read_for_prior(X, arrays)
-        with self._precision(X.dtype):
-            return self._trace(X, arrays)[0].spec
-
-    def _prepare(
-        self,
-        X: Any,
-        arrays: Mapping[str, Any],
-        *,
-        in_sample: bool = False,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> sampling.Job:
-        """Return all that the sampling core needs for checked rows."""
-        traced, hyperparameters, inputs = self._trace(X, arrays)
-        spec, part = traced.spec, getattr(self, "_part", None)
-        if spec.rows_mix is not None and part is not None:
-            raise ValueError(
-                "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
-                f"{spec.rows_mix}. Pass them in one, as `X.compute()`."
-            )
-        if spec.rows_mix is not None:
-            warn_user(
-                f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
-                SpeedWarning,
-            )
-        draws, params = self._fitted_state(spec)
-        n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, self.fit_result_.num_samples)
-        flat = {
-            name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), X.dtype)
-            for name, draw in draws.items()
-        }
-        local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
-        if in_sample:
-            check_local(spec, local, part.total if part else len(X))
-        params = {name: narrowed(f"Parameter {name!r}", np.asarray(value), X.dtype) for name, value in params.items()}
-        posterior = sampling.Posterior(hyperparameters, params, flat, n_chains * n_draws, n_chains)
-        job = sampling.Job(
-            traced,
-            posterior,
-            inputs,
-            self._seed_of_call(random_state),
-            local if in_sample else {},
-            sampling.site_values(spec, "intervention", intervention, len(X)),
-            sampling.site_values(spec, "condition", condition, len(X)),
-            part,
-        )
-        check_interventions(job)
-        return job
-
-    def _fitted_state(self, spec: KernelSpec) -> tuple[dict, dict]:
-        """Return posterior draws, and the values of ``param`` sites."""
-        if hasattr(self, "fit_result_"):
-            params = {site.name for site in spec.sites if site.kind == "param"}
-            return self.posterior_, {name: value for name, value in self.fit_result_.params.items() if name in params}
-        draws = getattr(self, "posterior_", None)
-        if draws is None:
-            draws = draws_from(self.posterior)
-        return match_draws(draws, spec, {}), {}
-
-    def _seed_of_call(self, random_state: Any) -> int:
-        """Return the seed of one call: its own, or the estimator's."""
-        if random_state is not None:
-            return seed_of(random_state)
-        if hasattr(self, "seed_"):
-            return self.seed_
-        # Without a fit nothing has been drawn from a source of randomness that changes as it is drawn from.
-        return seed_of(self.random_state) if is_fixed(self.random_state) else 0
-
-    def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
-        """Bring outcomes, the first of which is that of row ``first``, into the kernel's terms; floats in ``dtype``."""
-        raise NotImplementedError
-
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "posterior_") or self.posterior is not None
-
-    # Draws
-
-    @row_by_row
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = None, **arrays: Any) -> np.ndarray:
         """Draw outcomes from the posterior predictive.
 
@@ -460,21 +59,589 @@ class ImpactEstimator(
         >>> model.sample_y(X[:3], n_samples=5).shape
         (3, 5)
         """
-        X, arrays = self._read(X, arrays)
-        n_samples = check_count("n_samples", n_samples)
-        with self._precision(X.dtype):
-            job = self._prepare(X, arrays, random_state=random_state)
-            posterior = job.posterior
-            rng = np.random.default_rng(job.seed)
-            chosen = rng.permutation(posterior.n_draws)[:n_samples]
-            if n_samples > posterior.n_draws:
-                chosen = rng.integers(posterior.n_draws, size=n_samples)
-            draws = {name: draw[chosen] for name, draw in posterior.draws.items()}
-            posterior = posterior._replace(draws=draws, n_draws=n_samples, n_chains=1)
-            return self._label_outcomes(self._draw_outcomes(dataclasses.replace(job, posterior=posterior)))
+        question = Outcomes(check_count("n_samples", n_samples))
+        return ask_by_row(Model.of(self), question, X, arrays, random_state)
 
-    def _draw_outcomes(self, job: sampling.Job) -> np.ndarray:
-        return sampling.outcomes(job)
+    def sample_posterior_predictive(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        in_sample: bool = True,
+        return_sites: str | Sequence[str] | None = None,
+        shard_axis: str = "obs",
+        batch_size: int | None = None,
+        store: str = "auto",
+        output_dir: Any = None,
+        compressors: Any = None,
+        random_state: Any = None,
+        progress: bool | None = None,
+        **arrays: Any,
+    ) -> xr.DataTree:
+        """Run the kernel once for each posterior draw.
 
-    def _label_outcomes(self, outcomes: np.ndarray) -> np.ndarray:
-        return outcomes
+        The draws follow from the kernel, the posterior, the rows and the seed alone: not from the batch size, the
+        number of devices, the axis that is sharded or the store.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
+            An array of any kind, memory-mapped ones included; or anything that can be iterated over repeatedly and
+            gives mappings of the kernel's arguments, the input among them, to arrays of some rows. Dask collections,
+            too, with ``pip install 'skaimz[dask]'``.
+        intervention : dict of str to array, optional
+            Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
+        condition : dict of str to array, optional
+            Sites to fix at values, in the same forms. What follows in the kernel sees them, and they can be returned.
+            What comes before keeps its distribution: nothing is inferred from the values, so this is not
+            the conditional distribution given them.
+        in_sample : bool, default=True
+            Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
+            draws. Otherwise they are drawn anew given the other sites.
+        return_sites : str or sequence of str, optional
+            What to return; the output and all deterministic sites where None. A site that mixes rows makes the kernel
+            run on all of them at once.
+        shard_axis : {"obs", "draw"}, default="obs"
+            What is spread over JAX's devices, where there are several: rows or draws.
+        batch_size : int, optional
+            Rows that are handed on at a time, rounded to whole tiles; as many as make 32 MiB where None. It changes
+            speed and memory, and is the length of a chunk on disk.
+        store : {"auto", "zarr", "memory"}, default="auto"
+            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise. Draws
+            of Dask collections are lazy arrays, unless ``"zarr"`` or an ``output_dir`` is asked for: then the workers
+            write the store, a batch each, and the call returns when all are there.
+        output_dir : path-like, optional
+            Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
+            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share
+            it.
+        compressors : Zarr codec or sequence of Zarr codecs, optional
+            Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call; the estimator's own where None.
+        progress : bool, optional
+            Show a progress bar; where None, if ``verbose`` is positive.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample), lazy where it
+            is on disk. Variables have the dimensions ``chain``, ``draw`` and those of their plates. A classifier's
+            output holds codes, positions in ``classes_``.
+
+        Raises
+        ------
+        ValueError
+            If an argument cannot be used, a site is unknown, or intervened on and asked for.
+        FileExistsError
+            If ``output_dir`` holds anything but draws of the same call.
+        OSError
+            If draws cannot be written; the store is then marked as incomplete. If a worker does not see the folder.
+
+        Warns
+        -----
+        SpeedWarning
+            If rows depend on one another, so that the kernel runs on all at once and draws are sharded.
+        FixedSiteWarning
+            If ``condition`` fixes a site that depends on latent sites of the rows, which the output depends on, too.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> tree = model.sample_posterior_predictive(X[:3], in_sample=False)
+        >>> dict(tree["predictions"]["y"].sizes)
+        {'chain': 1, 'draw': 1000, 'rows': 3}
+        """
+        question = PosteriorPredictive(intervention, condition, in_sample, return_sites)
+        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
+        return ask_for_draws(Model.of(self), question, X, arrays, random_state, place)
+
+    def sample_posterior_predictive_on_batch(
+        self,
+        X: Any,
+        *,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        in_sample: bool = True,
+        return_sites: str | Sequence[str] | None = None,
+        return_datatree: bool = True,
+        random_state: Any = None,
+        **arrays: Any,
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        """Run the kernel once for each posterior draw, and keep the draws in memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        intervention, condition, in_sample, return_sites, random_state, **arrays
+            As in :meth:`sample_posterior_predictive`, which gives the same draws.
+        return_datatree : bool, default=True
+            Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, ...)``.
+
+        Returns
+        -------
+        xarray.DataTree or dict
+            With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample).
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> draws = model.sample_posterior_predictive_on_batch(X[:3], return_datatree=False)
+        >>> draws["y"].shape
+        (1, 1000, 3)
+        """
+        question = PosteriorPredictive(intervention, condition, in_sample, return_sites)
+        return self._on_batch(question, X, arrays, random_state, return_datatree)
+
+    def sample_prior_predictive(
+        self,
+        X: Any,
+        *,
+        num_samples: int = 1000,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        return_sites: str | Sequence[str] | None = None,
+        shard_axis: str = "obs",
+        batch_size: int | None = None,
+        store: str = "auto",
+        output_dir: Any = None,
+        compressors: Any = None,
+        random_state: Any = None,
+        progress: bool | None = None,
+        **arrays: Any,
+    ) -> xr.DataTree:
+        """Run the kernel on draws from its prior; the estimator need not be fitted.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
+        num_samples : int, default=1000
+        return_sites : str or sequence of str, optional
+            Site or sites to return; the output, all deterministic and all latent sites where None.
+        intervention, condition, shard_axis, batch_size, store, output_dir, compressors, random_state, progress
+            As in :meth:`sample_posterior_predictive`.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the group ``prior_predictive``.
+
+        Examples
+        --------
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> tree = NumPyroImpactRegressor(kernel, random_state=0).sample_prior_predictive([[1.0]], num_samples=500)
+        >>> sorted(tree["prior_predictive"].data_vars)
+        ['slope', 'y']
+        """
+        question = PriorPredictive(num_samples, intervention, condition, return_sites)
+        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
+        return ask_for_draws(Model.of(self), question, X, arrays, random_state, place)
+
+    def sample_prior_predictive_on_batch(
+        self,
+        X: Any,
+        *,
+        num_samples: int = 1000,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+        return_sites: str | Sequence[str] | None = None,
+        return_datatree: bool = True,
+        random_state: Any = None,
+        **arrays: Any,
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        """Run the kernel on draws from its prior, and keep the results in memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        num_samples, intervention, condition, return_sites, random_state, **arrays
+            As in :meth:`sample_prior_predictive`, which gives the same draws.
+        return_datatree : bool, default=True
+            Return a tree; otherwise a dict of arrays of shape ``(1, num_samples, ...)``.
+
+        Returns
+        -------
+        xarray.DataTree or dict
+            With the group ``prior_predictive``.
+
+        Examples
+        --------
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> model = NumPyroImpactRegressor(kernel, random_state=0)
+        >>> draws = model.sample_prior_predictive_on_batch([[1.0]], num_samples=500, return_datatree=False)
+        >>> draws["slope"].shape, draws["y"].shape
+        ((1, 500), (1, 500, 1))
+        """
+        question = PriorPredictive(num_samples, intervention, condition, return_sites)
+        return self._on_batch(question, X, arrays, random_state, return_datatree)
+
+    def log_likelihood(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        in_sample: bool = True,
+        shard_axis: str = "obs",
+        batch_size: int | None = None,
+        store: str = "auto",
+        output_dir: Any = None,
+        compressors: Any = None,
+        progress: bool | None = None,
+        **arrays: Any,
+    ) -> xr.DataTree:
+        """Return the log density of outcomes for each posterior draw and row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            May be left out where X is an iterable of mappings that hold it.
+        in_sample, shard_axis, batch_size, store, output_dir, compressors, progress, **arrays
+            As in :meth:`sample_posterior_predictive`.
+
+        Returns
+        -------
+        xarray.DataTree
+            With the groups ``posterior`` and ``log_likelihood``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> tree = model.log_likelihood(X, y)
+        >>> dict(tree["log_likelihood"]["y"].sizes)
+        {'chain': 1, 'draw': 1000, 'rows': 100}
+        """
+        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
+        return ask_for_draws(Model.of(self), LogLikelihood(y, in_sample), X, arrays, None, place)
+
+    def log_likelihood_on_batch(
+        self, X: Any, y: Any = None, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        """Return the log density of outcomes for each posterior draw and row, in memory.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y, in_sample, **arrays
+            As in :meth:`log_likelihood`.
+        return_datatree : bool, default=True
+            Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, n_rows)``.
+
+        Returns
+        -------
+        xarray.DataTree or dict
+            With the groups ``posterior`` and ``log_likelihood``.
+
+        Examples
+        --------
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        >>> model = NumPyroImpactRegressor(kernel, posterior={"slope": [1.0, 2.0]}, random_state=0)
+        >>> found = model.log_likelihood_on_batch([[1.0]], [1.0], return_datatree=False, in_sample=False)
+        >>> found["y"].round(3).tolist()  # of one row by each of two draws
+        [[[-0.919], [-1.419]]]
+        """
+        return self._on_batch(LogLikelihood(y, in_sample), X, arrays, None, return_datatree)
+
+    def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
+        """Return the log density of outcomes under the posterior predictive.
+
+        It is ``log(mean(p))``, where ``p`` are the densities of an outcome under the posterior draws; probabilities
+        where outcomes are discrete.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            New rows: latent sites with an entry for each row are drawn given the others, as in :meth:`predict`.
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            Outcomes; several on one row are scored together, by their joint density.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        array of shape (n_rows,)
+
+        Raises
+        ------
+        ValueError
+            If y does not fit the kernel's output, or the output has one density for all rows.
+
+        See Also
+        --------
+        skaimz.metrics.elpd : Its sum over the rows, with a standard error.
+        skaimz.metrics.LogPredictiveDensity : Its average over the rows, as a scorer.
+        log_likelihood : The same for each draw.
+
+        References
+        ----------
+        A. Gelman, J. Hwang and A. Vehtari (2014), Understanding predictive information criteria for Bayesian models,
+        Statistics and Computing 24.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(100, 2))
+        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> typical, impossible = model.log_predictive_density(X[:2], [y[0], y[1] + 5.0])
+        >>> bool(typical > 0 > impossible)
+        True
+        """
+        rule = lambda job, y, class_counts: sampling.log_predictive(job, y)  # noqa: E731
+        return ask_by_row(Model.of(self), Scores(y, rule), X, arrays)
+
+    def estimate_effect(
+        self,
+        X: Any = None,
+        *,
+        scenarios: Mapping[str, Any],
+        baseline: Any = None,
+        contrast: Any = "difference",
+        of: str = "mean",
+        where: Any = None,
+        by: Any = None,
+        average: bool = True,
+        pairs: bool = False,
+        in_sample: bool = False,
+        sample_weight: Any = None,
+        random_state: Any = None,
+        **arrays: Any,
+    ) -> EffectTree:
+        """Estimate what scenarios change, with the posterior's uncertainty.
+
+        For each posterior draw the expected outcome of every row is computed under each scenario and under the
+        baseline, averaged over rows, and contrasted. All scenarios run in one pass over the rows, and share posterior
+        draws and random numbers row by row; no draws of rows are kept unless ``average=False`` asks for them.
+
+        This answers what the *model* expects under other inputs or interventions. Whether that is a causal effect
+        rests on the model and the data's design (no unmeasured confounding, overlap): nothing here identifies causes
+        from data alone. A row's noise is not inferred from its observed outcome either, so an effect on a row is that
+        on its expected outcome, not a counterfactual of the unit itself.
+
+        Latent sites with an entry for each row are drawn anew for new rows. The spread of an average then contains the
+        noise of one such draw for each row, which falls with the square root of the number of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to average over; left out where ``baseline`` and ``scenarios`` are trees of draws.
+        scenarios : dict of str to dict, or of str to DataTree
+            Named scenarios. Each is a mapping with one or more of:
+
+            - ``"columns"``: columns of X by name or position, each with its new value;
+            - ``"arguments"``: the kernel's arguments by name (X itself among them), each with its new value;
+            - ``"intervention"``: sample sites to set by the do-operator;
+            - ``"condition"``: sites to fix. Sites before them keep their distributions: nothing is inferred from the
+              values, so that this does not condition on them in the sense of probability.
+
+            A new value of a column or an argument is a scalar, an array with an entry for each row, or a function of
+            the current values. Or predictive draws that were made before, from :meth:`sample_posterior_predictive`.
+        baseline : dict or DataTree, optional
+            What scenarios are compared with, in the same form; the rows as they are where None.
+        contrast : {"difference", "ratio", "lift"} or callable, default="difference"
+            How averages are compared, draw by draw; lift is the change in percent of the baseline. Ratio and lift are
+            meant for baselines that are positive. A function takes the scenario's array and the baseline's and returns
+            one of their shape.
+        of : {"mean", "outcome"}, default="mean"
+            Whether expected outcomes are averaged, or drawn ones. Expected outcomes of labels are probabilities.
+        where : dict or array of bool of shape (n_rows,), optional
+            Rows to average over: those where columns of X, or arguments, have the given values, or those marked.
+            ``{"treated": 1}`` gives the effect on the treated (ATT), ``{"treated": 0}`` that on the untreated (ATC).
+        by : str, int, list of them, or dict of str to array, optional
+            Columns of X or arguments, or named arrays, by whose values rows are grouped, with an average for each.
+        average : bool, default=True
+            False gives each row's own effect; draws of rows are then held in memory.
+        pairs : bool, default=False
+            Compare each two of the baseline and the scenarios, rather than scenarios with the baseline.
+        in_sample : bool, default=False
+            Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
+            draws.
+        sample_weight : array-like of shape (n_rows,), optional
+            Weight of each row in the averages. It may come with X where that is an iterable of mappings.
+        random_state : int, RandomState, JAX key or None, default=None
+            Seed of this call; the estimator's own where None.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        EffectTree
+            A DataTree with a group for each comparison, holding draws of ``effect``, ``scenario`` and ``baseline`` with
+            the dimensions ``chain`` and ``draw`` and those of the groups and the output. Its ``summary()`` is a
+            DataFrame. An estimator without a fit uses 1000 draws from the prior, and the tree's attribute
+            ``posterior`` says so.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If an argument cannot be used, or names what is not there.
+
+        Warns
+        -----
+        RatioWarning
+            If a ratio or lift is to averages that are not positive.
+        UnreachedOutputWarning
+            If an intervention, or another change of a scenario, cannot change the output.
+        HeldLatentWarning
+            If a latent site depends on an intervention, and keeps posterior draws that were made without it.
+        FixedSiteWarning
+            If ``"condition"`` fixes a site that depends on latent sites of the rows, which the output depends on, too.
+        PairingWarning
+            If trees of draws do not belong together.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = np.column_stack([rng.normal(size=200), rng.integers(2, size=200)])
+        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.1, size=200)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> off, on = {"columns": {1: 0}}, {"columns": {1: 1}}
+        >>> treated = model.estimate_effect(X, baseline=off, scenarios={"treatment": on}, where={1: 1})
+        >>> round(float(treated["treatment"]["effect"].mean()), 1)
+        2.0
+        """
+        over = Over(where, by, average, in_sample, sample_weight)
+        question = Effect(scenarios, baseline, contrast, of, pairs, over)
+        return ask_for_effects(Model.of(self), question, X, arrays, random_state)
+
+    def estimate_slope(
+        self,
+        X: Any,
+        along: Any,
+        *,
+        elasticity: bool = False,
+        where: Any = None,
+        by: Any = None,
+        average: bool = True,
+        in_sample: bool = False,
+        sample_weight: Any = None,
+        random_state: Any = None,
+        **arrays: Any,
+    ) -> EffectTree:
+        """Estimate how the expected outcome changes with a continuous input.
+
+        The derivative is taken by automatic differentiation for each row and posterior draw, and averaged over rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+            Rows to average over.
+        along : str, int or list of them
+            Column of X, by name or position, or argument of the kernel; several give a group each.
+        elasticity : bool, default=False
+            Give the relative change of the expected outcome for a relative change of the input, ``slope * input /
+            expected outcome``, rather than its change for a unit's change.
+        where, by, average, in_sample, sample_weight, random_state
+            As in :meth:`estimate_effect`.
+        **arrays : array or scalar
+            The kernel's further arguments.
+
+        Returns
+        -------
+        EffectTree
+            With a group for each input, holding draws of ``effect``.
+
+        Raises
+        ------
+        ValueError
+            If an input is not continuous, the expected outcome changes with it in steps alone, or through draws that
+            have no derivative, or rows of the kernel do not stand alone.
+
+        Warns
+        -----
+        UnreachedOutputWarning
+            If the expected outcome does not depend on an input.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> rng = np.random.default_rng(0)
+        >>> X = rng.normal(size=(200, 2))
+        >>> y = X @ [1.0, 2.0] + rng.normal(scale=0.3, size=200)
+        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
+        >>> round(float(model.estimate_slope(X, 1)["1"]["effect"].mean()), 1)
+        2.0
+        """
+        over = Over(where, by, average, in_sample, sample_weight)
+        return ask_for_effects(Model.of(self), Slope(along, elasticity, over), X, arrays, random_state)
+
+    @property
+    def temp_dir_(self) -> str:
+        """Folder of the draws that were stored without an ``output_dir``."""
+        folder = _temporary.folder_of(self)
+        if folder is None:
+            raise AttributeError("There is no `temp_dir_`: no draws were stored without an `output_dir`.")
+        return str(folder)
+
+    def cleanup(self) -> None:
+        """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
+
+        Reading them raises ``FileNotFoundError``. At the end of the process they are removed in any case. A process
+        that was forked leaves those that were stored before to the one that stored them.
+
+        Warns
+        -----
+        CleanupWarning
+            If some could not be removed. Another call tries again.
+        """
+        _temporary.remove_folder(self)
+
+    @staticmethod
+    def cleanup_all() -> None:
+        """Do what :meth:`cleanup` does, for all estimators of this process."""
+        _temporary.remove_all()
+
+    # Behind the public methods
+
+    def _shows(self, progress: bool | None) -> bool:
+        return self.verbose > 0 if progress is None else progress
+
+    def _on_batch(
+        self, question: DrawQuestion, X: Any, arrays: Mapping[str, Any], random_state: Any, return_datatree: bool
+    ) -> xr.DataTree | dict[str, np.ndarray]:
+        request = ask(Model.of(self), question, arrays, random_state)
+        with frees_on_error():
+            call = request.read(X)
+            return question.tree(call) if return_datatree else question.answer(call)

@@ -1,497 +1,300 @@
-"""Draws and log densities as xarray trees: in memory, or streamed to a store."""
+"""Draws of sites and log densities of outcomes: what they are of, and where they go."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+import pandas as pd
+import xarray as xr
 import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
+from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
+from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
-from skaimz.estimators._blocks import drawn
-from skaimz.estimators._collect import Destination, collect
-from skaimz.estimators._posterior import check_interventions
-from skaimz.estimators._temporary import FoldersMixin
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel
+from skaimz.estimators._model import Call, Model
+from skaimz.estimators._questions import Question, ask, frees_on_error
+from skaimz.exceptions import SpeedWarning, warn_user
+from skaimz.rows.collections import dask_door, is_collection
 from skaimz.rows.lazy import LazyRows
 
-__all__ = ["DrawsMixin", "index_of"]
+__all__ = [
+    "Destination",
+    "DrawQuestion",
+    "LogLikelihood",
+    "PosteriorPredictive",
+    "PriorPredictive",
+    "ask_for_draws",
+]
+
+# Draws of at most so many bytes in total stay in memory by default.
+MEMORY_BUDGET = 2**30
 
 
-class DrawsMixin(FoldersMixin):
-    """Predictive draws of every site, and the log likelihood."""
+@dataclass(frozen=True)
+class Destination:
+    """Where draws go and how they are computed. None of it changes a draw.
 
-    kernel: Any
-    param_output: str
-    verbose: int
-    kernel_spec_: KernelSpec
-    _read: Callable[..., tuple[Any, dict[str, Any]]]
-    _check_parameters: Callable[[], None]
-    _encode: Callable[..., np.ndarray]
-    _prepare: Callable[..., sampling.Job]
-    _precision: Callable[[Any], AbstractContextManager]
-    _seed_of_call: Callable[[Any], int]
-    _trace: Callable[..., tuple[TracedKernel, dict[str, Any], Inputs]]
+    Attributes
+    ----------
+    store : {"auto", "zarr", "memory"}
+    output_dir : path-like, optional
+    shard_axis : {"obs", "draw"}
+    batch_size : int, optional
+    compressors : Zarr codec or sequence of Zarr codecs, optional
+    progress : bool
+    """
 
-    def _shows(self, progress: bool | None) -> bool:
-        return self.verbose > 0 if progress is None else progress
+    store: Any = "memory"
+    output_dir: Any = None
+    shard_axis: str = "obs"
+    batch_size: int | None = None
+    compressors: Any = None
+    progress: bool = False
 
-    @drawn
-    def sample_posterior_predictive(
-        self,
-        X: Any,
-        *,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        in_sample: bool = True,
-        return_sites: str | Sequence[str] | None = None,
-        shard_axis: str = "obs",
-        batch_size: int | None = None,
-        store: str = "auto",
-        output_dir: Any = None,
-        compressors: Any = None,
-        random_state: Any = None,
-        progress: bool | None = None,
-        **arrays: Any,
-    ) -> Any:
-        """Run the kernel once for each posterior draw.
+    def __post_init__(self) -> None:
+        if self.store not in ("auto", "zarr", "memory"):
+            raise ValueError(f"`store` must be 'auto', 'zarr' or 'memory', got {self.store!r}.")
+        if self.shard_axis not in ("obs", "draw"):
+            raise ValueError(f"`shard_axis` must be 'obs' or 'draw', got {self.shard_axis!r}.")
+        if self.store == "memory" and self.output_dir is not None:
+            raise ValueError(f"`output_dir` needs a store on disk, got {self.output_dir!r} and `store='memory'`.")
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
 
-        The draws follow from the kernel, the posterior, the rows and the seed alone: not from the batch size, the
-        number of devices, the axis that is sharded or the store.
+    def takes(self, nbytes: int) -> bool:
+        """Whether draws of so many bytes stay in memory."""
+        small = nbytes <= MEMORY_BUDGET and self.output_dir is None
+        return self.store == "memory" or (self.store == "auto" and small)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
-            An array of any kind, memory-mapped ones included; or anything that can be iterated over repeatedly and
-            gives mappings of the kernel's arguments, the input among them, to arrays of some rows. Dask collections,
-            too, with ``pip install 'skaimz[dask]'``.
-        intervention : dict of str to array, optional
-            Sample sites to set by the do-operator: a scalar, an array for the whole site, or one entry for each row.
-        condition : dict of str to array, optional
-            Sites to fix at values, in the same forms. What follows in the kernel sees them, and they can be returned.
-            What comes before keeps its distribution: nothing is inferred from the values, so this is not
-            the conditional distribution given them.
-        in_sample : bool, default=True
-            Whether these are the rows of the fit: latent sites with an entry for each row then have their posterior
-            draws. Otherwise they are drawn anew given the other sites.
-        return_sites : str or sequence of str, optional
-            What to return; the output and all deterministic sites where None. A site that mixes rows makes the kernel
-            run on all of them at once.
-        shard_axis : {"obs", "draw"}, default="obs"
-            What is spread over JAX's devices, where there are several: rows or draws.
-        batch_size : int, optional
-            Rows that are handed on at a time, rounded to whole tiles; as many as make 32 MiB where None. It changes
-            speed and memory, and is the length of a chunk on disk.
-        store : {"auto", "zarr", "memory"}, default="auto"
-            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise. Draws
-            of Dask collections are lazy arrays, unless ``"zarr"`` or an ``output_dir`` is asked for: then the workers
-            write the store, a batch each, and the call returns when all are there.
-        output_dir : path-like, optional
-            Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
-            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share
-            it.
-        compressors : Zarr codec or sequence of Zarr codecs, optional
-            Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
-        random_state : int, RandomState, JAX key or None, default=None
-            Seed of this call; the estimator's own where None.
-        progress : bool, optional
-            Show a progress bar; where None, if ``verbose`` is positive.
-        **arrays : array or scalar
-            The kernel's further arguments.
 
-        Returns
-        -------
-        xarray.DataTree
-            With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample), lazy where it
-            is on disk. Variables have the dimensions ``chain``, ``draw`` and those of their plates. A classifier's
-            output holds codes, positions in ``classes_``.
+IN_MEMORY = Destination()
 
-        Raises
-        ------
-        ValueError
-            If an argument cannot be used, a site is unknown, or intervened on and asked for.
-        FileExistsError
-            If ``output_dir`` holds anything but draws of the same call.
-        OSError
-            If draws cannot be written; the store is then marked as incomplete. If a worker does not see the folder.
 
-        Warns
-        -----
-        SpeedWarning
-            If rows depend on one another, so that the kernel runs on all at once and draws are sharded.
-        FixedSiteWarning
-            If ``condition`` fixes a site that depends on latent sites of the rows, which the output depends on, too.
+class Wanted(NamedTuple):
+    """What is drawn.
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> tree = model.sample_posterior_predictive(X[:3], in_sample=False)
-        >>> dict(tree["predictions"]["y"].sizes)
-        {'chain': 1, 'draw': 1000, 'rows': 3}
-        """
-        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
-        return self._posterior_predictive(
-            X, intervention, condition, in_sample, return_sites, random_state, arrays, settings
-        )
+    Attributes
+    ----------
+    job : Job
+    quantity : Quantity
+    group : str
+        Group of the tree that holds the draws.
+    """
 
-    def sample_posterior_predictive_on_batch(
-        self,
-        X: Any,
-        *,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        in_sample: bool = True,
-        return_sites: str | Sequence[str] | None = None,
-        return_datatree: bool = True,
-        random_state: Any = None,
-        **arrays: Any,
-    ) -> Any:
-        """Run the kernel once for each posterior draw, and keep the draws in memory.
+    job: sampling.Job
+    quantity: Any
+    group: str
 
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        intervention, condition, in_sample, return_sites, random_state, **arrays
-            As in :meth:`sample_posterior_predictive`, which gives the same draws.
-        return_datatree : bool, default=True
-            Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, ...)``.
 
-        Returns
-        -------
-        xarray.DataTree or dict
-            With the groups ``posterior`` and ``posterior_predictive`` (``predictions`` out of sample).
+class DrawQuestion(Question[dict[str, np.ndarray]]):
+    """Base of the questions that draws answer."""
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> draws = model.sample_posterior_predictive_on_batch(X[:3], return_datatree=False)
-        >>> draws["y"].shape
-        (1, 1000, 3)
-        """
-        return self._posterior_predictive(
-            X, intervention, condition, in_sample, return_sites, random_state, arrays, Destination(), return_datatree
-        )
+    def wanted(self, call: Call) -> Wanted:
+        """Return what is drawn."""
+        raise NotImplementedError
 
-    @drawn
-    def sample_prior_predictive(
-        self,
-        X: Any,
-        *,
-        num_samples: int = 1000,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        return_sites: str | Sequence[str] | None = None,
-        shard_axis: str = "obs",
-        batch_size: int | None = None,
-        store: str = "auto",
-        output_dir: Any = None,
-        compressors: Any = None,
-        random_state: Any = None,
-        progress: bool | None = None,
-        **arrays: Any,
-    ) -> Any:
-        """Run the kernel on draws from its prior; the estimator need not be fitted.
+    def answer(self, call: Call) -> dict[str, np.ndarray]:
+        """Return arrays of shape ``(n_chains, n_draws, ...)`` by site, in memory."""
+        with call.precision():
+            return _compute(_drawing(self.wanted(call), IN_MEMORY), progress=False)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
-        num_samples : int, default=1000
-        return_sites : str or sequence of str, optional
-            Site or sites to return; the output, all deterministic and all latent sites where None.
-        intervention, condition, shard_axis, batch_size, store, output_dir, compressors, random_state, progress
-            As in :meth:`sample_posterior_predictive`.
-        **arrays : array or scalar
-            The kernel's further arguments.
+    def tree(self, call: Call, place: Destination = IN_MEMORY) -> xr.DataTree:
+        """Return a tree of draws, in memory or in a store."""
+        with call.precision():
+            wanted = self.wanted(call)
+            drawing = _drawing(wanted, place)
+            if place.takes(drawing.nbytes):
+                job = wanted.job
+                draws = _compute(drawing, progress=place.progress)
+                known = _known(job, job.local_in(slice(0, job.n_rows)), call.row_labels)
+                groups = {**known, wanted.group: draws_to_dataset(draws, job.spec, call.row_labels)}
+                return to_tree(groups, _attributes(wanted, drawing))
+            with _temporary.place(call.model.owner, place.output_dir) as path:
+                drawing.to_store(_store(wanted, drawing, path, call.row_labels, place), progress=place.progress)
+        return open_draws(path)
 
-        Returns
-        -------
-        xarray.DataTree
-            With the group ``prior_predictive``.
+    def open_store(self, call: Call, place: Destination, path: Path) -> sampling.Store:
+        """Open a store for all rows of the table that the rows of a call are a part of."""
+        with call.precision():
+            wanted = self.wanted(call)
+            assert call.part is not None
+            return _store(wanted, _drawing(wanted, place), path, call.part.labels, place)
 
-        Examples
-        --------
-        >>> import numpyro
-        >>> import numpyro.distributions as dist
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> def kernel(X, y=None):
-        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-        ...     with numpyro.plate("rows", X.shape[0]):
-        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
-        >>> tree = NumPyroImpactRegressor(kernel, random_state=0).sample_prior_predictive([[1.0]], num_samples=500)
-        >>> sorted(tree["prior_predictive"].data_vars)
-        ['slope', 'y']
-        """
-        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
-        return self._prior_predictive(
-            X, num_samples, intervention, condition, return_sites, random_state, arrays, settings
-        )
+    def write_batch(self, call: Call, place: Destination, store: sampling.Store) -> str:
+        """Write the batch of a store that the rows of a call are, and return the digest of the rows."""
+        with call.precision():
+            return _drawing(self.wanted(call), place).to_batch(store)
 
-    def sample_prior_predictive_on_batch(
-        self,
-        X: Any,
-        *,
-        num_samples: int = 1000,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        return_sites: str | Sequence[str] | None = None,
-        return_datatree: bool = True,
-        random_state: Any = None,
-        **arrays: Any,
-    ) -> Any:
-        """Run the kernel on draws from its prior, and keep the results in memory.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        num_samples, intervention, condition, return_sites, random_state, **arrays
-            As in :meth:`sample_prior_predictive`, which gives the same draws.
-        return_datatree : bool, default=True
-            Return a tree; otherwise a dict of arrays of shape ``(1, num_samples, ...)``.
+@dataclass(frozen=True)
+class PosteriorPredictive(DrawQuestion):
+    """Sites of the kernel, run on posterior draws; the fields are those of the public method."""
 
-        Returns
-        -------
-        xarray.DataTree or dict
-            With the group ``prior_predictive``.
+    intervention: Mapping[str, Any] | None = None
+    condition: Mapping[str, Any] | None = None
+    in_sample: bool = True
+    return_sites: str | Sequence[str] | None = None
 
-        Examples
-        --------
-        >>> import numpyro
-        >>> import numpyro.distributions as dist
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> def kernel(X, y=None):
-        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-        ...     with numpyro.plate("rows", X.shape[0]):
-        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
-        >>> model = NumPyroImpactRegressor(kernel, random_state=0)
-        >>> draws = model.sample_prior_predictive_on_batch([[1.0]], num_samples=500, return_datatree=False)
-        >>> draws["slope"].shape, draws["y"].shape
-        ((1, 500), (1, 500, 1))
-        """
-        return self._prior_predictive(
-            X, num_samples, intervention, condition, return_sites, random_state, arrays, Destination(), return_datatree
-        )
+    def wanted(self, call: Call) -> Wanted:
+        """Return what is drawn."""
+        job = call.job(in_sample=self.in_sample, intervention=self.intervention, condition=self.condition)
+        names = self.return_sites
+        if names is None:
+            names = [name for name in job.spec.return_sites if name not in job.intervention]
+        group = "posterior_predictive" if self.in_sample else "predictions"
+        return Wanted(job, sampling.Values(_check_sites(job, names)), group)
 
-    @drawn
-    def log_likelihood(
-        self,
-        X: Any,
-        y: Any = None,
-        *,
-        in_sample: bool = True,
-        shard_axis: str = "obs",
-        batch_size: int | None = None,
-        store: str = "auto",
-        output_dir: Any = None,
-        compressors: Any = None,
-        progress: bool | None = None,
-        **arrays: Any,
-    ) -> Any:
-        """Return the log density of outcomes for each posterior draw and row.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-            May be left out where X is an iterable of mappings that hold it.
-        in_sample, shard_axis, batch_size, store, output_dir, compressors, progress, **arrays
-            As in :meth:`sample_posterior_predictive`.
+@dataclass(frozen=True)
+class PriorPredictive(DrawQuestion):
+    """Sites of the kernel, run on draws from its prior; the fields are those of the public method."""
 
-        Returns
-        -------
-        xarray.DataTree
-            With the groups ``posterior`` and ``log_likelihood``.
+    num_samples: int
+    intervention: Mapping[str, Any] | None = None
+    condition: Mapping[str, Any] | None = None
+    return_sites: str | Sequence[str] | None = None
 
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> tree = model.log_likelihood(X, y)
-        >>> dict(tree["log_likelihood"]["y"].sizes)
-        {'chain': 1, 'draw': 1000, 'rows': 100}
-        """
-        settings = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
-        return self._log_likelihood(X, y, in_sample, arrays, settings)
+    def uses_prior(self, model: Model) -> bool:
+        """Return True."""
+        return True
 
-    def log_likelihood_on_batch(
-        self, X: Any, y: Any = None, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
-    ) -> Any:
-        """Return the log density of outcomes for each posterior draw and row, in memory.
+    def wanted(self, call: Call) -> Wanted:
+        """Return what is drawn."""
+        num_samples = check_count("num_samples", self.num_samples)
+        job = call.prior_job(num_samples, intervention=self.intervention, condition=self.condition)
+        names = self.return_sites
+        if names is None:
+            latents = (site.name for site in job.spec.latents)
+            names = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
+        return Wanted(job, sampling.Values(_check_sites(job, names)), "prior_predictive")
 
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        y, in_sample, **arrays
-            As in :meth:`log_likelihood`.
-        return_datatree : bool, default=True
-            Return a tree; otherwise a dict of arrays of shape ``(n_chains, n_draws, n_rows)``.
 
-        Returns
-        -------
-        xarray.DataTree or dict
-            With the groups ``posterior`` and ``log_likelihood``.
+@dataclass(frozen=True)
+class LogLikelihood(DrawQuestion):
+    """Log densities of outcomes; the fields are those of the public method."""
 
-        Examples
-        --------
-        >>> import numpyro
-        >>> import numpyro.distributions as dist
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> def kernel(X, y=None):
-        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-        ...     with numpyro.plate("rows", X.shape[0]):
-        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
-        >>> model = NumPyroImpactRegressor(kernel, posterior={"slope": [1.0, 2.0]}, random_state=0)
-        >>> found = model.log_likelihood_on_batch([[1.0]], [1.0], return_datatree=False, in_sample=False)
-        >>> found["y"].round(3).tolist()  # of one row by each of two draws
-        [[[-0.919], [-1.419]]]
-        """
-        return self._log_likelihood(X, y, in_sample, arrays, Destination(), return_datatree)
+    y: Any = None
+    in_sample: bool = True
 
-    # Behind the public methods
-
-    def _posterior_predictive(
-        self,
-        X: Any,
-        intervention: Mapping[str, Any] | None,
-        condition: Mapping[str, Any] | None,
-        in_sample: bool,
-        return_sites: str | Sequence[str] | None,
-        random_state: Any,
-        arrays: Mapping[str, Any],
-        settings: Destination,
-        as_tree: bool = True,
-    ) -> Any:
-        settings.check()
-        index = index_of(X)
-        X, arrays = self._read(X, arrays)
-        with self._precision(X.dtype):
-            job = self._prepare(
-                X,
-                arrays,
-                in_sample=in_sample,
-                intervention=intervention,
-                condition=condition,
-                random_state=random_state,
-            )
-            names = _check_sites(job, return_sites)
-            group = "posterior_predictive" if in_sample else "predictions"
-            return collect(self, job, sampling.Quantity("values", names), group, index, settings, as_tree)
-
-    def _prior_predictive(
-        self,
-        X: Any,
-        num_samples: int,
-        intervention: Mapping[str, Any] | None,
-        condition: Mapping[str, Any] | None,
-        return_sites: str | Sequence[str] | None,
-        random_state: Any,
-        arrays: Mapping[str, Any],
-        settings: Destination,
-        as_tree: bool = True,
-    ) -> Any:
-        settings.check()
-        num_samples = check_count("num_samples", num_samples)
-        index = index_of(X)
-        X, arrays = self._read_for_prior(X, arrays)
-        with self._precision(X.dtype):
-            job = self._prepare_prior(X, arrays, num_samples, intervention, condition, random_state)
-            asked = return_sites
-            if return_sites is None:
-                latents = (site.name for site in job.spec.latents)
-                asked = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
-            quantity = sampling.Quantity("values", _check_sites(job, asked))
-            return collect(self, job, quantity, "prior_predictive", index, settings, as_tree)
-
-    def _read_for_prior(
-        self, X: Any, arrays: Mapping[str, Any], *, beside: Collection[str] = ()
-    ) -> tuple[Any, dict[str, Any]]:
-        """Check the rows of a call that needs no fit."""
-        if not hasattr(self, "kernel_"):
-            self._check_parameters()
-            if self.kernel is None:
-                raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
-        return self._read(X, arrays, fitted=False, beside=beside)
-
-    def _prepare_prior(
-        self,
-        X: Any,
-        arrays: Mapping[str, Any],
-        num_samples: int,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
-        random_state: Any = None,
-    ) -> sampling.Job:
-        """Return a pass in which all latent sites are drawn from the prior."""
-        traced, hyperparameters, inputs = self._trace(X, arrays)
-        improper = traced.spec.improper_latents
-        if improper:
-            raise ValueError(f"The priors of {list(improper)} are improper, and cannot be drawn from.")
-        job = sampling.Job(
-            traced,
-            sampling.Posterior(hyperparameters, {}, {}, num_samples),
-            inputs,
-            self._seed_of_call(random_state),
-            {},
-            sampling.site_values(traced.spec, "intervention", intervention, len(X)),
-            sampling.site_values(traced.spec, "condition", condition, len(X)),
-            getattr(self, "_part", None),
-        )
-        check_interventions(job)
-        return job
-
-    def _log_likelihood(
-        self, X: Any, y: Any, in_sample: bool, arrays: Mapping[str, Any], settings: Destination, as_tree: bool = True
-    ) -> Any:
-        settings.check()
-        index = index_of(X)
-        X, arrays = self._read(X, arrays, beside=[self.param_output])
-        came_along = arrays.pop(self.param_output, None)
-        y = came_along if y is None else y
+    def wanted(self, call: Call) -> Wanted:
+        """Return what is computed."""
+        spec = call.spec
+        y = call.outcomes if self.y is None else self.y
         if y is None:
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
-        with self._precision(X.dtype):
-            job = self._prepare(X, arrays, in_sample=in_sample)
-            sampling.check_densities(job.spec)
-            if isinstance(y, zarr.Array | LazyRows):
-                dtype = X.dtype
-                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, dtype, start))
-            else:
-                y = self._encode(y, job.spec, X.dtype, job.first_row)
-            check_consistent_length(X, y)
-            job = job.with_rows({job.spec.output_parameter: y})
-            quantity = sampling.Quantity("log density", (job.spec.output,))
-            return collect(self, job, quantity, "log_likelihood", index, settings, as_tree)
+        job = call.job(in_sample=self.in_sample)
+        sampling.check_densities(spec)
+        if isinstance(y, zarr.Array | LazyRows):
+            encode, dtype = call.model.outcome.encode, call.X.dtype
+            y = LazyRows(y, lambda part, start: encode(part, spec, dtype, start))
+        else:
+            y = call.encode(y)
+        check_consistent_length(call.X, y)
+        job = job.with_rows({spec.output_parameter: y})
+        return Wanted(job, sampling.LogDensity((spec.output,)), "log_likelihood")
 
 
-def index_of(X: Any) -> Any:
-    """Return a data frame's labels of rows, None for anything else."""
-    return X.index if hasattr(X, "iloc") else None
+def ask_for_draws(
+    model: Model, question: DrawQuestion, X: Any, arrays: Mapping[str, Any], random_state: Any, place: Destination
+) -> xr.DataTree:
+    """Return a tree of draws. For a Dask collection it is lazy, or a store that the workers write."""
+    request = ask(model, question, arrays, random_state)
+    if not is_collection(X):
+        with frees_on_error():
+            return question.tree(request.read(X), place)
+    if place.store != "zarr" and place.output_dir is None:
+        return dask_door().draws_in_blocks(request, X)
+    with _temporary.place(model.owner, place.output_dir) as path:
+        return dask_door().draws_to_store(request, X, place, path)
 
 
-def _check_sites(job: sampling.Job, asked: str | Sequence[str] | None) -> tuple[str, ...]:
-    spec = job.spec
-    sites = {site.name: site for site in spec.sites}
-    if asked is None:
-        asked = [name for name in spec.return_sites if name not in job.intervention]
-    names = tuple(dict.fromkeys([asked] if isinstance(asked, str) or not isinstance(asked, Iterable) else asked))
-    for name in names:
+def _drawing(wanted: Wanted, place: Destination) -> sampling.Drawing:
+    job, quantity = wanted.job, wanted.quantity
+    drawing = sampling.Drawing(job, quantity, shard_draws=place.shard_axis == "draw", batch_size=place.batch_size)
+    mixing = [name for name in quantity.names if job.spec[name].mixing]
+    if drawing.plan.whole and job.part is not None:
+        raise ValueError(
+            "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
+            f"{job.spec.rows_mix or job.spec[mixing[0]].mixing}. Compute them first: pass `X.compute()`."
+        )
+    if job.spec.rows_mix is None and mixing:
+        warn_user(
+            f"The kernel runs on all rows at once, because site {mixing[0]!r} may mix them: "
+            f"{job.spec[mixing[0]].mixing}. Leave it out of `return_sites` to run tile by tile.",
+            SpeedWarning,
+        )
+    return drawing
+
+
+def _compute(drawing: sampling.Drawing, *, progress: bool) -> dict[str, np.ndarray]:
+    sink = sampling.MemorySink(drawing.fields, drawing.plan)
+    try:
+        drawing.into(sink, progress=progress)
+    except BaseException:
+        sink.abandon()
+        raise
+    return sink.finish()
+
+
+def _attributes(wanted: Wanted, drawing: sampling.Drawing) -> dict[str, Any]:
+    return {
+        "seed": wanted.job.seed,
+        "output": wanted.job.spec.output,
+        "batch_size": drawing.plan.batch_rows,
+        "n_devices": jax.local_device_count(),
+        "shard_axis": "draw" if drawing.shard_draws else "obs",
+    }
+
+
+def _known(job: sampling.Job, local: Mapping[str, Any], row_labels: Any) -> dict[str, Any]:
+    """Return the group of the draws that a kernel is run with."""
+    draws = {
+        name: array.reshape(job.posterior.n_chains, -1, *array.shape[1:])
+        for name, array in {**job.posterior.draws, **local}.items()
+    }
+    return {"posterior": draws_to_dataset(draws, job.spec, row_labels)} if draws else {}
+
+
+def _store(
+    wanted: Wanted, drawing: sampling.Drawing, path: Path, row_labels: Any, place: Destination
+) -> sampling.Store:
+    """Open a Zarr store, new or left by the same call."""
+    job = wanted.job
+    labels = None if row_labels is None else storable_labels(row_labels)
+    known = _known(job, job.local, labels)
+    attributes = _attributes(wanted, drawing) | {"artifact_path": str(path)}
+    return drawing.store(
+        path,
+        wanted.group,
+        lambda folder, sizes: write_skeleton(folder, wanted.group, sizes, known, attributes, job.spec, labels),
+        labels=_bytes_of(labels),
+        compressors=place.compressors,
+    )
+
+
+def _bytes_of(labels: Any) -> bytes:
+    """Return bytes that tell whether two calls have the same labels of rows."""
+    if labels is None:
+        return b""
+    if isinstance(labels, pd.DataFrame):
+        return repr([(name, _bytes_of(labels[name].to_numpy())) for name in labels]).encode()
+    return repr(labels.dtype).encode() + (
+        repr(labels.tolist()).encode() if labels.dtype.hasobject else labels.tobytes()
+    )
+
+
+def _check_sites(job: sampling.Job, names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of sites to draw, which must be sites that no intervention sets."""
+    sites = {site.name: site for site in job.spec.sites}
+    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) or not isinstance(names, Iterable) else names))
+    for name in wanted:
         if name not in sites:
             raise ValueError(f"`return_sites` names {name!r}, which is not a site of the kernel: {list(sites)}.")
         if name in job.intervention:
             raise ValueError(f"`return_sites` names {name!r}, which `intervention` sets: its value is the one given.")
-    return names
+    return wanted

@@ -4,165 +4,107 @@ import json
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from skaimz.datatree import draws_from, draws_to_dataset
+from skaimz.datatree import draws_from, draws_to_dataset, plain_dataset
 from skaimz.estimators._labels import plain, restored, restored_labels, stored_labels
+from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._parameters import copy_of
-from skaimz.inference import FitResult, picklable
-from skaimz.kernels import Inputs, KernelSpec, trace_kernel
+from skaimz.inference import FitResult
+from skaimz.kernels import Inputs, trace_kernel
 
-__all__ = ["PersistenceMixin", "abstract_inputs", "describe_inputs"]
+__all__ = ["abstract_inputs", "check_picklable", "describe_inputs", "restore", "saved_attributes", "saved_groups"]
 
 SAVED_PARAMETERS = ("param_input", "param_output", "column_args", "dtype", "verbose")
 
 
-class PersistenceMixin:
-    """Conversion to and from data, and refusal to pickle what plain pickle would lose."""
+def saved_groups(model: Model) -> dict[str, xr.Dataset]:
+    """Return the arrays that a fit left behind."""
+    spec, result = model.spec, model.result
+    assert spec is not None
+    assert result is not None
+    assert model.draws is not None
+    groups = {"posterior": draws_to_dataset(model.draws, spec)}
+    if result.sample_stats:
+        groups["sample_stats"] = draws_to_dataset(result.sample_stats)
+    elif result.losses is not None:
+        groups["sample_stats"] = plain_dataset({"loss": result.losses}, {"loss": ["step"]})
+    params = {s.name: result.params[s.name] for s in spec.sites if s.kind == "param" and s.name in result.params}
+    groups["params"] = plain_dataset(params)
+    groups["hyperparameters"] = plain_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
+    return groups
 
-    kernel: Any
-    param_input: str
-    param_output: str
-    kernel_: Any
-    kernel_spec_: KernelSpec
-    arguments_: dict[str, Any]
-    posterior_: dict[str, np.ndarray]
-    fit_result_: FitResult
-    seed_: int
-    categories_: dict[str, Any]
-    n_features_in_: int
-    feature_names_in_: np.ndarray
-    _default_kernel: Any
-    _check_parameters: Callable[[], None]
-    _precision: Callable[[Any], Any]
 
-    def _saved_groups(self) -> dict[str, xr.Dataset]:
-        """Return what a fit left behind."""
-        spec, result = self.kernel_spec_, self.fit_result_
-        groups = {"posterior": draws_to_dataset(self.posterior_, spec)}
-        if result.sample_stats:
-            groups["sample_stats"] = draws_to_dataset(result.sample_stats)
-        elif result.losses is not None:
-            groups["sample_stats"] = xr.Dataset({"loss": ("step", result.losses)})
-        params = {
-            site.name: result.params[site.name]
-            for site in spec.sites
-            if site.kind == "param" and site.name in result.params
-        }
-        groups["params"] = _plain_dataset(params)
-        is_default = isinstance(self.kernel_, self._default_kernel)
-        groups["hyperparameters"] = _plain_dataset(self.kernel_.get_params() if is_default else {})
-        return groups
+def saved_attributes(model: Model) -> dict[str, Any]:
+    """Return all else that prediction needs, as numbers and texts."""
+    owner, result = model.owner, model.result
+    assert result is not None
+    categories = {name: list(map(stored_labels, columns)) for name, columns in (model.categories or {}).items()}
+    attributes = {
+        "estimator": type(owner).__name__,
+        "default_kernel": int(_is_default(model)),
+        "seed": model.seed,
+        "n_rows": result.n_rows,
+        "num_samples": result.num_samples,
+        "n_features_in": owner.n_features_in_,
+        "arguments": json.dumps(model.arguments),
+        "parameters": json.dumps(plain({name: getattr(owner, name) for name in SAVED_PARAMETERS})),
+        "categories": json.dumps(categories),
+        "feature_names_in": json.dumps(list(getattr(owner, "feature_names_in_", []))),
+    }
+    labels = model.outcome.labels
+    if labels is not None:
+        several = isinstance(labels, list)
+        attributes["classes"] = json.dumps(list(map(stored_labels, labels if several else [labels])))
+        attributes["several_outputs"] = int(several)
+    return attributes
 
-    def _saved_attributes(self) -> dict[str, Any]:
-        """Return all else that prediction needs, as numbers and texts."""
-        attrs = {
-            "estimator": type(self).__name__,
-            "default_kernel": int(isinstance(self.kernel_, self._default_kernel)),
-            "seed": self.seed_,
-            "n_rows": self.fit_result_.n_rows,
-            "num_samples": self.fit_result_.num_samples,
-            "n_features_in": self.n_features_in_,
-            "arguments": json.dumps(self.arguments_),
-            "parameters": json.dumps(plain({name: getattr(self, name) for name in SAVED_PARAMETERS})),
-            "categories": json.dumps(
-                {name: [stored_labels(each) for each in columns] for name, columns in self.categories_.items()}
-            ),
-            "feature_names_in": json.dumps(list(getattr(self, "feature_names_in_", []))),
-        }
-        return attrs | self._saved_attrs()
 
-    def _saved_attrs(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def from_datatree(cls, kernel: Callable | None, tree: xr.DataTree) -> Self:
-        """Rebuild a fitted estimator from its data and its kernel.
-
-        Parameters
-        ----------
-        kernel : callable or None
-            The kernel that the draws belong to; None for the default one.
-        tree : xarray.DataTree
-            What :meth:`to_datatree` returned, possibly written to netCDF or Zarr and opened again.
-
-        Returns
-        -------
-        estimator
-            Predicts as the original does, to the bit. It has no inference state, so ``sample_posterior`` is refused.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> again = NumPyroImpactRegressor.from_datatree(None, model.to_datatree())
-        >>> bool((again.predict(X) == model.predict(X)).all())
-        True
-        """
-        attrs = tree.attrs
-        if attrs.get("estimator") != cls.__name__:
-            raise ValueError(f"The tree holds a {attrs.get('estimator')!r}, not a {cls.__name__!r}.")
-        if bool(attrs["default_kernel"]) != (kernel is None):
-            raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
-        make: Any = cls
-        self = make(kernel, **restored(json.loads(attrs["parameters"])))
-        self._check_parameters()
-        numbers = {str(n): v.to_numpy() for n, v in tree["hyperparameters"].data_vars.items()}
-        self.kernel_ = copy_of(kernel) if kernel is not None else cls._default_kernel(**numbers)
-        self.seed_ = int(attrs["seed"])
-        self.n_features_in_ = int(attrs["n_features_in"])
-        self.arguments_ = json.loads(attrs["arguments"])
-        self.categories_ = {
-            name: [restored_labels(stored) for stored in columns]
-            for name, columns in json.loads(attrs["categories"]).items()
-        }
-        names = json.loads(attrs["feature_names_in"])
-        if names:
-            self.feature_names_in_ = np.asarray(names, dtype=object)
-        self._restore_attrs(attrs)
-        params = {str(n): v.to_numpy() for n, v in tree["params"].data_vars.items()}
-        n_rows = int(attrs["n_rows"])
-        inputs = abstract_inputs(self.arguments_, n_rows)
-        with self._precision(inputs.rows[self.param_input].dtype):
-            traced, _ = trace_kernel(self.kernel_, inputs, self.param_input, self.param_output)
-        self.kernel_spec_ = traced.spec
-        derived = {site.name for site in traced.spec.sites if site.kind == "deterministic"}
-        known = draws_from(tree) if traced.spec.latents else {}
-        self.posterior_ = {name: draws for name, draws in known.items() if name not in derived}
-        if self.posterior_.keys() != {site.name for site in traced.spec.latents}:
-            raise ValueError(
-                f"The tree has draws of {sorted(self.posterior_)}, but the kernel's latent sites are "
-                f"{sorted(site.name for site in traced.spec.latents)}: pass the kernel that the draws belong to."
-            )
-        self.fit_result_ = FitResult(
-            "injected", self.posterior_, params, n_rows=n_rows, num_samples=int(attrs["num_samples"])
+def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
+    """Return an estimator of a class from what :func:`saved_groups` and :func:`saved_attributes` gave."""
+    attrs = tree.attrs
+    if attrs.get("estimator") != cls.__name__:
+        raise ValueError(f"The tree holds a {attrs.get('estimator')!r}, not a {cls.__name__!r}.")
+    if bool(attrs["default_kernel"]) != (kernel is None):
+        raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
+    estimator = cls(kernel, **restored(json.loads(attrs["parameters"])))
+    estimator._check_parameters()
+    estimator.seed_ = int(attrs["seed"])
+    estimator.n_features_in_ = int(attrs["n_features_in"])
+    estimator.arguments_ = json.loads(attrs["arguments"])
+    estimator.categories_ = {
+        name: list(map(restored_labels, columns)) for name, columns in json.loads(attrs["categories"]).items()
+    }
+    names = json.loads(attrs["feature_names_in"])
+    if names:
+        estimator.feature_names_in_ = np.asarray(names, dtype=object)
+    if "classes" in attrs:
+        classes = list(map(restored_labels, json.loads(attrs["classes"])))
+        estimator.classes_ = classes if attrs["several_outputs"] else classes[0]
+    hyperparameters = _arrays_of(tree["hyperparameters"])
+    estimator.kernel_ = copy_of(kernel) if kernel is not None else cls._default_kernel(**hyperparameters)
+    n_rows = int(attrs["n_rows"])
+    param_input, param_output = estimator.param_input, estimator.param_output
+    inputs = abstract_inputs(estimator.arguments_, n_rows)
+    with precision_of(inputs.rows[param_input].dtype):
+        traced, _ = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
+    spec = estimator.kernel_spec_ = traced.spec
+    derived = {site.name for site in spec.sites if site.kind == "deterministic"}
+    saved = draws_from(tree) if spec.latents else {}
+    draws = estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
+    latents = {site.name for site in spec.latents}
+    if draws.keys() != latents:
+        raise ValueError(
+            f"The tree has draws of {sorted(draws)}, but the kernel's latent sites are {sorted(latents)}: pass the "
+            "kernel that the draws belong to."
         )
-        return self
-
-    def _restore_attrs(self, attrs: Mapping[Any, Any]) -> None:
-        pass
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = super().__getstate__()
-        return {**state, "inference": picklable(state["inference"])}  # type: ignore[dict-item, index]
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        if self.kernel is not None and not _pickles_by_value():
-            try:
-                pickle.dumps(self.kernel)
-            except Exception as error:
-                raise pickle.PicklingError(
-                    f"The kernel {self.kernel!r} cannot be pickled because it is not importable by name: use "
-                    "cloudpickle, or define the kernel at the top level of a module."
-                ) from error
-        return super().__reduce_ex__(protocol)
+    estimator.fit_result_ = FitResult(
+        "injected", draws, _arrays_of(tree["params"]), n_rows=n_rows, num_samples=int(attrs["num_samples"])
+    )
+    return estimator
 
 
 def describe_inputs(inputs: Inputs) -> dict[str, Any]:
@@ -173,12 +115,27 @@ def describe_inputs(inputs: Inputs) -> dict[str, Any]:
 
 
 def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
+    """Return arguments of the shapes and types that were described, which take no memory."""
+
     def array(shape: Sequence[int], dtype: str) -> np.ndarray:
-        return np.broadcast_to(np.zeros((), dtype), shape)  # takes no memory
+        return np.broadcast_to(np.zeros((), dtype), shape)
 
     rows = {name: array((n_rows, *shape), dtype) for name, (shape, dtype) in described["rows"].items()}
     whole = {name: array(shape, dtype) for name, (shape, dtype) in described["whole"].items()}
     return Inputs(rows, whole, tuple(sorted(described["static"].items())))
+
+
+def check_picklable(kernel: Any) -> None:
+    """Refuse to pickle a kernel that plain pickle would not find again."""
+    if kernel is None or _pickles_by_value():
+        return
+    try:
+        pickle.dumps(kernel)
+    except Exception as error:
+        raise pickle.PicklingError(
+            f"The kernel {kernel!r} cannot be pickled because it is not importable by name: use cloudpickle, or define "
+            "the kernel at the top level of a module."
+        ) from error
 
 
 def _pickles_by_value() -> bool:
@@ -191,6 +148,9 @@ def _pickles_by_value() -> bool:
     return False
 
 
-def _plain_dataset(arrays: Mapping[str, Any]) -> xr.Dataset:
-    shaped = {name: np.asarray(value) for name, value in arrays.items()}
-    return xr.Dataset({n: (tuple(f"{n}_dim_{i}" for i in range(a.ndim)), a) for n, a in shaped.items()})
+def _is_default(model: Model) -> bool:
+    return isinstance(model.kernel, model.owner._default_kernel)
+
+
+def _arrays_of(group: Any) -> dict[str, np.ndarray]:
+    return {str(name): variable.to_numpy() for name, variable in group.data_vars.items()}

@@ -1,161 +1,31 @@
-"""Posterior draws: from elsewhere, drawn afresh, and whether they fit a kernel, its rows and what is intervened on."""
+"""Posterior draws: whether they fit a kernel, its rows, and the sites that a call sets."""
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Self
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import xarray as xr
-from sklearn.utils.validation import check_is_fitted
 
-from skaimz import inference, sampling
-from skaimz.datatree import FlatDraws, draws_from, draws_to_dataset, to_tree
-from skaimz.estimators._arguments import check_count, seed_of
-from skaimz.estimators._persistence import abstract_inputs
+from skaimz import sampling
+from skaimz.datatree import FlatDraws
 from skaimz.exceptions import FixedSiteWarning, HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
 from skaimz.inference import FitResult
 from skaimz.inference.diagnostics import check_chains
-from skaimz.kernels import KernelSpec, check_index, in_type_of, trace_kernel
+from skaimz.kernels import KernelSpec, check_index, in_type_of
 
-__all__ = ["PosteriorMixin", "check_interventions", "check_local", "match_draws"]
+__all__ = ["OF_STATE", "check_interventions", "check_local", "digest_of", "match_draws", "with_draws"]
 
 # Attribute of trees that says from which inference state their draws were taken.
 OF_STATE = "of_state"
 
 
-class PosteriorMixin:
-    """Posterior draws that come from elsewhere, or afresh from the inference state."""
-
-    kernel: Any
-    kernel_: Any
-    kernel_spec_: KernelSpec
-    inference_: Any
-    fit_result_: FitResult
-    posterior_: dict[str, np.ndarray]
-    arguments_: dict[str, Any]
-    seed_: int
-    random_state: Any
-    verbose: int
-    _check_parameters: Callable[[], None]
-    _precision: Callable[[Any], AbstractContextManager]
-    _unchanged_on_error: Callable[[], AbstractContextManager]
-
-    def set_posterior_sample(self, draws: Any, num_chains: int = 1) -> Self:
-        """Take posterior draws that were made elsewhere; the estimator then counts as fitted.
-
-        Parameters
-        ----------
-        draws : mapping, xarray.Dataset, xarray.DataTree, an object with a ``posterior`` group or numpyro.infer.MCMC
-            In a mapping of site names to arrays the leading axis is the draws of all chains, or the two leading axes
-            are chains and draws, as in ``posterior_`` and in what NumPyro's ``get_samples(group_by_chain=True)``
-            returns; xarray objects have the dimensions ``chain`` and ``draw``; a NumPyro ``MCMC`` object that has run
-            has its own chains. After :meth:`sample_posterior` of the same fit, what is known of the fit stays.
-        num_chains : int, default=1
-            Chains that the leading axis of a mapping's arrays holds one after the other.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the draws are empty, 0-dimensional or unequal in number, or do not fit the kernel's sites.
-
-        Warns
-        -----
-        PosteriorWarning
-            If the output site is among them, a latent site is missing, or a site is not the kernel's.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import numpyro
-        >>> import numpyro.distributions as dist
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> def kernel(X, y=None):
-        ...     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-        ...     with numpyro.plate("rows", X.shape[0]):
-        ...         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
-        >>> model = NumPyroImpactRegressor(kernel, random_state=0)
-        >>> model = model.set_posterior_sample({"slope": [1.0, 2.0, 3.0]})
-        >>> model.predict([[10.0]]).tolist()
-        [20.0]
-        """
-        with self._unchanged_on_error():
-            if not hasattr(self, "kernel_"):
-                self._check_parameters()
-                if self.kernel is None:
-                    raise ValueError("`set_posterior_sample` needs a `kernel`, or a fitted default one.")
-            arrays = draws_from(draws, num_chains)
-            if hasattr(self, "kernel_spec_"):
-                params = self.fit_result_.params if hasattr(self, "fit_result_") else {}
-                arrays = match_draws(arrays, self.kernel_spec_, params)
-                own = getattr(draws, "attrs", {}).get(OF_STATE)
-                if own is not None and own == _digest(self.fit_result_.state):
-                    self.fit_result_ = _with_draws(self.fit_result_, arrays)
-                else:
-                    n_rows = self.fit_result_.n_rows if hasattr(self, "fit_result_") else 0
-                    self.fit_result_ = FitResult("injected", arrays, params, n_rows=n_rows)
-            else:
-                self.seed_ = seed_of(self.random_state)
-            self.posterior_ = arrays
-        return self
-
-    def sample_posterior(self, num_samples: int = 1000, *, random_state: Any = None) -> xr.DataTree:
-        """Take fresh draws from the fitted inference state.
-
-        Variational guides and closed forms are drawn from anew, weighted draws are chosen anew by their weights, and
-        Markov chains go on from where they ended.
-
-        Parameters
-        ----------
-        num_samples : int, default=1000
-            Draws to take, from each chain for MCMC.
-        random_state : int, RandomState, JAX key or None, default=None
-            Seed of this call, for all but Markov chains; the estimator's own where None.
-
-        Returns
-        -------
-        xarray.DataTree
-            With a ``posterior`` group, whose variables have the dimensions ``chain`` and ``draw``. The estimator's own
-            draws stay; hand these to ``set_posterior_sample`` to use them.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> dict(model.sample_posterior(200)["posterior"].sizes)["draw"]
-        200
-        """
-        check_is_fitted(self)
-        if getattr(self, "fit_result_", None) is None or not self.fit_result_.state:
-            raise ValueError(
-                "`sample_posterior` needs an inference state, and these posterior draws were made elsewhere. Call "
-                "`fit` without `posterior`."
-            )
-        num_samples = check_count("num_samples", num_samples)
-        result = self.fit_result_
-        spec = self.kernel_spec_
-        seed = self.seed_ if random_state is None else seed_of(random_state)
-        with self._precision(self.arguments_["rows"][spec.input][1]):
-            inputs = abstract_inputs(self.arguments_, result.n_rows)
-            traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
-            draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
-        return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed, OF_STATE: _digest(result.state)})
-
-
-def _digest(state: Sequence[np.ndarray]) -> str:
+def digest_of(state: Sequence[np.ndarray]) -> str:
+    """Return a digest of an inference state."""
     return hashlib.blake2b(b"".join(np.asarray(array).tobytes() for array in state), digest_size=16).hexdigest()
 
 
-def _with_draws(result: FitResult, draws: dict[str, np.ndarray]) -> FitResult:
+def with_draws(result: FitResult, draws: dict[str, np.ndarray]) -> FitResult:
     """Return what is known of a fit, with other draws from the state in which it ended."""
     judged = check_chains(draws, None) if result.method == "mcmc" else {}
     n_draws = next(iter(draws.values())).shape[1]

@@ -1,24 +1,21 @@
 """The regressor."""
 
 import numbers
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal, overload
 
 import numpy as np
-from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils.validation import check_array
 
-from skaimz import sampling
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
-from skaimz.estimators._blocks import row_by_row
-from skaimz.estimators._columns import culprits_named, in_numbers
-from skaimz.exceptions import OutputWarning, warn_user
-from skaimz.kernels import KernelSpec, as_floats, finite, unmasked
+from skaimz.estimators._bases import RegressorMixin
+from skaimz.estimators._model import Model
+from skaimz.estimators._outcomes import Numbers
+from skaimz.estimators._predictions import Intervals, Means, Moments, Quantiles
+from skaimz.estimators._questions import Question, ask_by_row
 from skaimz.kernels.default import LinearRegression
-from skaimz.rows.lazy import LazyRows, check_numbers
-from skaimz.rows.sources import Reader, loaded
+from skaimz.rows.sources import loaded
 
 __all__ = ["NumPyroImpactRegressor"]
 
@@ -106,31 +103,15 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
 
     _default_kernel = LinearRegression
 
-    def _check_data(
-        self, X: Any, y: Any, given: Collection[str], *, reset: bool
-    ) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        X, y, columns = self._validate(X, in_numbers(y), given, reset=reset, y_numeric=True, ensure_min_samples=1)
-        with culprits_named(X, y):
-            # scikit-learn looks for missing numbers before it converts objects.
-            return X, finite("y", as_floats("y", y, X.dtype)), columns
+    _unlearned_outcome = Numbers()
 
-    def _outcome_reader(self, y: Any, dtype: Any, *, reset: bool) -> Reader:
-        return lambda part, start: as_floats("y", check_numbers("y", part, start), dtype, start)
+    @overload
+    def predict(self, X: Any, *, return_std: Literal[False] = False, **arrays: Any) -> np.ndarray: ...
 
-    def _encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
-        y = check_array(
-            in_numbers(unmasked(y)), ensure_2d=False, allow_nd=True, dtype=[np.float64, np.float32], input_name="y"
-        )
-        return self._check_outcome(as_floats("y", y, dtype, first), spec, first)
+    @overload
+    def predict(self, X: Any, *, return_std: Literal[True], **arrays: Any) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def _check_outcome(self, y: Any, spec: KernelSpec, first: int = 0) -> Any:
-        y = super()._check_outcome(y, spec, first)
-        if spec[spec.output].n_classes is None:
-            return y
-        return y.then(_codes) if isinstance(y, LazyRows) else _codes(y)
-
-    @row_by_row
-    def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> Any:
+    def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the posterior predictive mean.
 
         Parameters
@@ -160,19 +141,9 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         >>> mean.round(1).tolist(), std.round(1).tolist()
         ([1.0], [0.1])
         """
-        X, arrays = self._read(X, arrays)
-        with self._precision(X.dtype):
-            job = self._prepare(X, arrays)
-            mean, *variance = sampling.moments(job) if return_std else (sampling.mean(job),)
-        if not np.isfinite(mean).all():
-            warn_user(
-                f"{np.count_nonzero(~np.isfinite(mean))} predictions are not finite: the output has no finite mean "
-                "for some posterior draws. Use `predict_quantiles`.",
-                OutputWarning,
-            )
-        return (mean, *map(np.sqrt, variance)) if return_std else mean
+        question: Question[Any] = Moments() if return_std else Means()
+        return ask_by_row(Model.of(self), question, X, arrays)
 
-    @row_by_row
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Any) -> np.ndarray:
         """Return quantiles of the posterior predictive, from one outcome for each posterior draw.
 
@@ -199,21 +170,9 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         >>> model.predict_quantiles(X[:3], [0.1, 0.5, 0.9]).shape
         (3, 3)
         """
-        levels = check_probabilities("quantiles", quantiles, closed=True)
-        X, arrays = self._read(X, arrays)
-        with self._precision(X.dtype):
-            job = self._prepare(X, arrays)
-            found = sampling.outcome_quantiles(job, levels)
-        if np.isnan(found).any():
-            warn_user(
-                f"{np.count_nonzero(np.isnan(found))} quantiles are NaN, because some of the outcomes drawn for their "
-                "rows are: a parameter of the output's distribution is no number, or an impossible one, for some "
-                "posterior draws. Look at these rows, and at the posterior draws.",
-                OutputWarning,
-            )
-        return found
+        question = Quantiles(check_probabilities("quantiles", quantiles, closed=True))
+        return ask_by_row(Model.of(self), question, X, arrays)
 
-    @row_by_row
     def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:
         """Return equal-tailed intervals of the posterior predictive.
 
@@ -242,12 +201,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         >>> bool(0.8 < np.mean((lower < y) & (y < upper)) < 1.0)
         True
         """
-        one = isinstance(coverage, numbers.Real)
-        levels = np.asarray(check_probabilities("coverage", [coverage] if one else coverage, closed=False))
-        tails = (1 - levels) / 2
-        found = self.predict_quantiles(X, np.concatenate([tails, 1 - tails]).tolist(), **arrays)
-        intervals = found.reshape(*found.shape[:-1], 2, len(levels))
-        return intervals[..., 0] if one else intervals
+        is_one = isinstance(coverage, numbers.Real)
+        question = Intervals(check_probabilities("coverage", [coverage] if is_one else coverage, closed=False))
+        intervals = ask_by_row(Model.of(self), question, X, arrays)
+        return intervals[..., 0] if is_one else intervals
 
     def score(self, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
         """Return the coefficient of determination of :meth:`predict`.
@@ -276,15 +233,5 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         1.0
         """
         # Each is computed once, rather than whenever scikit-learn looks at it.
-        y, found, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
-        return float(r2_score(y, found, sample_weight=sample_weight))
-
-
-def _codes(y: np.ndarray) -> np.ndarray:
-    """Return outcomes that are the numbers of classes as integers, by which their probabilities are looked up."""
-    if (y != np.floor(y)).any():
-        raise ValueError(
-            f"y must hold whole numbers, the codes of the output's classes, got {y[y != np.floor(y)].flat[0]}. Use "
-            "NumPyroImpactClassifier for labels of other kinds."
-        )
-    return y.astype(np.int32)
+        y, predicted, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
+        return float(r2_score(y, predicted, sample_weight=sample_weight))

@@ -1,81 +1,61 @@
 """Scenarios as a user writes them, brought into the kernel's arguments."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import zarr
 
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
+from skaimz.estimators._model import Call
+from skaimz.estimators._read import read
 from skaimz.exceptions import NoRowsError
 from skaimz.kernels import as_floats, as_numbers, finite, flattened, nested, numbers_in, plain_array
 from skaimz.rows.lazy import LazyRows
 
-__all__ = ["Asked", "Rows", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
+__all__ = ["Over", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
 CHANGES = ("columns", "arguments", "intervention", "condition")
 
 
-class Asked(NamedTuple):
-    """What is asked of a comparison, as the user said it.
+@dataclass(frozen=True)
+class Over:
+    """Which rows an effect is averaged over; the fields are those of the public methods."""
 
-    Scenarios are compared with the same random numbers, so a source of them must be reduced to one seed before the
-    first scenario: it would give each another one.
-    """
+    where: Any = None
+    by: Any = None
+    average: bool = True
+    in_sample: bool = False
+    sample_weight: Any = None
 
-    where: Any
-    by: Any
-    average: bool
-    in_sample: bool
-    sample_weight: Any
-    random_state: Any
-
-
-class Rows(NamedTuple):
-    """Rows of a call: checked, as the kernel takes them, and as the user passed them.
-
-    Attributes
-    ----------
-    X : array or LazyRows
-    arrays : dict
-        The kernel's further arguments.
-    given : array, data frame or LazyRows
-        X as the user passed it.
-    columns : Columns
-        Where its columns ended up.
-    """
-
-    X: Any
-    arrays: dict[str, Any]
-    given: Any
-    columns: Columns
+    @property
+    def is_default(self) -> bool:
+        """Whether nothing is set."""
+        return all(getattr(self, field.name) is field.default for field in fields(self))
 
 
-def changed(
-    rows: Rows, changes: Mapping[str, Any], param_input: str, read: Callable[[Any], Rows], whole: Container[str]
-) -> Rows:
-    """Return rows with a scenario's new values.
-
-    ``read`` checks other rows as those of the call were checked; ``whole`` are arguments known to have no rows, however
-    many entries they have.
-    """
-    n_rows = len(rows.X)
+def changed(call: Call, changes: Mapping[str, Any]) -> Call:
+    """Return a call with a scenario's new values."""
+    n_rows, param_input = call.n_rows, call.model.names[0]
     arguments = dict(changes.get("arguments", {}))
     if param_input in arguments:
         value = arguments.pop(param_input)
-        rows = read(value(_whole(rows.given)) if callable(value) else value)
-        if len(rows.X) != n_rows:
-            raise ValueError(f"A scenario gives {param_input!r} {len(rows.X)} rows, but it has {n_rows}.")
-    X, arrays = rows.X, dict(rows.arrays)
+        X = value(_whole(call.source)) if callable(value) else value
+        prior = not call.model.is_fitted
+        call = read(call.model, X, call.passed, random_state=call.seed, part=call.part, prior=prior)
+        if call.n_rows != n_rows:
+            raise ValueError(f"A scenario gives {param_input!r} {call.n_rows} rows, but it has {n_rows}.")
+    X, arrays = call.X, dict(call.arrays)
     for name, value in _flat_changes(arguments, arrays).items():
         current = arrays.get(name)
-        by_row = current is not None and name not in whole and np.shape(current)[:1] == (n_rows,)
+        by_row = current is not None and name not in call.model.whole and np.shape(current)[:1] == (n_rows,)
         arrays[name] = _new_argument(name, value, current, n_rows if by_row else None)
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
-        values = _new_column(column, value, rows.columns, n_rows)
-        home, place = rows.columns.home(column)
+        values = _new_column(column, value, call.columns, n_rows)
+        home, place = call.columns.home(column)
         if home is None:
             assert place is not None
             moved[place] = _finite(column, values, X.dtype)
@@ -85,7 +65,7 @@ def changed(
             values = _as_current(values, arrays[home])
             arrays[home] = np.array(arrays[home][:], np.result_type(arrays[home].dtype, values))
             arrays[home][:, place] = values
-    return rows._replace(X=_overlaid(X, moved) if moved else X, arrays=arrays)
+    return call.with_rows(_overlaid(X, moved) if moved else X, arrays)
 
 
 def _flat_changes(arguments: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,34 +148,37 @@ def _overlaid(X: Any, moved: Mapping[int, np.ndarray]) -> LazyRows:
     return LazyRows(X, put)
 
 
-def _values_of(name: Any, rows: Rows, argument: str) -> Any:
+def _values_of(name: Any, call: Call, argument: str) -> Any:
     """Return an argument of the kernel, or a column of X as the user passed it, with a value for each row."""
-    array = rows.arrays.get(name) if isinstance(name, str) else None
+    array = call.arrays.get(name) if isinstance(name, str) else None
     try:
-        return rows.columns.series(name, f"`{argument}`")
+        return call.columns.series(name, f"`{argument}`")
     except (TypeError, ValueError):
         if array is None:
             raise
     values = np.asarray(_whole(array))
-    if values.shape != (len(rows.X),):
+    if values.shape != (call.n_rows,):
         raise ValueError(f"`{argument}` names the argument {name!r}, which has not one value for each row.")
     return values
 
 
-def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
+def weights_of(over: Over, call: Call) -> np.ndarray:
     """Return the weight of each row, zero where it does not count."""
-    n_rows = len(rows.X)
+    n_rows = call.n_rows
     weights = np.ones(n_rows)
-    if asked.sample_weight is not None:
-        weights = as_numbers("`sample_weight`", asked.sample_weight).astype(np.float64)
+    sample_weight = over.sample_weight
+    if sample_weight is None and over.average and call.weight is not None:
+        sample_weight = call.weight[:]
+    if sample_weight is not None:
+        weights = as_numbers("`sample_weight`", sample_weight).astype(np.float64)
         if weights.shape != (n_rows,) or not (weights >= 0).all() or not np.isfinite(weights).all():
             raise ValueError(f"`sample_weight` must be {n_rows} finite numbers >= 0, one for each row.")
-    where = asked.where
+    where = over.where
     if isinstance(where, Mapping):
         for name, value in where.items():
             if np.shape(value) not in ((), (n_rows,)):
                 raise ValueError(f"`where` must give {name!r} one value, or one for each of the {n_rows} rows.")
-            weights = weights * np.asarray(_values_of(name, rows, "where") == value)
+            weights = weights * np.asarray(_values_of(name, call, "where") == value)
     elif where is not None:
         where = np.asarray(where)
         if where.shape != (n_rows,) or where.dtype != bool:
@@ -209,9 +192,9 @@ def weights_of(asked: Asked, rows: Rows) -> np.ndarray:
     return weights
 
 
-def grouping(by: Any, rows: Rows) -> dict[str, Any]:
+def grouping(by: Any, call: Call) -> dict[str, Any]:
     """Return what rows are grouped by."""
-    n_rows = len(rows.X)
+    n_rows = call.n_rows
     if by is None:
         return {}
     if isinstance(by, Mapping):
@@ -225,17 +208,17 @@ def grouping(by: Any, rows: Rows) -> dict[str, Any]:
             f"`by` must name columns of X or arguments, or be a dict of names to arrays, got a {type(by).__name__}: "
             "write `by={'name': values}`."
         )
-    return {str(name): _values_of(name, rows, "by") for name in names}
+    return {str(name): _values_of(name, call, "by") for name in names}
 
 
-def continuous_input(job: sampling.Job, along: Any, rows: Rows) -> tuple[str, int | None]:
+def continuous_input(job: sampling.Job, along: Any, call: Call) -> tuple[str, int | None]:
     """Return the argument, and the column of it, that a slope is taken along."""
     if job.spec.rows_mix is not None:
         raise ValueError(f"Slopes need a kernel whose rows stand alone, but {job.spec.rows_mix}.")
-    if isinstance(along, str) and along in rows.arrays:
+    if isinstance(along, str) and along in call.arrays:
         name, place = along, None
     else:
-        home, place = rows.columns.home(along, "`along`")
+        home, place = call.columns.home(along, "`along`")
         name = home or job.spec.input
     array = job.inputs.rows.get(name)
     if array is None or not np.issubdtype(array.dtype, np.floating) or (place is None and array.ndim > 1):

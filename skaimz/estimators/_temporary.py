@@ -12,7 +12,7 @@ from typing import Any
 
 from skaimz.exceptions import CleanupWarning, warn_user
 
-__all__ = ["FoldersMixin", "place"]
+__all__ = ["folder_of", "place", "remove_all", "remove_folder"]
 
 # Beside the estimators rather than in them: predicting must leave an estimator as it was.
 _FOLDERS: weakref.WeakKeyDictionary[Any, Path] = weakref.WeakKeyDictionary()
@@ -65,7 +65,7 @@ def _remove(folders: Iterable[Path]) -> None:
 
 
 @atexit.register
-def _remove_all() -> None:
+def remove_all() -> None:
     """Remove the folders of all estimators of this process."""
     _remove(_ALL)
 
@@ -80,31 +80,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where no process is forke
     os.register_at_fork(after_in_child=_forget)
 
 
-class FoldersMixin:
-    """An estimator's folder."""
+def folder_of(owner: Any) -> Path | None:
+    """Return the folder of an estimator, where it has one."""
+    return _FOLDERS.get(owner)
 
-    @property
-    def temp_dir_(self) -> str:
-        """Folder of the draws that were stored without an ``output_dir``."""
-        folder = _FOLDERS.get(self)
-        if folder is None:
-            raise AttributeError("There is no `temp_dir_`: no draws were stored without an `output_dir`.")
-        return str(folder)
 
-    def cleanup(self) -> None:
-        """Remove the draws that this estimator stored without an ``output_dir``; trees of them cannot be read then.
-
-        Reading them raises ``FileNotFoundError``. At the end of the process they are removed in any case. A process
-        that was forked leaves those that were stored before to the one that stored them.
-
-        Warns
-        -----
-        CleanupWarning
-            If some could not be removed. Another call tries again.
-        """
-        _remove({_FOLDERS[self]} if self in _FOLDERS else ())
-
-    @staticmethod
-    def cleanup_all() -> None:
-        """Do what :meth:`cleanup` does, for all estimators of this process."""
-        _remove_all()
+def remove_folder(owner: Any) -> None:
+    """Remove the folder of an estimator."""
+    _remove({_FOLDERS[owner]} if owner in _FOLDERS else ())

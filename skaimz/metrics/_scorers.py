@@ -1,21 +1,25 @@
 """Scorers of predictive distributions, and what all scorers share."""
 
-import functools
 import math
 import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight
 
 from skaimz import sampling
-from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.estimators._arguments import check_probabilities
-from skaimz.estimators._classifier import among_classes
-from skaimz.estimators._routing import Requests
+from skaimz.estimators import (
+    Model,
+    NumPyroImpactClassifier,
+    NumPyroImpactRegressor,
+    Scores,
+    SklearnObject,
+    among_classes,
+    ask_by_row,
+    check_probabilities,
+)
 
 __all__ = [
     "ELPD",
@@ -93,7 +97,7 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
     return ELPD(float(densities.sum()), float(np.sqrt(len(densities) * densities.var())))
 
 
-class Scorer(Requests, BaseEstimator):
+class Scorer(SklearnObject):
     """Base of the scorers.
 
     A scorer is no estimator, but shares with them parameters that can be set, searched and cloned.
@@ -169,9 +173,10 @@ class _DistributionScorer(Scorer):
 
     def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
         model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
-        return _weighted_mean(np.asarray(model._scored(X, y, self._rule, **arrays)), sample_weight)
+        scores = ask_by_row(Model.of(model), Scores(y, self._rule), X, arrays)
+        return _weighted_mean(np.asarray(scores), sample_weight)
 
-    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         """Return the score of every row and output."""
         raise NotImplementedError
 
@@ -208,7 +213,7 @@ class LogPredictiveDensity(_DistributionScorer):
 
     _estimators = EITHER
 
-    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         return sampling.log_predictive(job, y)
 
 
@@ -238,7 +243,7 @@ class NegCRPS(_DistributionScorer):
     True
     """
 
-    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         return -sampling.crps(job, y)
 
 
@@ -272,7 +277,7 @@ class NegPinballLoss(_DistributionScorer):
     def __init__(self, quantiles: Sequence[float] = (0.05, 0.5, 0.95)):
         self.quantiles = quantiles
 
-    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         quantiles = check_probabilities("quantiles", self.quantiles, closed=True)
         gaps = y[..., None] - sampling.outcome_quantiles(job, quantiles)
         levels = np.asarray(quantiles)
@@ -310,7 +315,7 @@ class IntervalCoverage(_DistributionScorer):
     def __init__(self, coverage: float = 0.9):
         self.coverage = coverage
 
-    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         lower, upper = _interval(job, self.coverage)
         # No interval holds or misses an outcome if its ends are NaN.
         return np.where(np.isnan(lower) | np.isnan(upper), np.nan, (lower <= y) & (y <= upper))
@@ -347,12 +352,12 @@ class NegIntervalWidth(_DistributionScorer):
     def __init__(self, coverage: float = 0.9):
         self.coverage = coverage
 
-    def _rule(self, job: sampling.Job, y: np.ndarray) -> np.ndarray:
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         lower, upper = _interval(job, self.coverage)
         return lower - upper
 
 
-class NegBrierScore(Scorer):
+class NegBrierScore(_DistributionScorer):
     """Negative Brier score of predicted class probabilities.
 
     The score, which is proper, is the sum of ``(p_c - (y == c))**2`` over the classes; for two classes the customary
@@ -375,19 +380,13 @@ class NegBrierScore(Scorer):
     True
     """
 
-    def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
-        model, X = _model_of(estimator, X, (NumPyroImpactClassifier,), type(self).__name__)
-        rule = functools.partial(_brier, counts=model._class_counts)
-        return _weighted_mean(np.asarray(model._scored(X, y, rule, **arrays)), sample_weight)
+    _estimators = (NumPyroImpactClassifier,)
 
-
-def _brier(job: sampling.Job, y: np.ndarray, counts: Sequence[int] | None) -> np.ndarray:
-    """Return the negative Brier score of every row and output, of the probabilities that ``predict_proba`` gives."""
-    found = sampling.probabilities(job)
-    if found.ndim == 2:
-        return _brier_of(found, y)
-    outputs = zip(among_classes(found, counts), y.T, strict=True)
-    return np.stack([_brier_of(probabilities, codes) for probabilities, codes in outputs], axis=1)
+    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
+        probabilities = among_classes(sampling.probabilities(job), class_counts)
+        if not isinstance(probabilities, list):
+            return _brier_of(probabilities, y)
+        return np.stack([_brier_of(*output) for output in zip(probabilities, y.T, strict=True)], axis=1)
 
 
 def _brier_of(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.base import is_classifier
 from sklearn.utils.validation import _check_sample_weight
 
-from skaimz.estimators._columns import Columns
+from skaimz.estimators import Columns
 from skaimz.metrics._scorers import Scorer, last_step
 from skaimz.rows.sources import loaded
 

@@ -7,7 +7,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, NamedTuple
 
-from skaimz.estimators._base import ImpactEstimator
+from skaimz.estimators import ImpactEstimator
 from skaimz.mlflow._flavour import infer_signature, log_model
 from skaimz.mlflow._optional import needs_mlflow
 from skaimz.mlflow._record import record_fit, record_parameters

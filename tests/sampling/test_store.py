@@ -926,10 +926,10 @@ def test_folders_that_cannot_be_removed_are_told_of_and_tried_again(temporary, m
 @pytest.mark.usefixtures("temporary")
 def test_the_size_decides_where_draws_go(tmp_path, monkeypatch):
     model = make_model()
-    monkeypatch.setattr("skaimz.estimators._collect.MEMORY_BUDGET", SIZE)
+    monkeypatch.setattr("skaimz.estimators._draws.MEMORY_BUDGET", SIZE)
     assert "artifact_path" not in model.sample_posterior_predictive(X).attrs
     assert "artifact_path" in model.sample_posterior_predictive(X, output_dir=tmp_path / "draws").attrs
-    monkeypatch.setattr("skaimz.estimators._collect.MEMORY_BUDGET", SIZE - 1)
+    monkeypatch.setattr("skaimz.estimators._draws.MEMORY_BUDGET", SIZE - 1)
     tree = model.sample_posterior_predictive(X)
     assert Path(tree.attrs["artifact_path"]).is_relative_to(model.temp_dir_)
     assert "artifact_path" not in model.sample_posterior_predictive(X, store="memory").attrs

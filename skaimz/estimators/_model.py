@@ -1,0 +1,329 @@
+"""A fitted kernel, and one call of it on rows: what everything after a fit takes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from skaimz import sampling
+from skaimz.datatree import draws_from
+from skaimz.estimators._arguments import check_indices, is_fixed, kernel_inputs, refuse_as_index, seed_of
+from skaimz.estimators._columns import Columns
+from skaimz.estimators._outcomes import Outcome
+from skaimz.estimators._posterior import check_interventions, check_local, match_draws
+from skaimz.exceptions import SpeedWarning, warn_user
+from skaimz.inference import FitResult
+from skaimz.kernels import WITHIN_A_PLATE, Inputs, KernelSpec, TracedKernel, narrowed, trace_kernel
+from skaimz.sampling import Part
+
+__all__ = ["Call", "Model", "Traced", "precision_of"]
+
+# `fit` classifies arguments of the kernel as these.
+KINDS = ("rows", "whole", "static")
+
+
+def precision_of(dtype: Any) -> AbstractContextManager:
+    """Return a context in which JAX computes in the precision of a type. Nothing is set globally."""
+    return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+
+class Traced(NamedTuple):
+    """A kernel traced on the arguments of a call.
+
+    Attributes
+    ----------
+    kernel : TracedKernel
+    hyperparameters : dict
+    inputs : Inputs
+    """
+
+    kernel: TracedKernel
+    hyperparameters: dict[str, Any]
+    inputs: Inputs
+
+    @property
+    def spec(self) -> KernelSpec:
+        """The kernel's description."""
+        return self.kernel.spec
+
+
+@dataclass(frozen=True)
+class Model:
+    """A kernel with what a fit has learned.
+
+    Attributes
+    ----------
+    owner : estimator
+        scikit-learn checks columns against it.
+    kernel : callable or None
+        None for the default kernel before `fit`.
+    names : tuple of str
+        The kernel's parameters for the input and the outcome.
+    column_args : mapping or None
+        The estimator's parameter.
+    outcome : Outcome
+        How outcomes are coded.
+    arguments : dict of str to dict
+        How `fit` classified each argument (``rows``, ``whole``, ``static``). Later calls reuse it.
+    categories : dict or None
+        Categories of the arguments that are columns of X; None before `fit`.
+    draws : dict of str to array of shape (n_chains, n_draws, ...), or None
+        Posterior draws; None where there is no posterior yet.
+    result : FitResult or None
+        None for draws that no kernel has been traced for yet.
+    spec : KernelSpec or None
+        The description of the kernel on the training data.
+    seed : int
+    dtype : str or None
+        The estimator's parameter.
+    """
+
+    owner: Any
+    kernel: Callable | None
+    names: tuple[str, str]
+    column_args: Mapping[str, Any] | None
+    outcome: Outcome
+    arguments: Mapping[str, Mapping[str, Any]]
+    categories: Mapping[str, Any] | None
+    draws: Mapping[str, np.ndarray] | None
+    result: FitResult | None
+    spec: KernelSpec | None
+    seed: int
+    dtype: str | None
+
+    @classmethod
+    def of(cls, estimator: Any) -> Model:
+        """Return the model of an estimator, fitted or not."""
+        fitted = vars(estimator)
+        arguments = fitted.get("arguments_")
+        if arguments is None:
+            # Draws from the prior see the static arguments of a NumPyro SVI object, as its fit would.
+            static = getattr(estimator.inference, "static_kwargs", {}) if estimator.posterior is None else {}
+            arguments = {"static": static}
+        draws = fitted.get("posterior_")
+        if draws is None and estimator.posterior is not None:
+            draws = draws_from(estimator.posterior)
+        seed = fitted.get("seed_")
+        if seed is None:
+            # A source of random numbers that changes when it is drawn from is left alone before `fit`.
+            seed = seed_of(estimator.random_state) if is_fixed(estimator.random_state) else 0
+        return cls(
+            owner=estimator,
+            kernel=fitted.get("kernel_", estimator.kernel),
+            names=(estimator.param_input, estimator.param_output),
+            column_args=estimator.column_args,
+            outcome=estimator._outcome(),
+            arguments=arguments,
+            categories=fitted.get("categories_"),
+            draws=draws,
+            result=fitted.get("fit_result_"),
+            spec=fitted.get("kernel_spec_"),
+            seed=seed,
+            dtype=estimator.dtype,
+        )
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there are posterior draws."""
+        return self.draws is not None
+
+    @property
+    def whole(self) -> Mapping[str, Any]:
+        """Arguments that are passed whole, however many entries they have."""
+        return self.arguments.get("whole", {})
+
+    def seed_of(self, random_state: Any) -> int:
+        """Return the seed of one call: its own, or else the model's."""
+        return self.seed if random_state is None else seed_of(random_state)
+
+    def posterior_for(self, spec: KernelSpec) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
+        """Return posterior draws that fit a kernel, and the values of its ``param`` sites."""
+        assert self.draws is not None
+        if self.result is None:
+            return match_draws(self.draws, spec, {}), {}
+        params = {site.name for site in spec.sites if site.kind == "param"}
+        return self.draws, {name: value for name, value in self.result.params.items() if name in params}
+
+
+@dataclass(frozen=True)
+class Call:
+    """Checked rows and arguments of one call.
+
+    Attributes
+    ----------
+    model : Model
+    X : array or LazyRows
+        Rows as the kernel takes them.
+    arrays : dict
+        The kernel's further arguments, among them those that are columns of X.
+    seed : int
+    source : array, data frame or LazyRows
+        X as the user passed it.
+    passed : dict
+        Arguments as the user passed them.
+    part : Part, optional
+        Where the rows lie in a larger table.
+    outcomes, weight : array, optional
+        Outcomes and weights of the rows that came with an iterable X.
+    """
+
+    model: Model
+    X: Any
+    arrays: Mapping[str, Any]
+    seed: int
+    source: Any
+    passed: Mapping[str, Any]
+    part: Part | None = None
+    outcomes: Any = None
+    weight: Any = None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.X)
+
+    @property
+    def first_row(self) -> int:
+        """Number of the first row in the larger table."""
+        return self.part.first if self.part else 0
+
+    @property
+    def total_rows(self) -> int:
+        """Number of rows of the larger table."""
+        return self.part.total if self.part else self.n_rows
+
+    @property
+    def row_labels(self) -> Any:
+        """Labels of the rows of a data frame, None for anything else."""
+        return self.source.index if hasattr(self.source, "iloc") else None
+
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """Where the columns of X, as the user passed it, end up."""
+        names = getattr(self.model.owner, "feature_names_in_", None)
+        return Columns(self.source, self.model.column_args, names, dict(self.model.categories or {}))
+
+    def precision(self) -> AbstractContextManager:
+        """Return a context in which JAX computes in the precision of the rows."""
+        return precision_of(self.X.dtype)
+
+    @functools.cached_property
+    def traced(self) -> Traced:
+        """The kernel traced on the call's arguments, which are sorted and checked."""
+        model = self.model
+        param_input, param_output = model.names
+        kernel: Any = model.kernel
+        given = {**model.arguments.get("static", {}), **model.outcome.extra_arguments(kernel), **self.arrays}
+        inputs = kernel_inputs(kernel, self.X, given, names=model.names, known=model.arguments)
+        with self.precision():
+            try:
+                traced, hyperparameters = trace_kernel(kernel, inputs, param_input, param_output)
+            except Exception as error:
+                refuse_as_index(inputs, param_input, error)
+                lengths = {name: len(array) for name, array in inputs.whole.items()}
+                if lengths:
+                    error.add_note(
+                        f"X has {self.total_rows} rows. These arguments have another length, and were passed whole: "
+                        f"{lengths}."
+                    )
+                raise
+        spec = traced.spec
+        if spec[spec.output].row_axis is None:
+            raise ValueError(
+                f"The kernel's output site {spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
+            )
+        return Traced(traced, hyperparameters, check_indices(spec, inputs, hyperparameters, self.first_row))
+
+    @property
+    def spec(self) -> KernelSpec:
+        """The kernel's description on the call's arguments."""
+        return self.traced.spec
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return outcomes of the rows as the kernel takes them."""
+        return self.model.outcome.encode(y, self.spec, self.X.dtype, self.first_row)
+
+    def job(
+        self,
+        *,
+        in_sample: bool = False,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+    ) -> sampling.Job:
+        """Return the sampling core's job with posterior draws.
+
+        Parameters
+        ----------
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, whose row-aligned latent sites have posterior draws.
+        intervention, condition : dict of str to array, optional
+            Values that sites are set to.
+        """
+        spec = self.spec
+        if spec.rows_mix is not None:
+            if self.part is not None:
+                raise ValueError(
+                    "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
+                    f"{spec.rows_mix}. Compute them first: pass `X.compute()`."
+                )
+            warn_user(
+                f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
+                SpeedWarning,
+            )
+        draws, params = self.model.posterior_for(spec)
+        result = self.model.result
+        n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, result.num_samples if result else 1)
+        flat = {
+            name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), self.X.dtype)
+            for name, draw in draws.items()
+        }
+        local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
+        if in_sample:
+            check_local(spec, local, self.total_rows)
+        params = {name: narrowed(f"Parameter {name!r}", np.asarray(v), self.X.dtype) for name, v in params.items()}
+        posterior = sampling.Posterior(self.traced.hyperparameters, params, flat, n_chains * n_draws, n_chains)
+        return self._job(posterior, local if in_sample else {}, intervention, condition)
+
+    def prior_job(
+        self,
+        num_samples: int,
+        *,
+        intervention: Mapping[str, Any] | None = None,
+        condition: Mapping[str, Any] | None = None,
+    ) -> sampling.Job:
+        """Return the sampling core's job in which all latent sites are drawn from the prior."""
+        improper = self.spec.improper_latents
+        if improper:
+            raise ValueError(f"The priors of {list(improper)} are improper, and cannot be drawn from.")
+        posterior = sampling.Posterior(self.traced.hyperparameters, {}, {}, num_samples)
+        return self._job(posterior, {}, intervention, condition)
+
+    def _job(
+        self,
+        posterior: sampling.Posterior,
+        local: Mapping[str, np.ndarray],
+        intervention: Mapping[str, Any] | None,
+        condition: Mapping[str, Any] | None,
+    ) -> sampling.Job:
+        job = sampling.Job(
+            self.traced.kernel,
+            posterior,
+            self.traced.inputs,
+            self.seed,
+            local,
+            sampling.site_values(self.spec, "intervention", intervention, self.n_rows),
+            sampling.site_values(self.spec, "condition", condition, self.n_rows),
+            self.part,
+        )
+        check_interventions(job)
+        return job
+
+    def with_rows(self, X: Any, arrays: Mapping[str, Any]) -> Call:
+        """Return the call with other values of the input and the arguments."""
+        return replace(self, X=X, arrays=arrays)

@@ -1,0 +1,218 @@
+"""Predictions, outcomes and scores row by row."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_consistent_length
+
+from skaimz import sampling
+from skaimz.estimators._model import Call
+from skaimz.estimators._questions import Question
+from skaimz.exceptions import OutputWarning, warn_user
+from skaimz.runtime import Purpose, generator_of
+
+__all__ = [
+    "Classes",
+    "Intervals",
+    "LogProbabilities",
+    "Means",
+    "Moments",
+    "Outcomes",
+    "Probabilities",
+    "Quantiles",
+    "Scores",
+    "among_classes",
+]
+
+
+@dataclass(frozen=True)
+class Means(Question[np.ndarray]):
+    """Means of the posterior predictive."""
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return the mean of each row."""
+        with call.precision():
+            mean = sampling.mean(call.job())
+        _warn_unless_finite(mean)
+        return mean
+
+
+@dataclass(frozen=True)
+class Moments(Question[tuple[np.ndarray, np.ndarray]]):
+    """Means and standard deviations of the posterior predictive."""
+
+    def answer(self, call: Call) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and the standard deviation of each row."""
+        with call.precision():
+            mean, variance = sampling.moments(call.job())
+        _warn_unless_finite(mean)
+        return mean, np.sqrt(variance)
+
+
+@dataclass(frozen=True)
+class Quantiles(Question[np.ndarray]):
+    """Quantiles of the posterior predictive.
+
+    Attributes
+    ----------
+    levels : sequence of float
+    """
+
+    levels: Sequence[float]
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return the quantiles of each row, on the last axis."""
+        with call.precision():
+            quantiles = sampling.outcome_quantiles(call.job(), self.levels)
+        if np.isnan(quantiles).any():
+            warn_user(
+                f"{np.count_nonzero(np.isnan(quantiles))} quantiles are NaN, because some of the outcomes drawn for "
+                "their rows are: a parameter of the output's distribution is NaN or impossible for some posterior "
+                "draws. Look at these rows, and at the posterior draws.",
+                OutputWarning,
+            )
+        return quantiles
+
+
+@dataclass(frozen=True)
+class Intervals(Question[np.ndarray]):
+    """Equal-tailed intervals of the posterior predictive.
+
+    Attributes
+    ----------
+    coverage : sequence of float
+    """
+
+    coverage: Sequence[float]
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return lower and upper ends of each row, levels of coverage on the last axis."""
+        tails = (1 - np.asarray(self.coverage)) / 2
+        ends = Quantiles(np.concatenate([tails, 1 - tails]).tolist()).answer(call)
+        return ends.reshape(*ends.shape[:-1], 2, len(tails))
+
+
+@dataclass(frozen=True)
+class Outcomes(Question[np.ndarray]):
+    """Outcomes drawn from the posterior predictive.
+
+    Attributes
+    ----------
+    n_samples : int
+    """
+
+    n_samples: int
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return the outcomes of each row, on the last axis."""
+        with call.precision():
+            job = call.job()
+            posterior = job.posterior
+            rng = generator_of(job.seed, Purpose.CHOSEN_DRAWS)
+            chosen = rng.permutation(posterior.n_draws)[: self.n_samples]
+            if self.n_samples > posterior.n_draws:
+                chosen = rng.integers(posterior.n_draws, size=self.n_samples)
+            draws = {name: draw[chosen] for name, draw in posterior.draws.items()}
+            job = replace(job, posterior=posterior._replace(draws=draws, n_draws=self.n_samples, n_chains=1))
+            outcome = call.model.outcome
+            return outcome.decode(outcome.draw(job))
+
+
+@dataclass(frozen=True)
+class Probabilities(Question[np.ndarray | list[np.ndarray]]):
+    """Class probabilities of the posterior predictive."""
+
+    def answer(self, call: Call) -> np.ndarray | list[np.ndarray]:
+        """Return the probability of each class, in a list where a row has several outputs."""
+        with call.precision():
+            probabilities = sampling.probabilities(call.job())
+        if np.isnan(probabilities).any():
+            warn_user(
+                f"Class probabilities of {np.count_nonzero(np.isnan(probabilities).any(axis=-1))} rows are NaN: a "
+                "parameter of the output's distribution is NaN for some posterior draws.",
+                OutputWarning,
+            )
+        return among_classes(probabilities, call.model.outcome.class_counts)
+
+
+@dataclass(frozen=True)
+class LogProbabilities(Question[np.ndarray | list[np.ndarray]]):
+    """Logarithms of class probabilities."""
+
+    def answer(self, call: Call) -> np.ndarray | list[np.ndarray]:
+        """Return the logarithm of each class's probability, in a list where a row has several outputs."""
+        probabilities = Probabilities().answer(call)
+        with np.errstate(divide="ignore"):
+            return list(map(np.log, probabilities)) if isinstance(probabilities, list) else np.log(probabilities)
+
+
+@dataclass(frozen=True)
+class Classes(Question[np.ndarray]):
+    """Most probable classes."""
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return the most probable label of each row and output."""
+        probabilities = Probabilities().answer(call)
+        by_output = probabilities if isinstance(probabilities, list) else [probabilities]
+        missing = np.any([np.isnan(output).any(axis=-1) for output in by_output], axis=0)
+        if missing.any():
+            row = call.first_row + int(missing.argmax())
+            raise ValueError(f"Row {row} has no most probable class: its class probabilities are NaN.")
+        codes = [output.argmax(axis=-1) for output in by_output]
+        return call.model.outcome.decode(np.column_stack(codes) if isinstance(probabilities, list) else codes[0])
+
+
+@dataclass(frozen=True)
+class Scores(Question[np.ndarray]):
+    """Scores of outcomes against the posterior predictive.
+
+    Attributes
+    ----------
+    y : array-like
+        Outcomes as a user passes them.
+    rule : callable
+        From a job, the outcomes as the kernel takes them and the number of classes of each output (None where unknown)
+        to a score of each row.
+    """
+
+    y: Any
+    rule: Callable[[sampling.Job, np.ndarray, list[int] | None], np.ndarray]
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return the score of each row."""
+        with call.precision():
+            job = call.job()
+            y = call.encode(self.y)
+            check_consistent_length(call.X, y)
+            return self.rule(job, y, call.model.outcome.class_counts)
+
+
+def among_classes(probabilities: np.ndarray, counts: Sequence[int] | None) -> np.ndarray | list[np.ndarray]:
+    """Return class probabilities of each output, given that no class occurs that only the kernel has.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_rows, n_classes) or (n_rows, n_outputs, n_classes)
+    counts : sequence of int or None
+        Number of classes of each output; all of the kernel's where None.
+
+    Returns
+    -------
+    array, or list of array of shape (n_rows, count) where there are several outputs
+    """
+    if probabilities.ndim == 2:
+        return probabilities
+    counts = counts or [probabilities.shape[-1]] * probabilities.shape[1]
+    possible = [probabilities[:, output, :count] for output, count in enumerate(counts)]
+    return [output / output.sum(axis=-1, keepdims=True) for output in possible]
+
+
+def _warn_unless_finite(mean: np.ndarray) -> None:
+    if not np.isfinite(mean).all():
+        warn_user(
+            f"{np.count_nonzero(~np.isfinite(mean))} predictions are not finite: the output has no finite mean for "
+            "some posterior draws. Use `predict_quantiles`.",
+            OutputWarning,
+        )
