@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import xarray as xr
 
-from skaimz.datatree import draws_from, draws_to_dataset
+from skaimz.datatree import arrays_to_dataset, draws_from, draws_to_dataset
 from skaimz.estimators._labels import plain, restored, restored_labels, stored_labels
 from skaimz.estimators._parameters import copy_of
 from skaimz.inference import FitResult, picklable
@@ -46,15 +46,15 @@ class PersistenceMixin:
         if result.sample_stats:
             groups["sample_stats"] = draws_to_dataset(result.sample_stats)
         elif result.losses is not None:
-            groups["sample_stats"] = xr.Dataset({"loss": ("step", result.losses)})
+            groups["sample_stats"] = arrays_to_dataset({"loss": result.losses}, {"loss": ("step",)})
         params = {
             site.name: result.params[site.name]
             for site in spec.sites
             if site.kind == "param" and site.name in result.params
         }
-        groups["params"] = _plain_dataset(params)
+        groups["params"] = arrays_to_dataset(params)
         is_default = isinstance(self.kernel_, self._default_kernel)
-        groups["hyperparameters"] = _plain_dataset(self.kernel_.get_params() if is_default else {})
+        groups["hyperparameters"] = arrays_to_dataset(self.kernel_.get_params() if is_default else {})
         return groups
 
     def _saved_attributes(self) -> dict[str, Any]:
@@ -189,8 +189,3 @@ def _pickles_by_value() -> bool:
             return True
         frame = frame.f_back  # type: ignore[assignment]
     return False
-
-
-def _plain_dataset(arrays: Mapping[str, Any]) -> xr.Dataset:
-    shaped = {name: np.asarray(value) for name, value in arrays.items()}
-    return xr.Dataset({n: (tuple(f"{n}_dim_{i}" for i in range(a.ndim)), a) for n, a in shaped.items()})
