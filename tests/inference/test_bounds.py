@@ -14,8 +14,7 @@ from skaimz.sampling import programs
 
 
 @pytest.mark.parametrize("cache", [
-    svi._programs, mcmc._programs,
-    programs._program, programs._prior_program, programs.runs_fused, trace._trace,
+    svi._programs, mcmc._programs, programs._program, programs._prior_program, programs.runs_fused, trace._trace,
 ], ids=lambda cache: f"{cache.__module__}.{cache.__name__}")  # fmt: skip
 def test_caches_have_a_bound(cache):
     assert 0 < cache.cache_info().maxsize <= 256
