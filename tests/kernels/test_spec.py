@@ -249,9 +249,9 @@ class TestOutput:
         def kernel(X, y=None):
             site(X, y)
 
-        with pytest.raises(ValueError, match="observes the argument 'y', but has the shape") as error:
+        with pytest.raises(ValueError, match="observes the argument 'y', but without an outcome") as error:
             describe(kernel)
-        assert f"Site 'z' observes the argument 'y', but has the shape {shape} where there is no outcome" in str(
+        assert f"Site 'z' observes the argument 'y', but without an outcome it has the shape {shape}" in str(
             error.value
         )
         assert "`with numpyro.plate('rows', X.shape[0])`" in str(error.value)
@@ -621,7 +621,7 @@ class TestRowCounts:
             scale = 1.0 if y is None else numpyro.sample("scale", dist.HalfNormal())
             numpyro.sample("y", dist.Normal(X[:, 0], scale), obs=y)
 
-        with pytest.raises(ValueError, match="Latent site 'scale' is in the kernel only where there is an outcome"):
+        with pytest.raises(ValueError, match="Latent site 'scale' exists only if there is an outcome"):
             describe(kernel)
 
     def test_a_site_of_the_prediction_alone_is_drawn_with_it(self):
