@@ -54,8 +54,8 @@ def explain(error: Exception) -> None:
     """Add a remedy to an error of JAX, which mentions only JAX's own functions."""
     if isinstance(error, jax.errors.JAXTypeError):
         error.add_note(
-            "A kernel runs on arrays without values: replace `if` by `jnp.where(condition, a, b)`, and functions of "
-            "NumPy by those of `jax.numpy`."
+            "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` instead of `if`, and call "
+            "functions of `jax.numpy` instead of those of NumPy."
         )
 
 

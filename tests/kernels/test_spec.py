@@ -826,11 +826,11 @@ class TestSignature:
             ),
             (
                 lambda X, y: None,
-                "Kernel argument 'y' must have the default None: without it the kernel is asked to predict.",
+                "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
             ),
             (
                 lambda X, y=0: None,
-                "Kernel argument 'y' must have the default None: without it the kernel is asked to predict.",
+                "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
             ),
             (
                 lambda X, y=None, sample_weight=None: None,
