@@ -110,7 +110,12 @@ def test_pictures_are_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("y", "draws", "options", "message"),
     [
-        (np.ones((4, 2)), np.ones((4, 2, 3)), {}, r"`y` must have the shape \(n,\), got \(4, 2\). Of several outputs"),
+        (
+            np.ones((4, 2)),
+            np.ones((4, 2, 3)),
+            {},
+            r"`y` must have the shape \(n,\), got \(4, 2\). With several outputs",
+        ),
         (np.ones(4), np.ones((5, 3)), {}, r"`draws` must have the shape \(4, n\), got \(5, 3\)"),
         (np.ones(4), np.ones((4, 0)), {}, "must hold finite numbers, and a draw of each row at least"),
         (np.full(4, np.nan), np.ones((4, 2)), {}, "must hold finite numbers"),

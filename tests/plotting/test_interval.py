@@ -157,7 +157,7 @@ def test_dates_are_legible():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean": np.ones((N, 2))}, r"`mean` must have the shape \(n,\), got \(40, 2\). Of several outputs"),
+        ({"mean": np.ones((N, 2))}, r"`mean` must have the shape \(n,\), got \(40, 2\). With several outputs"),
         ({"intervals": INTERVALS[:5]}, r"`intervals` must have the shape \(40, 2, 2\), got \(5, 2, 2\)"),
         ({"coverage": (0.5, 0.8, 0.9)}, r"`intervals` must have the shape \(40, 2, 3\), got \(40, 2, 2\)"),
         ({"intervals": INTERVALS[:, ::-1]}, "lower ends, and upper ends that are not below them"),
@@ -197,5 +197,7 @@ def test_classifiers_have_no_intervals(rows):
 
 def test_several_outputs(rows):
     model = NumPyroImpactRegressor(zoo.two_outputs, posterior={"coef": np.zeros((5, 2, 2))})
-    with pytest.raises(ValueError, match=r"`mean` must have the shape \(n,\), got \(40, 2\). Of several outputs, give"):
+    with pytest.raises(
+        ValueError, match=r"`mean` must have the shape \(n,\), got \(40, 2\). With several outputs, pass"
+    ):
         IntervalDisplay.from_estimator(model, rows)

@@ -191,7 +191,12 @@ def test_many_classes_are_legible():
 @pytest.mark.parametrize(
     ("y", "draws", "options", "message"),
     [
-        (np.ones((4, 2)), np.ones((4, 2, 3)), {}, r"`y` must have the shape \(n,\), got \(4, 2\). Of several outputs"),
+        (
+            np.ones((4, 2)),
+            np.ones((4, 2, 3)),
+            {},
+            r"`y` must have the shape \(n,\), got \(4, 2\). With several outputs",
+        ),
         (np.ones(4), np.ones((5, 3)), {}, r"`draws` must have the shape \(4, n\), got \(5, 3\)"),
         (np.ones(1), np.ones((1, 3)), {}, r"needs 2 rows and a draw at least, got draws of shape \(1, 3\)"),
         (np.ones(4), np.ones((4, 0)), {}, r"needs 2 rows and a draw at least, got draws of shape \(4, 0\)"),
