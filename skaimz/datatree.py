@@ -23,6 +23,7 @@ __all__ = [
     "CHAIN_AND_DRAW",
     "FlatDraws",
     "arrays_to_dataset",
+    "coordinates_to_dataset",
     "data_to_dataset",
     "draws_from",
     "draws_to_dataset",
@@ -34,7 +35,7 @@ __all__ = [
     "to_tree",
     "with_labels",
     "with_more_rows",
-    "write_skeleton",
+    "write_tree",
 ]
 
 CHAIN_AND_DRAW = ("chain", "draw")
@@ -387,19 +388,15 @@ def _places(dims: Sequence[Any], chosen: set[Any]) -> list[int]:
     return [place for place, dim in enumerate(dims) if dim in chosen]
 
 
-def write_skeleton(
-    path: Path,
-    group: str,
-    sizes: Mapping[str, int],
-    others: Mapping[str, xr.Dataset],
-    attrs: Mapping[str, Any],
-    spec: KernelSpec,
-    index: Any,
-) -> None:
-    """Write a tree as a Zarr store in which ``group`` has coordinates but no variables yet."""
-    coordinates = xr.Dataset(coords=_coordinates(sizes, spec, index))
-    tree = to_tree({**others, group: coordinates}, attrs)
-    for dataset in others.values():
+def coordinates_to_dataset(sizes: Mapping[str, int], spec: KernelSpec, index: Any) -> xr.Dataset:
+    """Build a dataset without variables, whose dimensions have the given sizes; ``index``, if any, labels the rows."""
+    return xr.Dataset(coords=_coordinates(sizes, spec, index))
+
+
+def write_tree(path: Path, groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> None:
+    """Write a tree as a Zarr store, to which variables may be added later."""
+    tree = to_tree(groups, attrs)
+    for dataset in groups.values():
         for variable in dataset.data_vars.values():
             # Compression takes long, and hardly makes draws smaller.
             variable.encoding["compressors"] = None

@@ -7,7 +7,14 @@ import jax
 import pandas as pd
 
 from skaimz import sampling
-from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
+from skaimz.datatree import (
+    coordinates_to_dataset,
+    draws_to_dataset,
+    open_draws,
+    storable_labels,
+    to_tree,
+    write_tree,
+)
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.exceptions import SpeedWarning, warn_user
@@ -118,8 +125,10 @@ def _store(
         store = drawing.store(
             path,
             group,
-            lambda folder, sizes: write_skeleton(
-                folder, group, sizes, others, attrs | {"artifact_path": str(path)}, job.spec, index
+            lambda folder, sizes: write_tree(
+                folder,
+                {**others, group: coordinates_to_dataset(sizes, job.spec, index)},
+                attrs | {"artifact_path": str(path)},
             ),
             labels=_bytes_of(index),
             compressors=settings.compressors,

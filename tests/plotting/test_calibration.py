@@ -1,4 +1,4 @@
-"""Pictures of the calibration of intervals: what they draw, and how they look."""
+"""Plots of the calibration of intervals: their content and their pictures."""
 
 import numpy as np
 import pictures
@@ -51,7 +51,7 @@ def test_transforms_of_draws():
 
 @pytest.mark.parametrize("n_draws", [3, 200])
 def test_transforms_of_counts_are_uniform(n_draws):
-    """Without the uniform numbers the intervals of a calibrated model of counts would seem too wide."""
+    """Without randomisation, the intervals of a calibrated model of counts would appear too wide."""
     rng = np.random.default_rng(1)
     rate = rng.gamma(2.0, size=4000)
     y, draws = rng.poisson(rate), rng.poisson(rate[:, None], size=(4000, n_draws))
@@ -83,7 +83,7 @@ def test_seeds():
 
 
 def test_from_estimator(model, rows):
-    """The noise is normal with deviation 0.5, of which the outcomes have none: all are within narrow intervals."""
+    """The model has normal noise with standard deviation 0.5, but outcomes have none: all are in narrow intervals."""
     y = rows @ [0.0, 2.0]
     display = IntervalCalibrationDisplay.from_estimator(model, rows, y, level=0.9)
     assert display.figure_ is display.ax_.figure

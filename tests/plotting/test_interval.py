@@ -1,4 +1,4 @@
-"""Pictures of predictions with intervals: what they draw, and how they look."""
+"""Plots of predictions with intervals: their content and their pictures."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ N = 40
 RNG = np.random.default_rng(0)
 FEATURE = RNG.permutation(np.linspace(-2, 2, N))
 MEAN = np.sin(FEATURE)
-# Rows, ends, levels of 50 and 90 %.
+# Axes: rows, ends, levels of 50 and 90 %.
 INTERVALS = MEAN[:, None, None] + 0.3 * np.array([[-0.67, -1.64], [0.67, 1.64]])
 Y = MEAN + RNG.normal(scale=0.3, size=N)
 LABELS = ["90 % interval", "50 % interval", "Mean", "Observed"]

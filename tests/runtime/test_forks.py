@@ -57,7 +57,7 @@ def main(order):
 def test_a_fork_is_refused_where_jax_has_started(order):
     command = [sys.executable, "-W", "ignore", __file__, order]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(PLACES)}
-    # A process that hangs fails the test by the time it takes.
+    # The test fails by a timeout if a process hangs.
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     found = done.stdout.splitlines()
     if order == "imported first":
