@@ -117,7 +117,7 @@ def test_pictures_are_as_they_were(tmp_path):
             r"`y` must have the shape \(n,\), got \(4, 2\). With several outputs",
         ),
         (np.ones(4), np.ones((5, 3)), {}, r"`draws` must have the shape \(4, n\), got \(5, 3\)"),
-        (np.ones(4), np.ones((4, 0)), {}, "must hold finite numbers, and a draw of each row at least"),
+        (np.ones(4), np.ones((4, 0)), {}, "must hold finite numbers, with at least one draw for each row"),
         (np.full(4, np.nan), np.ones((4, 2)), {}, "must hold finite numbers"),
         (np.ones(4), np.ones((4, 3)), {"level": 0}, "`level` must lie between 0 and 1, got 0"),
     ],

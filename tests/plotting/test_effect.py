@@ -246,7 +246,7 @@ def test_refusals(kind, level, message):
 @pytest.mark.parametrize("contrast", ["ratio", "lift"])
 def test_an_uplift_curve_adds_up_differences(contrast):
     effects = tree_of({"advert": normal(8)}, ("rows",), contrast=contrast)
-    with pytest.raises(ValueError, match=f"adds up differences, and cannot be drawn of `contrast='{contrast}'`"):
+    with pytest.raises(ValueError, match=f"adds up differences, and cannot show `contrast='{contrast}'`"):
         EffectDisplay.from_effects(effects, kind="uplift")
 
 

@@ -165,7 +165,7 @@ def test_dates_are_legible():
         ({"y": Y[1:]}, r"`y` must have the shape \(40,\), got \(39,\)"),
         ({"feature": ["a"] * N}, "`feature` must hold numbers or dates, got values like .*a"),
         ({"feature": np.full(N, np.inf)}, "`feature` must hold finite values"),
-        ({"mean": np.full(N, np.nan)}, "means are not all finite, as the horizontal axis must be: give `feature`"),
+        ({"mean": np.full(N, np.nan)}, "predicted means are not finite, so the horizontal axis needs a `feature`"),
         ({"kind": "line"}, "`kind` must be 'band' or 'bar', got 'line'"),
     ],
 )

@@ -114,7 +114,7 @@ def test_from_variational_fits(rows):
     model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(rows, rows[:, 0])
     display = TraceDisplay.from_estimator(model)
     np.testing.assert_array_equal(display.axes_[0].get_lines()[0].get_ydata(), model.fit_result_.losses)
-    with pytest.raises(ValueError, match="`sites` chooses what is shown of chains, but this fit is variational"):
+    with pytest.raises(ValueError, match="`sites` chooses which chains to show, but this fit is variational"):
         TraceDisplay.from_estimator(model, "coef")
     # Injected draws replace those of the fit.
     model.set_posterior_sample({"coef": np.zeros((20, 2))}, num_chains=2)
