@@ -108,7 +108,7 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
 def _from_chains(chains: Any) -> dict[str, np.ndarray]:
     """Return the draws of a NumPyro MCMC object."""
     if getattr(chains, "last_state", None) is None:
-        raise ValueError("The MCMC object has no posterior draws because it has not run: call its `run` first.")
+        raise ValueError("Posterior draws cannot come from an MCMC object that has not run: call its `run` first.")
     draws = chains.get_samples(group_by_chain=True)
     if not isinstance(draws, Mapping):
         raise TypeError(

@@ -13,14 +13,14 @@ import pickle
 import sys
 import types
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
-__all__ = ["ByValue", "Kernel", "freeze", "has_parameters", "split_kernel"]
+__all__ = ["ByValue", "Kernel", "freeze", "has_parameters", "split_kernel", "splits"]
 
 
 def _is_array(value: object) -> bool:
@@ -253,14 +253,18 @@ def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number)
     return Kernel((behaviour, freeze(static)), function, tuple(hyperparameters)), hyperparameters
 
 
-def number_policies() -> tuple[Callable[[Any], bool], ...]:
-    """Return rules for which hyperparameters are arguments of the program, from all numbers to none.
+def _is_float(value: object) -> bool:
+    return _is_number(value) and not np.issubdtype(np.asarray(value).dtype, np.integer)
 
-    A number that decides a shape or a branch cannot be an argument. Integers are the most likely to do so, so the
-    second rule excludes them.
+
+def splits(function: Callable) -> Iterator[tuple[Kernel, dict[str, Any]]]:
+    """Split a kernel with all of its numbers as arguments of the program, then without integers, and at last with none.
+
+    A number that decides a shape or a branch cannot be an argument. Integers are the most likely to do so.
     """
-    return (
-        _is_number,
-        lambda value: _is_number(value) and not np.issubdtype(np.asarray(value).dtype, np.integer),
-        lambda value: False,
-    )
+    names = None
+    for is_argument in (_is_number, _is_float, lambda value: False):
+        kernel, hyperparameters = split_kernel(function, is_argument)
+        if hyperparameters.keys() != names:
+            names = hyperparameters.keys()
+            yield kernel, hyperparameters

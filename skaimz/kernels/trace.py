@@ -2,7 +2,7 @@
 
 import enum
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 
 from skaimz.kernels.abstract import AbstractCall
 from skaimz.kernels.describe import describe, sites_if_run
-from skaimz.kernels.identity import Kernel, number_policies, split_kernel
+from skaimz.kernels.identity import splits
 from skaimz.kernels.refusals import RowCountError, arrays_of_one_length, compare_sites, explain
 from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
 from skaimz.kernels.values import narrowed
@@ -52,7 +52,7 @@ def trace_kernel(
     """
     refuse_fork()
     n_rows = len(inputs.rows[param_input])
-    for key, hyperparameters in _splits(kernel):
+    for key, hyperparameters in splits(kernel):
         for name, value in hyperparameters.items():
             narrowed(f"The kernel's parameter {name!r}", np.asarray(value), jnp.result_type(float))
         call = AbstractCall.of(key, hyperparameters, inputs, (param_input, param_output))
@@ -75,16 +75,6 @@ def trace_kernel(
         else:
             return TracedKernel(key, call.static, spec), hyperparameters
     raise AssertionError("The last way to split a kernel leaves no hyperparameters, and returns or raises.")
-
-
-def _splits(kernel: Callable) -> Iterator[tuple[Kernel, dict[str, Any]]]:
-    """Yield kernels with fewer and fewer of their hyperparameters as arguments of the program, at last with none."""
-    names = None
-    for policy in number_policies():
-        key, hyperparameters = split_kernel(kernel, policy)
-        if hyperparameters.keys() != names:
-            names = hyperparameters.keys()
-            yield key, hyperparameters
 
 
 @functools.lru_cache(maxsize=SPECS_KEPT)

@@ -40,7 +40,7 @@ class PriorPosteriorDisplay:
     Attributes
     ----------
     axes_ : array of shape (n_panels,) of matplotlib.axes.Axes
-        Where it was last drawn, one axes for each element of a site.
+        Axes of the latest plot, one for each element of a site.
     figure_ : matplotlib.figure.Figure
 
     Raises

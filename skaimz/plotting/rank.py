@@ -53,7 +53,7 @@ class RankDisplay:
     Attributes
     ----------
     axes_ : array of shape (n_panels,) of matplotlib.axes.Axes
-        Where it was last drawn, one axes for each quantity.
+        Axes of the latest plot, one for each quantity.
     figure_ : matplotlib.figure.Figure
 
     Raises

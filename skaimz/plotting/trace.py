@@ -43,7 +43,7 @@ class TraceDisplay:
     Attributes
     ----------
     axes_ : array of shape (n_panels,) of matplotlib.axes.Axes
-        Where it was last drawn: one axes for losses, one for each element of a site.
+        Axes of the latest plot: one for losses, or one for each element of a site.
     figure_ : matplotlib.figure.Figure
 
     Raises

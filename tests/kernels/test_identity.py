@@ -24,7 +24,7 @@ from numpyro.infer.reparam import LocScaleReparam
 from sklearn.base import BaseEstimator
 
 from skaimz.kernels import ByValue, Inputs, Kernel, freeze, split_kernel, trace_kernel
-from skaimz.kernels.identity import number_policies
+from skaimz.kernels.identity import splits
 
 
 def key_of_kernel(function):
@@ -605,14 +605,17 @@ class TestKernelObjects:
         assert numbers == {}
         assert kernel.bind({}) is module_kernel
 
-    def test_the_policies_give_up_integers_first(self):
+    def test_integers_are_the_first_to_become_constants(self):
         kernel = KernelObject(scale=2.0, order=3, knots=np.arange(3), table=np.ones(2, np.float32))
-        taken = [split_kernel(kernel, policy)[1].keys() for policy in number_policies()]
-        assert taken == [{"scale", "order", "knots", "table"}, {"scale", "table"}, set()]
+        names = [hyperparameters.keys() for _, hyperparameters in splits(kernel)]
+        assert names == [{"scale", "order", "knots", "table"}, {"scale", "table"}, set()]
+
+    def test_equal_splits_come_once(self):
+        assert [hyperparameters for _, hyperparameters in splits(module_kernel)] == [{}]
+        assert [hyperparameters for _, hyperparameters in splits(KernelObject(scale=2.0))] == [{"scale": 2.0}, {}]
 
     def test_numbers_that_stay_are_in_the_key(self):
-        nothing = number_policies()[-1]
-        one, other = (split_kernel(KernelObject(scale=scale), nothing)[0] for scale in (1.0, 2.0))
+        one, other = (split_kernel(KernelObject(scale=scale), lambda value: False)[0] for scale in (1.0, 2.0))
         assert one != other
         assert one.hyperparameters == ()
 
