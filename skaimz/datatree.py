@@ -1,4 +1,4 @@
-"""Between arrays and xarray. The only place that builds or reads xarray objects."""
+"""Conversion between arrays and xarray objects. No other module builds a Dataset, a DataArray or a DataTree."""
 
 import contextlib
 import importlib.util
@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import pandas as pd
@@ -22,25 +22,34 @@ from skaimz.sampling import readable, store_state
 __all__ = [
     "CHAIN_AND_DRAW",
     "FlatDraws",
+    "arrays_to_dataset",
+    "coordinates_to_dataset",
     "data_to_dataset",
     "draws_from",
     "draws_to_dataset",
-    "made_by",
+    "effects_to_dataset",
+    "joined_variables",
     "open_draws",
     "row_coordinates",
     "storable_labels",
     "to_tree",
     "with_labels",
     "with_more_rows",
-    "write_skeleton",
+    "write_tree",
 ]
 
 CHAIN_AND_DRAW = ("chain", "draw")
+# Python's warning filters belong to the whole process: two threads that changed them at once could leave ours in place.
 _FILTERS = threading.Lock()
+Tree = TypeVar("Tree", bound=xr.DataTree)
 
 
 class FlatDraws(dict[str, np.ndarray]):
-    """Draws of a mapping, by whose shapes alone chains cannot be told: those of the kernel's sites tell, in a fit."""
+    """Draws that a user passed as a mapping.
+
+    Their shapes alone do not show whether the arrays have an axis of chains. ``fit``, which knows the shapes of the
+    kernel's sites, decides.
+    """
 
 
 def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
@@ -49,20 +58,20 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
     Parameters
     ----------
     draws : mapping, xarray.Dataset, xarray.DataTree, an object with a ``posterior`` group or numpyro.infer.MCMC
-        In a mapping, arrays with the draws of all chains on the leading axis; in xarray's objects, variables with
-        dimensions ``chain`` and ``draw``; a NumPyro MCMC object that has run has its own chains.
+        The leading axis of a mapping's arrays holds the draws of all chains. Variables of xarray objects have the
+        dimensions ``chain`` and ``draw``. A NumPyro MCMC object that has run knows its chains.
     num_chains : int, default=1
-        Chains that the leading axis of a mapping's arrays holds one after the other.
+        Number of chains that follow one another on the leading axis of a mapping's arrays.
 
     Returns
     -------
     dict of str to array
-        Those of a mapping as ``FlatDraws``: its arrays may have had an axis of chains.
+        ``FlatDraws`` if ``draws`` is a mapping.
 
     Raises
     ------
     TypeError, ValueError
-        If there are no draws, if one is 0-dimensional, or if their numbers differ.
+        If there are no draws, an array is 0-dimensional, or sites differ in their number of draws.
     """
     if callable(getattr(draws, "get_samples", None)):
         return _from_chains(draws)
@@ -99,12 +108,12 @@ def draws_from(draws: Any, num_chains: int = 1) -> dict[str, np.ndarray]:
 def _from_chains(chains: Any) -> dict[str, np.ndarray]:
     """Return the draws of a NumPyro MCMC object."""
     if getattr(chains, "last_state", None) is None:
-        raise ValueError("Posterior draws are those of an MCMC object that has not run: call its `run` before.")
+        raise ValueError("Posterior draws cannot come from an MCMC object that has not run: call its `run` first.")
     draws = chains.get_samples(group_by_chain=True)
     if not isinstance(draws, Mapping):
         raise TypeError(
-            "Posterior draws of an MCMC object must be a mapping of site names to arrays, as those of a sampler with a "
-            f"model are, got {type(draws).__name__}."
+            "Posterior draws of an MCMC object must be a mapping of site names to arrays, got "
+            f"{type(draws).__name__}. A sampler that was built from a model returns one."
         )
     return {str(name): _of_site(name, value) for name, value in draws.items()}
 
@@ -129,16 +138,22 @@ def _from_dataset(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 
 def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None = None, index: Any = None) -> xr.Dataset:
-    """Build a dataset of arrays ``(n_chains, n_draws, ...)``, with the dimension names of a kernel's sites.
+    """Build a dataset from arrays of draws.
 
-    ``index`` labels the rows.
+    Parameters
+    ----------
+    arrays : dict of str to array of shape (n_chains, n_draws, ...)
+    spec : KernelSpec, optional
+        Kernel whose sites name the dimensions.
+    index : pandas.Index, array or DataFrame of levels, optional
+        Labels of the rows.
     """
     named = {site.name: site.dims for site in spec.sites} if spec else {}
     variables: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
         own = named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2)))
-        # A log density lacks the event dimensions of its site.
+        # The log density of a site has no event dimensions.
         dims = (*CHAIN_AND_DRAW, *own[: array.ndim - 2])
         variables[name] = (dims, array)
         sizes.update(zip(dims, array.shape, strict=True))
@@ -146,7 +161,7 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
 
 
 def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) -> dict[str, Any]:
-    """Return coordinates that count, for every dimension; for rows the labels of ``index``, where there is one."""
+    """Return integer coordinates for every dimension, except that ``index``, if any, labels the rows."""
     coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in sizes.items()}
     if spec is None or index is None:
         return coordinates
@@ -154,7 +169,7 @@ def _coordinates(sizes: Mapping[str, int], spec: KernelSpec | None, index: Any) 
 
 
 def _labels_of_rows(dims: Collection[str], spec: KernelSpec, index: Any) -> dict[str, Any]:
-    """Return the coordinates of all dimensions of rows."""
+    """Return the coordinates of every dimension that runs along the rows."""
     coordinates: dict[str, Any] = {}
     for dim in sorted({site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None}):
         if dim in dims:
@@ -164,9 +179,9 @@ def _labels_of_rows(dims: Collection[str], spec: KernelSpec, index: Any) -> dict
 
 
 def with_labels(dataset: xr.Dataset, spec: KernelSpec, index: Any) -> xr.Dataset:
-    """Return a dataset whose rows have other labels."""
+    """Return a dataset with new labels of its rows."""
     labels = _labels_of_rows([str(dim) for dim in dataset.dims], spec, index)
-    # A variable by the name of a level would be taken for its labels.
+    # xarray would take a variable with the name of an index level for the labels of that level.
     renamed = {name: f"{name}_values" for name in dataset.data_vars if name in labels}
     return dataset.rename_vars(renamed).assign_coords(labels)
 
@@ -180,9 +195,22 @@ def data_to_dataset(
     dims: Mapping[str, tuple[str, ...]] | None = None,
     labels: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """Build a dataset of data: arrays whose first axis is the rows, and other arrays.
+    """Build a dataset from the data of a kernel.
 
-    ``dims`` names the dimensions of arrays, where they have names, and ``labels`` gives coordinates of dimensions.
+    Parameters
+    ----------
+    rows : dict of str to array
+        Arrays with an entry for each row on their first axis.
+    whole : dict of str to array
+        All other arrays.
+    row_dim : str
+        Name of the dimension of the rows.
+    index : pandas.Index, array or DataFrame of levels, optional
+        Labels of the rows.
+    dims : dict of str to tuple of str, optional
+        Names of the dimensions of some arrays.
+    labels : dict of str to array, optional
+        Coordinates of some dimensions.
     """
     coordinates = dict(labels or {})
     if index is not None:
@@ -191,25 +219,64 @@ def data_to_dataset(
     for name, array in {**rows, **whole}.items():
         first = (row_dim,) if name in rows else ()
         own = tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(array) - len(first)))
-        # A variable by the name of a dimension would be taken for its labels.
+        # xarray would take a variable with the name of a dimension for the labels of that dimension.
         free = name if name not in coordinates and name != row_dim else f"{name}_values"
         variables[free] = ((dims or {}).get(name, (*first, *own)), array)
     return xr.Dataset(variables, coordinates)
 
 
+def arrays_to_dataset(arrays: Mapping[str, Any], dims: Mapping[str, tuple[str, ...]] | None = None) -> xr.Dataset:
+    """Build a dataset from arrays and numbers; dimensions are named by ``dims`` or else ``<name>_dim_<axis>``."""
+    named = dict(dims or {})
+    for name, value in arrays.items():
+        named.setdefault(name, tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(value))))
+    return xr.Dataset({name: (named[name], np.asarray(value)) for name, value in arrays.items()})
+
+
+def effects_to_dataset(
+    arrays: Mapping[str, np.ndarray],
+    dims: Sequence[Any],
+    coordinates: Mapping[Any, Any],
+    others: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Build the dataset of one comparison.
+
+    Parameters
+    ----------
+    arrays : dict of str to array of shape (n_chains, n_draws, ...)
+        Draws of the effect, and of the averages that it compares.
+    dims : sequence of str
+        Names of the dimensions that follow ``chain`` and ``draw``.
+    coordinates : dict of str to array
+        Labels of ``dims``.
+    others : dict of str to (dims, array), optional
+        Variables without draws.
+    """
+    variables: dict[str, Any] = {name: ((*CHAIN_AND_DRAW, *dims), array) for name, array in arrays.items()}
+    shape = next(iter(arrays.values())).shape
+    counted: dict[Any, Any] = {dim: np.arange(size) for dim, size in zip(CHAIN_AND_DRAW, shape, strict=False)}
+    return xr.Dataset(variables | dict(others or {}), counted | dict(coordinates))
+
+
+def joined_variables(**variables: xr.DataArray) -> xr.Dataset:
+    """Build a dataset from variables that share their coordinates."""
+    return xr.Dataset(variables)
+
+
 def row_coordinates(dim: str, index: Any, taken: Collection[str] = ()) -> dict[str, Any]:
-    """Return the coordinates of a dimension of rows, from their labels.
+    """Return the coordinates of the dimension that runs along the rows.
 
     Parameters
     ----------
     dim : str
+        Name of the dimension.
     index : pandas.Index, array, or DataFrame of levels
-        Labels as a user has them, or as :func:`storable_labels` returns them.
+        Labels of the rows, as a user passes them or as :func:`storable_labels` returns them.
     taken : collection of str, optional
-        Names that a level of the index cannot have.
+        Names that levels of the index must not have.
     """
     if not isinstance(index, pd.MultiIndex | pd.DataFrame):
-        # The index may have a name of its own, and the dimension keeps the plate's.
+        # The dimension keeps the name of the plate, whatever the name of the index.
         return {dim: (dim, index)}
     levels = _levels(index)
     names = [str(name) if str(name) not in {dim, *taken} else f"{dim}_{name}" for name in levels.columns]
@@ -222,10 +289,10 @@ def row_coordinates(dim: str, index: Any, taken: Collection[str] = ()) -> dict[s
 
 
 def _levels(index: pd.MultiIndex | pd.DataFrame) -> pd.DataFrame:
-    """Return the levels of an index as columns of labels that xarray holds, with names that differ."""
+    """Return the levels of an index as columns of storable labels, with unique names."""
     if isinstance(index, pd.DataFrame):
         return index
-    # Files hold no names with spaces or slashes.
+    # netCDF and Zarr allow neither spaces nor slashes in names.
     names = ["" if name is None else re.sub(r"[\s/]+", "_", str(name)) for name in index.names]
     names = [name or f"level_{number}" for number, name in enumerate(names)]
     names = [name if name not in names[:number] else f"{name}_{number}" for number, name in enumerate(names)]
@@ -234,12 +301,12 @@ def _levels(index: pd.MultiIndex | pd.DataFrame) -> pd.DataFrame:
 
 
 def storable_labels(index: Any) -> Any:
-    """Return labels in a form that netCDF and Zarr hold: numbers, times, or else text; several levels as columns."""
+    """Return labels that netCDF and Zarr can store: numbers, times or text, and a MultiIndex as a DataFrame."""
     if isinstance(index, pd.MultiIndex):
         return _levels(index)
     labels = np.asarray(index)
     if labels.dtype.kind == "M":
-        # Other years need a calendar that is no part of xarray.
+        # xarray stores other years only with the optional package cftime.
         years = labels[~np.isnat(labels)].astype("M8[Y]").astype(int) + 1970
         is_known = not len(years) or (years.min() > 1677 and years.max() < 2262)
     else:
@@ -247,25 +314,27 @@ def storable_labels(index: Any) -> Any:
     return labels if is_known else np.asarray([str(label) for label in labels])
 
 
-def made_by(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return attributes that say when and by what a tree was made, and ``attrs``."""
-    return {
+@overload
+def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree: ...
+@overload
+def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any], kind: type[Tree]) -> Tree: ...
+def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any], kind: Any = xr.DataTree) -> Any:
+    """Build a tree from one dataset for each group.
+
+    Parameters
+    ----------
+    groups : dict of str to Dataset
+    attrs : dict of str to object
+        Attributes of the root, which also records the time and the version of this package.
+    kind : type, default=DataTree
+        Class of the tree.
+    """
+    origin = {
         "created_at": datetime.now(UTC).isoformat(),
         "creation_library": "skaimz",
         "creation_library_version": version("skaimz"),
-    } | dict(attrs)
-
-
-def plain_dataset(arrays: Mapping[str, Any], dims: Mapping[str, Sequence[str]] | None = None) -> xr.Dataset:
-    """Return arrays as a dataset; ``dims`` name the dimensions of some, and all others have their own."""
-    shaped = {name: np.asarray(value) for name, value in arrays.items()}
-    own = {name: [f"{name}_dim_{axis}" for axis in range(array.ndim)] for name, array in shaped.items()}
-    return xr.Dataset({name: ({**own, **(dims or {})}[name], array) for name, array in shaped.items()})
-
-
-def to_tree(groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> xr.DataTree:
-    """Join datasets to a tree that says when and by what it was made."""
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs=made_by(attrs)), **groups})
+    }
+    return kind.from_dict({"/": xr.Dataset(attrs=origin | dict(attrs)), **groups})
 
 
 def with_more_rows(
@@ -275,23 +344,25 @@ def with_more_rows(
     index: Any,
     array: Callable[[str, Sequence[int], np.dtype, int | None], Any],
 ) -> xr.DataTree:
-    """Return a tree of draws for many rows, from those for the first one and the first two.
+    """Return a tree of draws for many rows, whose layout follows from trees for one row and for two.
 
     Parameters
     ----------
     one, two : DataTree
+        Draws for the first row, and for the first two rows. Dimensions in which they differ run along the rows.
     n_rows : int
     index : pandas.Index or None
         Labels of the rows.
     array : callable
-        Returns a site's draws, given its name, the shape and type for one row, and the axis of the rows, if any.
+        Returns the draws of a site. Its arguments are the name of the site, the shape and type of its draws for one
+        row, and the axis of the rows or None.
     """
     groups: dict[str, xr.Dataset] = {}
     for group, node in one.children.items():
         few, more = node.to_dataset(), two[group].to_dataset()
         rows = {dim for dim, size in more.sizes.items() if size != few.sizes[dim]}
         if group == "posterior":
-            # Latent sites of rows, of which the first alone are here, can be had from the estimator.
+            # A latent site of the rows has draws for the first row only. The estimator has all of them.
             groups[str(group)] = few.drop_vars(
                 [name for name, draws in few.data_vars.items() if rows & set(draws.dims)]
             )
@@ -317,46 +388,42 @@ def _places(dims: Sequence[Any], chosen: set[Any]) -> list[int]:
     return [place for place, dim in enumerate(dims) if dim in chosen]
 
 
-def write_skeleton(
-    path: Path,
-    group: str,
-    sizes: Mapping[str, int],
-    others: Mapping[str, xr.Dataset],
-    attrs: Mapping[str, Any],
-    spec: KernelSpec,
-    index: Any,
-) -> None:
-    """Write a Zarr store of a tree, of whose ``group`` there are only the coordinates yet."""
-    coordinates = xr.Dataset(coords=_coordinates(sizes, spec, index))
-    tree = to_tree({**others, group: coordinates}, attrs)
-    for dataset in others.values():
+def coordinates_to_dataset(sizes: Mapping[str, int], spec: KernelSpec, index: Any) -> xr.Dataset:
+    """Build a dataset without variables, whose dimensions have the given sizes; ``index``, if any, labels the rows."""
+    return xr.Dataset(coords=_coordinates(sizes, spec, index))
+
+
+def write_tree(path: Path, groups: Mapping[str, xr.Dataset], attrs: Mapping[str, Any]) -> None:
+    """Write a tree as a Zarr store, to which variables may be added later."""
+    tree = to_tree(groups, attrs)
+    for dataset in groups.values():
         for variable in dataset.data_vars.values():
-            # Draws hardly shrink, and take long to compress.
+            # Compression takes long, and hardly makes draws smaller.
             variable.encoding["compressors"] = None
-    with _without_warnings():  # Zarr 3 writes strings in a form that it does not call final yet; it reads them back
+    with _without_warnings():  # Zarr warns that its format of strings is not final; it reads what it wrote
         tree.to_zarr(path, zarr_format=3, consolidated=False)
 
 
 def open_draws(path: Any) -> xr.DataTree:
-    """Open draws that were written to a folder.
+    """Open draws that a call has written to a folder.
 
     Parameters
     ----------
     path : path-like
-        The ``output_dir`` of a call, or the path of a tree's ``artifact_path``.
+        The ``output_dir`` of the call, or the attribute ``artifact_path`` of the tree that it returned.
 
     Returns
     -------
     xarray.DataTree
-        Lazy: arrays are read as they are used, and a chunk at a time where Dask is installed. Reading what was removed
-        since is a ``FileNotFoundError``.
+        Arrays are read when they are used, chunk by chunk if Dask is installed. Reading raises ``FileNotFoundError`` if
+        the folder has been removed in the meantime.
 
     Raises
     ------
     FileNotFoundError
-        If there are no draws.
+        If the folder holds no draws.
     IncompleteDrawsError
-        If they were not written to the end.
+        If the call that wrote the draws was interrupted.
     """
     folder = Path(path)
     state = store_state(folder)
@@ -364,19 +431,18 @@ def open_draws(path: Any) -> xr.DataTree:
         raise FileNotFoundError(f"{str(folder)!r} holds no draws: give the `output_dir` of a call that has ended.")
     if state != "complete":
         raise IncompleteDrawsError(
-            f"The draws in {str(folder)!r} are incomplete: the call that wrote them was interrupted. The same call "
-            "with the same `output_dir` goes on from there."
+            f"The draws in {str(folder)!r} are incomplete: the call that wrote them was interrupted. Repeat the call "
+            "with the same `output_dir` to write the rest."
         )
     with _without_warnings():
         store: Any = readable(folder.resolve())
-        # With Dask an average over draws that do not fit is taken chunk by chunk.
+        # With Dask, an average over draws that do not fit into memory is computed chunk by chunk.
         chunks: Any = {} if importlib.util.find_spec("dask") else None
         return xr.open_datatree(store, engine="zarr", consolidated=False, chunks=chunks)
 
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    # Filters are those of the process: two threads that left in the order in which they came would leave ours behind.
     with _FILTERS, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

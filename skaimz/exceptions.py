@@ -1,6 +1,6 @@
-"""Warnings of skaimz, one class a cause, so that each can be silenced alone, and the errors of its own.
+"""Warnings and errors of skaimz. Each cause of a warning has a class of its own, by which it can be silenced.
 
-All other errors are Python's and scikit-learn's: ``ValueError``, ``TypeError``, ``OSError`` and
+All other errors are those of Python and scikit-learn: ``ValueError``, ``TypeError``, ``OSError`` and
 :class:`sklearn.exceptions.NotFittedError`.
 """
 
@@ -38,7 +38,7 @@ __all__ = [
 
 
 class FitWarning(ConvergenceWarning):
-    """A fit ended, but its result should not be trusted as it is."""
+    """A fit has ended, but its result may be wrong."""
 
 
 class NonFiniteLossWarning(FitWarning):
@@ -70,39 +70,39 @@ class RHatWarning(FitWarning):
 
 
 class EffectiveSampleSizeWarning(FitWarning):
-    """Draws are so correlated that few of them count."""
+    """The draws are so correlated that their effective number is small."""
 
 
 class LocalGuideWarning(FitWarning):
-    """Minibatches are used with a guide that has parameters for each row."""
+    """A fit uses minibatches although its guide has parameters for each row."""
 
 
 class CleanupWarning(UserWarning):
-    """Draws that were stored for the time of a process could not be removed."""
+    """Temporary files with draws could not be removed."""
 
 
 class OutputWarning(UserWarning):
-    """What is returned is not quite what was asked for."""
+    """A result differs from what the arguments of the call ask for."""
 
 
 class PosteriorWarning(OutputWarning):
-    """Injected draws and the kernel's latent sites do not match."""
+    """Posterior draws that were passed do not match the latent sites of the kernel."""
 
 
 class SpeedWarning(UserWarning):
-    """The answer is right, but a slower way had to be taken."""
+    """A result is correct, but its computation was slower than usual."""
 
 
 class EffectWarning(UserWarning):
-    """An effect may not be what it was meant to be."""
+    """An estimated effect may not be the intended one."""
 
 
 class PairingWarning(EffectWarning):
-    """Draws of a scenario and of its baseline do not belong together."""
+    """Draws of a scenario and its baseline have different seeds, posteriors or groups, so that they are not paired."""
 
 
 class RatioWarning(EffectWarning):
-    """A ratio, or a lift, is to averages that are not positive."""
+    """A ratio or a lift divides by averages that are not positive."""
 
 
 class UnreachedOutputWarning(EffectWarning):
@@ -110,23 +110,23 @@ class UnreachedOutputWarning(EffectWarning):
 
 
 class HeldLatentWarning(EffectWarning):
-    """A latent site that depends on an intervention keeps posterior draws that were made without it."""
+    """A latent site depends on an intervention, but its posterior draws were made without the intervention."""
 
 
 class FixedSiteWarning(EffectWarning):
-    """A site is fixed by `condition`, and latent sites that it depends on keep their distributions."""
+    """`condition` fixes a site, but the latent sites that the site depends on keep their distributions."""
 
 
 class NoRowsError(ValueError):
-    """An average was asked for over rows of which there are none."""
+    """An average cannot be computed because no rows are selected."""
 
 
 class IncompleteDrawsError(RuntimeError):
-    """Stored draws were not written to the end."""
+    """Stored draws are incomplete."""
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Warn at the line outside this package that led here, however deep inside the cause was found."""
+    """Issue a warning that refers to the user's line of code that called this package."""
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "skaimz":
         level, frame = level + 1, frame.f_back
@@ -134,12 +134,14 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 
 def let_go(error: BaseException) -> None:
-    """Let go of what functions of this package held when they were left by an error.
+    """Delete the local variables of functions of this package that have ended with an error.
 
-    Who keeps the error, as notebooks do with the last one, would keep all draws that a call had made so far.
+    The traceback of an error keeps the local variables of all functions that it passed through. A notebook keeps the
+    last error, and with it would keep all draws that an interrupted call had made. The lines of the traceback stay, and
+    so do the variables of all other functions, such as the user's code, kernels and libraries, for debuggers to show.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_globals.get("__name__", "").partition(".")[0] == "skaimz":
-            # Those that are still running are not left yet.
+            # Functions that still run, such as the caller of this one, keep their variables.
             with contextlib.suppress(RuntimeError):
                 frame.clear()

@@ -50,6 +50,16 @@ def test_rooms(path):
         assert top not in FOREIGN.get(room, set()), f"{path} imports {name}"
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_datatree_alone_builds_xarray_objects(path):
+    if path == PACKAGE / "datatree.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func).rpartition(".")[2]
+            assert name not in {"Dataset", "DataArray", "DataTree", "from_dict"}, f"{path}:{node.lineno} calls {name}"
+
+
 def test_modules_stay_small():
     for path in PACKAGE.rglob("*.py"):
         assert len(path.read_text().splitlines()) <= 500, path

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from skaimz.datatree import CHAIN_AND_DRAW
+from skaimz.datatree import CHAIN_AND_DRAW, joined_variables
 from skaimz.effects.contrasts import Contrast, contrast_of, is_elementwise, warn_of_baseline
 from skaimz.effects.tree import EffectTree
 from skaimz.exceptions import PairingWarning, warn_user
@@ -98,7 +98,7 @@ def _contrasted(before: xr.DataArray, after: xr.DataArray, contrast: Contrast, k
     if not is_elementwise(contrast):
         baseline, scenario = (np.asarray(each, np.float64) for each in (before, after))
         effect = before.copy(data=contrast_of(contrast, scenario, baseline, key))
-        return xr.Dataset({"effect": effect, "scenario": after, "baseline": before})
+        return joined_variables(effect=effect, scenario=after, baseline=before)
     if before.chunks and after.chunks:
         # Dask computes what is asked for of them, a chunk at a time.
         effect = xr.apply_ufunc(
@@ -112,7 +112,7 @@ def _contrasted(before: xr.DataArray, after: xr.DataArray, contrast: Contrast, k
             effect[part] = contrast(scenario, baseline)
             not_positive += int((baseline <= 0).sum())
     warn_of_baseline(contrast, not_positive, before.size)
-    return xr.Dataset({"effect": effect, "scenario": after, "baseline": before})
+    return joined_variables(effect=effect, scenario=after, baseline=before)
 
 
 def _pieces(array: xr.DataArray) -> Iterator[dict[Hashable, slice]]:

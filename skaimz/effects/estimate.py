@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from skaimz import sampling
-from skaimz.datatree import CHAIN_AND_DRAW, row_coordinates, storable_labels
+from skaimz.datatree import CHAIN_AND_DRAW, effects_to_dataset, row_coordinates, storable_labels
 from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.tree import PARTS, EffectTree
 from skaimz.exceptions import UnreachedOutputWarning, warn_user
@@ -166,9 +166,7 @@ def _tree(
         if baseline is not None:
             effect = contrast_of(contrast, arrays[scenario], arrays[baseline], name)
             parts = {"effect": effect, "scenario": arrays[scenario], "baseline": arrays[baseline]}
-        variables = {part: ((*CHAIN_AND_DRAW, *dims), array) for part, array in parts.items()} | dict(more or {})
-        counted = {dim: np.arange(size) for dim, size in zip(CHAIN_AND_DRAW, arrays[scenario].shape, strict=False)}
-        groups[name] = xr.Dataset(variables, counted | dict(coordinates))
+        groups[name] = effects_to_dataset(parts, dims, coordinates, more)
     return EffectTree.of(groups, attrs)
 
 

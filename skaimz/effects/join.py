@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from skaimz.datatree import CHAIN_AND_DRAW
+from skaimz.datatree import CHAIN_AND_DRAW, effects_to_dataset
 from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.estimate import is_nothing
 from skaimz.effects.tree import EffectTree
@@ -72,9 +72,8 @@ def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contras
         if columns != list(dims):
             coordinates[str(dims[0])] = np.arange(len(every))
     rest = [dim for dim in first["effect"].dims if dim not in (*CHAIN_AND_DRAW, *dims)]
-    variables: dict[str, Any] = {part: ((*CHAIN_AND_DRAW, *dims, *rest), array) for part, array in found.items()}
-    variables["total_weight"] = (dims, weight if dims else weight[0])
-    return xr.Dataset(variables, coordinates)
+    total_weight = (dims, weight if dims else weight[0])
+    return effects_to_dataset(found, (*dims, *rest), coordinates, {"total_weight": total_weight})
 
 
 def _columns(dataset: xr.Dataset, dims: tuple[Any, ...]) -> list[str]:

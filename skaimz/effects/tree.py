@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from skaimz.datatree import CHAIN_AND_DRAW, made_by
+from skaimz.datatree import CHAIN_AND_DRAW, to_tree
 from skaimz.exceptions import EffectWarning, warn_user
 
 __all__ = ["PARTS", "EffectTree"]
@@ -28,7 +28,7 @@ class EffectTree(xr.DataTree):
     @classmethod
     def of(cls, groups: Mapping[Any, xr.Dataset], attrs: Mapping[Any, Any]) -> Self:
         """Join datasets of effects, one for each comparison."""
-        return cls.from_dict({"/": xr.Dataset(attrs=made_by(dict(attrs))), **groups})
+        return to_tree(groups, attrs, cls)
 
     def summary(
         self,

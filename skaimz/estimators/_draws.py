@@ -13,7 +13,7 @@ import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
-from skaimz.datatree import draws_to_dataset, open_draws, storable_labels, to_tree, write_skeleton
+from skaimz.datatree import coordinates_to_dataset, draws_to_dataset, open_draws, storable_labels, to_tree, write_tree
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._model import Call, Model
@@ -271,7 +271,9 @@ def _store(
     return drawing.store(
         path,
         wanted.group,
-        lambda folder, sizes: write_skeleton(folder, wanted.group, sizes, known, attributes, job.spec, labels),
+        lambda folder, sizes: write_tree(
+            folder, {**known, wanted.group: coordinates_to_dataset(sizes, job.spec, labels)}, attributes
+        ),
         labels=_bytes_of(labels),
         compressors=place.compressors,
     )

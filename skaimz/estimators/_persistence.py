@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from skaimz.datatree import draws_from, draws_to_dataset, plain_dataset
+from skaimz.datatree import arrays_to_dataset, draws_from, draws_to_dataset
 from skaimz.estimators._labels import plain, restored, restored_labels, stored_labels
 from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._parameters import copy_of
@@ -31,10 +31,10 @@ def saved_groups(model: Model) -> dict[str, xr.Dataset]:
     if result.sample_stats:
         groups["sample_stats"] = draws_to_dataset(result.sample_stats)
     elif result.losses is not None:
-        groups["sample_stats"] = plain_dataset({"loss": result.losses}, {"loss": ["step"]})
+        groups["sample_stats"] = arrays_to_dataset({"loss": result.losses}, {"loss": ("step",)})
     params = {s.name: result.params[s.name] for s in spec.sites if s.kind == "param" and s.name in result.params}
-    groups["params"] = plain_dataset(params)
-    groups["hyperparameters"] = plain_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
+    groups["params"] = arrays_to_dataset(params)
+    groups["hyperparameters"] = arrays_to_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
     return groups
 
 

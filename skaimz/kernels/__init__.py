@@ -1,5 +1,6 @@
-"""What a model is: a kernel's identity, its sites and the proof that its rows stand alone."""
+"""What a model is: the identity of a kernel, its sites, and the proof that its rows are independent."""
 
+from skaimz.kernels.abstract import abstract_arrays, improper_value, materialise
 from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
@@ -9,13 +10,7 @@ from skaimz.kernels.indices import Index, check_index
 from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
-from skaimz.kernels.trace import (
-    abstract_arrays,
-    check_row_count,
-    improper_value,
-    materialise,
-    trace_kernel,
-)
+from skaimz.kernels.trace import check_row_count, trace_kernel
 from skaimz.kernels.values import (
     DURATIONS,
     TIMES,

@@ -1,9 +1,9 @@
 """Proof, from an abstract trace, that a function is affine in some of its arguments.
 
-The average of an affine function is the function of the average, so where a kernel's conditional mean is affine in the
-posterior draws, their average stands for all of them. Each value of the trace is constant, affine or neither in the
-arguments; an operation that is not known to keep a value affine makes it neither. The proof computes nothing and errs
-only towards the slower way.
+The average of an affine function is the function of the average. If the conditional mean of a kernel is affine in the
+posterior draws, it can therefore be computed once, at the average draw. Each value of the trace is constant, affine or
+neither in the arguments, and an operation that is not known to keep a value affine makes it neither. The proof computes
+nothing. If it errs, an affine function counts as neither, which costs time only.
 """
 
 from collections.abc import Sequence
@@ -24,31 +24,31 @@ LINEAR = frozenset(
 )
 # Operations that are linear in each operand while the others are constant.
 BILINEAR = frozenset({"mul", "dot_general", "conv_general_dilated"})
-# Operations that are linear in their other operands while the one at this place is constant.
+# Operations that are linear in all operands but one, which must be constant: the position of that one.
 LINEAR_BUT_FOR = {"div": 1, "gather": 1, "select_n": 0}
 CALLS = frozenset({"jit", "pjit", "closed_call", "core_call", "custom_jvp_call"})
 
 
 def is_affine(trace: ClosedJaxpr, arguments: Sequence[int]) -> bool:
-    """Whether all results of a traced function are affine in the chosen arguments, the others being constant.
+    """Whether all results of a traced function are affine in some arguments while the others are constant.
 
     Parameters
     ----------
     trace : ClosedJaxpr
     arguments : sequence of int
-        Places of the arguments in the trace.
+        Positions of the arguments among the inputs of the trace.
     """
     return max(_degrees_in(trace, arguments), default=CONSTANT) <= AFFINE
 
 
 def dependent(trace: ClosedJaxpr, arguments: Sequence[int]) -> list[bool]:
-    """Tell of each result of a traced function whether it may depend on the chosen arguments."""
+    """Return for each result of a traced function whether it may depend on some arguments, given their positions."""
     return [degree != CONSTANT for degree in _degrees_in(trace, arguments)]
 
 
 def _degrees_in(trace: ClosedJaxpr, arguments: Sequence[int]) -> list[int]:
     chosen = set(arguments)
-    degrees = [AFFINE if place in chosen else CONSTANT for place in range(len(trace.jaxpr.invars))]
+    degrees = [AFFINE if position in chosen else CONSTANT for position in range(len(trace.jaxpr.invars))]
     return _results(trace.jaxpr, degrees)
 
 
@@ -62,7 +62,7 @@ def _results(jaxpr: Jaxpr, degrees: list[int]) -> list[int]:
 
 
 def _degrees(eqn: Any, degrees: list[int]) -> list[int]:
-    """Return the degrees of what an operation gives."""
+    """Return the degrees of the results of an operation."""
     name, highest = eqn.primitive.name, max(degrees, default=CONSTANT)
     if highest == AFFINE and name in CALLS:
         inner = eqn.params.get("jaxpr") or eqn.params["call_jaxpr"]
@@ -76,6 +76,6 @@ def _keeps_affine(name: str, eqn: Any, degrees: list[int]) -> bool:
     if name in BILINEAR:
         return degrees.count(AFFINE) == 1
     if name == "convert_element_type":
-        # A rounding to whole numbers is not linear.
+        # Rounding to integers is not linear.
         return all(variable.aval.dtype.kind == "f" for variable in (*eqn.invars, *eqn.outvars))
     return name in LINEAR_BUT_FOR and degrees[LINEAR_BUT_FOR[name]] == CONSTANT

@@ -1,4 +1,4 @@
-"""Linear regression with a normal prior on the coefficients, given the noise: a posterior in closed form."""
+"""The posterior of linear regression in closed form, for a normal prior on the coefficients and any on the noise."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -8,7 +8,8 @@ import scipy.linalg
 
 __all__ = ["ConjugatePosterior"]
 
-# The noise is integrated over numerically: on a coarse grid of its logarithm, and on a fine one where the density is.
+# The logarithm of the noise is integrated over numerically: a coarse grid finds where its density is not negligible,
+# and a fine grid covers that range.
 COARSE = np.linspace(-36.0, 6.0, 4201)
 FINE_POINTS = 4001
 DEEPEST = 40.0
@@ -17,20 +18,20 @@ DEEPEST = 40.0
 class ConjugatePosterior(NamedTuple):
     """Posterior of coefficients and noise of ``outcome ~ Normal(design @ coefficients, noise)``.
 
-    Coefficients have independent normal priors around zero, and the noise any prior. Given the noise, the coefficients
-    are normal; their covariance comes from one singular value decomposition (Gelman et al., Bayesian Data Analysis, 3rd
-    edition, 2013, section 14.2), in which no difference of large numbers is taken.
+    Coefficients have independent normal priors with mean zero, and the noise may have any prior. Given the noise, the
+    posterior of the coefficients is normal (Gelman et al., Bayesian Data Analysis, 3rd edition, 2013, section 14.2).
+    Its covariance comes from a singular value decomposition, which avoids differences of large numbers.
 
     Attributes
     ----------
     squares : array of shape (n_values,)
-        Squared singular values of the weighted design, its columns multiplied by the prior's standard deviations.
+        Squared singular values of the weighted design, whose columns are multiplied by the prior standard deviations.
     vectors : array of shape (n_coefficients, n_values)
-        Its right singular vectors.
+        Right singular vectors of that design.
     fitted : array of shape (n_values,)
-        Outcomes in terms of the left singular vectors.
+        Products of the outcomes with the left singular vectors.
     residual : number
-        Sum of squared residuals of least squares, weighted.
+        Weighted sum of squared residuals of the least squares fit.
     total_weight : number
     spreads : array of shape (n_coefficients,)
         Standard deviations of the priors.
@@ -47,10 +48,10 @@ class ConjugatePosterior(NamedTuple):
     def of(
         cls, blocks: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]], spreads: np.ndarray
     ) -> "ConjugatePosterior":
-        """Reduce rows, which come block by block as design, outcome and weight, to what the posterior depends on.
+        """Compute the posterior from blocks of rows, each a design, outcomes and weights.
 
-        A triangle takes the place of all rows so far: that of their QR decomposition, with the outcome as the last
-        column (Demmel, Grigori, Hoemmen and Langou, SIAM Journal on Scientific Computing 34(1), 2012).
+        The triangular factor of a QR decomposition, with the outcome as the last column, replaces the rows that have
+        been read (Demmel, Grigori, Hoemmen and Langou, SIAM Journal on Scientific Computing 34(1), 2012).
         """
         size, total = len(spreads), 0.0
         triangle = np.zeros((0, size + 1))
@@ -74,7 +75,7 @@ class ConjugatePosterior(NamedTuple):
         num_samples : int
         rng : numpy.random.Generator
         log_prior : callable
-            Logarithm of the prior density of the noise's logarithm.
+            Log prior density of the logarithm of the noise.
 
         Returns
         -------
@@ -87,19 +88,19 @@ class ConjugatePosterior(NamedTuple):
         density = self._log_density(grid) + log_prior(grid)
         weight = np.exp(density - density.max())
         cumulative = np.concatenate([[0.0], np.cumsum((weight[1:] + weight[:-1]) / 2)])
-        # One draw from each of as many equal parts of the distribution.
-        places = (rng.permutation(num_samples) + rng.uniform(size=num_samples)) / num_samples
-        noise = np.exp(np.interp(places * cumulative[-1], cumulative, grid))
+        # Stratified: one draw from each of `num_samples` parts of equal probability.
+        probabilities = (rng.permutation(num_samples) + rng.uniform(size=num_samples)) / num_samples
+        noise = np.exp(np.interp(probabilities * cumulative[-1], cumulative, grid))
         variance = noise[:, None] ** 2
         mean = self.fitted * np.sqrt(self.squares) / (variance + self.squares)
         shrunk = np.sqrt(variance / (variance + self.squares)) - 1.0
-        # A symmetric root of the covariance, which depends on no sign or order of singular vectors.
+        # The symmetric root of the covariance does not depend on the signs and the order of singular vectors.
         z = rng.standard_normal((num_samples, len(self.spreads)))
         coefficients = mean @ self.vectors.T + z + (shrunk * (z @ self.vectors)) @ self.vectors.T
         return coefficients * self.spreads, noise
 
     def _log_density(self, log_noise: np.ndarray) -> np.ndarray:
-        """Return the log density of outcomes at logarithms of the noise, the coefficients integrated out."""
+        """Return the log density of the outcomes given the logarithm of the noise, with coefficients integrated out."""
         variance = np.exp(2 * log_noise)[:, None]
         spread = np.log1p(self.squares / variance).sum(axis=1)
         distance = self.residual / variance[:, 0] + (self.fitted**2 / (variance + self.squares)).sum(axis=1)

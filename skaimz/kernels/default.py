@@ -11,20 +11,19 @@ from skaimz.kernels.conjugate import ConjugatePosterior
 
 __all__ = ["LinearClassification", "LinearRegression"]
 
-
-# Share of the outcome's standard deviation that is noise in any case: an exact fit would have an unbounded density.
+# Lower bound of the noise, as a share of the outcome's standard deviation: the density of an exact fit is unbounded.
 LEAST_NOISE = 1e-9
-# Standard deviation of the priors of standardised coefficients.
+# Prior standard deviation of standardised coefficients.
 COEFFICIENT_SPREAD = 2.5
-# Rows that are looked at together.
+# Number of rows that are read at a time.
 BLOCK_ROWS = 2**16
 
 
 def _moments(values: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted means and standard deviations of columns; a constant column has scale 1.
+    """Return weighted means and standard deviations of columns, 1 as the standard deviation of a constant column.
 
-    Rows are read block by block, whose moments are merged by the formulas of Chan, Golub and LeVeque (Updating formulae
-    and a pairwise algorithm for computing sample variances, Stanford 1979, STAN-CS-79-773).
+    The moments of blocks of rows are merged by the formulas of Chan, Golub and LeVeque (Updating formulae and a
+    pairwise algorithm for computing sample variances, Stanford 1979, STAN-CS-79-773).
     """
     total, mean, squares = 0.0, np.zeros(values.shape[1:]), np.zeros(values.shape[1:])
     for start in range(0, len(values), BLOCK_ROWS):
@@ -45,13 +44,14 @@ def _moments(values: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
     scale = np.sqrt(squares / total)
     varies = scale > 1e-12 * np.maximum(np.abs(mean), 1e-300)
     scale = np.where(varies, scale, 1.0)
-    # Rounded, by some 1e-11 of the scale, so that the order of rows, or weights for repeated rows, change no digit.
+    # Rounded, by about 1e-11 of the scale, so that neither the order of rows nor weights instead of repeated rows
+    # change the result.
     step = 2.0 ** (np.floor(np.log2(np.where(varies | (mean == 0), scale, np.abs(mean)))) - 36)
     return np.round(mean / step) * step, np.where(varies, np.round(scale / step) * step, 1.0)
 
 
 class _Standardised:
-    """A kernel object whose numbers are the location and scale of the training data."""
+    """A kernel whose hyperparameters are means and standard deviations of the training data."""
 
     _names: tuple[str, ...]
 
@@ -66,10 +66,10 @@ class _Standardised:
 class LinearRegression(_Standardised):
     """Linear regression on standardised columns.
 
-    ``y ~ Normal(intercept + X @ coef, sigma)``, with a standard normal prior on the standardised intercept, a
-    normal prior of scale 2.5 on standardised coefficients and an exponential one on the noise's share of ``y``'s
-    standard deviation, beyond a billionth (the defaults of Gelman, Hill and Vehtari, Regression and Other Stories,
-    2020, section 9.5).
+    The model is ``y ~ Normal(intercept + X @ coef, sigma)``. The standardised intercept has a standard normal prior,
+    and standardised coefficients have normal priors with standard deviation 2.5. ``sigma`` divided by the standard
+    deviation of ``y`` is ``tau`` plus a billionth, where ``tau`` has an exponential prior with mean 1. These priors
+    follow Gelman, Hill and Vehtari, Regression and Other Stories, 2020, section 9.5.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class LinearRegression(_Standardised):
 
     @classmethod
     def of(cls, rows: Mapping[str, Any], weight: Any, n_classes: int | None) -> "LinearRegression":
-        """Choose the scales from training data; every row counts with its weight."""
+        """Compute the hyperparameters from training data and the weights of its rows."""
         y = rows["y"]
         return cls(*(np.asarray(m, y.dtype) for m in (*_moments(rows["X"], weight), *_moments(y, weight))))
 
@@ -96,13 +96,13 @@ class LinearRegression(_Standardised):
         coef = numpyro.deterministic("coef", self.y_scale * beta / self.x_scale)
         numpyro.deterministic("intercept", self.y_mean + self.y_scale * alpha - self.x_mean @ coef)
         sigma = numpyro.deterministic("sigma", self.y_scale * (tau + LEAST_NOISE))
-        # Centred columns, not the intercept above: a mean far from zero would cost digits.
+        # Columns are centred because a mean far from zero would cost digits.
         mu = self.y_mean + self.y_scale * alpha + (X - self.x_mean[None, :]) @ coef
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(mu, sigma), obs=y)
 
     def closed_form(self, X: Any, y: Any, weight: Any) -> ConjugatePosterior:
-        """Return the posterior, from which :meth:`draw` takes draws; rows are read block by block."""
+        """Return the posterior given the data, which are read block by block. :meth:`draw` samples from it."""
 
         def blocks() -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
             for start in range(0, len(y), BLOCK_ROWS):
@@ -118,10 +118,10 @@ class LinearRegression(_Standardised):
 
     @staticmethod
     def draw(posterior: ConjugatePosterior, num_samples: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Draw the latent sites from a posterior in closed form."""
+        """Draw the latent sites from the posterior that :meth:`closed_form` returns."""
 
         def log_prior(log_noise: np.ndarray) -> np.ndarray:
-            # Exponential beyond the least noise, as a density of the logarithm.
+            # The density of tau, transformed to that of the logarithm of the noise.
             beyond = np.exp(log_noise) - LEAST_NOISE
             return np.where(beyond > 0, log_noise - beyond, -np.inf)
 
@@ -130,10 +130,10 @@ class LinearRegression(_Standardised):
 
 
 class LinearClassification(_Standardised):
-    """Logistic regression on standardised columns; categorical for more than two classes.
+    """Logistic regression on standardised columns, multinomial for more than two classes.
 
-    Normal priors of scale 2.5 stand on the standardised coefficients and intercepts (Gelman, Jakulin, Pittau and Su,
-    Annals of Applied Statistics 2(4), 2008, with a normal in place of a Cauchy distribution).
+    Standardised coefficients and intercepts have normal priors with standard deviation 2.5 (Gelman, Jakulin, Pittau and
+    Su, Annals of Applied Statistics 2(4), 2008, who use Cauchy distributions).
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class LinearClassification(_Standardised):
 
     @classmethod
     def of(cls, rows: Mapping[str, Any], weight: Any, n_classes: int | None) -> "LinearClassification":
-        """Choose the scales from training data; every row counts with its weight."""
+        """Compute the hyperparameters from training data and the weights of its rows."""
         assert n_classes is not None
         X = rows["X"]
         mean, scale = (np.asarray(moment, X.dtype) for moment in _moments(X, weight))

@@ -1,68 +1,73 @@
-"""What a proof of rows says of the densities of a kernel's sites."""
+"""What the proof of independent rows says about the densities of a kernel's sites."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import jax.numpy as jnp
-import numpy as np
-from numpyro.distributions import MaskedDistribution, Unit
+from typing import NamedTuple
 
 from skaimz.kernels.affine import dependent
 from skaimz.kernels.independence import MixedRowsError, RowProof
 from skaimz.kernels.indices import Index
+from skaimz.kernels.messages import Message
 from skaimz.kernels.spec import Site
 
-__all__ = ["SiteProofs", "density_parts", "factors", "facts_of", "fit_mixing", "unweighted"]
+__all__ = ["SiteProofs", "factors", "fit_mixing", "unweighted"]
 
 
 class SiteProofs(NamedTuple):
-    """A proof whose outputs belong to sites.
+    """A proof about a function whose outputs are parts of the densities of sites.
 
     Attributes
     ----------
     proof : RowProof
+    messages : dict of str to Message
+        All sites and plates of the run.
     owners : list of str
         The site that each output belongs to.
+    indices : tuple of Index
+        Arguments and sites that the function uses as indices.
     rows, sites : dict of str to list of int
-        Places of the arguments with rows, and of the values of sites, among the inputs of the traced function.
+        Positions of the arguments with rows, and of the values of sites, among the inputs of the traced function.
     """
 
     proof: RowProof
+    messages: Mapping[str, Message]
     owners: list[str]
     indices: tuple[Index, ...]
     rows: dict[str, list[int]]
     sites: dict[str, list[int]]
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a site's density at the second number of rows."""
+        """Return the shape of a site's density for the second number of rows."""
         return self.proof.traces[-1].jaxpr.outvars[self.owners.index(name)].aval.shape
 
-    def depends(self, output: int, places: Iterable[list[int]]) -> bool:
-        """Whether an output may depend on some of the inputs, given their places."""
-        return dependent(self.proof.traces[0], list(itertools.chain(*places)))[output]
+    def depends(self, name: str, positions: Iterable[list[int]]) -> bool:
+        """Whether the density of a site may depend on some of the inputs, given their positions."""
+        return dependent(self.proof.traces[0], list(itertools.chain(*positions)))[self.owners.index(name)]
 
     def mixing(self, name: str) -> str | None:
-        """Return why the rows of a site may depend on one another, None where they provably do not."""
-        reasons = (self.proof.mixing(i) for i, owner in enumerate(self.owners) if owner == name)
+        """Return why the rows of a site may depend on one another, or None if they provably do not."""
+        reasons = (self.proof.mixing(output) for output in self._outputs(name))
         return next((reason for reason in reasons if reason is not None), None)
 
     def has_rows(self, name: str) -> bool:
-        """Whether something of a site's density has an entry for each row."""
-        return any(self._has_rows(i) for i, owner in enumerate(self.owners) if owner == name)
+        """Whether some part of a site's density has an entry for each row."""
+        return any(self._has_rows(output) for output in self._outputs(name))
+
+    def _outputs(self, name: str) -> list[int]:
+        return [output for output, owner in enumerate(self.owners) if owner == name]
 
     def _has_rows(self, output: int) -> bool:
         try:
             return self.proof.row_axis(output) is not None
         except MixedRowsError:
-            return False  # it has no entry for each row, but say one fewer
+            return False  # its length follows from the number of rows, but is another one, such as one fewer
 
 
-def fit_mixing(sites: tuple[Site, ...], proofs: SiteProofs, messages: Mapping[str, Any]) -> str | None:
-    """Return why the log density is no sum over rows, None where it provably is."""
+def fit_mixing(sites: tuple[Site, ...], proofs: SiteProofs) -> str | None:
+    """Return why the log density may not be a sum over rows, or None if it provably is one."""
     batched = {site.name for site in sites if site.rows_are_batched}
     for name in dict.fromkeys(proofs.owners):
-        if messages[name]["type"] == "deterministic":
+        if proofs.messages[name].kind == "deterministic":
             continue
         reason = proofs.mixing(name)
         if reason is not None:
@@ -75,11 +80,11 @@ def fit_mixing(sites: tuple[Site, ...], proofs: SiteProofs, messages: Mapping[st
     return None
 
 
-def unweighted(sites: tuple[Site, ...], proofs: SiteProofs, messages: Mapping[str, Any]) -> str | None:
-    """Return an observed site that looks at rows, and whose density has no entry for each of them."""
+def unweighted(sites: tuple[Site, ...], proofs: SiteProofs) -> str | None:
+    """Return an observed site that depends on rows, but whose density has no entry for each row."""
     batched = {site.name for site in sites if site.rows_are_batched}
     for name in dict.fromkeys(proofs.owners):
-        if messages[name]["type"] == "sample" and messages[name]["is_observed"]:
+        if proofs.messages[name].kind == "observed":
             has_rows = proofs.has_rows(name)
             if (has_rows or proofs.mixing(name) is not None) and not (has_rows and name in batched):
                 return name
@@ -87,73 +92,40 @@ def unweighted(sites: tuple[Site, ...], proofs: SiteProofs, messages: Mapping[st
 
 
 def factors(
-    output: str, param_output: str, local: Sequence[str], proofs: SiteProofs, messages: Mapping[str, Any]
+    output: str, param_output: str, local: Sequence[str], proofs: SiteProofs
 ) -> tuple[tuple[str, ...], str | None]:
-    """Return the factors that are a part of each row's density, and why there may be no such density.
+    """Return the factors that are part of each row's density, and why rows may have no density of their own.
 
-    ``numpyro.factor`` may hold what an outcome's density lacks, such as that of a censored row whose own is masked.
+    A ``numpyro.factor`` may hold what the density of an outcome lacks, such as the term of a censored row, whose own
+    density is masked.
+
+    Parameters
+    ----------
+    output : str
+        Output site.
+    param_output : str
+        Kernel parameter that the output site observes.
+    local : sequence of str
+        Latent sites with an entry for each row.
+    proofs : SiteProofs
+        Proofs for a fit.
     """
     of_rows: list[str] = []
-    masked = messages[output]["is_masked"]
-    shapes = {name: proofs.shape(name) for name in dict.fromkeys(proofs.owners)}
-    for name, message in messages.items():
-        if not message["is_factor"]:
+    for name, message in proofs.messages.items():
+        if not message.is_factor:
             continue
-        place = proofs.owners.index(name)
-        by_outcome = proofs.depends(place, [proofs.rows[param_output]])
+        by_outcome = proofs.depends(name, [proofs.rows[param_output]])
         if proofs.mixing(name) is not None or not proofs.has_rows(name):
-            if by_outcome or (masked and proofs.depends(place, proofs.rows.values())):
+            masked = proofs.messages[output].is_masked
+            if by_outcome or (masked and proofs.depends(name, proofs.rows.values())):
                 return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
-        elif not by_outcome and proofs.depends(place, [proofs.sites[each] for each in local]):
+        elif not by_outcome and proofs.depends(name, [proofs.sites[site] for site in local]):
             return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
-        elif shapes[name] != shapes[output]:
+        elif proofs.shape(name) != proofs.shape(output):
             return (), (
-                f"the factor {name!r} has the shape {shapes[name]} for {proofs.proof.n_rows[-1]} rows, where the "
-                f"density of the output has {shapes[output]}: write it within the same plates"
+                f"the factor {name!r} has the shape {proofs.shape(name)} for {proofs.proof.n_rows[-1]} rows, where the "
+                f"density of the output has {proofs.shape(output)}: write it within the same plates"
             )
         else:
             of_rows.append(name)
     return tuple(of_rows), None
-
-
-def facts_of(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is looked at of a site once the trace that its values belong to has ended."""
-    distribution = message["fn"] if message["type"] == "sample" else None
-    return {
-        "type": message["type"],
-        "is_observed": message.get("is_observed"),
-        "is_factor": isinstance(innermost(distribution), Unit),
-        "is_masked": is_masked(distribution),
-    }
-
-
-def innermost(distribution: Any) -> Any:
-    """Return the distribution that others are wrapped around."""
-    while hasattr(distribution, "base_dist"):
-        distribution = distribution.base_dist
-    return distribution
-
-
-def is_masked(distribution: Any) -> bool:
-    """Whether a mask that depends on data may leave out some of the outcomes."""
-    while hasattr(distribution, "base_dist"):
-        if isinstance(distribution, MaskedDistribution) and np.ndim(distribution._mask) > 0:
-            return True
-        distribution = distribution.base_dist
-    return False
-
-
-def density_parts(message: dict[str, Any]) -> list[Any]:
-    """Return all that decides on a site: the parts of its log density, or its value where it has none."""
-    if message["type"] == "plate":
-        return []
-    if message["type"] != "sample":
-        return [message["value"]]
-    distribution, parts = message["fn"], []
-    while isinstance(distribution, MaskedDistribution):
-        # A mask hides the density from a proof, but not the values that are drawn.
-        parts.append(jnp.asarray(distribution._mask))
-        distribution = distribution.base_dist
-    if message["scale"] is not None:
-        parts.append(jnp.asarray(message["scale"]))
-    return [distribution.log_prob(message["value"]), *parts]

@@ -1,4 +1,4 @@
-"""A digest of any value that is the same in another process."""
+"""Digests that are the same in every process."""
 
 import hashlib
 import re
@@ -16,9 +16,9 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def digest(value: Any) -> str:
-    """Return a hexadecimal digest that is equal for values that behave the same, in this process and in others.
+    """Return a hexadecimal digest, which is equal for values that behave the same, also in another process.
 
-    Functions count by their code, and by that of the functions of their own module that they call.
+    The digest of a function depends on its code and on the functions of its own module that it calls.
 
     Parameters
     ----------
@@ -28,15 +28,14 @@ def digest(value: Any) -> str:
     -------
     str
     """
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for word in _words(freeze(value), ()):
-        found.update(word.encode() if isinstance(word, str) else word)
-        found.update(b"\0")
-    return found.hexdigest()
+        sha.update(_encoded(word) + b"\0")
+    return sha.hexdigest()
 
 
 def _words(value: Any, path: tuple[int, ...]) -> Iterator[str | bytes]:
-    """Yield what a frozen value consists of, in a fixed order."""
+    """Yield the parts of a frozen value in a fixed order."""
     if id(value) in path:
         yield f"cycle {path.index(id(value))}"
         return
@@ -45,10 +44,10 @@ def _words(value: Any, path: tuple[int, ...]) -> Iterator[str | bytes]:
         yield value
     elif isinstance(value, tuple | list):
         yield f"{len(value)} items"
-        for each in value:
-            yield from _words(each, path)
+        for item in value:
+            yield from _words(item, path)
     elif isinstance(value, frozenset | set):
-        yield from sorted(b"".join(_encoded(word) for word in _words(each, path)) for each in value)
+        yield from sorted(b"".join(_encoded(word) for word in _words(item, path)) for item in value)
     elif isinstance(value, Mapping):
         yield f"{len(value)} pairs"
         for key in sorted(value, key=str):

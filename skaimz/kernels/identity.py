@@ -1,9 +1,8 @@
 """Equality of kernels by value.
 
-A compiled program is worth sharing between every two kernels that do the same thing: clones, unpickled copies
-in worker processes, closures made twice by one factory. Python compares functions by identity, so this module
-reduces a kernel to a hashable value that is equal for equal behaviour, and to the numbers in it, which enter
-the program as arguments rather than as constants.
+Kernels that do the same thing share a compiled program: clones, unpickled copies in worker processes, closures that one
+factory made twice. Python compares functions by identity, so this module reduces a kernel to a hashable value, which is
+equal for kernels that behave the same, and to the numbers in it, which become arguments of the program.
 """
 
 import copy
@@ -14,18 +13,18 @@ import pickle
 import sys
 import types
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
 
-__all__ = ["ByValue", "Kernel", "freeze", "has_parameters", "split_kernel"]
+__all__ = ["ByValue", "Kernel", "freeze", "has_parameters", "split_kernel", "splits"]
 
 
 def _is_array(value: object) -> bool:
-    # Subclasses of NumPy's array know more than their numbers.
+    # A subclass of NumPy's array may have attributes that matter as well.
     plain = type(value) in (np.ndarray, np.memmap) or isinstance(value, np.generic | jax.Array)
     return plain and not isinstance(value, np.str_ | np.bytes_)
 
@@ -37,7 +36,7 @@ def _is_number(value: object) -> bool:
 
 
 def has_parameters(value: object) -> bool:
-    """Whether ``value`` speaks scikit-learn's parameter protocol, rather than having methods of the same names."""
+    """Whether ``value`` has the methods ``get_params`` and ``set_params``, with the signatures of scikit-learn."""
     if isinstance(value, type) or not (hasattr(value, "get_params") and hasattr(value, "set_params")):
         return False
     try:
@@ -48,16 +47,16 @@ def has_parameters(value: object) -> bool:
 
 
 def _importable(value: Any) -> bool:
-    """Whether a function or class is what its module and name lead to, and so is its own identity."""
-    found = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
+    """Whether importing the module and name of a function or class gives that very object."""
+    named = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
     for name in value.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is value
+        named = getattr(named, name, None)
+    return named is value
 
 
 @dataclass(frozen=True)
 class _Same:
-    """Equal only to the same object; keeps it alive, so that its ``id`` is not given to another."""
+    """Equal only to the same object, which it keeps alive so that no other object gets its ``id``."""
 
     value: Any
 
@@ -69,13 +68,13 @@ class _Same:
 
 
 def freeze(value: Any, _path: tuple[int, ...] = ()) -> Hashable:
-    """Return a hashable stand-in for ``value``, equal for values that behave the same.
+    """Return a hashable substitute for ``value``, which is equal for values that behave the same.
 
-    Functions that can be imported by name stand for themselves. Other functions (in ``__main__``, in a notebook,
-    lambdas, closures) are described by their code, defaults, closure and the globals that they read.
+    A function that can be imported by name is its own substitute. Any other function (in ``__main__``, in a notebook, a
+    lambda, a closure) is described by its code, its defaults, its closure and the globals that it reads.
     """
     if isinstance(value, float | complex):
-        return type(value).__name__, repr(value)  # tells apart what compares equal: 0.0 and -0.0
+        return type(value).__name__, repr(value)  # 0.0 and -0.0 compare equal, but behave differently
     if value is None or isinstance(value, str | bytes | bool | int | np.dtype | types.ModuleType | types.CodeType):
         return type(value).__name__, value
     if id(value) in _path:
@@ -109,7 +108,7 @@ def freeze(value: Any, _path: tuple[int, ...] = ()) -> Hashable:
 def _freeze_class(value: type, inner: Callable) -> Hashable:
     if _importable(value):
         return "class", value
-    # Whatever its methods do, by what they read; names that Python itself sets say nothing about that.
+    # Attributes that Python itself sets, such as `__module__`, do not matter, but special methods do.
     body = {name: part for name, part in vars(value).items() if not name.startswith("__") or callable(part)}
     return "class", value.__qualname__, inner(value.__bases__), inner(body)
 
@@ -143,7 +142,7 @@ def _contents(cell: types.CellType) -> Any:
     try:
         return cell.cell_contents
     except ValueError:
-        return "a name that is not bound yet"
+        return "a name that is not bound yet"  # such as a function that is defined after the kernel
 
 
 def _freeze_object(value: Any, inner: Callable) -> Hashable:
@@ -152,7 +151,7 @@ def _freeze_object(value: Any, inner: Callable) -> Hashable:
         return "pytree", inner(type(value)), structure, inner(leaves)
     if isinstance(value, weakref.ref):
         return ("weak reference",)
-    if hasattr(value, "__array__"):  # a data frame, or the like
+    if hasattr(value, "__array__"):  # such as a data frame
         return "frame", type(value), hashlib.sha256(pickle.dumps(value)).digest()
     if type(value).__hash__ is not object.__hash__ and _is_hashable(value):
         return "hashable", inner(type(value)), value
@@ -178,7 +177,7 @@ def _global_names(code: types.CodeType) -> set[str]:
 
 @dataclass(frozen=True)
 class ByValue:
-    """Any object, made hashable and equal to those that behave the same."""
+    """Any object with a key, which is hashable and equal for objects that behave the same."""
 
     key: Hashable
     value: Any = field(compare=False, repr=False)
@@ -191,14 +190,14 @@ class ByValue:
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel without its numbers; equal to every kernel that differs in nothing but those.
+    """A kernel without its numbers, equal to every kernel that differs in its numbers only.
 
     Attributes
     ----------
     key : hashable
-        What the kernel does, by value.
+        Equal for kernels that behave the same.
     function : callable
-        The kernel as the user gave it.
+        The kernel as the user passed it.
     hyperparameters : tuple of str
         Names of the hyperparameters that are arguments of a compiled program.
     """
@@ -219,49 +218,53 @@ class Kernel:
 
 
 def split_kernel(function: Callable, traced: Callable[[Any], bool] = _is_number) -> tuple[Kernel, dict[str, Any]]:
-    """Split a kernel into what it does and the numbers it does it with.
+    """Split a kernel into its behaviour and its numbers.
 
     Parameters
     ----------
     function : callable
-        A function, a ``functools.partial``, a wrapped function, or an object with ``__call__`` and scikit-learn's
-        ``get_params`` and ``set_params``.
+        A function, a ``functools.partial``, or a callable object with ``get_params`` and ``set_params`` as in
+        scikit-learn.
     traced : callable, optional
-        Which hyperparameter values to take out as numbers.
+        Whether a hyperparameter is to be an argument of the program, given its value.
 
     Returns
     -------
     kernel : Kernel
     hyperparameters : dict of str to number or array
     """
-    whole: Any = function
-    rest: Hashable
-    listed: set[str] = set()
+    behaviour: Hashable
     if isinstance(function, functools.partial):
-        parameters, rest = function.keywords, ("partial", freeze(function.func), freeze(function.args))
+        parameters, behaviour = function.keywords, ("partial", freeze(function.func), freeze(function.args))
     elif has_parameters(function):
-        parameters, rest = whole.get_params(deep=True), ("object", freeze(type(function)))
-        # An object whose own parameters are listed too is described by those: its numbers must not enter the key.
-        listed = {name.partition("__")[0] for name in parameters if "__" in name}
+        instance: Any = function
+        parameters, behaviour = instance.get_params(deep=True), ("object", freeze(type(function)))
     else:
         return Kernel(freeze(function), function, ()), {}
     hyperparameters = {name: value for name, value in sorted(parameters.items()) if traced(value)}
+    # The parameters of a nested object follow it as `<name>__<parameter>`, so that the object adds only its type to the
+    # key, which must not contain its numbers.
+    nested = {name.partition("__")[0] for name in parameters if "__" in name and has_parameters(function)}
     static = {
-        name: type(value) if name in listed and has_parameters(value) else value
+        name: type(value) if name in nested and has_parameters(value) else value
         for name, value in sorted(parameters.items())
         if name not in hyperparameters
     }
-    return Kernel((rest, freeze(static)), function, tuple(hyperparameters)), hyperparameters
+    return Kernel((behaviour, freeze(static)), function, tuple(hyperparameters)), hyperparameters
 
 
-def number_policies() -> tuple[Callable[[Any], bool], ...]:
-    """Which hyperparameters to try as arguments of the program, from most to fewest.
+def _is_float(value: object) -> bool:
+    return _is_number(value) and not np.issubdtype(np.asarray(value).dtype, np.integer)
 
-    A number that decides a shape or a branch cannot be traced. Integers are the likelier ones, so they are given up
-    first.
+
+def splits(function: Callable) -> Iterator[tuple[Kernel, dict[str, Any]]]:
+    """Split a kernel with all of its numbers as arguments of the program, then without integers, and at last with none.
+
+    A number that decides a shape or a branch cannot be an argument. Integers are the most likely to do so.
     """
-    return (
-        _is_number,
-        lambda value: _is_number(value) and not np.issubdtype(np.asarray(value).dtype, np.integer),
-        lambda value: False,
-    )
+    names = None
+    for is_argument in (_is_number, _is_float, lambda value: False):
+        kernel, hyperparameters = split_kernel(function, is_argument)
+        if hyperparameters.keys() != names:
+            names = hyperparameters.keys()
+            yield kernel, hyperparameters

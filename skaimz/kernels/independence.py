@@ -1,10 +1,10 @@
 """Proof, from two abstract traces, that the rows of a kernel do not depend on one another.
 
-The same function is traced at two row counts. An axis whose length differs between the two traces is a row axis, in
-every intermediate value, with no guessing. Walking back from an output, each operation on the way must keep the rows
-apart: elementwise arithmetic, products that contract other axes, gathers from a table, reductions over other axes. An
-operation that is not known to do so (a sum or a sort over rows, a ``scan`` along them, a row number) counts as mixing
-rows. The proof computes nothing, looks at no data, and errs only towards the slower way.
+The same function is traced at two row counts. An axis whose length differs between the traces is a row axis; nothing is
+guessed. The proof goes back from an output through all operations that it depends on, each of which must keep the rows
+apart: elementwise arithmetic, products that contract other axes, gathers from a table, reductions over other axes. Any
+other operation (a sum or a sort over rows, a ``scan`` along them, a row number) counts as mixing rows. The proof
+computes nothing and looks at no data. If it errs, rows that are independent count as mixed, which costs time only.
 """
 
 import enum
@@ -16,57 +16,26 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
-__all__ = ["RowProof"]
+from skaimz.kernels.operations import MOVES, keeps_rows
 
-ELEMENTWISE = frozenset(
-    """
-    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp clz conj
-    convert_element_type copy copy_p cos cosh digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt
-    igamma igamma_grad_a igammac imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min
-    mul ne neg nextafter not one_minus_square optimization_barrier or polygamma population_count pow random_gamma_grad
-    real reduce_precision regularized_incomplete_beta rem round rsqrt select_n shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh sqrt square stop_gradient sub tan tanh xor zeta mul_add
-    """.split()
-)
-SAME_BLOCKS = frozenset({"reshape", "squeeze", "expand_dims"})
-# Operations whose result holds numbers of their first operand.
-MOVES = SAME_BLOCKS | frozenset(
-    """
-    broadcast_in_dim convert_element_type copy copy_p dynamic_slice gather slice stop_gradient transpose
-    """.split()
-)
-REDUCTIONS = frozenset(
-    """
-    reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin
-    """.split()
-)
-SCANS_AN_AXIS = frozenset(
-    """
-    cumsum cumprod cummax cummin cumlogsumexp
-    """.split()
-)
-# Rows and columns from which on a product of matrices is faster draw by draw than for many draws at once.
+__all__ = ["MixedRowsError", "RowProof"]
+
+# From this number of rows and columns on, a product of matrices is faster draw by draw than for many draws at once.
 LARGE_MATRIX = 32
-# Static parameters that hold the length of a row axis.
+# Static parameters that may contain the length of a row axis.
 LENGTHS = frozenset({"shape", "new_sizes", "slice_sizes", "limit_indices", "sizes"})
 CALLS = frozenset(
-    """
-    jit pjit closed_call core_call custom_jvp_call custom_vjp_call remat2 checkpoint cond while scan
-    """.split()
+    "jit pjit closed_call core_call custom_jvp_call custom_vjp_call remat2 checkpoint cond while scan".split()
 )
-MATRIX_FUNCTIONS = frozenset(
-    """
-    cholesky triangular_solve lu qr eigh eig svd lu_pivots_to_permutation
-    """.split()
-)
+OTHERWISE = "the kernel does something else for another number of rows"
 
 
 class MixedRowsError(Exception):
-    """Raised inside this module when an operation is not known to keep rows apart."""
+    """An operation is not known to keep rows apart."""
 
 
 class RowProof:
-    """Two traces of a function, to be asked about its outputs one by one.
+    """Two traces of a function, which show for each of its outputs whether rows are mixed.
 
     Parameters
     ----------
@@ -82,12 +51,12 @@ class RowProof:
 
     @classmethod
     def of(cls, function: Callable, at: Callable[[int], tuple], n_rows: tuple[int, int]) -> "RowProof":
-        """Trace ``function`` with the abstract arguments that ``at`` gives for a row count."""
+        """Trace a function, given its abstract arguments ``at(n)`` for ``n`` rows."""
         first, second = (jax.make_jaxpr(function)(*at(n)) for n in n_rows)
         return cls((first, second), n_rows)
 
     def mixing(self, output: int) -> str | None:
-        """Return why the rows of one output may depend on one another, or None where they provably do not."""
+        """Return why the rows of an output may depend on one another, or None if they provably do not."""
         try:
             self._walk(*self.traces, outputs=[output])
         except MixedRowsError as reason:
@@ -99,15 +68,15 @@ class RowProof:
         return self._axis(*(trace.jaxpr.outvars[output] for trace in self.traces))
 
     def only_moves(self, output: int, source: int) -> bool:
-        """Whether an output holds nothing but numbers of another one, which is an argument."""
+        """Whether an output contains nothing but numbers of the output ``source``, which is an argument."""
         outvars = self.traces[0].jaxpr.outvars
         return _moved_from(self.traces[0].jaxpr, outvars[output]) is outvars[source]
 
     @property
     def width(self) -> int:
-        """Largest number of elements that any intermediate value holds for one row."""
-        made = (variable for eqn in _equations(self.traces[0].jaxpr) for variable in eqn.outvars)
-        sizes = (math.prod(getattr(variable.aval, "shape", ())) for variable in made)
+        """Largest number of elements for one row among all intermediate values."""
+        results = (variable for eqn in _equations(self.traces[0].jaxpr) for variable in eqn.outvars)
+        sizes = (math.prod(getattr(variable.aval, "shape", ())) for variable in results)
         return max(1, max(sizes, default=0) // self.n_rows[0])
 
     @property
@@ -124,7 +93,7 @@ class RowProof:
         return False
 
     def _axis(self, first: Any, second: Any) -> int | None:
-        """Return the row axis of a value, None where it has none."""
+        """Return the row axis of a value, or None if it has none."""
         shapes = getattr(first.aval, "shape", ()), getattr(second.aval, "shape", ())
         if len(shapes[0]) != len(shapes[1]):
             raise MixedRowsError("a value changes its rank with the number of rows")
@@ -144,7 +113,7 @@ class RowProof:
         if any("Debug" not in type(effect).__name__ for eqn in one.eqns for effect in eqn.effects):
             raise MixedRowsError("the kernel has side effects")
         if len(one.eqns) != len(other.eqns):
-            raise MixedRowsError("the kernel does something else for another number of rows")
+            raise MixedRowsError(OTHERWISE)
         twins = dict(zip((*one.invars, *one.constvars), (*other.invars, *other.constvars), strict=True))
         for pair in zip(one.eqns, other.eqns, strict=True):
             twins.update(zip(pair[0].outvars, pair[1].outvars, strict=True))
@@ -159,39 +128,40 @@ class RowProof:
                 raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
 
     def _needed(self, twins: dict[Var, Var], first: Sequence, second: Sequence) -> set[Var]:
-        """Return the variables among operands, which must be the same ones in both traces."""
+        """Return the variables among operands, which must be the same in both traces."""
         for one, other in zip(first, second, strict=True):
             if isinstance(one, Literal) != isinstance(other, Literal):
-                raise MixedRowsError("the kernel does something else for another number of rows")
+                raise MixedRowsError(OTHERWISE)
             if isinstance(one, Literal):
                 if not _same(one.val, other.val):
                     raise MixedRowsError("the kernel uses the number of rows as a value")
             elif twins[one] is not other:
-                raise MixedRowsError("the kernel does something else for another number of rows")
+                raise MixedRowsError(OTHERWISE)
         return {one for one in first if isinstance(one, Var)}
 
     def _check(self, first: Any, second: Any) -> None:
+        """Check an operation, as it is in each of the traces."""
         name = first.primitive.name
         if name != second.primitive.name or first.params.keys() != second.params.keys():
-            raise MixedRowsError("the kernel does something else for another number of rows")
+            raise MixedRowsError(OTHERWISE)
         into = [self._axis(*pair) for pair in zip(first.invars, second.invars, strict=True)]
         out = [self._axis(*pair) for pair in zip(first.outvars, second.outvars, strict=True)]
         inner = _closed_jaxprs(first.params), _closed_jaxprs(second.params)
         if len(inner[0]) != len(inner[1]):
-            raise MixedRowsError("the kernel does something else for another number of rows")
+            raise MixedRowsError(OTHERWISE)
         touched = any(axis is not None for axis in (*into, *out))
         if touched and name in CALLS:
             self._check_call(name, first, into, out)
         for key, value in first.params.items():
             self._check_parameter(name, key, value, second.params[key])
-        if touched and name not in CALLS and not _keeps_rows(name, first, into, out):
+        if touched and name not in CALLS and not keeps_rows(first, into, out):
             raise MixedRowsError(f"the operation '{name}' may mix rows")
-        # Of a function with a derivative of its own only the function counts.
+        # Functions with custom derivatives have programs for these as well. Only the first one, the function, matters.
         for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
             self._walk(*pair)
 
     def _check_parameter(self, name: str, key: str, first: Any, second: Any) -> None:
-        """Let static parameters differ in nothing but the lengths of row axes."""
+        """Check that a static parameter differs between the traces by the lengths of row axes only."""
         if _is_plain(first):
             if key in LENGTHS and isinstance(first, tuple) and isinstance(second, tuple):
                 first = tuple(self.n_rows[1] if size == self.n_rows[0] else size for size in first)
@@ -208,7 +178,7 @@ class RowProof:
                 *zip(into, eqn.invars, body.invars, strict=True),
                 *zip(out, eqn.outvars, body.outvars, strict=True),
             )
-            # What is scanned has an axis more outside the body than inside, and that is its first.
+            # An array that is scanned has one axis more outside the body than inside: the first.
             if any(axis == 0 and outer.aval.ndim > inner.aval.ndim for axis, outer, inner in along):
                 raise MixedRowsError("a scan runs along the rows")
         elif name == "cond" and into[0] is not None:
@@ -216,14 +186,14 @@ class RowProof:
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a static parameter is data that can be compared."""
+    """Whether a static parameter consists of data that can be compared."""
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return value is None or isinstance(value, bool | int | float | complex | str | np.dtype | np.ndarray | enum.Enum)
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two values are the same, NaN being the same as NaN."""
+    """Whether two values are the same. NaN counts as equal to NaN."""
     if isinstance(first, tuple | list):
         return type(first) is type(second) and len(first) == len(second) and all(map(_same, first, second))
     if first is second or np.shape(first) != np.shape(second):
@@ -231,91 +201,11 @@ def _same(first: Any, second: Any) -> bool:
     return bool(np.all((first == second) | ((first != first) & (second != second))))
 
 
-def _keeps_rows(name: str, eqn: Any, into: list[int | None], out: list[int | None]) -> bool:
-    """Whether an operation without inner programs leaves every row to itself."""
-    rows = next((axis for axis in into if axis is not None), None)
-    shapes = [getattr(v.aval, "shape", ()) for v in eqn.invars]
-    result = eqn.outvars[0].aval.shape
-    params = eqn.params
-    match name:
-        case _ if name in ELEMENTWISE:
-            # Operands have the shape of the result or are scalars, so one row axis means the same rows.
-            return rows is not None and {axis for axis in into if axis is not None} == set(out)
-        case "broadcast_in_dim":
-            return rows is None or params["broadcast_dimensions"][rows] == out[0]
-        case "iota":
-            return params["dimension"] != out[0]
-        case "gather":
-            return _gather_keeps_rows(params, into, shapes)
-        case _ if rows is None:
-            return False  # the number of rows came out of something else
-        case _ if name in SAME_BLOCKS:
-            in_order = name != "reshape" or params["dimensions"] is None
-            return in_order and out[0] is not None and math.prod(shapes[0][:rows]) == math.prod(result[: out[0]])
-        case "transpose":
-            return out[0] is not None and params["permutation"][out[0]] == rows
-        case _ if name in REDUCTIONS:
-            return rows not in params["axes"]
-        case _ if name in SCANS_AN_AXIS:
-            return params["axis"] != rows
-        case "sort" | "concatenate":
-            return params["dimension"] not in into and len({*into, *out} - {None}) == 1
-        case "stack":
-            return {*into} == {rows} and out[0] == rows + (params["axis"] <= rows)
-        case "split" | "top_k":
-            return params.get("axis", len(shapes[0]) - 1) not in (rows, (rows or 0) - len(shapes[0]))
-        case "rev":
-            return rows not in params["dimensions"]
-        case "pad":
-            return into[1] is None and params["padding_config"][rows] == (0, 0, 0)
-        case "slice":
-            strides = params["strides"] or (1,) * len(result)
-            return out[0] == rows and params["start_indices"][rows] == 0 and strides[rows] == 1
-        case "dynamic_slice":
-            return out[0] == rows and into[0] == rows and set(into[1:]) <= {None}
-        case "dynamic_update_slice":
-            return into[0] == into[1] == out[0] and set(into[2:]) <= {None}
-        case "dot_general":
-            return _product_keeps_rows(params["dimension_numbers"], into)
-        case "conv_general_dilated":
-            numbers = params["dimension_numbers"]
-            return into == [numbers.lhs_spec[0], None] and params["batch_group_count"] == 1
-        case "triangular_solve" if into[0] is None:
-            # Right-hand sides side by side do not meet; with the unknown on the left they stand on the other axis.
-            return rows < len(result) - 2 or rows == len(result) - (1 if params["left_side"] else 2)
-        case _ if name in MATRIX_FUNCTIONS:
-            return {*into, *out} == {rows} and all(rows < len(shape) - 2 for shape in shapes)
-    return False
-
-
-def _product_keeps_rows(dimension_numbers: Any, into: list[int | None]) -> bool:
-    contracted, batched = dimension_numbers
-    if any(axis is not None and axis in summed for axis, summed in zip(into, contracted, strict=True)):
-        return False
-    if None in into:
-        return all(axis is None or axis not in batch for axis, batch in zip(into, batched, strict=True))
-    return tuple(into) in set(zip(*batched, strict=True))
-
-
-def _gather_keeps_rows(params: Any, into: list[int | None], shapes: list[tuple]) -> bool:
-    numbers, (operand, indices) = params["dimension_numbers"], into
-    batched = set(zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True))
-    if operand is None:
-        return indices is not None and indices != len(shapes[1]) - 1
-    if indices is not None:
-        return (operand, indices) in batched
-    return (
-        params["slice_sizes"][operand] == shapes[0][operand]
-        and operand not in numbers.collapsed_slice_dims
-        and operand not in numbers.operand_batching_dims
-    )
-
-
 def _moved_from(jaxpr: Jaxpr, variable: Any) -> Any:
-    """Return the variable whose numbers another one has: changes of shape and type are gone back through."""
-    made_by = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
-    while variable in made_by:
-        eqn = made_by[variable]
+    """Return the variable that a variable takes its numbers from, behind changes of shape and type."""
+    origin = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+    while variable in origin:
+        eqn = origin[variable]
         name = eqn.primitive.name
         if name in ("jit", "pjit", "scan"):
             within = _closed_jaxprs(eqn.params)[0].jaxpr
@@ -331,14 +221,12 @@ def _moved_from(jaxpr: Jaxpr, variable: Any) -> Any:
 
 
 def _closed_jaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:
-    found = []
-    for value in params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, ClosedJaxpr):
-                found.append(item)
-            elif isinstance(item, Jaxpr):
-                found.append(ClosedJaxpr(item, ()))
-    return found
+    items = [item for value in params.values() for item in (value if isinstance(value, tuple | list) else (value,))]
+    return [
+        item if isinstance(item, ClosedJaxpr) else ClosedJaxpr(item, ())
+        for item in items
+        if isinstance(item, ClosedJaxpr | Jaxpr)
+    ]
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[Any]:

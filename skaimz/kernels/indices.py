@@ -1,9 +1,9 @@
-"""What a kernel uses as an index, and how long the axes are that it indexes.
+"""The values that a kernel uses as indices, and the lengths of the axes that they index.
 
-JAX takes another entry for an index that is out of range, without a word: the last one for one that is too large, and
-one counted from the end for a negative one. So what a kernel indexes by is found in its trace, and compared with the
-length of the axis before it is passed. Only values that are used as they are can be compared: an index that is computed
-from others is left to the kernel, and so is one that the kernel itself compares with something.
+JAX raises no error for an index out of range: it takes the last entry for an index that is too large, and counts a
+negative index from the end. This module therefore finds in the trace of a kernel which arguments and sites are indices,
+so that their values can be compared with the length of the axis before the kernel runs. The comparison is left to the
+kernel if it computes the index from other values, or itself compares the index with something.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 __all__ = ["Index", "check_index", "indices_of"]
 
-# Operations whose result holds the numbers of their operand.
+# Operations whose result contains the same numbers as their operand.
 SAME_NUMBERS = frozenset(
     """
     broadcast_in_dim convert_element_type copy copy_p expand_dims optimization_barrier reshape rev squeeze stop_gradient
@@ -28,17 +28,17 @@ CALLS = frozenset("checkpoint closed_call core_call custom_jvp_call custom_vjp_c
 
 
 class Index(NamedTuple):
-    """Something that a kernel uses as an index.
+    """A value that a kernel uses as an index.
 
     Attributes
     ----------
     kind : {"argument", "site", "parameter", "constant"}
     name : str
-        Of the argument, the site or the kernel's own parameter; the number itself, for a constant.
+        Name of the argument, the site or the parameter of the kernel object; the number if it is a constant.
     column : int or None
-        Column that is used, of an argument with several; None where all entries are.
+        Column of the argument that is used; None for all entries.
     length : int or None
-        Of the shortest axis that is indexed; None where that is the rows.
+        Length of the shortest axis that is indexed; None for the axis of the rows.
     """
 
     kind: str
@@ -49,10 +49,10 @@ class Index(NamedTuple):
 
 @dataclass(frozen=True)
 class _Source:
-    """Where the numbers of an intermediate value come from.
+    """The origin of the numbers of an intermediate value.
 
-    To ``shifted`` numbers the length of an axis was added, as it is to negative indices; a value that ``is_sign`` only
-    tells which of the numbers are negative.
+    ``shifted`` numbers are those of the source plus the length of an axis, as JAX computes them for negative indices. A
+    value that ``is_sign`` shows which numbers of the source are negative.
     """
 
     kind: str
@@ -67,52 +67,65 @@ class _Source:
         return self.kind, self.name
 
 
-def indices_of(traces: Sequence[ClosedJaxpr], given: Sequence[tuple], n_rows: tuple[int, int]) -> tuple[Index, ...]:
-    """Return what a function indexes by.
+def indices_of(traces: Sequence[ClosedJaxpr], arguments: Sequence[tuple], n_rows: tuple[int, int]) -> tuple[Index, ...]:
+    """Return the values that a function uses as indices.
 
     Parameters
     ----------
     traces : pair of ClosedJaxpr
         The function at two row counts.
-    given : pair of tuple
-        Its abstract arguments there: the kernel's own parameters, its arguments in two dicts, its sites, and a key.
+    arguments : pair of tuple
+        Its abstract arguments at each row count: dicts of the kernel's own parameters, of its arguments with and
+        without rows, and of its sites; then a key.
     n_rows : pair of int
         The row counts.
     """
     readers = [_Reader(), _Reader()]
-    for reader, trace, arguments in zip(readers, traces, given, strict=True):
-        reader.read(trace.jaxpr, _sources_of(arguments))
-    first, second = (reader.found for reader in readers)
-    if [source for source, _ in first] != [source for source, _ in second]:
+    for reader, trace, abstract in zip(readers, traces, arguments, strict=True):
+        reader.read(trace.jaxpr, _sources_of(abstract))
+    few, many = (reader.indexed for reader in readers)
+    if [source for source, _ in few] != [source for source, _ in many]:
         return ()
-    shortest: dict[tuple, int | None] = {}
-    for (source, one), (_, other) in zip(first, second, strict=True):
-        if source.key in readers[0].compared or (one != other and (one, other) != n_rows):
+    shortest: dict[tuple[str, Any, int | None, bool], int] = {}
+    for (source, length), (_, other) in zip(few, many, strict=True):
+        is_rows = length != other
+        if source.key in readers[0].compared or (is_rows and (length, other) != n_rows):
             continue
-        is_rows, where = one != other, (*source.key, source.column)
-        length = None if is_rows else one
-        shortest[(*where, is_rows)] = length if is_rows else min(one, shortest.get((*where, is_rows)) or one)
-    return tuple(Index(kind, name, column, length) for (kind, name, column, _), length in shortest.items())
+        index = (*source.key, source.column, is_rows)
+        shortest[index] = min(length, shortest.get(index, length))
+    return tuple(
+        Index(kind, name, column, None if is_rows else length)
+        for (kind, name, column, is_rows), length in shortest.items()
+    )
 
 
 def _sources_of(arguments: tuple) -> list[_Source | None]:
+    """Return the sources of a function's inputs, None for inputs that are no array of their own."""
     kinds = ("parameter", "argument", "argument", "site")
-    found: list[_Source | None] = []
+    sources: list[_Source | None] = []
     for kind, group in zip(kinds, arguments[:-1], strict=True):
         for path, value in jax.tree_util.tree_flatten_with_path(group)[0]:
-            found.append(_Source(kind, path[0].key, np.ndim(value)) if len(path) == 1 else None)
-    return [*found, None]
+            sources.append(_Source(kind, path[0].key, np.ndim(value)) if len(path) == 1 else None)
+    return [*sources, None]
 
 
 class _Reader:
-    """Goes through a program, and notes what is used as an index, and what is compared with something else."""
+    """Reads a program operation by operation.
+
+    Attributes
+    ----------
+    indexed : list of (_Source, int)
+        Values that are used as indices, with the length of the axis.
+    compared : set of (str, object)
+        Keys of the arguments that the program compares with something.
+    """
 
     def __init__(self) -> None:
-        self.found: list[tuple[_Source, int]] = []
+        self.indexed: list[tuple[_Source, int]] = []
         self.compared: set[tuple[str, Any]] = set()
 
     def read(self, jaxpr: Jaxpr, sources: Sequence[Any]) -> list[Any]:
-        """Return the sources of a program's results, given those of its arguments."""
+        """Return the sources of a program's results, given the sources of its inputs."""
         known: dict[Any, Any] = dict(zip(jaxpr.invars, sources, strict=True))
 
         def source_of(variable: Any) -> Any:
@@ -128,6 +141,7 @@ class _Reader:
         return [source_of(variable) for variable in jaxpr.outvars]
 
     def _results(self, eqn: Any, into: list[Any]) -> list[Any]:
+        """Return the sources of an operation's results, given the sources of its operands."""
         name, params = eqn.primitive.name, eqn.params
         if name in CALLS:
             inner: Any = next((value for value in params.values() if isinstance(value, ClosedJaxpr | Jaxpr)), None)
@@ -140,7 +154,7 @@ class _Reader:
             return []
         if name == "select_n":
             return [self._selected(into)]
-        # Sites are compared with what their distributions allow, and that is no care taken of an index.
+        # Distributions compare sites with their support, which does not protect an index. So only arguments count.
         sources = [source for source in into if isinstance(source, _Source) and source.kind == "argument"]
         self.compared |= {source.key for source in sources if source.is_sign}
         if name == "lt" and isinstance(into[0], _Source) and _is_zero(eqn.invars[1]):
@@ -166,7 +180,7 @@ class _Reader:
         return []
 
     def _selected(self, into: list[Any]) -> Any:
-        """Return the source of a choice, where all that it is made among is the same, counted from either end."""
+        """Return the source of a ``select_n``, if all cases have the same source, shifted or not."""
         which, *cases = into
         sources = [replace(case, shifted=False) for case in cases if isinstance(case, _Source)]
         one = sources[0] if len(sources) == len(cases) and len(set(sources)) == 1 else None
@@ -177,14 +191,15 @@ class _Reader:
     def _note(self, parts: Sequence[Any], axes: Sequence[int], sizes: Sequence[int], shape: Sequence[int]) -> None:
         for source, axis in zip(parts, axes, strict=True):
             if isinstance(source, _Source) and not source.shifted and not source.is_sign and sizes[axis] == 1:
-                self.found.append((source, shape[axis]))
+                self.indexed.append((source, shape[axis]))
 
 
 def _same_in_all_steps(scan: Any, body: Any) -> int:
-    """Return how many of the first inputs of a scan are constants; versions of JAX name their number differently.
+    """Return the number of constants, which are the first inputs of a scan.
 
-    After them come those that each step passes on to the next, as many as there are outputs of the shape that they have
-    in the body, and those of which each step sees an entry.
+    The parameter of JAX for this number has different names in different versions. The inputs that follow are those
+    that each step passes on to the next, for which there are as many outputs, and those of which each step gets one
+    entry. Entries have one axis less in the body than outside.
     """
 
     def whole(outside: Sequence[Any], inside: Sequence[Any]) -> int:
@@ -198,12 +213,13 @@ def _is_zero(variable: Any) -> bool:
 
 
 def _is_silent(params: dict[str, Any]) -> bool:
-    """Whether entries out of range are replaced by others, and not because a kernel asks for it."""
+    """Whether JAX takes another entry for an index out of range, although the kernel did not ask for that."""
     mode, collapsed = params["mode"].name, params["dimension_numbers"].collapsed_slice_dims
     return mode == "PROMISE_IN_BOUNDS" or (mode == "CLIP" and not collapsed)
 
 
 def _sliced(source: _Source, params: dict[str, Any], shape: tuple[int, ...]) -> _Source | None:
+    """Return the source of a slice: of all columns, of one column, or None for several."""
     if source.n_axes == 1:
         return source
     start, stop = params["start_indices"][-1], params["limit_indices"][-1]
@@ -219,21 +235,21 @@ def check_index(what: str, array: np.ndarray, index: Index, n_rows: int, first: 
     Parameters
     ----------
     what : str
-        What messages call it.
+        Name of the array in messages.
     array : array of numbers
     index : Index
-        How it is used.
+        How the kernel uses the array.
     n_rows : int
     first : int, optional
-        Number of the first row, where the array has rows.
+        Number of the first row, if the array has rows.
     """
     length = n_rows if index.length is None else index.length
     used = array if index.column is None or array.ndim < 2 else array[..., index.column]
     outside = (used < 0) | (used >= length)
     if outside.any():
-        place = "" if first is None else f" in row {first + int(np.argwhere(outside)[0, 0])}"
+        row = "" if first is None else f" in row {first + int(np.argwhere(outside)[0, 0])}"
         raise ValueError(
-            f"{what} holds {used[outside].flat[0]!s}{place}, but the kernel uses it as an index of {length} entries, "
+            f"{what} holds {used[outside].flat[0]!s}{row}, but the kernel uses it as an index of {length} entries, "
             f"which are numbered from 0 to {length - 1}. JAX would take another entry. Number groups from 0, or name "
             "them in `column_args` with 'categories'."
         )

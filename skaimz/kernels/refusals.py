@@ -1,4 +1,4 @@
-"""What is said of kernels that cannot be traced, or not be used."""
+"""Messages about kernels that cannot be traced or used."""
 
 import contextlib
 import functools
@@ -9,13 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from skaimz.kernels.messages import Message
+
 __all__ = [
     "WITHIN_A_PLATE",
     "RowCountError",
+    "arrays_of_one_length",
     "check_names",
     "compare_sites",
-    "explained",
-    "of_one_length",
+    "explain",
     "refuse_fitted_alone",
     "refuse_mutable",
     "unobserved_output",
@@ -27,17 +29,17 @@ WITHIN_A_PLATE = (
 )
 
 
-def of_one_length(kernel: Any, n_rows: int) -> str | None:
-    """Say that a kernel holds arrays with an entry for each row of the fit; None where no such array is found."""
-    held: list[tuple[str, Any]] = []
+def arrays_of_one_length(kernel: Any, n_rows: int) -> str | None:
+    """Return a message about arrays with an entry for each row that the kernel uses from outside, None without any."""
+    variables: list[tuple[str, Any]] = []
     while isinstance(kernel, functools.partial):
-        held += kernel.keywords.items()
+        variables += kernel.keywords.items()
         kernel = kernel.func
-    held += getattr(kernel, "__dict__", {}).items()
+    variables += getattr(kernel, "__dict__", {}).items()
     with contextlib.suppress(TypeError, ValueError):
-        variables = inspect.getclosurevars(kernel if inspect.isroutine(kernel) else type(kernel).__call__)
-        held += [*variables.nonlocals.items(), *variables.globals.items()]
-    arrays = [(name, value) for name, value in held if isinstance(value, list | np.ndarray | jax.Array)]
+        outer = inspect.getclosurevars(kernel if inspect.isroutine(kernel) else type(kernel).__call__)
+        variables += [*outer.nonlocals.items(), *outer.globals.items()]
+    arrays = [(name, value) for name, value in variables if isinstance(value, list | np.ndarray | jax.Array)]
     names = [name for name, value in arrays if np.shape(value)[:1] == (n_rows,)]
     if not names:
         return None
@@ -48,20 +50,19 @@ def of_one_length(kernel: Any, n_rows: int) -> str | None:
     )
 
 
-def explained(error: Exception) -> Exception:
-    """Add to an error of JAX's, which speaks of its own functions, what to do about it in a kernel."""
+def explain(error: Exception) -> None:
+    """Add a remedy to an error of JAX, which mentions only JAX's own functions."""
     if isinstance(error, jax.errors.JAXTypeError):
         error.add_note(
-            "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` in the place of `if`, and call "
-            "functions of `jax.numpy` in the place of NumPy's."
+            "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` instead of `if`, and call "
+            "functions of `jax.numpy` instead of those of NumPy."
         )
-    return error
 
 
 def unobserved_output(
     param_output: str, observed: Sequence[str], shapes: Sequence[Mapping[str, tuple]], n_rows: tuple[int, int]
 ) -> str:
-    """Say why no site is the output: it has not the rows that it needs, or there is none."""
+    """Return a message about a kernel without an output: no site observes it, or the site has no entry for each row."""
     if not observed:
         return (
             f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
@@ -73,8 +74,8 @@ def unobserved_output(
         for first, second in zip(shapes[0][name], shapes[1].get(name, ()), strict=False)
     ]
     return (
-        f"Site {name!r} observes the argument {param_output!r}, but has the shape ({', '.join(sizes)}) where there is "
-        f"no outcome: it needs a value for each row of X. {WITHIN_A_PLATE}"
+        f"Site {name!r} observes the argument {param_output!r}, but without an outcome it has the shape "
+        f"({', '.join(sizes)}): it needs a value for each row of X. {WITHIN_A_PLATE}"
     )
 
 
@@ -83,37 +84,47 @@ class RowCountError(ValueError):
 
 
 def compare_sites(few: int, sites: Collection[str] | None, many: int, others: Collection[str]) -> None:
-    """Refuse a kernel whose sites depend on the number of rows."""
+    """Refuse a kernel whose sites depend on the number of rows.
+
+    Parameters
+    ----------
+    few, many : int
+        Two numbers of rows.
+    sites : collection of str or None
+        Sites with ``few`` rows; None if the kernel does not run on them.
+    others : collection of str
+        Sites with ``many`` rows.
+    """
     for name in sorted(set(others if sites is None else sites) ^ set(others)):
         here, there = (few, many) if sites is not None and name in sites else (many, few)
         raise RowCountError(
-            f"Site {name!r} is in the kernel on {here} rows, and is not on {there}. Which sites there are must not "
-            "depend on the number of rows, because predictions are made of some rows at a time. Let an argument decide."
+            f"Site {name!r} is in the kernel on {here} rows, and is not on {there}. The number of rows must not decide "
+            "which sites exist, because predictions are made for some rows at a time. Let an argument decide."
         )
 
 
-def refuse_fitted_alone(output: str, found: Mapping[str, Any], messages: Mapping[str, Any]) -> None:
-    """Refuse latent sites that a fit has and a prediction has not."""
-    for name, message in messages.items():
-        if message["type"] == "sample" and not message["is_observed"] and name not in found:
+def refuse_fitted_alone(output: str, sites: Collection[str], fitted: Mapping[str, Message]) -> None:
+    """Refuse latent sites that exist only in a fit."""
+    for name, message in fitted.items():
+        if message.kind == "latent" and name not in sites:
             raise ValueError(
-                f"Latent site {name!r} is in the kernel only where there is an outcome, so that predictions of "
-                f"{output!r} would not know it. Draw it whether there is an outcome or not."
+                f"Latent site {name!r} exists only if there is an outcome, so predictions of {output!r} could not use "
+                "it. Sample it whether there is an outcome or not."
             )
 
 
-def refuse_mutable(found: Mapping[str, Any]) -> None:
-    """Refuse layers with state that a fit would change."""
-    mutable = [name for name, message in found.items() if message.kind == "mutable"]
+def refuse_mutable(sites: Mapping[str, Message]) -> None:
+    """Refuse layers with a state that a fit would change."""
+    mutable = [name for name, message in sites.items() if message.kind == "mutable"]
     if mutable:
         raise ValueError(
-            f"The kernel has mutable state {mutable}, which a prediction would not know from the fit. Use layers "
-            "without state, such as layer normalisation in the place of batch normalisation."
+            f"The kernel has mutable state {mutable}, which predictions would not take over from the fit. Use layers "
+            "without state, such as layer normalisation instead of batch normalisation."
         )
 
 
 def check_names(templates: Mapping[str, tuple]) -> None:
-    """Refuse names that a tree of draws cannot hold, and sites whose rows have no axis of their own."""
+    """Refuse site names that a tree of draws cannot use, and sites with rows on more than one axis."""
     for name, shape in templates.items():
         if "/" in name:
             raise ValueError(f"Site name {name!r} contains '/', which separates groups of a DataTree: rename the site.")

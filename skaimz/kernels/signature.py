@@ -1,4 +1,4 @@
-"""What a kernel can be called with."""
+"""The arguments of a kernel: their names, and mappings among them."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
@@ -6,12 +6,12 @@ from typing import Any
 
 __all__ = ["check_signature", "flattened", "kernel_parameters", "nested"]
 
-# Stands between the name of an argument that is a mapping and the name of an entry.
-WITHIN = "."
+# Separates the name of an argument from the name of an entry, if the argument is a mapping.
+SEPARATOR = "."
 
 
 def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
-    """Return the parameters that a kernel can be called with, behind partials and handlers."""
+    """Return the parameters of a kernel, which partials and NumPyro handlers may be wrapped around."""
     unwrapped = kernel
     while not inspect.isfunction(unwrapped) and hasattr(unwrapped, "fn") and not isinstance(unwrapped, type):
         unwrapped = unwrapped.fn
@@ -19,7 +19,23 @@ def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str, reserved: Iterable[str] = ()) -> None:
-    """Raise ValueError or TypeError where a kernel cannot be called as kernels are."""
+    """Raise an error if an object cannot be called as a kernel.
+
+    Parameters
+    ----------
+    kernel : object
+    param_input, param_output : str
+        Names of the parameters that take the input and the output.
+    reserved : iterable of str, optional
+        Names that no other parameter may have.
+
+    Raises
+    ------
+    TypeError
+        If the object is no function.
+    ValueError
+        If its parameters are not those of a kernel.
+    """
     if not callable(kernel) or isinstance(kernel, type):
         raise TypeError(f"`kernel` must be a callable NumPyro model or None, got {kernel!r}.")
     parameters = kernel_parameters(kernel)
@@ -37,7 +53,7 @@ def check_signature(kernel: Callable, param_input: str, param_output: str, reser
         raise ValueError(f"Kernel argument {param_input!r} must not have a default: it is always given.")
     if parameters[param_output].default is not None:
         raise ValueError(
-            f"Kernel argument {param_output!r} must have the default None: without it the kernel is asked to predict."
+            f"Kernel argument {param_output!r} must have the default None: predictions call the kernel without it."
         )
     taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output}))
     if taken:
@@ -45,30 +61,30 @@ def check_signature(kernel: Callable, param_input: str, param_output: str, reser
 
 
 def flattened(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments by name, the entries of those that are mappings by names such as ``"data.age"``."""
-    found: dict[str, Any] = {}
+    """Return arguments by name. Entries of an argument that is a mapping have names such as ``"data.age"``."""
+    flat: dict[str, Any] = {}
     for name, value in arguments.items():
         if not isinstance(value, Mapping):
-            found[name] = value
+            flat[name] = value
             continue
-        strange = [key for key in value if not isinstance(key, str) or not key or WITHIN in key]
-        if strange or not value:
-            what = f"has the key {strange[0]!r}" if strange else "is empty"
+        wrong = [key for key in value if not isinstance(key, str) or not key or SEPARATOR in key]
+        if wrong or not value:
+            what = f"has the key {wrong[0]!r}" if wrong else "is empty"
             raise ValueError(
-                f"Argument {name!r} is a mapping that {what}: it must map names without {WITHIN!r} to arrays or "
+                f"Argument {name!r} is a mapping that {what}: it must map names without {SEPARATOR!r} to arrays or "
                 "numbers."
             )
-        found |= flattened({f"{name}{WITHIN}{key}": each for key, each in value.items()})
-    return found
+        flat |= flattened({f"{name}{SEPARATOR}{key}": entry for key, entry in value.items()})
+    return flat
 
 
 def nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what :func:`flattened` was given, mappings as dicts."""
-    found: dict[str, Any] = {}
+    """Return arguments as they were before :func:`flattened`, with dicts for mappings."""
+    tree: dict[str, Any] = {}
     for name, value in arguments.items():
-        *path, last = name.split(WITHIN)
-        place = found
+        *path, last = name.split(SEPARATOR)
+        node = tree
         for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return found
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree

@@ -1,4 +1,4 @@
-"""What a kernel is: its arguments, its sites, and what may be done with their rows."""
+"""The description of a kernel: its arguments, its sites, and whether its rows are independent."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
 @dataclass(frozen=True)
 class Inputs:
-    """Arguments of a kernel, by what becomes of them.
+    """Arguments of a kernel, grouped by how programs use them.
 
     Attributes
     ----------
     rows : dict of str to array
-        Arrays whose first axis is the rows; the input ``X`` is one of them, and while fitting the output is too.
+        Arrays with an entry for each row on their first axis: the input, in a fit also the output, and others.
     whole : dict of str to array
-        Arrays that every row sees whole.
+        Arrays that are the same for every row.
     static : tuple of (str, hashable)
-        Everything else: part of the program, not of its arguments.
+        All other arguments, which are constants of a program.
     """
 
     rows: dict[str, Any]
@@ -38,22 +38,23 @@ class Site:
     ----------
     name : str
     kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
-        A companion is observed with the output, or not there with it, and drawn where there is no outcome.
+        In a fit, a companion is observed together with the output, or does not exist. In a prediction, it is drawn
+        together with the output.
     distribution : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)
-        Shape of the value; None stands on the row axis.
+        Shape of the value, with None on the row axis.
     dtype : str
     row_axis : int or None
     event_dim : int
     dims : tuple of str
-        A name for every axis: its plate, its name in ``infer={"event_dims": ...}``, or ``<site>_dim_<axis>``.
+        A name for every axis: that of its plate, that in ``infer={"event_dims": ...}``, or ``<site>_dim_<axis>``.
     support : str or None
-        Name of the constraint on its values, where that is one without parameters.
+        Name of the constraint on its values, if the constraint has no parameters.
     n_classes : int or None
         Number of classes of a categorical or ordered distribution.
     mixing : str or None
-        Why its rows may depend on one another; None where they provably do not.
+        Why its rows may depend on one another; None if they provably do not.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Site:
 
 @dataclass(frozen=True, repr=False)
 class KernelSpec:
-    """The sites of a kernel and what follows from them.
+    """The sites of a kernel, and facts about them that other rooms rely on.
 
     Attributes
     ----------
@@ -92,27 +93,27 @@ class KernelSpec:
     output_parameter : str
         Name of the kernel parameter that the output site observes.
     fit_mixing : str or None
-        Why the log density is not a sum over rows plus terms without rows; None where it provably is.
+        Why the log density may not be a sum over rows plus terms without rows; None if it provably is.
     unweighted : str or None
-        An observed site whose density depends on rows, and has no entry for each that could be weighted.
+        An observed site whose density depends on rows, but has no entry for each row that could be weighted.
     changes_outcome : bool
-        Whether the output observes something that is computed from the outcome, rather than the outcome.
+        Whether the output observes a value that is computed from the outcome instead of the outcome itself.
     subsamples : bool
         Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
     indices : tuple of Index
-        What the kernel uses as an index, and how long the axes are that it indexes.
+        Values that the kernel uses as indices, with the lengths of the axes.
     width : int
-        Largest number of elements that any intermediate value of the kernel holds for one row.
+        Largest number of elements for one row among all intermediate values of the kernel.
     multiplies_matrices : bool
-        Whether its work is products with large matrices.
+        Whether the kernel multiplies rows by large matrices, as a neural network does.
     factors : tuple of str
-        Sites of ``numpyro.factor`` with an entry for each row, which are a part of its density.
+        Sites of ``numpyro.factor`` with an entry for each row, which are part of the row's density.
     unscored : str or None
-        Why rows have no density of their own, because a factor cannot be told apart by row.
+        Why rows have no density of their own: a factor cannot be divided among them.
     masks : bool
         Whether a mask that depends on data may leave outcomes out.
     least_rows : int
-        Rows on which the kernel can be traced; it may need more than one where it takes differences between rows.
+        Smallest number of rows that the kernel runs on. A kernel that takes differences between rows needs several.
     """
 
     sites: tuple[Site, ...]
@@ -145,12 +146,12 @@ class KernelSpec:
 
     @property
     def latents(self) -> tuple[Site, ...]:
-        """Sites that a posterior has draws of."""
+        """Sites with posterior draws."""
         return self._of_kind("latent")
 
     @property
     def drawn(self) -> tuple[Site, ...]:
-        """Sites beside the output that a prediction draws, unless they have values."""
+        """Sites, other than the output, that a prediction draws unless their values are known."""
         return tuple(site for site in self.sites if site.kind in ("latent", "companion"))
 
     @property
@@ -160,30 +161,30 @@ class KernelSpec:
 
     @property
     def improper_latents(self) -> tuple[str, ...]:
-        """Names of the latent sites whose prior cannot be drawn from."""
+        """Names of the latent sites whose prior cannot be sampled."""
         return tuple(site.name for site in self.latents if site.distribution == "ImproperUniform")
 
     @property
     def return_sites(self) -> tuple[str, ...]:
-        """Sites that a posterior predictive holds unless told otherwise."""
+        """Sites that a posterior predictive contains by default."""
         return (self.output, *(site.name for site in self._of_kind("deterministic")))
 
     @property
     def rows_mix(self) -> str | None:
-        """Why the output of a row may depend on other rows, or None where it provably does not."""
-        wanted = (self[self.output], *(site for site in self.drawn if site.row_axis is not None))
-        return next((site.mixing for site in wanted if site.mixing), None)
+        """Why the output of a row may depend on other rows, or None if it provably does not."""
+        sites = (self[self.output], *(site for site in self.drawn if site.row_axis is not None))
+        return next((site.mixing for site in sites if site.mixing), None)
 
     @property
     def can_be_padded(self) -> bool:
-        """Whether rows of weight zero leave the log density as it is."""
+        """Whether additional rows of weight zero leave the log density unchanged."""
         rowless = all(site.row_axis is None for site in self.sites if site.kind in ("latent", "param"))
         return rowless and self.fit_mixing is None
 
 
 @dataclass(frozen=True)
 class TracedKernel:
-    """A kernel with its description: hashable, and therefore the static half of every compiled program."""
+    """A kernel with its static arguments and its description: the part of a compiled program that is no array."""
 
     kernel: Kernel
     static: tuple[tuple[str, ByValue], ...]
@@ -200,5 +201,5 @@ class TracedKernel:
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:
-    """Return a shape without its row axis, which is None in it."""
+    """Return a shape without its row axis, on which it has None."""
     return tuple(size for size in template if size is not None)

@@ -1,12 +1,13 @@
 """Scores of predictive distributions and of rankings by effect, and scorers for scikit-learn's ``scoring=``.
 
-A scorer is called as ``scorer(estimator, X, y, sample_weight=None, **arrays)`` and returns one number, the greater the
-better. ``arrays`` are the kernel's further arguments; within a search they reach a scorer by metadata routing, where
-``set_score_request`` asks for them, or come from columns of X.
+A scorer is called as ``scorer(estimator, X, y, sample_weight=None, **arrays)`` and returns one number. Greater numbers
+are better. ``arrays`` are further arguments of the kernel. In a search, they are columns of X, or scikit-learn passes
+them on if ``set_score_request`` has requested them.
 
-Scorers of predictive distributions take an estimator of this package, or a Pipeline or a search that ends in one, and
-return a weighted mean over the rows, and over the outputs of a row, of what their class describes. Scorers of rankings,
-:class:`QiniScore` and :class:`AreaUnderUpliftCurve`, take any estimator that predicts one outcome for each row.
+Scorers of predictive distributions score an estimator of this package, also as the last step of a Pipeline or in a
+search. They average the score that their class describes over the outputs of each row and, with weights, over rows.
+Scorers of rankings, :class:`QiniScore` and :class:`AreaUnderUpliftCurve`, score any estimator that predicts one outcome
+for each row.
 """
 
 from skaimz.metrics._scorers import (

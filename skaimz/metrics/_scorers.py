@@ -1,4 +1,4 @@
-"""Scorers of predictive distributions, and what all scorers share."""
+"""Scorers of predictive distributions, and the base class of all scorers."""
 
 import math
 import numbers
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight
 
@@ -45,30 +47,30 @@ class ELPD(NamedTuple):
     elpd : float
         Sum over the rows of their log predictive densities.
     se : float
-        Its standard error, from the spread between rows.
+        Standard error of the sum, from the variance between rows.
     """
 
     elpd: float
     se: float
 
 
-def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
-    """Return the log predictive density of held-out rows, summed, with its standard error.
+def elpd(estimator: BaseEstimator, X: ArrayLike, y: ArrayLike, **arrays: ArrayLike) -> ELPD:
+    """Return the sum of the log predictive densities of held-out rows, with its standard error.
 
     Parameters
     ----------
     estimator : estimator, Pipeline or search
-        Fitted, on other rows.
+        Estimator of this package, or a Pipeline or search that ends in one, fitted to other rows.
     X : array-like of shape (n_rows, n_features)
     y : array-like of shape (n_rows,) or (n_rows, n_outputs)
-    **arrays : array or scalar
-        The kernel's further arguments.
+    **arrays : array-like
+        Further arguments of the kernel.
 
     Returns
     -------
     ELPD
-        The sum of the rows' ``log_predictive_density``, and the standard error ``sqrt(n * V)`` of such a sum, ``V``
-        being the variance between rows, as ArviZ computes it.
+        The sum of ``log_predictive_density`` over the rows, and its standard error ``sqrt(n * V)``, where ``V`` is the
+        variance between rows, as in ArviZ.
 
     Raises
     ------
@@ -88,8 +90,8 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
     >>> X = rng.normal(size=(200, 2))
     >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=200)
     >>> model = NumPyroImpactRegressor(random_state=0).fit(X[:100], y[:100])
-    >>> found = metrics.elpd(model, X[100:], y[100:])
-    >>> abs(found.elpd - 88.4) < 4 * found.se  # 100 times the negative entropy of the noise
+    >>> score = metrics.elpd(model, X[100:], y[100:])
+    >>> abs(score.elpd - 88.4) < 4 * score.se  # 100 times the negative entropy of the noise
     True
     """
     model, X = _model_of(estimator, X, EITHER, "elpd")
@@ -98,36 +100,44 @@ def elpd(estimator: Any, X: Any, y: Any, **arrays: Any) -> ELPD:
 
 
 class Scorer(SklearnObject):
-    """Base of the scorers.
+    """Base class of the scorers.
 
-    A scorer is no estimator, but shares with them parameters that can be set, searched and cloned.
+    A scorer is no estimator, but it has parameters that can be set, searched and cloned as those of an estimator.
     """
 
-    def __call__(self, estimator: Any, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
+    def __call__(
+        self,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        **arrays: ArrayLike,
+    ) -> float:
         """Score a fitted estimator.
 
         Parameters
         ----------
         estimator : estimator, Pipeline or search
-            Fitted. The earlier steps of a Pipeline transform X; of a search the best estimator is scored.
+            Fitted estimator. The earlier steps of a Pipeline transform X. The score of a search is that of its best
+            estimator.
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
         sample_weight : array-like of shape (n_rows,), optional
             Weights of the rows.
-        **arrays : array or scalar
-            The kernel's further arguments.
+        **arrays : array-like
+            Further arguments of the kernel.
 
         Returns
         -------
         float
-            The greater the better.
+            The score. Greater is better.
 
         Raises
         ------
         TypeError
-            If the estimator is none that the scorer is for.
+            If the scorer does not support the estimator.
         ValueError
-            If a parameter of the scorer, y or the weights cannot be used.
+            If a parameter of the scorer, y or the weights are invalid.
         """
         return self._score(estimator, X, y, sample_weight, arrays)
 
@@ -136,13 +146,14 @@ class Scorer(SklearnObject):
         raise NotImplementedError
 
     def set_score_request(self, **requests: bool | str | None) -> Self:
-        """Say which metadata scikit-learn's searches and cross-validation are to pass on to the scorer.
+        """Set which metadata searches and cross-validation of scikit-learn pass on to the scorer.
 
         Parameters
         ----------
         **requests : bool, str or None
-            For ``sample_weight`` and any of the kernel's arguments: True to be passed it, False not to be, None to have
-            it refused where it is given, or the name that it is given under. Earlier requests for others stay.
+            For ``sample_weight`` and any argument of the kernel: True to pass it on, False not to pass it on, None to
+            raise an error if it is present, or the name under which the caller passes it. Requests for other metadata
+            stay as they are.
 
         Returns
         -------
@@ -162,12 +173,12 @@ class Scorer(SklearnObject):
         return ["sample_weight"], True
 
     def _accept_sample_weight(self) -> bool:
-        """Answer scikit-learn, which asks where metadata routing is off."""
+        """Return whether the scorer accepts weights, which scikit-learn asks if metadata routing is not enabled."""
         return True
 
 
 class _DistributionScorer(Scorer):
-    """Base of the scorers that are a mean over rows, and over the outputs of a row."""
+    """Base class of the scorers that average over rows, and over the outputs of a row."""
 
     _estimators: tuple[type, ...] = (NumPyroImpactRegressor,)
 
@@ -184,9 +195,9 @@ class _DistributionScorer(Scorer):
 class LogPredictiveDensity(_DistributionScorer):
     """Log density of outcomes under the posterior predictive, averaged over rows.
 
-    The logarithmic score, which is proper: ``log(mean(p))``, where ``p`` are the densities of a row's outcome under the
-    posterior draws. For classes it is the negative of the log loss. Several outputs of one row are scored together, by
-    their joint density, in which an output that has fewer classes than the kernel has all classes of the kernel.
+    The score of a row is ``log(mean(p))``, where ``p`` are the densities of its outcome given each posterior draw. This
+    logarithmic score is proper. For classes it is the negative log loss. If a row has several outputs, their joint
+    density is scored. An output that has fewer classes than the kernel then has all classes of the kernel.
 
     See Also
     --------
@@ -220,9 +231,10 @@ class LogPredictiveDensity(_DistributionScorer):
 class NegCRPS(_DistributionScorer):
     """Negative continuous ranked probability score of the posterior predictive.
 
-    The score, which is proper and in the unit of y, is ``E|Y - y| - E|Y - Y'| / 2`` for independent ``Y`` and ``Y'``
-    from the empirical distribution of one outcome for each posterior draw, the draws behind ``predict_quantiles``. Of a
-    single draw it is the absolute error. Of several outputs on a row each is scored alone.
+    The score of an outcome is ``E|Y - y| - E|Y - Y'| / 2``, where ``Y`` and ``Y'`` are independent and have the
+    empirical distribution of the outcomes that are drawn, one for each posterior draw, as for ``predict_quantiles``. It
+    is proper, has the unit of y, and equals the absolute error for a single draw. If a row has several outputs, each is
+    scored by itself.
 
     References
     ----------
@@ -250,8 +262,8 @@ class NegCRPS(_DistributionScorer):
 class NegPinballLoss(_DistributionScorer):
     """Negative pinball loss of predicted quantiles, averaged over the quantiles.
 
-    The loss of a quantile ``q`` at probability ``p`` is ``max(p * (y - q), (p - 1) * (y - q))``, which is least in
-    expectation for the true quantile.
+    The loss of a quantile ``q`` with probability ``p`` is ``max(p * (y - q), (p - 1) * (y - q))``. Its expectation is
+    smallest for the true quantile.
 
     Parameters
     ----------
@@ -287,13 +299,13 @@ class NegPinballLoss(_DistributionScorer):
 class IntervalCoverage(_DistributionScorer):
     """Share of outcomes inside their predicted interval.
 
-    A calibrated prediction has the share ``coverage``. More is not better, so that this is to be read beside
-    :class:`NegIntervalWidth` rather than searched by.
+    The share is ``coverage`` if predictions are calibrated. A greater share is not better. Use this score beside
+    :class:`NegIntervalWidth`, and not as the objective of a search.
 
     Parameters
     ----------
     coverage : float, default=0.9
-        Probability that the equal-tailed interval is to hold; see ``predict_interval``.
+        Probability of the equal-tailed interval, as in ``predict_interval``.
 
     References
     ----------
@@ -317,20 +329,20 @@ class IntervalCoverage(_DistributionScorer):
 
     def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         lower, upper = _interval(job, self.coverage)
-        # No interval holds or misses an outcome if its ends are NaN.
+        # An interval with an end that is NaN neither contains nor misses an outcome.
         return np.where(np.isnan(lower) | np.isnan(upper), np.nan, (lower <= y) & (y <= upper))
 
 
 class NegIntervalWidth(_DistributionScorer):
     """Negative width of predicted intervals, in the unit of y.
 
-    Among predictions whose intervals cover what they should, the sharpest is the best. The outcomes themselves do not
-    enter.
+    Among calibrated predictions, those with the narrowest intervals are best. The score does not depend on the
+    outcomes.
 
     Parameters
     ----------
     coverage : float, default=0.9
-        Probability that the equal-tailed interval is to hold; see ``predict_interval``.
+        Probability of the equal-tailed interval, as in ``predict_interval``.
 
     References
     ----------
@@ -360,9 +372,9 @@ class NegIntervalWidth(_DistributionScorer):
 class NegBrierScore(_DistributionScorer):
     """Negative Brier score of predicted class probabilities.
 
-    The score, which is proper, is the sum of ``(p_c - (y == c))**2`` over the classes; for two classes the customary
-    half of it, which is that of the second class alone. Of several outputs on a row each is scored alone, by the
-    probabilities of its own classes that ``predict_proba`` gives.
+    The score of an outcome is the sum of ``(p_c - (y == c))**2`` over the classes ``c``. For two classes it is half of
+    that sum, as is customary, which is the square of the second class. The score is proper. If a row has several
+    outputs, each is scored by itself, with the probabilities that ``predict_proba`` returns for its classes.
 
     References
     ----------
@@ -376,7 +388,7 @@ class NegBrierScore(_DistributionScorer):
     >>> X = rng.normal(size=(200, 2))
     >>> y = np.where(X[:, 0] > 0, "up", "down")
     >>> model = NumPyroImpactClassifier(random_state=0).fit(X, y)
-    >>> -0.25 < metrics.NegBrierScore()(model, X, y) < 0  # 0.25 is that of a coin
+    >>> -0.25 < metrics.NegBrierScore()(model, X, y) < 0  # a coin has 0.25
     True
     """
 
@@ -396,7 +408,7 @@ def _brier_of(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Return the estimator that a Pipeline or fitted search ends in, and the rows as they reach it."""
+    """Return the last estimator of a Pipeline or fitted search, and X as the earlier steps transform it."""
     while True:
         if isinstance(estimator, Pipeline):
             X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
@@ -408,7 +420,7 @@ def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
 
 
 def _model_of(estimator: Any, X: Any, wanted: tuple[type, ...], caller: str) -> tuple[Any, Any]:
-    """Return the last step, which must be of this package, and the rows as they reach it."""
+    """Return the last estimator, which must be of this package, and X as the earlier steps transform it."""
     model, X = last_step(estimator, X)
     if not isinstance(model, wanted):
         names = " or ".join(kind.__name__ for kind in wanted)
@@ -426,13 +438,13 @@ def _weighted_mean(scores: np.ndarray, sample_weight: Any) -> float:
     if sample_weight is None:
         return float(by_row.mean())
     weight = _check_sample_weight(sample_weight, by_row, dtype=np.float64, ensure_non_negative=True)
-    # A row of no weight is not there, even if its score is infinite.
+    # A row with weight zero does not count even if its score is infinite.
     counted = weight > 0
     return float(np.average(by_row[counted], weights=weight[counted]))
 
 
 def _interval(job: sampling.Job, coverage: Any) -> np.ndarray:
-    """Return lower and upper ends."""
+    """Return the lower and the upper ends of intervals."""
     level = float(coverage) if isinstance(coverage, numbers.Real) else math.nan
     if not 0 < level < 1:
         raise ValueError(f"`coverage` must be a probability between 0 and 1, got {coverage!r}.")

@@ -1,10 +1,11 @@
-"""How well rows are ranked by their effect, on rows whose treatment was assigned at random and is known."""
+"""Scores of rankings by effect, on rows whose treatment is known and was assigned at random."""
 
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.utils.validation import _check_sample_weight
 
@@ -21,47 +22,50 @@ __all__ = [
     "uplift_curve",
 ]
 
-# Effects that differ by less, relative to the outcomes they are differences of, differ by rounding only.
+# Effects count as equal if they differ by less than this number of rounding errors of the predictions.
 ROUNDING = 32
 
 
-def uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return what treating a growing share of the rows gains, those with the largest predicted effect first.
+def uplift_curve(
+    y: ArrayLike, effect: ArrayLike, treatment: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gain from treating a growing share of the rows, in the order of their predicted effects.
 
-    Among the targeted rows, those whose effect reaches a threshold, let ``n_t`` be treated with the mean outcome
-    ``m_t``, and ``n_c`` untreated with the mean outcome ``m_c``. The gain from treating all of them, and no others, is
-    estimated as ``(m_t - m_c) * (n_t + n_c) / n`` for each of all ``n`` rows.
+    Rows are targeted if their predicted effect reaches a threshold. Of the targeted rows, ``n_t`` are treated and have
+    the mean outcome ``m_t``, and ``n_c`` are untreated and have the mean outcome ``m_c``. The gain from treating all
+    targeted rows and no others, divided by the number ``n`` of all rows, is estimated as ``(m_t - m_c) * (n_t + n_c) /
+    n``.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,)
         Outcomes: any numbers.
     effect : array-like of shape (n_rows,)
-        Predicted effects, or other numbers that rank the rows. Rows of equal effect are targeted in one step.
+        Predicted effects, or other numbers that rank the rows. Rows with equal effects are targeted in the same step.
     treatment : array-like of shape (n_rows,)
-        1 for treated and 0 for untreated rows. The curve is that of an experiment: the assignment must not depend on
-        what the outcome depends on.
+        1 for treated and 0 for untreated rows. The treatment must have been assigned independently of everything that
+        the outcome depends on, as in an experiment.
     sample_weight : array-like of shape (n_rows,), optional
-        A row of weight 2 counts as two rows.
+        Weights of the rows. A row with weight 2 counts as two rows.
 
     Returns
     -------
     share : array of shape (n_steps + 1,)
-        Targeted share of the rows, from 0 to 1. A curve starts at the origin, and has no point where only treated or
-        only untreated rows are targeted, from which nothing can be told.
+        Targeted share of the rows, from 0 to 1. The curve starts at the origin. It has no points where only treated or
+        only untreated rows are targeted, because these allow no estimate.
     gain : array of shape (n_steps + 1,)
-        In the unit of y, for each row of all. The last one is the average treatment effect.
+        Gain divided by the number of all rows, in the unit of y. The last one is the average treatment effect.
 
     Raises
     ------
     ValueError
-        If an argument is of another length or shape, not numeric or not finite, or if the treatment has other values,
-        or no treated or no untreated rows.
+        If arguments differ in length, are not one-dimensional, or hold anything but finite numbers; if the treatment
+        has values other than 0 and 1; or if there are no treated or no untreated rows.
 
     See Also
     --------
-    area_under_uplift_curve : The curve in one number.
-    qini_curve : The gain among the treated alone.
+    area_under_uplift_curve : Summary of the curve by one number.
+    qini_curve : Gain of the treated rows only.
 
     References
     ----------
@@ -83,31 +87,34 @@ def uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = No
     return share, lift * share
 
 
-def qini_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return what the treatment gained among a growing share of the rows, the largest predicted effect first.
+def qini_curve(
+    y: ArrayLike, effect: ArrayLike, treatment: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the gain of the treated rows in a growing share of the rows, in the order of their predicted effects.
 
-    Among the targeted rows, those whose effect reaches a threshold, let ``Y_t`` be the sum of the ``n_t`` treated rows'
-    outcomes, and ``Y_c`` that of the ``n_c`` untreated rows'. What the treated ones gained by their treatment is
-    estimated as ``(Y_t - Y_c * n_t / n_c) / n`` for each of all ``n`` rows, the others included.
+    Rows are targeted if their predicted effect reaches a threshold. Of the targeted rows, ``n_t`` are treated and their
+    outcomes have the sum ``Y_t``, and ``n_c`` are untreated and their outcomes have the sum ``Y_c``. The gain of the
+    treated rows from their treatment, divided by the number ``n`` of all rows, is estimated as
+    ``(Y_t - Y_c * n_t / n_c) / n``.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,)
         Outcomes: any numbers.
     effect : array-like of shape (n_rows,)
-        Predicted effects, or other numbers that rank the rows. Rows of equal effect are targeted in one step.
+        Predicted effects, or other numbers that rank the rows. Rows with equal effects are targeted in the same step.
     treatment : array-like of shape (n_rows,)
-        1 for treated and 0 for untreated rows, assigned as :func:`uplift_curve` says.
+        1 for treated and 0 for untreated rows, assigned as :func:`uplift_curve` requires.
     sample_weight : array-like of shape (n_rows,), optional
-        A row of weight 2 counts as two rows.
+        Weights of the rows. A row with weight 2 counts as two rows.
 
     Returns
     -------
     share : array of shape (n_steps + 1,)
         Targeted share of the rows, as :func:`uplift_curve` returns it.
     gain : array of shape (n_steps + 1,)
-        In the unit of y, for each row of all. The last one is the average treatment effect times the share of the
-        treated.
+        Gain divided by the number of all rows, in the unit of y. The last one is the product of the average treatment
+        effect and the share of treated rows.
 
     Raises
     ------
@@ -116,7 +123,7 @@ def qini_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None
 
     See Also
     --------
-    qini_score : The curve in one number.
+    qini_score : Summary of the curve by one number.
 
     References
     ----------
@@ -136,8 +143,10 @@ def qini_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None
     return share, lift * share_treated
 
 
-def area_under_uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None) -> float:
-    """Return the area between the uplift curve and the straight line of rows in random order.
+def area_under_uplift_curve(
+    y: ArrayLike, effect: ArrayLike, treatment: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
+    """Return the area between the uplift curve and the straight line that a random order gives.
 
     Parameters
     ----------
@@ -147,9 +156,9 @@ def area_under_uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weigh
     Returns
     -------
     float
-        In the unit of y, for each row of all: the gain over random order, averaged over the share of rows that is
-        targeted. It is 0 where all effects are equal, negative for a ranking that is worse than none, and not divided
-        by the area of a perfect ranking, which is not known.
+        Gain beyond that of a random order, averaged over the targeted share, in the unit of y. The area is 0 if all
+        effects are equal, and negative for a ranking that is worse than random. It is not divided by the area of a
+        perfect ranking, which is unknown.
 
     Raises
     ------
@@ -177,8 +186,10 @@ def area_under_uplift_curve(y: Any, effect: Any, treatment: Any, *, sample_weigh
     return _area(*uplift_curve(y, effect, treatment, sample_weight=sample_weight))
 
 
-def qini_score(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None) -> float:
-    """Return the area between the qini curve and the straight line of rows in random order.
+def qini_score(
+    y: ArrayLike, effect: ArrayLike, treatment: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
+    """Return the area between the qini curve and the straight line that a random order gives.
 
     Parameters
     ----------
@@ -188,9 +199,9 @@ def qini_score(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None
     Returns
     -------
     float
-        In the unit of y, for each row of all: the gain among the treated over that in random order, averaged over the
-        share of rows that is targeted. It is 0 where all effects are equal, negative for a ranking that is worse than
-        none, and not divided by the area of a perfect ranking, which is not known.
+        Gain of the treated rows beyond that in a random order, averaged over the targeted share, in the unit of y. The
+        area is 0 if all effects are equal, and negative for a ranking that is worse than random. It is not divided by
+        the area of a perfect ranking, which is unknown.
 
     Raises
     ------
@@ -217,11 +228,11 @@ def qini_score(y: Any, effect: Any, treatment: Any, *, sample_weight: Any = None
 
 
 class _RankingScorer(Scorer):
-    """Base of the scorers that rank rows by the effect that an estimator expects."""
+    """Base class of the scorers that rank rows by the effect that an estimator predicts."""
 
     _of_ranking: Callable[..., float]
 
-    def __init__(self, treatment: Any, *, control: Any = 0, treated: Any = 1):
+    def __init__(self, treatment: str | int, *, control: object = 0, treated: object = 1):
         self.treatment = treatment
         self.control = control
         self.treated = treated
@@ -254,7 +265,7 @@ class _RankingScorer(Scorer):
         return treated
 
     def _expected(self, model: Any, X: Any, arrays: dict[str, Any]) -> np.ndarray:
-        """Return the expected outcome of every row; of two labels the probability of the second."""
+        """Return the expected outcome of every row, which is the probability of the second label if there are two."""
         method = "predict_proba" if is_classifier(model) else "predict"
         found = getattr(model, method)(X, **arrays)
         shape = np.shape(found)
@@ -266,18 +277,19 @@ class _RankingScorer(Scorer):
 
 
 class QiniScore(_RankingScorer):
-    """Area under the qini curve of the rows ranked by their expected effect, beyond that of a random order.
+    """Area between the qini curve of rows that are ranked by their expected effect and that of a random order.
 
-    A row's effect is its expected outcome with the treatment less that without: ``predict`` (of two labels, the
-    probability of the second) of X with one value in the treatment's column, and with the other. The assignment that X
-    holds must be that of an experiment.
+    The effect of a row is the difference between its expected outcomes with and without the treatment. Expected
+    outcomes are those that ``predict`` returns (for two labels, the probability of the second label) if the column of
+    the treatment is set to ``treated`` or ``control`` in all rows. The treatment of the rows in X must have been
+    assigned at random, as in an experiment.
 
     Parameters
     ----------
     treatment : str or int
-        Column of X, as the estimator or Pipeline gets it, by name or position.
+        Name or position of the column of X with the treatment, where X is the input of the estimator or Pipeline.
     control, treated : object, default=0 and 1
-        The column's values for untreated and treated rows; other rows are refused.
+        Values of that column in untreated and treated rows. No row may have another value.
 
     See Also
     --------
@@ -285,8 +297,9 @@ class QiniScore(_RankingScorer):
 
     Notes
     -----
-    Effects that differ by no more than the rounding errors of the predictions are taken for equal, so that a model
-    without any interaction scores 0. Every fold needs treated and untreated rows: stratify small ones by treatment.
+    Effects that differ by no more than the rounding error of the predictions count as equal. A model without
+    interactions with the treatment therefore has the score 0. Every fold of a cross-validation needs treated and
+    untreated rows. Stratify small folds by treatment.
 
     References
     ----------
@@ -311,18 +324,19 @@ class QiniScore(_RankingScorer):
 
 
 class AreaUnderUpliftCurve(_RankingScorer):
-    """Area under the uplift curve of the rows ranked by their expected effect, beyond that of a random order.
+    """Area between the uplift curve of rows that are ranked by their expected effect and that of a random order.
 
-    A row's effect is its expected outcome with the treatment less that without: ``predict`` (of two labels, the
-    probability of the second) of X with one value in the treatment's column, and with the other. The assignment that X
-    holds must be that of an experiment.
+    The effect of a row is the difference between its expected outcomes with and without the treatment. Expected
+    outcomes are those that ``predict`` returns (for two labels, the probability of the second label) if the column of
+    the treatment is set to ``treated`` or ``control`` in all rows. The treatment of the rows in X must have been
+    assigned at random, as in an experiment.
 
     Parameters
     ----------
     treatment : str or int
-        Column of X, as the estimator or Pipeline gets it, by name or position.
+        Name or position of the column of X with the treatment, where X is the input of the estimator or Pipeline.
     control, treated : object, default=0 and 1
-        The column's values for untreated and treated rows; other rows are refused.
+        Values of that column in untreated and treated rows. No row may have another value.
 
     See Also
     --------
@@ -355,17 +369,21 @@ class AreaUnderUpliftCurve(_RankingScorer):
 
 
 def _steps(y: Any, effect: Any, treatment: Any, sample_weight: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return of each step the targeted share of all rows, the share that is treated too, and the means' difference."""
+    """Return three numbers of each step: the targeted share, the share of rows that are targeted and treated, the lift.
+
+    The lift is the difference between the mean outcomes of treated and untreated targeted rows.
+    """
     y, effect, treated, weight = _checked(y, effect, treatment, sample_weight)
     order = np.argsort(-effect, kind="stable")
     last_of_step = np.append(np.diff(effect[order]) != 0, True)
     arms = (treated, ~treated)
     counts, sums = (np.cumsum([(values * arm)[order] for arm in arms], axis=1) for values in (weight, weight * y))
     shares = counts / counts[:, -1].sum()
-    told = last_of_step & (counts > 0).all(axis=0)
-    means = sums[:, told] / counts[:, told]
-    found = (shares[:, told].sum(axis=0), shares[0, told], means[0] - means[1])
-    share, share_treated, lift = (np.concatenate([[0.0], each]) for each in found)
+    has_estimate = last_of_step & (counts > 0).all(axis=0)
+    means = sums[:, has_estimate] / counts[:, has_estimate]
+    treated_share, untreated_share = shares[:, has_estimate]
+    steps = (treated_share + untreated_share, treated_share, means[0] - means[1])
+    share, share_treated, lift = (np.concatenate([[0.0], values]) for values in steps)
     return share, share_treated, lift
 
 
@@ -374,7 +392,7 @@ def _area(share: np.ndarray, gain: np.ndarray) -> float:
 
 
 def _checked(y: Any, effect: Any, treatment: Any, sample_weight: Any) -> tuple[np.ndarray, ...]:
-    """Return outcomes, effects, which rows were treated, and weights; without rows of no weight."""
+    """Return outcomes, effects, whether rows were treated, and weights of the rows with a positive weight."""
     y = _vector("y", y)
     effect, treated = _vector("effect", effect, len(y)), _vector("treatment", treatment, len(y))
     others = treated[(treated != 0) & (treated != 1)]
@@ -393,7 +411,7 @@ def _checked(y: Any, effect: Any, treatment: Any, sample_weight: Any) -> tuple[n
 
 
 def _vector(name: str, values: Any, n_rows: int | None = None) -> np.ndarray:
-    """Return one finite number for each row, or refuse what is none."""
+    """Return a vector of finite numbers, or raise ValueError."""
     array = np.asarray(values)
     if array.ndim != 1 or n_rows not in (None, len(array)):
         wanted = "n_rows" if n_rows is None else n_rows
@@ -409,7 +427,7 @@ def _vector(name: str, values: Any, n_rows: int | None = None) -> np.ndarray:
 
 
 def _with_value(X: Any, place: int | None, value: Any) -> Any:
-    """Return X with one value in a column, of the column's type."""
+    """Return a copy of X in which a column has the same value in all rows."""
     if not hasattr(X, "iloc"):
         changed = np.array(X)
         changed[:, place] = value
@@ -420,10 +438,10 @@ def _with_value(X: Any, place: int | None, value: Any) -> Any:
 
 
 def _numbers(y: Any, model: Any) -> Any:
-    """Return outcomes as numbers: of two labels, whether it is the second."""
+    """Return outcomes as numbers. A label is replaced by whether it is the second of two."""
     if not is_classifier(model):
         return y
-    # A classifier with draws from elsewhere and without a fit knows no labels.
+    # A classifier that was given posterior draws and was not fitted knows no labels.
     labels, known = np.asarray(y), getattr(model, "classes_", np.array([0, 1]))
     unknown = labels[~np.isin(labels, known)]
     if len(unknown):
@@ -432,17 +450,17 @@ def _numbers(y: Any, model: Any) -> Any:
 
 
 def _effect(control: np.ndarray, treated: np.ndarray) -> np.ndarray:
-    """Return differences of predictions, equal where they differ by rounding only."""
+    """Return differences of predictions, and replace differences that differ only by rounding by one number."""
     effect = treated - control
     width = ROUNDING * np.finfo(np.result_type(effect, np.float32)).eps * np.mean(np.abs([control, treated]))
     if not width > 0:
         return effect
     order = np.argsort(effect)
     ordered = effect[order].astype(np.float64)
-    # Where effects lie close they are put into bins, which start at the first one after a gap: so that a bin's bound
-    # does not cut through effects that are equal but for rounding.
-    starts = np.append(True, np.diff(ordered) > width)
-    start = ordered[starts][np.cumsum(starts) - 1]
-    found = np.empty_like(ordered)
-    found[order] = start + np.floor((ordered - start) / width) * width
-    return found
+    # Effects are rounded down to bins. Bins are counted from the first effect after a gap, so that the bound of a bin
+    # does not separate effects that differ only by rounding.
+    is_after_gap = np.append(True, np.diff(ordered) > width)
+    start = ordered[is_after_gap][np.cumsum(is_after_gap) - 1]
+    rounded = np.empty_like(ordered)
+    rounded[order] = start + np.floor((ordered - start) / width) * width
+    return rounded

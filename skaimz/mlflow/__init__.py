@@ -1,13 +1,13 @@
-"""MLflow: fits tracked, and models logged, registered, loaded and served.
+"""MLflow: track fits, and log, register, load and serve models.
 
-Models have the flavour of :mod:`mlflow.sklearn`, which does all the work, with predictions of its own for
-:mod:`mlflow.pyfunc` and the scoring server: mean, quantiles, intervals or draws, chosen by a parameter of the call.
+Models have the flavour of :mod:`mlflow.sklearn`, which saves and loads them. In addition, :mod:`mlflow.pyfunc` and the
+scoring server predict means, quantiles, intervals or draws, as a parameter of the call says.
 
-MLflow itself is optional (``pip install 'skaimz[mlflow]'``) and imported when a function here is first called.
+MLflow is optional (``pip install 'skaimz[mlflow]'``). It is imported when a function of this module is first called.
 """
 
 from skaimz.mlflow._autolog import autolog
-from skaimz.mlflow._flavour import _load_pyfunc as _load_pyfunc  # the models name this module, and MLflow calls this
+from skaimz.mlflow._flavour import _load_pyfunc as _load_pyfunc  # MLflow calls it by its name in this module
 from skaimz.mlflow._flavour import load_model, log_model, save_model
 from skaimz.mlflow._record import log_fit
 

@@ -1,4 +1,4 @@
-"""Runs of MLflow for fits that nobody told it about."""
+"""Automatic logging of fits."""
 
 import logging
 import sys
@@ -15,8 +15,9 @@ from skaimz.mlflow._record import record_fit, record_parameters
 __all__ = ["autolog"]
 
 INTEGRATION = "skaimz"
-# Through these a fit is still the one that the user asked for: a Pipeline's, or a search's with the best parameters.
-# All others of scikit-learn's modules make one fit of many.
+# A fit that these modules of scikit-learn call is logged: that of a Pipeline, or that of a search with the best
+# parameters. A fit that any other module of scikit-learn calls is one of many, such as that of a fold, and is not
+# logged.
 TRANSPARENT = {
     "sklearn.base",
     "sklearn.pipeline",
@@ -39,27 +40,27 @@ def autolog(
     exclusive: bool = False,
     silent: bool = False,
 ) -> None:
-    """Log every ``fit`` of the estimators of this package, from now on.
+    """Log every later ``fit`` of the estimators of this package.
 
-    A fit is logged to the active run, or to a run of its own where there is none, which ends with the fit: as finished,
-    or as failed. What is logged :func:`log_fit` describes; the model is logged beside it.
+    A fit is logged to the active run. If there is none, it gets a new run, which ends with the fit and has the status
+    finished or failed. :func:`log_fit` describes what is logged. The fitted model is logged as well.
 
     Parameters
     ----------
     log_models : bool, default=True
-        Whether to log the fitted model, with a signature that is inferred from its first five rows.
+        Whether to log the fitted model, with a signature that is inferred from the first five rows of X.
     log_input_examples : bool, default=False
-        Whether to save those rows with the model.
+        Whether to save these rows with the model.
     log_posterior : bool, default=True
         Whether to write the posterior draws.
     registered_model_name : str, optional
         Register each model as a new version under this name.
     extra_tags : mapping of str to str, optional
-        Tags of the runs that are made.
+        Tags of new runs.
     disable : bool, default=False
-        Log no longer.
+        Stop logging.
     exclusive : bool, default=False
-        Log nothing to runs that were started elsewhere.
+        Do not log to runs that the user has started.
     silent : bool, default=False
         Suppress messages of MLflow.
 
@@ -70,17 +71,18 @@ def autolog(
 
     Notes
     -----
-    A fit within a Pipeline, and a search's last one with the best parameters, are logged, but not the model: it is not
-    ready before the Pipeline or the search is. Call :func:`log_model` with the whole; or enable
-    :func:`mlflow.sklearn.autolog`, too: it then makes the run and logs parameters, candidates and the model in the form
-    of ``mlflow.sklearn``, and this function adds losses, diagnostics, kernel and posterior of the best.
+    The fit of a Pipeline is logged without the model, which is not complete before the Pipeline is, and so is the last
+    fit of a search, with the best parameters. Either call :func:`log_model` with the Pipeline or the search, or enable
+    :func:`mlflow.sklearn.autolog` as well. MLflow's function then creates the run and logs the parameters, the
+    candidates and the model in the form of ``mlflow.sklearn``, and this function adds the losses, the diagnostics, the
+    kernel and the posterior of the best estimator.
 
-    No other fit that scikit-learn makes is logged, of the folds of a cross-validation or a search, say; nor are those
-    of worker processes, nor ``partial_fit``.
+    Other fits that scikit-learn calls, such as those of the folds of a cross-validation or a search, are not logged.
+    Neither are fits in worker processes, nor ``partial_fit``.
     """
     from mlflow.utils.autologging_utils import autologging_integration
 
-    # MLflow reads these names and defaults from the signature, and looks up their values when a fit begins.
+    # MLflow reads names and defaults from this signature, and looks up their values at the start of a fit.
     def enable(disable: bool = False, exclusive: bool = False, silent: bool = False) -> None:
         _patch_fit(
             Settings(log_models, log_input_examples, log_posterior, registered_model_name), dict(extra_tags or {})
@@ -105,7 +107,7 @@ def _patch_fit(settings: Settings, tags: dict[str, str]) -> None:
     in_run = with_managed_run(INTEGRATION, partial(_fit_and_log, settings), {**tags, MLFLOW_AUTOLOGGING: INTEGRATION})
 
     def fit(original: Any, estimator: Any, /, *args: Any, **kwargs: Any) -> Any:
-        # Whether there is to be a run is known here only, so that MLflow is not left to start one.
+        # Only the callers show whether this fit is logged, so MLflow must not start a run before they are known.
         if _scikit_learn_callers() - TRANSPARENT:
             return original(estimator, *args, **kwargs)
         return in_run(original, estimator, *args, **kwargs)
@@ -131,7 +133,7 @@ def _fit_and_log(settings: Settings, original: Any, estimator: Any, /, *args: An
 def _log_model(settings: Settings, estimator: Any, X: Any) -> None:
     from mlflow.utils.autologging_utils import INPUT_EXAMPLE_SAMPLE_ROWS, resolve_input_example_and_signature
 
-    # MLflow says so where the rows give no signature, and goes on.
+    # If MLflow cannot infer a signature from the rows, it logs a warning and continues.
     example, signature = resolve_input_example_and_signature(
         lambda: X[:INPUT_EXAMPLE_SAMPLE_ROWS],
         lambda rows: infer_signature(estimator, rows),
@@ -152,10 +154,10 @@ def _scikit_learn_callers() -> set[str]:
 
 
 def _modules_on_the_stack() -> set[str]:
-    """Return the modules that the call under way has come through.
+    """Return the modules of all functions on the call stack.
 
-    A second patch of scikit-learn's own classes would take the place of mlflow.sklearn's, so that who calls is asked
-    instead.
+    The stack shows which classes of scikit-learn have called ``fit``. A patch of these classes would replace the patch
+    of ``mlflow.sklearn``.
     """
     names = set()
     frame: FrameType | None = sys._getframe(1)

@@ -1,4 +1,4 @@
-"""Models as MLflow keeps them: the flavour of scikit-learn, with more than one kind of prediction."""
+"""Models in MLflow's format: the flavour of scikit-learn, with several kinds of predictions."""
 
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -16,32 +17,33 @@ from skaimz.mlflow._optional import needs_mlflow
 __all__ = ["final_estimator", "infer_signature", "load_model", "log_model", "save_model"]
 
 Prediction = Callable[[Any, Any, Mapping[str, Any]], Any]
-# What the last bit of a prediction rests on. MLflow finds what a model imports, but leaves out what that requires.
+# Packages whose versions decide the last digits of predictions. MLflow finds the packages that a model imports, but not
+# those that they require.
 PINNED = ("jax", "jaxlib", "numpy", "numpyro", "scikit-learn", "skaimz")
 
 
 class Parameter(NamedTuple):
-    """A parameter of a call, as MLflow describes it; lists have the shape (-1,)."""
+    """A parameter of a prediction, as MLflow describes it. Lists have the shape (-1,)."""
 
     type: str
     default: Any
     shape: tuple[int, ...] | None = None
 
 
-def _draws(model: Any, X: Any, asked: Mapping[str, Any]) -> Any:
-    return model.sample_y(X, asked["n_samples"], asked["random_state"])
+def _draws(model: Any, X: Any, values: Mapping[str, Any]) -> Any:
+    return model.sample_y(X, values["n_samples"], values["random_state"])
 
 
-# What each value of the parameter `output` returns.
+# The prediction for each value of the parameter `output`.
 REGRESSION: dict[str, Prediction] = {
-    "mean": lambda model, X, asked: model.predict(X),
-    "quantiles": lambda model, X, asked: model.predict_quantiles(X, asked["quantiles"]),
-    "interval": lambda model, X, asked: model.predict_interval(X, asked["coverage"]),
+    "mean": lambda model, X, values: model.predict(X),
+    "quantiles": lambda model, X, values: model.predict_quantiles(X, values["quantiles"]),
+    "interval": lambda model, X, values: model.predict_interval(X, values["coverage"]),
     "draws": _draws,
 }
 CLASSIFICATION: dict[str, Prediction] = {
-    "label": lambda model, X, asked: model.predict(X),
-    "proba": lambda model, X, asked: model.predict_proba(X),
+    "label": lambda model, X, values: model.predict(X),
+    "proba": lambda model, X, values: model.predict_proba(X),
     "draws": _draws,
 }
 OF_DRAWS = {"n_samples": Parameter("long", 1), "random_state": Parameter("long", None)}
@@ -56,8 +58,8 @@ OF_CLASSIFICATION = {"output": Parameter("string", "label"), **OF_DRAWS}
 
 @needs_mlflow
 def save_model(
-    model: Any,
-    path: Any,
+    model: BaseEstimator,
+    path: str | Path,
     *,
     signature: Any = None,
     input_example: Any = None,
@@ -66,7 +68,7 @@ def save_model(
 ) -> None:
     """Save a fitted model as a folder in MLflow's format.
 
-    The folder has the flavours ``sklearn`` (a cloudpickle, so that kernels of a notebook or script go along) and
+    The folder has the flavours ``sklearn`` (a cloudpickle, which includes kernels of a notebook or script) and
     ``python_function``, whose ``predict(data, params)`` takes these parameters:
 
     ================ ============================================================= =====================
@@ -75,7 +77,7 @@ def save_model(
     ``output``       ``"mean"``, ``"quantiles"``, ``"interval"`` or ``"draws"``;   ``"mean"``
                      of classifiers ``"label"``, ``"proba"`` or ``"draws"``        ``"label"``
     ``quantiles``    probabilities of the quantiles                                ``[0.05, 0.5, 0.95]``
-    ``coverage``     probability that the interval holds the outcome               ``0.9``
+    ``coverage``     probability that the interval contains the outcome            ``0.9``
     ``n_samples``    outcomes to draw for each row                                 ``1``
     ``random_state`` seed of the drawn outcomes                                    that of the estimator
     ================ ============================================================= =====================
@@ -83,21 +85,22 @@ def save_model(
     Parameters
     ----------
     model : estimator, Pipeline or search
-        Fitted; an estimator of this package, or what ends in one.
+        Fitted estimator of this package, or a Pipeline or search that ends in one.
     path : str or Path
-        A folder that does not exist yet, or is empty.
+        A folder that does not exist, or is empty.
     signature : mlflow.models.ModelSignature, optional
-        Types of input and output. Where None, they follow from ``input_example``; without that, only the parameters
-        are declared, and input reaches the model as it comes. A signature without parameters is given those above.
+        Types of input and output. If None, they are inferred from ``input_example``. Without an example, only the
+        parameters are declared, and MLflow passes the input on unchanged. The parameters above are added to a signature
+        without parameters.
     input_example : array or data frame, optional
-        Some rows as ``predict`` takes them, which are saved, too.
+        Some rows of X, which are saved with the model.
     mlflow_model : mlflow.models.Model, optional
-        The description that the flavours are added to.
+        The description of the model, to which the flavours are added.
     **options : object
-        Whatever else :func:`mlflow.sklearn.save_model` takes: ``code_paths`` for a kernel that lives in a module of
-        your own, ``pip_requirements``, ``extra_pip_requirements``, ``conda_env``, ``metadata``. Without requirements,
-        MLflow finds what the model imports in a process of its own, which takes some seconds, and the versions of
-        JAX, NumPyro, NumPy, scikit-learn and this package are pinned besides.
+        Further arguments of :func:`mlflow.sklearn.save_model`: ``code_paths`` for a kernel in a module of your own,
+        ``pip_requirements``, ``extra_pip_requirements``, ``conda_env``, ``metadata``. Without requirements, MLflow
+        loads the model in another process to find the packages that it imports, which takes some seconds. The versions
+        of JAX, NumPyro, NumPy, scikit-learn and this package are added to them.
 
     Raises
     ------
@@ -110,15 +113,15 @@ def save_model(
 
     Notes
     -----
-    Arguments of the kernel that are no columns of X do not pass through ``python_function``: give them by
-    ``column_args``.
+    ``python_function`` passes only X to the model. Further arguments of the kernel must therefore be columns of X,
+    which ``column_args`` names.
     """
     import mlflow.sklearn
     from mlflow.models import Model, ModelSignature
 
     check_is_fitted(final_estimator(model))
     if signature is None and input_example is not None:
-        # MLflow takes an example of input with one of parameters as a pair.
+        # A pair is an example of the input and one of the parameters.
         signature = infer_signature(model, input_example[0] if isinstance(input_example, tuple) else input_example)
     elif signature is None or signature.params is None:
         signature = ModelSignature(
@@ -138,31 +141,33 @@ def save_model(
         pyfunc_predict_fn="predict",
         **options,
     )
-    # MLflow's own predictions know no parameters: all else of the flavour stays.
+    # Predictions of mlflow.sklearn have no parameters. The rest of its flavour stays.
     described.flavors[mlflow.pyfunc.FLAVOR_NAME][mlflow.pyfunc.MAIN] = __package__
     described.save(Path(path) / "MLmodel")
 
 
 @needs_mlflow
-def log_model(model: Any, name: str = "model", *, registered_model_name: str | None = None, **options: Any) -> Any:
+def log_model(
+    model: BaseEstimator, name: str = "model", *, registered_model_name: str | None = None, **options: Any
+) -> Any:
     """Log a fitted model to the tracking server, in the active run if there is one.
 
     Parameters
     ----------
     model : estimator, Pipeline or search
-        Fitted; an estimator of this package, or what ends in one.
+        Fitted estimator of this package, or a Pipeline or search that ends in one.
     name : str, default="model"
         Name of the logged model.
     registered_model_name : str, optional
-        Also register it as a new version under this name.
+        Name under which the model is also registered as a new version.
     **options : object
-        What :func:`save_model` takes (``signature``, ``input_example``, ``code_paths``, ...), or MLflow's
+        Further arguments of :func:`save_model` (``signature``, ``input_example``, ``code_paths``, ...) and of MLflow's
         ``Model.log`` (``tags``, ``step``, ``model_type``, ...).
 
     Returns
     -------
     mlflow.models.model.ModelInfo
-        Among others ``model_uri``, to load it by.
+        Its attribute ``model_uri`` is the address for :func:`load_model`.
 
     Raises
     ------
@@ -177,7 +182,7 @@ def log_model(model: Any, name: str = "model", *, registered_model_name: str | N
 
     import skaimz.mlflow
 
-    # Before MLflow makes an entry for what cannot be saved.
+    # Checked before MLflow creates an entry for the model.
     check_is_fitted(final_estimator(model))
     return Model.log(
         artifact_path=None,
@@ -190,21 +195,21 @@ def log_model(model: Any, name: str = "model", *, registered_model_name: str | N
 
 
 @needs_mlflow
-def load_model(model_uri: str, dst_path: str | None = None) -> Any:
+def load_model(model_uri: str, dst_path: str | None = None) -> BaseEstimator:
     """Load a model that was saved or logged.
 
     Parameters
     ----------
     model_uri : str
-        A folder, or an address of MLflow's, as in ``"models:/name/1"`` or ``"runs:/<run_id>/model"``.
+        A folder, or an address such as ``"models:/name/1"`` or ``"runs:/<run_id>/model"``.
     dst_path : str, optional
         Existing folder to download to.
 
     Returns
     -------
     estimator, Pipeline or search
-        What was saved. It predicts as the original does, to the bit on the same machine with the same versions of its
-        libraries. :func:`mlflow.pyfunc.load_model` gives the form with parameters instead.
+        The saved model. On the same machine and with the same versions of libraries, its predictions are bit by bit
+        those of the original. Use :func:`mlflow.pyfunc.load_model` instead for predictions with parameters.
 
     Raises
     ------
@@ -215,7 +220,7 @@ def load_model(model_uri: str, dst_path: str | None = None) -> Any:
 
     Notes
     -----
-    Loading runs code that the model holds: load from sources that you trust only.
+    Loading runs code that the model contains. Load models only from sources that you trust.
     """
     import mlflow.sklearn
 
@@ -225,12 +230,12 @@ def load_model(model_uri: str, dst_path: str | None = None) -> Any:
 
 
 def _load_pyfunc(path: str) -> "Predictions":
-    """Load the form that :mod:`mlflow.pyfunc` calls; MLflow finds this function by its name."""
+    """Load a model for :mod:`mlflow.pyfunc`, which finds this function by its name."""
     return Predictions(load_model(path))
 
 
 class Predictions:
-    """Predictions of a model, of the kind that the parameters of a call ask for."""
+    """A model whose predictions depend on parameters of the call."""
 
     def __init__(self, model: Any):
         self.model = model
@@ -242,11 +247,11 @@ class Predictions:
     def predict(self, data: Any, params: Mapping[str, Any] | None = None) -> Any:
         """Return predictions as an array with a row for each row of the data."""
         estimator, X = last_step(self.model, data)
-        outputs, parameters = _offered(estimator)
-        asked = {name: parameter.default for name, parameter in parameters.items()} | dict(params or {})
-        if asked["output"] not in outputs:
-            raise ValueError(f"`output` must be one of {list(outputs)}, got {asked['output']!r}.")
-        return outputs[asked["output"]](estimator, X, asked)
+        outputs, parameters = _outputs_and_parameters(estimator)
+        values = {name: parameter.default for name, parameter in parameters.items()} | dict(params or {})
+        if values["output"] not in outputs:
+            raise ValueError(f"`output` must be one of {list(outputs)}, got {values['output']!r}.")
+        return outputs[values["output"]](estimator, X, values)
 
 
 def final_estimator(model: Any) -> Any:
@@ -271,7 +276,7 @@ def infer_signature(model: Any, X: Any) -> Any:
     from mlflow.types import ColSpec, Schema
     from mlflow.types.schema import AnyType
 
-    # MLflow declares categories by the type of their labels, and then refuses categories.
+    # MLflow infers the type of labels for a categorical column, and then refuses a categorical column.
     of_categories = [name for name, dtype in getattr(X, "dtypes", {}).items() if isinstance(dtype, pd.CategoricalDtype)]
     example = X.astype(dict.fromkeys(of_categories, str)) if of_categories else X
     signature = mlflow.models.infer_signature(example, model.predict(X))
@@ -279,15 +284,15 @@ def infer_signature(model: Any, X: Any) -> Any:
     if of_categories:
         signature.inputs = Schema(
             [
-                ColSpec(AnyType(), each.name, each.required) if each.name in of_categories else each
-                for each in signature.inputs.inputs
+                ColSpec(AnyType(), column.name, column.required) if column.name in of_categories else column
+                for column in signature.inputs.inputs
             ]
         )
     return signature
 
 
-def _offered(estimator: Any) -> tuple[dict[str, Prediction], dict[str, Parameter]]:
-    """Return the outputs that an estimator has, and the parameters that choose among them."""
+def _outputs_and_parameters(estimator: Any) -> tuple[dict[str, Prediction], dict[str, Parameter]]:
+    """Return the kinds of predictions of an estimator, and the parameters of predictions."""
     if isinstance(estimator, NumPyroImpactClassifier):
         return CLASSIFICATION, OF_CLASSIFICATION
     return REGRESSION, OF_REGRESSION
@@ -296,5 +301,7 @@ def _offered(estimator: Any) -> tuple[dict[str, Prediction], dict[str, Parameter
 def _schema(model: Any) -> Any:
     from mlflow.types import ParamSchema, ParamSpec
 
-    parameters = _offered(final_estimator(model))[1].items()
-    return ParamSchema([ParamSpec(name, each.type, each.default, each.shape) for name, each in parameters])
+    _, parameters = _outputs_and_parameters(final_estimator(model))
+    return ParamSchema(
+        [ParamSpec(name, parameter.type, parameter.default, parameter.shape) for name, parameter in parameters.items()]
+    )

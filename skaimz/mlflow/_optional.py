@@ -1,4 +1,4 @@
-"""MLflow where it is installed, and advice where it is not."""
+"""An error that says how to install MLflow."""
 
 import functools
 import importlib.util
@@ -12,7 +12,7 @@ R = TypeVar("R")
 
 
 def needs_mlflow(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function say which extra it needs where MLflow is missing."""
+    """Make a function raise ImportError with a remedy if MLflow is not installed."""
 
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""What MLflow is told about a fit."""
+"""Logging of the results of a fit."""
 
 import inspect
 import numbers
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skaimz.inference import MCMC, SVI, Auto, resolve_inference
@@ -18,32 +19,33 @@ from skaimz.mlflow._optional import needs_mlflow
 
 __all__ = ["kernel_source", "log_fit", "metrics_of", "parameters_of", "record_fit", "record_parameters", "thinned"]
 
-# Points of a curve of losses: more than a screen has, and one request to the server.
+# Number of losses that are logged at most: enough for a plot, and one request to the server.
 MOST_POINTS = 1000
 
 
 @needs_mlflow
-def log_fit(model: Any, *, posterior: bool = True) -> None:
-    """Log what a fit left behind to the active run, or to a new one that becomes active.
+def log_fit(model: BaseEstimator, *, posterior: bool = True) -> None:
+    """Log the results of a fit to the active run, or else to a new one, which becomes active.
 
-    :func:`autolog` does this on every ``fit``; call it after ``partial_fit``, and where a search or a Pipeline is to be
-    logged with all its parameters. :func:`log_model` logs the model itself.
+    :func:`autolog` does this for every ``fit``. Call this function after ``partial_fit``, or to log a search or a
+    Pipeline with all its parameters. :func:`log_model` logs the model itself.
 
     =========== ================================================================================================
-    parameters  ``get_params(deep=True)``; the settings that ``inference`` stands for, as ``inference__<name>``;
-                the numbers of rows and features, and the seed
+    parameters  ``get_params(deep=True)``; the settings of ``inference`` as ``inference__<name>``, also if it is a
+                name; the numbers of rows and features, and the seed
     metrics     ``loss`` by step, from 1 (1000 evenly spaced steps where there are more); of SVI ``loss_final``,
                 ``loss_is_finite``, ``guide_is_settled``, ``guide_move`` and ``k_hat``; of MCMC ``r_hat_max``,
                 ``ess_min`` and ``num_divergences``
-    artifacts   ``kernel.py``, the source of the kernel, without that of functions it calls; ``diagnostics.json``,
-                by site; ``posterior.nc``, what ``to_datatree`` returns
+    artifacts   ``kernel.py``, the source of the kernel without that of functions it calls; ``diagnostics.json``,
+                diagnostics by site; ``posterior.nc``, the result of ``to_datatree``
     tags        ``estimator_name`` and ``estimator_class``
     =========== ================================================================================================
 
     Parameters
     ----------
     model : estimator, Pipeline or search
-        Fitted; an estimator of this package, or what ends in one. Of a search the best estimator is logged.
+        Fitted estimator of this package, or a Pipeline or search that ends in one. The results are those of the best
+        estimator of a search.
     posterior : bool, default=True
         Whether to write the posterior draws.
 
@@ -66,7 +68,7 @@ def log_fit(model: Any, *, posterior: bool = True) -> None:
 
 
 def record_parameters(run_id: str, model: Any, estimator: Any) -> None:
-    """Log the parameters of a model, fitted or not, that ends in an estimator."""
+    """Log the parameters of a model that ends in an estimator. The model need not be fitted."""
     from mlflow.utils.autologging_utils import MlflowAutologgingQueueingClient
 
     kind = type(model)
@@ -78,14 +80,14 @@ def record_parameters(run_id: str, model: Any, estimator: Any) -> None:
 
 
 def record_fit(run_id: str, estimator: Any, posterior: bool) -> None:
-    """Log what a fitted estimator learned."""
+    """Log the results of a fitted estimator."""
     import mlflow
     from mlflow.utils.autologging_utils import MlflowAutologgingQueueingClient
 
     result = estimator.fit_result_
-    seen = {"n_rows": result.n_rows, "n_features": estimator.n_features_in_, "seed": estimator.seed_}
+    facts = {"n_rows": result.n_rows, "n_features": estimator.n_features_in_, "seed": estimator.seed_}
     with MlflowAutologgingQueueingClient() as client:
-        client.log_params(run_id, seen)
+        client.log_params(run_id, facts)
         for step, loss in thinned(result.losses).items():
             client.log_metrics(run_id, {"loss": loss}, step)
         client.log_metrics(run_id, metrics_of(result.diagnostics))
@@ -99,13 +101,13 @@ def record_fit(run_id: str, estimator: Any, posterior: bool) -> None:
 
 
 def parameters_of(model: Any, estimator: Any) -> dict[str, str]:
-    """Return all parameters as text, and what the estimator's ``inference`` stands for."""
-    given = model.get_params(deep=True)
-    found: dict[str, Any] = {}
-    for name, value in given.items():
+    """Return all parameters of a model, and the settings of the estimator's ``inference``, as text."""
+    parameters = model.get_params(deep=True)
+    settings: dict[str, Any] = {}
+    for name, value in parameters.items():
         if name.rpartition("__")[2] == "inference" and value is estimator.inference:
-            found |= {f"{name}__{setting}": each for setting, each in _settings(value).items()}
-    return {name: _text(value) for name, value in (found | given).items()}
+            settings |= {f"{name}__{setting}": number for setting, number in _settings(value).items()}
+    return {name: _text(value) for name, value in (settings | parameters).items()}
 
 
 def _settings(inference: Any) -> dict[str, Any]:
@@ -113,44 +115,44 @@ def _settings(inference: Any) -> dict[str, Any]:
     if isinstance(inference, str) and inference in named:
         return named[inference]().get_params()
     settings: Any = resolve_inference(inference)
-    # The parameters of another sampler are among those of the estimator, where it has any.
+    # Parameters of another sampler, if it has any, are among those of the estimator.
     return settings.get_params() if isinstance(settings, Auto | SVI | MCMC) else {}
 
 
 def _text(value: Any) -> str:
     if inspect.isroutine(value) or isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}"
-    # An address would differ in every run.
+    # The default representation contains an address, which differs in every run.
     return _text(type(value)) if type(value).__repr__ is object.__repr__ else str(value)
 
 
 def thinned(losses: np.ndarray | None) -> dict[int, float]:
-    """Return losses by step, counted from 1, with the first and the last among no more than 1000 steps."""
+    """Return the losses of at most 1000 steps, counted from 1, which include the first and the last."""
     if losses is None:
         return {}
-    # MLflow takes metrics of step 0 for those of the model that is logged with them.
+    # MLflow interprets metrics of step 0 as those of a model that is logged in the same run.
     steps = np.linspace(1, len(losses), min(len(losses), MOST_POINTS)).round().astype(int)
     return {int(step): float(losses[step - 1]) for step in steps}
 
 
 def metrics_of(diagnostics: Mapping[str, Any]) -> dict[str, float]:
-    """Return diagnostics as numbers: those by site by their worst."""
-    found = {name: float(value) for name, value in diagnostics.items() if isinstance(value, numbers.Real)}
+    """Return diagnostics that are numbers, and the worst value of those that have one for each site."""
+    metrics = {name: float(value) for name, value in diagnostics.items() if isinstance(value, numbers.Real)}
     for name, worst in (("r_hat", max), ("ess", min)):
-        known = [value for value in diagnostics.get(name, {}).values() if value is not None]
-        if known:
-            found[f"{name}_{worst.__name__}"] = float(worst(known))
-    return found
+        values = [value for value in diagnostics.get(name, {}).values() if value is not None]
+        if values:
+            metrics[f"{name}_{worst.__name__}"] = float(worst(values))
+    return metrics
 
 
 def kernel_source(kernel: Any) -> str:
-    """Return the source of the function, or of the class of the object, behind partials and handlers."""
-    behind = kernel
-    while isinstance(behind, partial) or (hasattr(behind, "fn") and not inspect.isroutine(behind)):
-        behind = behind.func if isinstance(behind, partial) else behind.fn
-    if not inspect.isroutine(behind):
-        behind = type(behind)
+    """Return the source of a function, or of the class of an object, without partials and handlers around it."""
+    source = kernel
+    while isinstance(source, partial) or (hasattr(source, "fn") and not inspect.isroutine(source)):
+        source = source.func if isinstance(source, partial) else source.fn
+    if not inspect.isroutine(source):
+        source = type(source)
     try:
-        return textwrap.dedent(inspect.getsource(behind))
+        return textwrap.dedent(inspect.getsource(source))
     except (OSError, TypeError) as error:
-        return f"# The source of {_text(behind)} is not available: {error}.\n"
+        return f"# The source of {_text(source)} is not available: {error}.\n"

@@ -1,4 +1,4 @@
-"""Pictures, in scikit-learn's form: matplotlib is imported when one is drawn."""
+"""Plots as display objects, like those of scikit-learn. matplotlib is imported when a plot is drawn."""
 
 from skaimz.plotting.calibration import IntervalCalibrationDisplay
 from skaimz.plotting.effect import EffectDisplay

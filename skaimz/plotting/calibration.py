@@ -1,13 +1,20 @@
-"""A picture of how often intervals hold the outcome."""
+"""A plot of how often intervals contain the outcome."""
 
-from typing import Any, Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from skaimz.plotting.checks import check_estimator, check_level, check_values
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, new_axes, tint
+
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes, RandomState
 
 __all__ = ["IntervalCalibrationDisplay"]
 
@@ -16,23 +23,23 @@ LEVELS = np.arange(1, 100) / 100
 
 
 class IntervalCalibrationDisplay:
-    """Share of outcomes that equal-tailed intervals hold, for intervals of every probability.
+    """Share of outcomes in equal-tailed intervals, for intervals of every probability.
 
-    Above the diagonal intervals are wider than they need be, below they are too narrow. The band shows within which
-    bounds the share of a calibrated model lies, at each probability by itself: quantiles of the binomial distribution
-    with as many trials as rows. It is meant for rows that the model was not fitted to.
+    Intervals are too wide where the curve is above the diagonal, and too narrow where it is below. The band contains
+    the share of a calibrated model with a given probability, at each point by itself. Its limits are quantiles of the
+    binomial distribution with one trial for each row. The plot is meant for rows that the model was not fitted to.
 
     Parameters
     ----------
     pit : array-like of shape (n_rows,)
-        Probability integral transforms of the outcomes: values of the predictive distribution functions at them, which
-        are uniform for a calibrated model. An interval of probability ``c`` holds the outcome where its transform is
-        within ``c / 2`` of one half.
+        Probability integral transforms of the outcomes, that is, the predictive distribution function of each row at
+        its outcome. They are uniform for a calibrated model. An interval of probability ``c`` contains the outcome if
+        the transform is within ``c / 2`` of one half.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        Where it was last drawn.
+        Axes of the latest plot.
     figure_ : matplotlib.figure.Figure
 
     Raises
@@ -42,11 +49,11 @@ class IntervalCalibrationDisplay:
 
     Notes
     -----
-    Transforms of discrete outcomes are randomised: the mass at the outcome is cut at a uniform place. Without that no
-    interval of counts has exactly its nominal probability, and a calibrated model would seem to have intervals that are
-    too wide. With ``S`` draws for a row, of which ``a`` are below the outcome and ``b`` equal to it, the transform is
-    ``(a + V * (b + 1)) / (S + 1)`` with ``V`` uniform. This is exactly uniform wherever outcome and draws are
-    exchangeable, for any ``S`` and for continuous outcomes too, so that the band holds as it is.
+    Transforms of discrete outcomes are randomised. Otherwise, intervals of counts could not have exactly their nominal
+    probability, and those of a calibrated model would appear too wide. If ``a`` of the ``S`` draws of a row are below
+    the outcome, and ``b`` are equal to it, the transform is ``(a + V * (b + 1)) / (S + 1)``, where ``V`` is uniform.
+    The transform is exactly uniform if the outcome and the draws are exchangeable, for any ``S`` and for continuous
+    outcomes as well, so that the band needs no correction.
 
     References
     ----------
@@ -63,7 +70,7 @@ class IntervalCalibrationDisplay:
     'Nominal coverage in %'
     """
 
-    def __init__(self, pit: Any):
+    def __init__(self, pit: ArrayLike):
         self.pit = check_values("pit", pit, (None,))
         if not len(self.pit) or not ((self.pit >= 0) & (self.pit <= 1)).all():
             raise ValueError("`pit` must hold a number between 0 and 1 for each row.")
@@ -71,17 +78,17 @@ class IntervalCalibrationDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike,
         *,
         num_draws: int = 1000,
-        random_state: Any = None,
+        random_state: RandomState = None,
         level: float = 0.99,
-        ax: Any = None,
-        **arrays: Any,
+        ax: Axes | None = None,
+        **arrays: ArrayLike,
     ) -> Self:
-        """Draw outcomes of rows from the posterior predictive, and compare the observed ones with them.
+        """Compare observed outcomes with outcomes that are drawn from the posterior predictive.
 
         Parameters
         ----------
@@ -91,13 +98,13 @@ class IntervalCalibrationDisplay:
         y : array-like of shape (n_rows,)
             Observed outcomes.
         num_draws : int, default=1000
-            Outcomes of each row; all are held in memory at once.
+            Number of outcomes to draw for each row. All of them are in memory at once.
         random_state : int, RandomState, JAX key or None, default=None
-            Seed of the draws; the estimator's own where None.
+            Seed of the draws; that of the estimator if None.
         level, ax
-            As in :meth:`plot`.
-        **arrays : array or scalar
-            The kernel's further arguments.
+            Arguments of :meth:`plot`.
+        **arrays : array-like
+            Further arguments of the kernel.
 
         Returns
         -------
@@ -108,7 +115,7 @@ class IntervalCalibrationDisplay:
         TypeError
             If the estimator is not a regressor of this package.
         ValueError
-            If it has several outputs, or an argument cannot be used.
+            If the estimator has several outputs, or an argument is invalid.
         """
         check_estimator(estimator, "predict_interval", cls.__name__)
         level = check_level("level", level)
@@ -117,9 +124,15 @@ class IntervalCalibrationDisplay:
 
     @classmethod
     def from_predictions(
-        cls, y: Any, draws: Any, *, random_state: Any = 0, level: float = 0.99, ax: Any = None
+        cls,
+        y: ArrayLike,
+        draws: ArrayLike,
+        *,
+        random_state: int | np.random.RandomState | None = 0,
+        level: float = 0.99,
+        ax: Axes | None = None,
     ) -> Self:
-        """Compare outcomes with draws that were made before.
+        """Compare observed outcomes with existing draws.
 
         Parameters
         ----------
@@ -128,9 +141,9 @@ class IntervalCalibrationDisplay:
         draws : array-like of shape (n_rows, n_draws)
             Outcomes from the posterior predictive.
         random_state : int, RandomState or None, default=0
-            Source of the uniform numbers that break ties.
+            Source of the uniform numbers that randomise the transforms.
         level, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -140,15 +153,15 @@ class IntervalCalibrationDisplay:
         draws = check_values("draws", draws, (len(y), None))
         return cls(_transformed(y, draws, check_random_state(random_state))).plot(level=level, ax=ax)
 
-    def plot(self, *, level: float = 0.99, ax: Any = None) -> Self:
-        """Draw.
+    def plot(self, *, level: float = 0.99, ax: Axes | None = None) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         level : float, default=0.99
-            Probability that a calibrated model's share lies within the band, at each nominal coverage by itself.
+            Probability that the band contains the share of a calibrated model, at each nominal coverage by itself.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure where None.
+            Axes to draw on; a new figure if None.
 
         Returns
         -------
@@ -177,7 +190,7 @@ class IntervalCalibrationDisplay:
 def _transformed(y: np.ndarray, draws: np.ndarray, random: np.random.RandomState) -> np.ndarray:
     """Return randomised probability integral transforms of outcomes from draws of each row."""
     if not (draws.size and np.isfinite(y).all() and np.isfinite(draws).all()):
-        raise ValueError("`y` and `draws` must hold finite numbers, and a draw of each row at least.")
+        raise ValueError("`y` and `draws` must hold finite numbers, with at least one draw for each row.")
     below = (draws < y[:, None]).sum(axis=1)
     equal = (draws == y[:, None]).sum(axis=1)
     return (below + random.uniform(size=len(y)) * (equal + 1)) / (draws.shape[1] + 1)

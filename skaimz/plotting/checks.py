@@ -1,14 +1,15 @@
-"""Checks of what is to be drawn."""
+"""Checks of the arguments of displays."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["check_estimator", "check_level", "check_levels", "check_values"]
 
 
-def check_level(name: str, level: Any) -> float:
+def check_level(name: str, level: object) -> float:
     """Return a probability strictly between 0 and 1."""
     if not isinstance(level, float | int | np.number) or not 0 < level < 1:
         raise ValueError(f"`{name}` must lie between 0 and 1, got {level!r}.")
@@ -20,26 +21,26 @@ def check_levels(name: str, levels: Any) -> list[float]:
     return [check_level(name, level) for level in ([levels] if np.ndim(levels) == 0 else levels)]
 
 
-def check_estimator(estimator: Any, method: str, display: str) -> None:
-    """Refuse what does not have the method that a display calls."""
+def check_estimator(estimator: object, method: str, display: str) -> None:
+    """Raise TypeError if an estimator lacks the method that a display calls."""
     if not hasattr(estimator, method):
         wanted = "NumPyroImpactRegressor" if method == "predict_interval" else "regressor or classifier of skaimz"
         raise TypeError(
-            f"{display} takes a {wanted}, but was given a {type(estimator).__name__}. Of a Pipeline give the last "
-            "step, and the rows as they reach it."
+            f"{display} takes a {wanted}, but was given a {type(estimator).__name__}. If it is a Pipeline, pass its "
+            "last step, and X as the earlier steps transform it."
         )
 
 
-def check_values(name: str, values: Any, shape: Sequence[int | None]) -> np.ndarray:
-    """Return an array that has the shape, in which None stands for any number."""
-    found = np.asarray(values)
-    fits = found.ndim == len(shape) and all(
-        size in (None, given) for size, given in zip(shape, found.shape, strict=True)
+def check_values(name: str, values: ArrayLike, shape: Sequence[int | None]) -> np.ndarray:
+    """Return values as an array, which must have the given shape. None in the shape allows any length."""
+    array = np.asarray(values)
+    fits = array.ndim == len(shape) and all(
+        size in (None, length) for size, length in zip(shape, array.shape, strict=True)
     )
     if not fits:
         wanted = ", ".join("n" if size is None else str(size) for size in shape) + ("," if len(shape) == 1 else "")
         raise ValueError(
-            f"`{name}` must have the shape ({wanted}), got {found.shape}. Of several outputs, give "
-            "`from_predictions` the arrays of one."
+            f"`{name}` must have the shape ({wanted}), got {array.shape}. With several outputs, pass the arrays of one "
+            "of them to `from_predictions`."
         )
-    return found
+    return array

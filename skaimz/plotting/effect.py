@@ -1,18 +1,25 @@
-"""A picture of effects."""
+"""A plot of effects."""
 
-from typing import Any, Self
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skaimz.effects import EffectTree
 from skaimz.plotting.checks import check_level
 from skaimz.plotting.density import draw_density, widened
 from skaimz.plotting.style import COLOURS, new_axes
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes
+
 __all__ = ["EffectDisplay"]
 
 UNITS = {"difference": "Effect", "ratio": "Ratio", "lift": "Lift in %", "slope": "Slope", "elasticity": "Elasticity"}
-# Labels of more effects would not be legible.
+# The labels of more effects would not be legible.
 MOST_INTERVALS = 60
 
 
@@ -22,12 +29,12 @@ class EffectDisplay:
     Parameters
     ----------
     effects : EffectTree
-        What ``estimate_effect`` or ``estimate_slope`` returned.
+        Result of ``estimate_effect`` or ``estimate_slope``.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        Where it was last drawn.
+        Axes of the latest plot.
     figure_ : matplotlib.figure.Figure
 
     Examples
@@ -50,7 +57,14 @@ class EffectDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator: Any, X: Any, *, kind: str = "interval", level: float = 0.9, ax: Any = None, **options: Any
+        cls,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        *,
+        kind: str = "interval",
+        level: float = 0.9,
+        ax: Axes | None = None,
+        **options: object,
     ) -> Self:
         """Estimate effects and draw them.
 
@@ -59,9 +73,9 @@ class EffectDisplay:
         estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
         X : array-like of shape (n_rows, n_features)
         kind, level, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
         **options : object
-            Arguments of ``estimate_effect``; ``kind="uplift"`` asks it for effects of each row.
+            Arguments of ``estimate_effect``. Its default of ``average`` is False if ``kind`` is ``"uplift"``.
 
         Returns
         -------
@@ -72,14 +86,16 @@ class EffectDisplay:
         return cls.from_effects(estimator.estimate_effect(X, **options), kind=kind, level=level, ax=ax)
 
     @classmethod
-    def from_effects(cls, effects: EffectTree, *, kind: str = "interval", level: float = 0.9, ax: Any = None) -> Self:
-        """Draw effects that were estimated before.
+    def from_effects(
+        cls, effects: EffectTree, *, kind: str = "interval", level: float = 0.9, ax: Axes | None = None
+    ) -> Self:
+        """Draw existing estimates of effects.
 
         Parameters
         ----------
         effects : EffectTree
         kind, level, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -87,19 +103,19 @@ class EffectDisplay:
         """
         return cls(effects).plot(kind, level=level, ax=ax)
 
-    def plot(self, kind: str = "interval", *, level: float = 0.9, ax: Any = None) -> Self:
-        """Draw.
+    def plot(self, kind: str = "interval", *, level: float = 0.9, ax: Axes | None = None) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         kind : {"interval", "density", "uplift"}, default="interval"
-            A point and an interval for each effect; the posterior density of each; or, for effects of rows
-            (``average=False``), the total effect of treating a growing share of the rows, those with the largest
-            expected effect first.
+            ``"interval"`` shows the median and intervals of each effect, and ``"density"`` its posterior density.
+            ``"uplift"``, for effects of rows (``average=False``), shows the total effect of treating a growing share of
+            the rows, in descending order of their expected effects.
         level : float, default=0.9
-            Posterior probability of the intervals, which are equal-tailed.
+            Posterior probability of the equal-tailed intervals.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure where None.
+            Axes to draw on; a new figure if None.
 
         Returns
         -------
@@ -108,7 +124,8 @@ class EffectDisplay:
         Raises
         ------
         ValueError
-            If there are too many effects for the picture, or none of rows, or no differences, for an uplift curve.
+            If there are too many effects for a plot, or if an uplift curve is to show effects that are not those of
+            rows or are not differences.
         """
         drawers = {"interval": self._draw_intervals, "density": self._draw_densities, "uplift": self._draw_uplift}
         if kind not in drawers:
@@ -168,14 +185,14 @@ class EffectDisplay:
             ax.legend(frameon=False)
 
     def _check_rows(self) -> None:
-        """Refuse effects that cannot be added up over rows."""
+        """Raise ValueError if effects cannot be summed over rows."""
         for node in self.effects.children.values():
             sizes = [size for dim, size in node["effect"].sizes.items() if dim not in ("chain", "draw")]
             if len(sizes) != 1 or sizes[0] < 2:
                 raise ValueError("An uplift curve needs the effects of rows: estimate them with `average=False`.")
         contrast = self.effects.attrs["contrast"]
         if contrast in ("ratio", "lift"):
-            raise ValueError(f"An uplift curve adds up differences, and cannot be drawn of `contrast={contrast!r}`.")
+            raise ValueError(f"An uplift curve adds up differences, and cannot show `contrast={contrast!r}`.")
 
     def _draw_uplift(self, level: float) -> None:
         ax = self.ax_
@@ -185,12 +202,12 @@ class EffectDisplay:
             draws = draws.reshape(-1, draws.shape[-1])
             order = np.argsort(-draws.mean(axis=0), kind="stable")
             n_rows = draws.shape[1]
-            gained = np.zeros((len(draws), n_rows + 1))
-            np.cumsum(draws[:, order], axis=1, out=gained[:, 1:])
-            gained /= n_rows
+            gain = np.zeros((len(draws), n_rows + 1))
+            np.cumsum(draws[:, order], axis=1, out=gain[:, 1:])
+            gain /= n_rows
             share = 100 * np.arange(n_rows + 1) / n_rows
-            lower, upper = np.quantile(gained, [(1 - level) / 2, (1 + level) / 2], axis=0)
-            mean = gained.mean(axis=0)
+            lower, upper = np.quantile(gain, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            mean = gain.mean(axis=0)
             ax.plot(share, mean, color=colour, label=name)
             ax.fill_between(share, lower, upper, color=colour, alpha=0.2, lw=0)
             ax.plot([0, 100], [0, mean[-1]], color=colour, ls="--", lw=1)
@@ -203,14 +220,14 @@ class EffectDisplay:
 
     def _draws(self) -> list[np.ndarray]:
         """Return the draws of every effect in the order of the summary."""
-        found: list[np.ndarray] = []
+        draws: list[np.ndarray] = []
         for node in self.effects.children.values():
             effect = node["effect"].transpose(..., "chain", "draw").to_numpy()
-            found.extend(effect.reshape(-1, effect.shape[-2] * effect.shape[-1]))
-        return found
+            draws.extend(effect.reshape(-1, effect.shape[-2] * effect.shape[-1]))
+        return draws
 
 
-def _label(label: Any) -> str:
+def _label(label: object) -> str:
     return ", ".join(map(str, label)) if isinstance(label, tuple) else str(label)
 
 

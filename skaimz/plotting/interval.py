@@ -1,53 +1,60 @@
-"""A picture of predictions with their intervals."""
+"""A plot of predictions with their intervals."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils import _safe_indexing
 
 from skaimz.plotting.checks import check_estimator, check_levels, check_values
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, new_axes, tint
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes
+
 __all__ = ["IntervalDisplay"]
 
-# Bars of more rows would be a pixel wide.
+# The bars of more rows would be one pixel wide.
 MOST_BARS = 500
-# Widths in points of the bars of the narrowest and of the widest interval, where rows are few.
+# Widths in points of the bars of the narrowest and of the widest interval, if there are few rows.
 BAR_WIDTHS = (6.0, 2.0)
-# Points of width that all bars together have, and that one has at least.
+# Width in points of all bars together, and least width of a single bar.
 ROOM, LEAST_WIDTH = 350, 1.5
 
 
 class IntervalDisplay:
-    """Predictions with nested intervals, and what was observed.
+    """Predictions with nested intervals, and observed outcomes.
 
     Parameters
     ----------
     mean : array-like of shape (n_rows,)
         Predicted means.
     intervals : array-like of shape (n_rows, 2, n_levels), or (n_rows, 2) for one level
-        Lower and upper ends, as ``predict_interval`` returns them.
+        Lower and upper ends, as from ``predict_interval``.
     y : array-like of shape (n_rows,), optional
         Observed outcomes.
     feature : array-like of shape (n_rows,), optional
-        Numbers or dates for the horizontal axis; the predicted mean where None.
+        Numbers or dates on the horizontal axis; the predicted means if None.
     feature_name : str, optional
-        Name of the horizontal axis; that of the feature itself where it has one.
+        Label of the horizontal axis; the attribute ``name`` of the feature, if it has one, if None.
     coverage : float or sequence of float, default=(0.5, 0.9)
-        Probabilities of the intervals, in their order.
+        Probabilities of the intervals, in the order of their last axis.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        Where it was last drawn.
+        Axes of the latest plot.
     figure_ : matplotlib.figure.Figure
 
     Raises
     ------
     ValueError
-        If shapes do not fit together, a coverage is no probability, or the horizontal axis holds values that are
-        neither finite numbers nor dates.
+        If shapes do not match, a coverage is not between 0 and 1, or values on the horizontal axis are neither finite
+        numbers nor dates.
 
     See Also
     --------
@@ -69,11 +76,11 @@ class IntervalDisplay:
 
     def __init__(
         self,
-        mean: Any,
-        intervals: Any,
-        y: Any = None,
+        mean: ArrayLike,
+        intervals: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        feature: Any = None,
+        feature: ArrayLike | None = None,
         feature_name: str | None = None,
         coverage: float | Sequence[float] = (0.5, 0.9),
     ):
@@ -90,22 +97,22 @@ class IntervalDisplay:
         self.feature = None if feature is None else _numbers_or_dates(check_values("feature", feature, (n_rows,)))
         self.feature_name = feature_name or getattr(feature, "name", None) or "Feature"
         if self.feature is None and not np.isfinite(self.mean).all():
-            raise ValueError("The predicted means are not all finite, as the horizontal axis must be: give `feature`.")
+            raise ValueError("Some predicted means are not finite, so the horizontal axis needs a `feature`.")
 
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        feature: Any = None,
+        feature: int | str | ArrayLike | None = None,
         coverage: float | Sequence[float] = (0.5, 0.9),
         kind: str = "bar",
-        ax: Any = None,
-        **arrays: Any,
+        ax: Axes | None = None,
+        **arrays: ArrayLike,
     ) -> Self:
-        """Predict rows and draw them.
+        """Draw predictions of an estimator.
 
         Parameters
         ----------
@@ -114,14 +121,14 @@ class IntervalDisplay:
         y : array-like of shape (n_rows,), optional
             Observed outcomes.
         feature : int, str or array-like of shape (n_rows,), optional
-            What the horizontal axis shows: a column of X, by position or name, or values of the rows, such as dates or
-            ``np.arange(n_rows)`` for their order. The predicted mean where None.
+            Horizontal axis: the position or name of a column of X, or a value for each row, such as a date or
+            ``np.arange(n_rows)`` for the order of rows. The predicted means if None.
         coverage : float or sequence of float, default=(0.5, 0.9)
             Probabilities of the intervals.
         kind, ax
-            As in :meth:`plot`.
-        **arrays : array or scalar
-            The kernel's further arguments.
+            Arguments of :meth:`plot`.
+        **arrays : array-like
+            Further arguments of the kernel.
 
         Returns
         -------
@@ -132,7 +139,7 @@ class IntervalDisplay:
         TypeError
             If the estimator is not a regressor of this package.
         ValueError
-            If it has several outputs, or an argument cannot be used.
+            If the estimator has several outputs, or an argument is invalid.
         """
         check_estimator(estimator, "predict_interval", cls.__name__)
         levels = check_levels("coverage", coverage)
@@ -145,24 +152,24 @@ class IntervalDisplay:
     @classmethod
     def from_predictions(
         cls,
-        mean: Any,
-        intervals: Any,
-        y: Any = None,
+        mean: ArrayLike,
+        intervals: ArrayLike,
+        y: ArrayLike | None = None,
         *,
-        feature: Any = None,
+        feature: ArrayLike | None = None,
         feature_name: str | None = None,
         coverage: float | Sequence[float] = (0.5, 0.9),
         kind: str = "bar",
-        ax: Any = None,
+        ax: Axes | None = None,
     ) -> Self:
-        """Draw predictions that were made before.
+        """Draw existing predictions.
 
         Parameters
         ----------
         mean, intervals, y, feature, feature_name, coverage
-            As in the class.
+            Arguments of the class.
         kind, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -170,16 +177,16 @@ class IntervalDisplay:
         """
         return cls(mean, intervals, y, feature=feature, feature_name=feature_name, coverage=coverage).plot(kind, ax=ax)
 
-    def plot(self, kind: str = "bar", *, ax: Any = None) -> Self:
-        """Draw.
+    def plot(self, kind: str = "bar", *, ax: Axes | None = None) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         kind : {"bar", "band"}, default="bar"
-            A bar for each row and level; or bands from row to row along the horizontal axis, which suit intervals that
-            depend on nothing else.
+            ``"bar"`` draws a bar for each row and level. ``"band"`` draws bands along the horizontal axis, and suits
+            intervals that depend only on the value there.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure where None.
+            Axes to draw on; a new figure if None.
 
         Returns
         -------
@@ -209,7 +216,8 @@ class IntervalDisplay:
         return self
 
     def _draw_bars(self, across: np.ndarray) -> None:
-        # From whiskers to boxes; bars of many rows are as thin as lets them be told apart.
+        # Wide intervals have thin bars, and narrow ones thick bars. Bars of many rows are so thin that they do not
+        # overlap.
         widths = np.minimum(np.linspace(*BAR_WIDTHS, len(self.coverage))[::-1], max(LEAST_WIDTH, ROOM / len(across)))
         for shade, width, (level, ends) in zip(self._shades(), widths, self._from_widest(), strict=True):
             self.ax_.vlines(across, *ends, color=tint(COLOURS[0], shade), lw=width, label=_label(level))
@@ -224,12 +232,12 @@ class IntervalDisplay:
         self.ax_.plot(across[order], self.mean[order], color=COLOURS[0], label="Mean")
 
     def _from_widest(self) -> list[tuple[float, np.ndarray]]:
-        """Return levels with their ends, so that narrow intervals are drawn over wide ones."""
+        """Return levels with the ends of their intervals, from the widest to the narrowest, which is drawn last."""
         order = np.argsort(self.coverage)[::-1]
         return [(self.coverage[i], self.intervals[:, :, i].T) for i in order]
 
     def _shades(self) -> np.ndarray:
-        """Return strengths of the colour, from the widest interval to the narrowest."""
+        """Return the strength of the colour of each interval, from the widest to the narrowest."""
         return np.linspace(0.6, 0.25, len(self.coverage))[::-1]
 
 
@@ -248,14 +256,15 @@ def _numbers_or_dates(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _column(estimator: Any, X: Any, column: Any) -> tuple[np.ndarray, str]:
+def _column(estimator: BaseEstimator, X: ArrayLike, column: Any) -> tuple[np.ndarray, str]:
     """Return a column of X, and its name."""
-    X = X if hasattr(X, "columns") else np.asarray(X)
-    names = list(getattr(X, "columns", getattr(estimator, "feature_names_in_", [])))
-    place = names.index(column) if column in names else column
-    if not isinstance(place, int | np.integer) or isinstance(place, bool) or not 0 <= place < X.shape[1]:
+    table: Any = X if hasattr(X, "columns") else np.asarray(X)
+    names = list(getattr(table, "columns", getattr(estimator, "feature_names_in_", [])))
+    position = names.index(column) if column in names else column
+    if not isinstance(position, int | np.integer) or isinstance(position, bool) or not 0 <= position < table.shape[1]:
         known = f"names are {names}" if names else "it has no names"
         raise ValueError(
-            f"`feature` must be one of the {X.shape[1]} columns of X, by position or name ({known}), got {column!r}."
+            f"`feature` must be one of the {table.shape[1]} columns of X, as a position or a name ({known}), got "
+            f"{column!r}."
         )
-    return np.asarray(_safe_indexing(X, int(place), axis=1)), str(names[place]) if names else f"x{place}"
+    return np.asarray(_safe_indexing(table, int(position), axis=1)), str(names[position]) if names else f"x{position}"

@@ -1,52 +1,58 @@
-"""A picture of outcomes beside those that a model would produce."""
+"""A plot that compares observed outcomes with those that a model predicts."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skaimz.plotting.checks import check_estimator, check_level, check_values
 from skaimz.plotting.density import ANYWHERE, bounds_of, draw_density, widened
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, new_axes, tint
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes, RandomState
+
 __all__ = ["PredictiveCheckDisplay"]
 
-# Numbers of bars that are legible.
+# Largest numbers of bars that are legible.
 MOST_BINS, MOST_CLASSES = 40, 60
-# Draws beyond these quantiles, and beyond the observed outcomes, are out of the picture.
+# The horizontal axis covers these quantiles of the draws, and all observed outcomes.
 OUTERMOST = (0.005, 0.995)
 
 
 class PredictiveCheckDisplay:
-    """Posterior predictive check: the distribution of observed outcomes beside those of drawn ones.
+    """Posterior predictive check: the distributions of observed outcomes and of outcomes that the model draws.
 
-    Continuous outcomes are shown by densities, a curve for each draw of all rows. Counts (outcomes and draws that are
-    all whole numbers) and classes are shown by their shares of the rows: bars as observed, and points with intervals
-    over the draws. The horizontal axis covers all observed outcomes and 99 % of the drawn ones.
+    For continuous outcomes, the plot shows densities, with a curve for each draw of all rows. For counts (outcomes and
+    draws that are all integers) and classes, it shows shares of the rows: bars for the observed outcomes, and points
+    with intervals for the draws. The horizontal axis covers all observed outcomes and 99 % of the draws.
 
     Parameters
     ----------
     y : array-like of shape (n_rows,)
         Observed outcomes.
     draws : array-like of shape (n_rows, n_draws)
-        Outcomes from the posterior predictive, as ``sample_y`` returns them.
+        Outcomes from the posterior predictive, as from ``sample_y``.
     classes : sequence, optional
-        Labels in the order in which they are shown. Where None, outcomes that are not numbers are classes in sorted
-        order.
+        Labels in the order of the plot. If None, outcomes that are not numbers are classes in sorted order.
     bounds : tuple of float, default=(-inf, inf)
-        Smallest and largest outcome that can be, which densities do not cross.
+        Smallest and largest possible outcome, beyond which densities are zero.
 
     Attributes
     ----------
     ax_ : matplotlib.axes.Axes
-        Where it was last drawn.
+        Axes of the latest plot.
     figure_ : matplotlib.figure.Figure
 
     Raises
     ------
     ValueError
-        If shapes do not fit together, there is a single row, or outcomes are not finite or not among the classes.
+        If shapes do not match, there are fewer than two rows, or outcomes are not finite or not among the classes.
 
     References
     ----------
@@ -69,10 +75,10 @@ class PredictiveCheckDisplay:
 
     def __init__(
         self,
-        y: Any,
-        draws: Any,
+        y: ArrayLike,
+        draws: ArrayLike,
         *,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         bounds: tuple[float, float] = ANYWHERE,
     ):
         self.y = check_values("y", y, (None,))
@@ -94,17 +100,17 @@ class PredictiveCheckDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
-        y: Any,
+        estimator: BaseEstimator,
+        X: ArrayLike,
+        y: ArrayLike,
         *,
         num_draws: int = 50,
-        random_state: Any = None,
+        random_state: RandomState = None,
         level: float = 0.9,
-        ax: Any = None,
-        **arrays: Any,
+        ax: Axes | None = None,
+        **arrays: ArrayLike,
     ) -> Self:
-        """Draw outcomes of rows from the posterior predictive, and show them beside the observed ones.
+        """Compare observed outcomes with outcomes that are drawn from the posterior predictive.
 
         Parameters
         ----------
@@ -113,13 +119,13 @@ class PredictiveCheckDisplay:
         y : array-like of shape (n_rows,)
             Observed outcomes.
         num_draws : int, default=50
-            Outcomes of each row.
+            Number of outcomes to draw for each row.
         random_state : int, RandomState, JAX key or None, default=None
-            Seed of the draws; the estimator's own where None.
+            Seed of the draws; that of the estimator if None.
         level, ax
-            As in :meth:`plot`.
-        **arrays : array or scalar
-            The kernel's further arguments.
+            Arguments of :meth:`plot`.
+        **arrays : array-like
+            Further arguments of the kernel.
 
         Returns
         -------
@@ -130,11 +136,11 @@ class PredictiveCheckDisplay:
         TypeError
             If the estimator is not one of this package.
         ValueError
-            If it has several outputs, or an argument cannot be used.
+            If the estimator has several outputs, or an argument is invalid.
         """
         check_estimator(estimator, "sample_y", cls.__name__)
         draws = estimator.sample_y(X, num_draws, random_state=random_state, **arrays)
-        # Several outputs have a list of classes, and are refused for the shape of their draws.
+        # With several outputs, this is a list for each output. The shape of their draws then raises an error.
         classes = getattr(estimator, "classes_", None)
         spec = getattr(estimator, "kernel_spec_", None)
         bounds = ANYWHERE if spec is None else bounds_of(spec[spec.output].support)
@@ -143,22 +149,22 @@ class PredictiveCheckDisplay:
     @classmethod
     def from_predictions(
         cls,
-        y: Any,
-        draws: Any,
+        y: ArrayLike,
+        draws: ArrayLike,
         *,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         bounds: tuple[float, float] = ANYWHERE,
         level: float = 0.9,
-        ax: Any = None,
+        ax: Axes | None = None,
     ) -> Self:
-        """Show outcomes that were drawn before.
+        """Compare observed outcomes with existing draws.
 
         Parameters
         ----------
         y, draws, classes, bounds
-            As in the class.
+            Arguments of the class.
         level, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -166,15 +172,15 @@ class PredictiveCheckDisplay:
         """
         return cls(y, draws, classes=classes, bounds=bounds).plot(level=level, ax=ax)
 
-    def plot(self, *, level: float = 0.9, ax: Any = None) -> Self:
-        """Draw.
+    def plot(self, *, level: float = 0.9, ax: Axes | None = None) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         level : float, default=0.9
-            Probability of the intervals of shares, which are equal-tailed. Densities have none.
+            Probability of the equal-tailed intervals of shares. Densities have no intervals.
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure where None.
+            Axes to draw on; a new figure if None.
 
         Returns
         -------
@@ -183,7 +189,7 @@ class PredictiveCheckDisplay:
         Raises
         ------
         ValueError
-            If there are too many classes for the picture.
+            If there are too many classes for a plot.
         """
         level = check_level("level", level)
         if self.classes is not None and len(self.classes) > MOST_CLASSES:
@@ -232,7 +238,7 @@ class PredictiveCheckDisplay:
         ax.plot(centres, median, "o", color=COLOURS[0], ms=4, label=_predicted(level))
         ax.set_xlabel("Outcome")
         ax.set_ylabel("Share of rows")
-        ax.xaxis.get_major_locator().set_params(integer=True)
+        ax.locator_params(axis="x", integer=True)
         ax.set_ylim(bottom=0)
         legend_above(ax)
 
@@ -250,12 +256,12 @@ class PredictiveCheckDisplay:
         ax.set_xlim(left=0)
         ax.set_xlabel("Share of rows")
         ax.set_ylabel("Class")
-        # Long labels leave little width.
+        # Long class labels leave little width for the legend.
         legend_above(ax, columns=1)
 
 
 def _intervals(shares: np.ndarray, level: float) -> np.ndarray:
-    """Return lower ends, medians and upper ends over draws, which are the last axis."""
+    """Return lower ends, medians and upper ends over the draws, which are on the last axis."""
     return np.quantile(shares, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=1)
 
 

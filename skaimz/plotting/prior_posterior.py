@@ -1,9 +1,13 @@
-"""A picture of what the data taught about latent sites."""
+"""A plot of the prior and the posterior of latent sites."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skaimz.plotting.checks import check_estimator
@@ -11,29 +15,32 @@ from skaimz.plotting.density import ANYWHERE, bounds_of, draw_density, widened
 from skaimz.plotting.sites import elements, global_sites, site_of
 from skaimz.plotting.style import COLOURS, legend_of_panels, new_panels
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes, AxesLike, RandomState
+
 __all__ = ["PriorPosteriorDisplay"]
 
 PRIOR, POSTERIOR = COLOURS[4], COLOURS[0]
-# The prior is shown to so many widths of the posterior on either side.
+# The axis shows the prior up to this number of posterior widths on either side of the posterior.
 MOST_WIDTHS = 2
-# Quantiles between which a prior is worth showing.
+# The axis shows the prior between these quantiles at most.
 OUTERMOST = (0.005, 0.995)
 
 
 class PriorPosteriorDisplay:
-    """Densities of latent sites before and after the data.
+    """Prior and posterior densities of latent sites.
 
     Parameters
     ----------
     prior, posterior : dict of str to array of shape (n_chains, n_draws, ...)
-        Draws by site. Sites that only one of them has are left out.
+        Draws by site. Only sites that both have are shown.
     bounds : dict of str to tuple of float, optional
-        Smallest and largest value of a site, where it has such, which densities do not cross.
+        Smallest and largest value of sites that have bounds, beyond which densities are zero.
 
     Attributes
     ----------
     axes_ : array of shape (n_panels,) of matplotlib.axes.Axes
-        Where it was last drawn, one axes for each element of a site.
+        Axes of the latest plot, one for each element of a site.
     figure_ : matplotlib.figure.Figure
 
     Raises
@@ -43,8 +50,8 @@ class PriorPosteriorDisplay:
 
     Notes
     -----
-    The horizontal axis shows the posterior, and the prior up to two widths of the posterior on either side, so that a
-    posterior that is much narrower than its prior is still seen: such a prior runs out of the picture, close to zero.
+    The horizontal axis shows the whole posterior, and the prior up to two widths of the posterior on either side. A
+    posterior that is much narrower than its prior therefore remains visible, and only a part of the prior is shown.
 
     Examples
     --------
@@ -62,8 +69,8 @@ class PriorPosteriorDisplay:
 
     def __init__(
         self,
-        prior: Mapping[str, Any],
-        posterior: Mapping[str, Any],
+        prior: Mapping[str, ArrayLike],
+        posterior: Mapping[str, ArrayLike],
         *,
         bounds: Mapping[str, tuple[float, float]] | None = None,
     ):
@@ -81,34 +88,34 @@ class PriorPosteriorDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: ArrayLike,
         sites: str | Sequence[str] | None = None,
         *,
         num_samples: int = 1000,
-        random_state: Any = None,
-        ax: Any = None,
-        **arrays: Any,
+        random_state: RandomState = None,
+        ax: AxesLike | None = None,
+        **arrays: ArrayLike,
     ) -> Self:
-        """Draw from the prior, and compare with the posterior draws of an estimator.
+        """Compare draws from the prior with the posterior draws of an estimator.
 
         Parameters
         ----------
         estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
             Fitted.
         X : array-like of shape (n_rows, n_features)
-            Rows to run the kernel on; any will do for sites without an entry for each row.
+            Rows to run the kernel on. Sites without an entry for each row do not depend on them.
         sites : str or sequence of str, optional
-            Latent sites, or single elements of them, as in ``"coef[0]"``. All sites without an entry for each row where
+            Latent sites, or single elements of them, as in ``"coef[0]"``. All sites without an entry for each row if
             None.
         num_samples : int, default=1000
-            Draws from the prior.
+            Number of draws from the prior.
         random_state : int, RandomState, JAX key or None, default=None
-            Seed of these draws; the estimator's own where None.
+            Seed of these draws; that of the estimator if None.
         ax : matplotlib.axes.Axes or array of them, optional
-            As in :meth:`plot`.
-        **arrays : array or scalar
-            The kernel's further arguments.
+            Arguments of :meth:`plot`.
+        **arrays : array-like
+            Further arguments of the kernel.
 
         Returns
         -------
@@ -119,7 +126,7 @@ class PriorPosteriorDisplay:
         TypeError
             If the estimator is not one of this package.
         ValueError
-            If sites are unknown or too many, or a prior is improper.
+            If a site is unknown, there are too many elements for a plot, or a prior is improper.
         """
         check_estimator(estimator, "sample_posterior", cls.__name__)
         check_is_fitted(estimator, "posterior_")
@@ -141,21 +148,21 @@ class PriorPosteriorDisplay:
     @classmethod
     def from_draws(
         cls,
-        prior: Mapping[str, Any],
-        posterior: Mapping[str, Any],
+        prior: Mapping[str, ArrayLike],
+        posterior: Mapping[str, ArrayLike],
         sites: str | Sequence[str] | None = None,
         *,
         bounds: Mapping[str, tuple[float, float]] | None = None,
-        ax: Any = None,
+        ax: AxesLike | None = None,
     ) -> Self:
-        """Compare draws that were made before.
+        """Compare existing draws.
 
         Parameters
         ----------
         prior, posterior, bounds
-            As in the class.
+            Arguments of the class.
         sites, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -163,16 +170,16 @@ class PriorPosteriorDisplay:
         """
         return cls(prior, posterior, bounds=bounds).plot(sites, ax=ax)
 
-    def plot(self, sites: str | Sequence[str] | None = None, *, ax: Any = None) -> Self:
-        """Draw.
+    def plot(self, sites: str | Sequence[str] | None = None, *, ax: AxesLike | None = None) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         sites : str or sequence of str, optional
-            Sites and elements of sites (``"coef[0]"``); all where None.
+            Sites and elements of sites (``"coef[0]"``); all sites if None.
         ax : matplotlib.axes.Axes or array of them, optional
-            Where to draw: an axes, whose place is divided where there are several panels, or an axes for each panel. A
-            new figure where None.
+            Axes to draw on: a single axes, which is divided if there are several panels, or an axes for each panel. A
+            new figure if None.
 
         Returns
         -------
@@ -181,7 +188,7 @@ class PriorPosteriorDisplay:
         Raises
         ------
         ValueError
-            If a site is unknown, there are too many elements for a picture, or another number of axes.
+            If a site is unknown, there are too many elements for a plot, or the number of axes does not match.
         """
         after = elements(self.posterior, sites)
         before = elements(self.prior, sites)
@@ -194,7 +201,7 @@ class PriorPosteriorDisplay:
         return self
 
 
-def _draw(ax: Any, label: str, prior: np.ndarray, posterior: np.ndarray, bounds: tuple[float, float]) -> None:
+def _draw(ax: Axes, label: str, prior: np.ndarray, posterior: np.ndarray, bounds: tuple[float, float]) -> None:
     grid = np.linspace(*_window(prior, posterior, bounds), 300)
     for name, draws, colour, style in (("Prior", prior, PRIOR, "--"), ("Posterior", posterior, POSTERIOR, "-")):
         heights = draw_density(ax, draws, grid, bounds, color=colour, lw=1.5, ls=style, label=name)
@@ -207,7 +214,7 @@ def _draw(ax: Any, label: str, prior: np.ndarray, posterior: np.ndarray, bounds:
 
 
 def _window(prior: np.ndarray, posterior: np.ndarray, bounds: tuple[float, float]) -> tuple[float, float]:
-    """Return ends of the horizontal axis: the posterior, and what of the prior leaves it wide enough to be seen."""
+    """Return the limits of the horizontal axis, as the notes of the class describe them."""
     low, high = widened(posterior.min(), posterior.max())
     width = (high - low) if np.ptp(posterior) else np.inf
     first, last = widened(*np.quantile(prior, OUTERMOST))

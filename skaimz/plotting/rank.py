@@ -1,52 +1,71 @@
-"""A picture of simulation-based calibration."""
+"""A plot of the results of simulation-based calibration."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import binom
 
 from skaimz.plotting.checks import check_level, check_values
 from skaimz.plotting.sites import check_panels
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_of_panels, new_panels, tint
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes, AxesLike
+
 __all__ = ["RankDisplay"]
 
-# A bin is to expect so many replications, and a histogram to have so many bins.
+# Least expected number of replications in a bin, where there are enough of them, and limits of the number of bins.
 LEAST_EXPECTED, FEWEST_BINS, MOST_BINS = 20, 5, 20
+
+
+class Ranks(Protocol):
+    """The result of a simulation-based calibration."""
+
+    @property
+    def ranks(self) -> Mapping[str, ArrayLike]:
+        """Ranks of each quantity."""
+
+    @property
+    def n_draws(self) -> int:
+        """Number of posterior draws."""
 
 
 class RankDisplay:
     """Histograms of ranks from simulation-based calibration.
 
-    Of data that were simulated with a parameter drawn from its prior, the rank of that parameter among posterior draws
-    is uniform if the inference is right. A histogram that is high at both ends belongs to posteriors that are too
-    narrow, one that is high in the middle to posteriors that are too wide, and a slope to a bias. The band holds the
-    counts that are expected of uniform ranks, of each bin by itself: quantiles of the binomial distribution.
+    In simulation-based calibration, a parameter is drawn from its prior, and data are simulated with it. If the
+    inference is correct, the rank of the parameter among posterior draws is uniform. A histogram that is high at both
+    ends shows posteriors that are too narrow, one that is high in the middle posteriors that are too wide, and a slope
+    a bias. The band contains the count of uniform ranks in each bin with a given probability. Its limits are quantiles
+    of the binomial distribution.
 
     Parameters
     ----------
     ranks : dict of str to array of int of shape (n_replications,)
         Ranks of each quantity, from 0 to ``n_draws``.
     n_draws : int
-        Posterior draws that a rank is among.
+        Number of posterior draws among which the parameter is ranked.
 
     Attributes
     ----------
     axes_ : array of shape (n_panels,) of matplotlib.axes.Axes
-        Where it was last drawn, one axes for each quantity.
+        Axes of the latest plot, one for each quantity.
     figure_ : matplotlib.figure.Figure
 
     Raises
     ------
     ValueError
-        If ranks are no whole numbers from 0 to ``n_draws``.
+        If ranks are not integers from 0 to ``n_draws``.
 
     Notes
     -----
-    There are 5 to 20 bins, each of which expects 20 replications where there are enough of them. Their number divides
-    that of the possible ranks, ``n_draws + 1``, where it has such a divisor, since bins of equally many ranks have the
-    same band: 99 or 999 draws are better than 100 or 1000.
+    There are 5 to 20 bins, with at least 20 expected replications in each if there are enough replications. If
+    possible, the number of bins divides that of the possible ranks, ``n_draws + 1``, so that all bins have the same
+    band. Therefore 99 or 999 draws are better than 100 or 1000.
 
     References
     ----------
@@ -63,26 +82,31 @@ class RankDisplay:
     'Rank of slope'
     """
 
-    def __init__(self, ranks: Mapping[str, Any], n_draws: int):
+    def __init__(self, ranks: Mapping[str, ArrayLike], n_draws: int):
         self.n_draws = int(n_draws)
         self.ranks = {name: check_values(f"ranks[{name!r}]", of, (None,)) for name, of in ranks.items()}
-        for name, found in self.ranks.items():
-            whole = found.dtype.kind in "iu" and len(found)
-            if not whole or found.min() < 0 or found.max() > self.n_draws:
+        for name, values in self.ranks.items():
+            are_integers = values.dtype.kind in "iu" and len(values)
+            if not are_integers or values.min() < 0 or values.max() > self.n_draws:
                 raise ValueError(f"The ranks of {name!r} must be integers from 0 to `n_draws`={n_draws}.")
 
     @classmethod
     def from_result(
-        cls, result: Any, quantities: str | Sequence[str] | None = None, *, level: float = 0.99, ax: Any = None
+        cls,
+        result: Ranks,
+        quantities: str | Sequence[str] | None = None,
+        *,
+        level: float = 0.99,
+        ax: AxesLike | None = None,
     ) -> Self:
         """Show the result of a simulation-based calibration.
 
         Parameters
         ----------
         result : object
-            With the attributes ``ranks`` and ``n_draws``.
+            Result with the attributes ``ranks`` and ``n_draws``.
         quantities, level, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -93,21 +117,21 @@ class RankDisplay:
     @classmethod
     def from_ranks(
         cls,
-        ranks: Mapping[str, Any],
+        ranks: Mapping[str, ArrayLike],
         n_draws: int,
         quantities: str | Sequence[str] | None = None,
         *,
         level: float = 0.99,
-        ax: Any = None,
+        ax: AxesLike | None = None,
     ) -> Self:
         """Show ranks.
 
         Parameters
         ----------
         ranks, n_draws
-            As in the class.
+            Arguments of the class.
         quantities, level, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -115,18 +139,20 @@ class RankDisplay:
         """
         return cls(ranks, n_draws).plot(quantities, level=level, ax=ax)
 
-    def plot(self, quantities: str | Sequence[str] | None = None, *, level: float = 0.99, ax: Any = None) -> Self:
-        """Draw.
+    def plot(
+        self, quantities: str | Sequence[str] | None = None, *, level: float = 0.99, ax: AxesLike | None = None
+    ) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         quantities : str or sequence of str, optional
-            Names of the quantities to show; all where None.
+            Names of the quantities to show; all if None.
         level : float, default=0.99
-            Probability that a count of uniform ranks lies within the band, for each bin by itself.
+            Probability that the band contains the count of uniform ranks, for each bin by itself.
         ax : matplotlib.axes.Axes or array of them, optional
-            Where to draw: an axes, whose place is divided where there are several panels, or an axes for each panel. A
-            new figure where None.
+            Axes to draw on: a single axes, which is divided if there are several panels, or an axes for each panel. A
+            new figure if None.
 
         Returns
         -------
@@ -135,7 +161,7 @@ class RankDisplay:
         Raises
         ------
         ValueError
-            If a quantity is unknown, there are too many for a picture, or another number of axes.
+            If a quantity is unknown, there are too many for a plot, or the number of axes does not match.
         """
         level = check_level("level", level)
         names = list(self.ranks) if quantities is None else [quantities] if isinstance(quantities, str) else quantities
@@ -150,7 +176,7 @@ class RankDisplay:
         legend_of_panels(self.axes_)
         return self
 
-    def _draw(self, ax: Any, name: str, level: float) -> None:
+    def _draw(self, ax: Axes, name: str, level: float) -> None:
         ranks = self.ranks[name]
         edges = _edges(self.n_draws + 1, len(ranks))
         share = np.diff(edges) / (self.n_draws + 1)
@@ -167,7 +193,7 @@ class RankDisplay:
 
 
 def _edges(n_ranks: int, n_replications: int) -> np.ndarray:
-    """Return first ranks of the bins, and what follows the last rank."""
+    """Return the first rank of each bin, and the number of ranks."""
     most = min(max(n_replications // LEAST_EXPECTED, FEWEST_BINS), MOST_BINS, n_ranks)
-    even = [count for count in range(most, most // 2, -1) if n_ranks % count == 0]
-    return np.linspace(0, n_ranks, (even[0] if even else most) + 1).round().astype(int)
+    divisors = [count for count in range(most, most // 2, -1) if n_ranks % count == 0]
+    return np.linspace(0, n_ranks, (divisors[0] if divisors else most) + 1).round().astype(int)

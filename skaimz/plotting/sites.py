@@ -1,4 +1,4 @@
-"""Which latent sites a picture is of, element by element."""
+"""The latent sites of a plot, and their elements."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,36 +11,36 @@ from skaimz.plotting.style import MOST_PANELS
 __all__ = ["check_panels", "elements", "global_sites", "site_of"]
 
 
-def elements(draws: Mapping[str, Any], sites: str | Sequence[str] | None) -> dict[str, np.ndarray]:
-    """Return the draws ``(n_chains, n_draws)`` of each element of sites, by labels such as ``"coef[0]"``.
+def elements(draws: Mapping[str, np.ndarray], sites: str | Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Return the draws of each element of sites, arrays ``(n_chains, n_draws)``, by labels such as ``"coef[0]"``.
 
     Parameters
     ----------
     draws : dict of str to array of shape (n_chains, n_draws, ...)
     sites : str, sequence of str or None
-        Names of sites and labels of elements; all sites where None.
+        Names of sites and labels of elements; all sites if None.
 
     Raises
     ------
     ValueError
-        If there is no such site or element, or too many of them for a picture.
+        If a site or an element does not exist, or if there are more elements than panels in a plot.
     """
-    asked = list(draws) if sites is None else [sites] if isinstance(sites, str) else list(sites)
-    check_panels(sum(math.prod(draws[name].shape[2:]) if name in draws else 1 for name in asked))
-    found: dict[str, np.ndarray] = {}
-    for name in asked:
+    names = list(draws) if sites is None else [sites] if isinstance(sites, str) else list(sites)
+    check_panels(sum(math.prod(draws[name].shape[2:]) if name in draws else 1 for name in names))
+    selected: dict[str, np.ndarray] = {}
+    for name in names:
         site = site_of(name, draws)
         shape = draws[site].shape
         labels = [_label(site, place) for place in np.ndindex(shape[2:])]
         of_site = dict(zip(labels, np.moveaxis(draws[site].reshape(*shape[:2], -1), -1, 0), strict=True))
         if name != site and name not in of_site:
             raise ValueError(f"`sites` names {name!r}, but {site!r} has the elements {_abridged(labels)}.")
-        found |= of_site if name == site else {name: of_site[name]}
-    return found
+        selected |= of_site if name == site else {name: of_site[name]}
+    return selected
 
 
-def site_of(name: str, draws: Mapping[str, Any]) -> str:
-    """Return the site that is named, or that an element of is."""
+def site_of(name: str, draws: Mapping[str, np.ndarray]) -> str:
+    """Return the site with a name, or the site of an element such as ``"coef[0]"``."""
     site = name if name in draws else name.partition("[")[0]
     if site not in draws:
         raise ValueError(
@@ -58,13 +58,13 @@ def global_sites(estimator: Any) -> list[str]:
 
 
 def check_panels(count: int) -> None:
-    """Refuse pictures of nothing, and of too much."""
+    """Raise ValueError if a plot has no panels, or too many."""
     if count == 0:
         raise ValueError("There is nothing to draw.")
     if count > MOST_PANELS:
         raise ValueError(
-            f"A picture of {count} panels is not legible: choose {MOST_PANELS} at most by name, of a site with several "
-            "elements as in 'coef[0]'."
+            f"A picture of {count} panels is not legible: choose {MOST_PANELS} at most by name, or single elements of "
+            "a site, as in 'coef[0]'."
         )
 
 

@@ -1,58 +1,65 @@
-"""What all pictures share: colours, axes and legends.
+"""Colours, axes and legends of all plots.
 
-A display of one panel takes one axes. A display of several takes none, one axes, whose place is then divided, or an
-array with an axes for each panel: scikit-learn's rule for ``PartialDependenceDisplay``.
+A display with one panel accepts one axes. A display with several panels accepts one axes, which it divides, or an array
+with an axes for each panel, like ``PartialDependenceDisplay`` of scikit-learn. Without axes, a display creates a
+figure.
 """
 
+from __future__ import annotations
+
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes, AxesLike
+
 __all__ = ["COLOURS", "MOST_PANELS", "OBSERVED", "legend_above", "legend_of_panels", "new_axes", "new_panels", "tint"]
 
-# M. Okabe and K. Ito (2008), Color universal design: told apart by people with any kind of colour vision.
+# M. Okabe and K. Ito (2008), Color universal design: people with any kind of colour vision can distinguish them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# What was observed is black in every picture, beside predictions in the first colour.
+# Observations are black in every plot, and predictions have the first colour.
 OBSERVED = COLOURS[-1]
-# More would not be legible.
+# Plots with more panels would not be legible.
 MOST_PANELS = 12
 
 
-def new_axes(ax: Any, *, width: float = 6.4, height: float = 4.0) -> Any:
-    """Return the axes to draw on, of a new figure where there are none yet.
+def new_axes(ax: Axes | None, *, width: float = 6.4, height: float = 4.0) -> Axes:
+    """Return the axes to draw on: ``ax``, or the axes of a new figure if it is None.
 
     Raises
     ------
     ImportError
         If matplotlib is not installed.
     TypeError
-        If ``ax`` is not one axes.
+        If ``ax`` is not a single axes.
     """
     if ax is None:
         ax = _new_figure(width, height).add_subplot()
-    elif np.ndim(ax) or not hasattr(ax, "spines"):
+    elif not hasattr(ax, "spines"):
         raise TypeError(f"`ax` must be one matplotlib Axes, got {type(ax).__name__}.")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     return ax
 
 
-def new_panels(ax: Any, count: int) -> np.ndarray:
-    """Return an array of so many axes: new ones, parts of the place of a given one, or those given.
+def new_panels(ax: AxesLike | None, count: int) -> np.ndarray:
+    """Return an array of ``count`` axes: those in ``ax``, parts of a single axes, or those of a new figure.
 
     Raises
     ------
     ImportError
         If matplotlib is not installed.
     ValueError
-        If an array holds another number of axes, or a single axes has no place that can be divided.
+        If ``ax`` has another number of axes, or is a single axes that cannot be divided.
     """
-    if ax is not None and np.ndim(ax):
-        given = np.asarray(ax, dtype=object).ravel()
-        if len(given) != count:
-            raise ValueError(f"`ax` holds {len(given)} axes, but the picture has {count} panels.")
-        return np.array([new_axes(each) for each in given])
+    if isinstance(ax, Sequence | np.ndarray):
+        several = np.asarray(ax, dtype=object).ravel()
+        if len(several) != count:
+            raise ValueError(f"`ax` holds {len(several)} axes, but the picture has {count} panels.")
+        return np.array([new_axes(panel) for panel in several])
     if count == 1:
         return np.array([new_axes(ax)])
     columns = min(math.ceil(math.sqrt(count)), 3)
@@ -61,25 +68,25 @@ def new_panels(ax: Any, count: int) -> np.ndarray:
         figure = _new_figure(3.2 * columns, 2.4 * rows)
         grid = figure.add_gridspec(rows, columns)
     else:
-        figure, place = ax.figure, ax.get_subplotspec()
-        if place is None:
+        figure, cell = ax.figure, ax.get_subplotspec()
+        if cell is None:
             raise ValueError(f"`ax` is not part of a grid, and cannot be divided: give an array of {count} axes.")
         ax.set_axis_off()
-        grid = place.subgridspec(rows, columns)
+        grid = cell.subgridspec(rows, columns)
     panels = [new_axes(figure.add_subplot(grid[i])) for i in range(count)]
     for panel in panels:
-        # More numbers would not have room beside one another.
+        # More tick labels would overlap.
         panel.locator_params(nbins=5)
     return np.array(panels)
 
 
 def legend_of_panels(axes: np.ndarray) -> None:
-    """Name what is drawn once for all panels, above the first and no wider than it is."""
+    """Add one legend for all panels, above the first panel and not wider than it."""
     legend_above(axes[0], columns=5 if len(axes) == 1 else 2)
 
 
-def legend_above(ax: Any, *, columns: int = 5) -> None:
-    """Name what is drawn above the axes, where nothing is hidden."""
+def legend_above(ax: Axes, *, columns: int = 5) -> None:
+    """Add a legend above the axes, where it hides nothing."""
     legend = ax.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -95,7 +102,7 @@ def legend_above(ax: Any, *, columns: int = 5) -> None:
 
 
 def tint(colour: str, strength: float) -> tuple[float, ...]:
-    """Return a colour mixed with white; a strength of 1 leaves it as it is."""
+    """Return a colour mixed with white. A strength of 1 gives the colour itself."""
     return tuple(1 - strength * (1 - int(colour[i : i + 2], 16) / 255) for i in (1, 3, 5))
 
 

@@ -1,48 +1,55 @@
-"""A picture of how an inference went."""
+"""A plot of the course of an inference."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skaimz.plotting.checks import check_estimator, check_values
 from skaimz.plotting.sites import elements, global_sites
 from skaimz.plotting.style import COLOURS, OBSERVED, legend_above, legend_of_panels, new_panels, tint
 
+if TYPE_CHECKING:
+    from skaimz.plotting.types import Axes, AxesLike
+
 __all__ = ["TraceDisplay"]
 
-# Losses are in nats, of which fewer than so many are of no concern: a loss that falls by less has settled.
+# A loss that falls by less than this, in nats, has settled.
 LEAST_RANGE = 3.0
 CHAIN_COLOURS = COLOURS[:-1]
 
 
 class TraceDisplay:
-    """The loss of a variational fit step by step, or the draws of Markov chains.
+    """The loss of a variational fit at each step, or the draws of Markov chains.
 
-    The loss falls by orders of magnitude before it settles, so the vertical axis shows where it settled: the range of
-    the last half of the steps, at least 3 nats, and twice as much above it. How many first steps are out of the picture
-    is said below it.
+    The loss often falls by orders of magnitude before it settles. The vertical axis therefore covers the range of the
+    loss in the last half of the steps, at least 3 nats, and twice that range above it. The label of the horizontal axis
+    says how many steps at the beginning are above the plot.
 
     Parameters
     ----------
     losses : array-like of shape (n_steps,), optional
         Losses of a variational fit.
     draws : dict of str to array of shape (n_chains, n_draws, ...), optional
-        Draws of chains by site; given instead of losses.
+        Draws of chains by site, instead of losses.
     diverging : array-like of shape (n_chains, n_draws), optional
-        Where a chain's trajectory diverged.
+        Whether the trajectory of a chain diverged.
 
     Attributes
     ----------
     axes_ : array of shape (n_panels,) of matplotlib.axes.Axes
-        Where it was last drawn: one axes for losses, one for each element of a site.
+        Axes of the latest plot: one for losses, or one for each element of a site.
     figure_ : matplotlib.figure.Figure
 
     Raises
     ------
     ValueError
-        If shapes do not fit together, or no loss is finite.
+        If shapes do not match, or no loss is finite.
 
     Examples
     --------
@@ -57,7 +64,13 @@ class TraceDisplay:
     'Loss'
     """
 
-    def __init__(self, *, losses: Any = None, draws: Mapping[str, Any] | None = None, diverging: Any = None):
+    def __init__(
+        self,
+        *,
+        losses: ArrayLike | None = None,
+        draws: Mapping[str, ArrayLike] | None = None,
+        diverging: ArrayLike | None = None,
+    ):
         if (losses is None) == (draws is None):
             raise ValueError("Give either `losses` or `draws`.")
         self.losses = None if losses is None else check_values("losses", losses, (None,)).astype(np.float64)
@@ -72,18 +85,20 @@ class TraceDisplay:
                 self.diverging = check_values("diverging", diverging, draw.shape[:2]).astype(bool)
 
     @classmethod
-    def from_estimator(cls, estimator: Any, sites: str | Sequence[str] | None = None, *, ax: Any = None) -> Self:
-        """Show the losses of a variational fit, or the draws of chains, also of those made elsewhere.
+    def from_estimator(
+        cls, estimator: BaseEstimator, sites: str | Sequence[str] | None = None, *, ax: AxesLike | None = None
+    ) -> Self:
+        """Show the losses of a variational fit, or else the posterior draws of the estimator as chains.
 
         Parameters
         ----------
         estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
             Fitted.
         sites : str or sequence of str, optional
-            Latent sites to show the chains of, or single elements of them, as in ``"coef[0]"``. All sites without an
-            entry for each row where None.
+            Latent sites whose chains are shown, or single elements of them, as in ``"coef[0]"``. All sites without an
+            entry for each row if None.
         ax : matplotlib.axes.Axes or array of them, optional
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -94,7 +109,8 @@ class TraceDisplay:
         TypeError
             If the estimator is not one of this package.
         ValueError
-            If ``sites`` are given for a variational fit, unknown, or too many.
+            If ``sites`` is passed for a variational fit, or a site is unknown, or there are too many elements for a
+            plot.
         """
         check_estimator(estimator, "sample_posterior", cls.__name__)
         check_is_fitted(estimator, "posterior_")
@@ -102,7 +118,7 @@ class TraceDisplay:
         if result is not None and result.losses is not None:
             if sites is not None:
                 raise ValueError(
-                    "`sites` chooses what is shown of chains, but this fit is variational, and has a loss."
+                    "`sites` chooses which chains to show, but this fit is variational: the plot shows its loss."
                 )
             return cls(losses=result.losses).plot(ax=ax)
         diverging = None if result is None else result.sample_stats.get("diverging")
@@ -112,20 +128,20 @@ class TraceDisplay:
     @classmethod
     def from_draws(
         cls,
-        draws: Mapping[str, Any],
+        draws: Mapping[str, ArrayLike],
         sites: str | Sequence[str] | None = None,
         *,
-        diverging: Any = None,
-        ax: Any = None,
+        diverging: ArrayLike | None = None,
+        ax: AxesLike | None = None,
     ) -> Self:
         """Show draws of chains.
 
         Parameters
         ----------
         draws, diverging
-            As in the class.
+            Arguments of the class.
         sites, ax
-            As in :meth:`plot`.
+            Arguments of :meth:`plot`.
 
         Returns
         -------
@@ -134,7 +150,7 @@ class TraceDisplay:
         return cls(draws=draws, diverging=diverging).plot(sites, ax=ax)
 
     @classmethod
-    def from_losses(cls, losses: Any, *, ax: Any = None) -> Self:
+    def from_losses(cls, losses: ArrayLike, *, ax: AxesLike | None = None) -> Self:
         """Show losses.
 
         Parameters
@@ -148,16 +164,16 @@ class TraceDisplay:
         """
         return cls(losses=losses).plot(ax=ax)
 
-    def plot(self, sites: str | Sequence[str] | None = None, *, ax: Any = None) -> Self:
-        """Draw.
+    def plot(self, sites: str | Sequence[str] | None = None, *, ax: AxesLike | None = None) -> Self:
+        """Draw the plot.
 
         Parameters
         ----------
         sites : str or sequence of str, optional
-            Sites and elements of sites (``"coef[0]"``) to show the chains of; all where None.
+            Sites and elements of sites (``"coef[0]"``) whose chains are shown; all sites if None.
         ax : matplotlib.axes.Axes or array of them, optional
-            Where to draw: an axes, whose place is divided where there are several panels, or an axes for each panel. A
-            new figure where None.
+            Axes to draw on: a single axes, which is divided if there are several panels, or an axes for each panel. A
+            new figure if None.
 
         Returns
         -------
@@ -166,7 +182,7 @@ class TraceDisplay:
         Raises
         ------
         ValueError
-            If a site is unknown, there are too many elements for a picture, or another number of axes.
+            If a site is unknown, there are too many elements for a plot, or the number of axes does not match.
         """
         if self.losses is not None:
             self.axes_ = new_panels(ax, 1)
@@ -181,8 +197,8 @@ class TraceDisplay:
         self.figure_ = self.axes_[0].figure
         return self
 
-    def _draw_chains(self, ax: Any, label: str, chains: np.ndarray) -> None:
-        # Colours that come again name no chain, and a single chain needs no name.
+    def _draw_chains(self, ax: Axes, label: str, chains: np.ndarray) -> None:
+        # Chains have no labels if two of them have the same colour, or if there is only one.
         named = 1 < len(chains) <= len(CHAIN_COLOURS)
         for i, draws in enumerate(chains):
             name = f"Chain {i + 1}" if named else None
@@ -194,7 +210,7 @@ class TraceDisplay:
         ax.set_ylabel(label)
 
 
-def _draw_losses(ax: Any, losses: np.ndarray) -> None:
+def _draw_losses(ax: Axes, losses: np.ndarray) -> None:
     steps = np.arange(1, len(losses) + 1)
     finite = np.isfinite(losses)
     window = max(1, len(losses) // 50)
@@ -213,7 +229,7 @@ def _draw_losses(ax: Any, losses: np.ndarray) -> None:
 
 
 def _limits(losses: np.ndarray) -> tuple[float, float]:
-    """Return ends of the axis for losses, which show where they settled."""
+    """Return the limits of the axis for losses, as the class describes them."""
     finite = losses[np.isfinite(losses)]
     tail = finite[len(finite) // 2 :]
     low, high = tail.min(), np.quantile(tail, 0.99)
@@ -223,20 +239,22 @@ def _limits(losses: np.ndarray) -> tuple[float, float]:
 
 
 def _running_mean(losses: np.ndarray, window: int) -> np.ndarray:
-    """Return the mean of the finite losses around each step, of fewer at the ends."""
+    """Return the mean of the finite losses in a window around each step, which is shorter at both ends."""
     finite = np.isfinite(losses)
 
     def sums(values: np.ndarray) -> np.ndarray:
-        # Added up from the end, so that the large losses of the first steps cost the last ones no digits.
+        # Summed from the end, so that the large losses of the first steps do not reduce the precision of the last ones.
         return np.concatenate([np.cumsum(values[::-1])[::-1], [0]])
 
-    places = np.arange(len(losses))
-    first, last = np.maximum(places - window // 2, 0), np.minimum(places + (window + 1) // 2, len(losses))
-    total, count = (each[first] - each[last] for each in (sums(np.where(finite, losses, 0.0)), sums(finite)))
+    steps = np.arange(len(losses))
+    first, last = np.maximum(steps - window // 2, 0), np.minimum(steps + (window + 1) // 2, len(losses))
+    total, count = (
+        sum_from[first] - sum_from[last] for sum_from in (sums(np.where(finite, losses, 0.0)), sums(finite))
+    )
     return np.divide(total, count, out=np.full(len(losses), np.nan), where=count > 0)
 
 
-def _mark(ax: Any, places: np.ndarray, colour: str, label: str) -> None:
-    """Mark places on the horizontal axis."""
-    heights = np.full(len(places), 0.02)
-    ax.plot(places, heights, "|", color=colour, ms=8, mew=1, transform=ax.get_xaxis_transform(), label=label)
+def _mark(ax: Axes, steps: np.ndarray, colour: str, label: str) -> None:
+    """Mark steps on the horizontal axis."""
+    heights = np.full(len(steps), 0.02)
+    ax.plot(steps, heights, "|", color=colour, ms=8, mew=1, transform=ax.get_xaxis_transform(), label=label)

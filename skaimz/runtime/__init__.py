@@ -2,7 +2,7 @@
 
 from skaimz.runtime.forks import refuse_fork  # isort: skip  (before JAX, which starts threads)
 
-from skaimz.runtime import constants  # noqa: F401  (works around a cache of JAX)
+from skaimz.runtime import constants  # noqa: F401  (corrects a cache of JAX)
 from skaimz.runtime.compiled import compiled
 from skaimz.runtime.generator import fused_key
 from skaimz.runtime.keys import Purpose, generator_of, key_of

@@ -1,4 +1,4 @@
-"""Compilation of programs whose numbers can be relied on."""
+"""Compilation of programs, without an optimisation of XLA that gives wrong sums."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,31 +8,33 @@ import jaxlib
 
 __all__ = ["compiled"]
 
-# In jaxlib 0.10.2 some sums over the last axis of more than 32768 numbers in single precision, of which two are added,
-# are those of other rows (github.com/jax-ml/jax/issues/39103); 0.10.1 and 0.11.0 are right. The fault lies in YNNPACK,
-# a library of reductions, without which XLA does them itself. That costs a chain no measurable time.
+# jaxlib 0.10.2 computes some sums wrongly on CPUs: if a program adds two sums in single precision over a last axis of
+# more than 32768 numbers, a row may get the sum of another row (github.com/jax-ml/jax/issues/39103). Versions 0.10.1
+# and 0.11.0 are correct. The error is in YNNPACK, a library that XLA uses for reductions. Without it, XLA compiles
+# reductions itself, which makes no measurable difference to the time of a chain.
 WRONG_VERSION = "0.10.2"
 WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 def compiled(function: Callable, **settings: Any) -> Callable:
-    """Compile a function as ``jax.jit`` does, without the reductions of XLA for CPUs that may be wrong.
+    """Compile a function as ``jax.jit`` does, but without reductions by YNNPACK if its version is wrong.
 
     Parameters
     ----------
     function : callable
-    **settings
-        Of ``jax.jit``.
+    **settings : object
+        Arguments of ``jax.jit``.
 
     Returns
     -------
     callable
-        To be called outside of other compiled functions.
+        The compiled function. Other compiled functions must not call it, since JAX accepts compiler options for the
+        outermost function only.
 
     Examples
     --------
     >>> import jax.numpy as jnp
-    >>> from skaimz.kernels import compiled
+    >>> from skaimz.runtime import compiled
     >>> float(compiled(lambda x: (x * x).sum())(jnp.array([1.0, 2.0])))
     5.0
     """

@@ -1,6 +1,7 @@
-"""Processes that are forked after JAX has started: in them its threads are missing, and it waits for them without end.
+"""Refusal to run in a process that was forked after JAX had started.
 
-The package imports this module first: what is imported later starts threads of its own.
+A forked process lacks the threads of JAX, and a computation would wait for them forever. The package imports this
+module before modules that start threads, because the number of threads may be the only sign of a fork.
 """
 
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["refuse_fork"]
 
-# The process that this one was forked from, where JAX had started there.
+# The process that this one was forked from, if JAX had started there.
 _forked_from: int | None = None
 # Whether this package has used JAX in this process.
 _in_use = False
@@ -23,26 +24,26 @@ def refuse_fork() -> None:
     if _forked_from is not None:
         raise RuntimeError(
             f"This process ({os.getpid()}) was forked from one ({_forked_from}) in which JAX has threads, and would "
-            "wait for them without end. Use joblib's backend 'loky' or 'threading', or start processes by the method "
+            "wait for them without end. Use joblib's backend 'loky' or 'threading', or start processes with the method "
             "'spawn' (for joblib's backend 'multiprocessing', set JOBLIB_START_METHOD=spawn in the environment)."
         )
 
 
 def _note_fork() -> None:
-    """Note, in a process that has just been forked, whether JAX had started."""
+    """Remember the parent of a process that has just been forked, if JAX had started there."""
     global _forked_from
     if _in_use or _jax_has_started():
         _forked_from = os.getppid()
 
 
 def _jax_has_started() -> bool:
-    # JAX starts when it is first asked for devices or an array. Nothing public says whether it has.
+    # JAX starts when devices or arrays are first used. It has no public function that tells whether it has started.
     bridge = sys.modules.get("jax._src.xla_bridge")
     return bool(getattr(bridge, "backends_are_initialized", bool)())
 
 
 def _has_lost_threads() -> bool:
-    """Whether all threads here are Python's; where JAX has started, others must have been."""
+    """Whether Python started all threads of this process. A process in which JAX itself started has other threads."""
     tasks = Path("/proc/self/task")
     return tasks.exists() and len(list(tasks.iterdir())) <= threading.active_count()
 

@@ -1,11 +1,11 @@
-"""JAX's own random bits from a generator that fuses into what consumes them.
+"""A random generator that gives the same bits as JAX's, faster on CPUs.
 
-JAX compiles threefry on CPU as a rolled loop, which the compiler cannot fuse: bits are written to memory and read
-again. The same function written out, as a PRNG implementation of its own, gives the same bits several times faster
-there. On other devices JAX's own is the right one.
+On CPUs, JAX compiles its generator, threefry, as a loop. The compiler cannot fuse a loop with the operations that use
+the bits, so bits are written to memory and read again. The same function without a loop, registered as another
+generator, is several times faster. On other devices, JAX's own generator is as fast.
 
 The function is Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror and Shaw, Parallel random numbers: as easy as 1, 2,
-3, SC 2011), with the counters of JAX's partitionable mode: element i of an array is encrypted at counter i.
+3, SC 2011), with the counters of JAX's partitionable mode: element i of an array is the encrypted counter i.
 """
 
 import functools
@@ -25,7 +25,7 @@ PARITY = np.uint32(0x1BD11BDA)
 
 
 def _threefry(key: Any, high: Any, low: Any) -> tuple[Any, Any]:
-    """Encrypt 64-bit counters, given as two words."""
+    """Encrypt 64-bit counters, each given as two 32-bit words."""
     words = (key[0], key[1], key[0] ^ key[1] ^ PARITY)
     high, low = high + words[0], low + words[1]
     for block in range(5):
@@ -38,7 +38,7 @@ def _threefry(key: Any, high: Any, low: Any) -> tuple[Any, Any]:
 
 
 def _counters(shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """Return the place of every element in C order, as high and low words; no axis may exceed 2**32 elements."""
+    """Return the position of every element in C order as high and low words. No axis may exceed 2**32 elements."""
     low = jnp.zeros(shape, jnp.uint32)
     if math.prod(shape) <= 2**32:
         stride = 1
@@ -58,7 +58,7 @@ def _counters(shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def _product(index: Any, stride: int) -> tuple[Any, Any]:
-    """Multiply 32-bit numbers by a constant of up to 64 bits, keeping 64 bits in two words."""
+    """Multiply 32-bit numbers by a constant of up to 64 bits, and return 64 bits of the product as two words."""
     mask, half = np.uint32(0xFFFF), np.uint32(16)
     stride_low, stride_high = np.uint32(stride & 0xFFFFFFFF), np.uint32((stride >> 32) & 0xFFFFFFFF)
     a, b = index & mask, index >> half
@@ -107,7 +107,7 @@ def _fuses(platform: str) -> bool:
 
 
 def fused_key(key: Any) -> Any:
-    """Return a threefry key that gives the same bits by the fusing generator, where that is the faster one."""
+    """Return a key with the same random bits, for the generator that is fastest on the default device."""
     if not _fuses(jax.default_backend()):
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=FUSED)

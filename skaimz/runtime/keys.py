@@ -1,4 +1,4 @@
-"""Random numbers from one seed: what they are for, and how a key or a generator is derived."""
+"""Random keys and generators for all purposes, derived from one seed."""
 
 import enum
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["Purpose", "generator_of", "key_of"]
 
 @enum.unique
 class Purpose(enum.IntEnum):
-    """What random numbers are for. Each purpose has a stream of its own."""
+    """The use of random numbers. Each purpose has an independent stream of random numbers."""
 
     # Predictions
     EXPECTATION = 1
@@ -44,14 +44,14 @@ class Purpose(enum.IntEnum):
 
 
 def key_of(seed: Any, purpose: Any, *places: Any) -> Any:
-    """Return JAX's random key for a purpose and a place.
+    """Return a JAX key.
 
     Parameters
     ----------
     seed : int or array of uint32
     purpose : Purpose or array of uint32
     *places : int or array
-        What the numbers belong to, such as a tile and a draw.
+        Numbers that identify a stream within the purpose, such as those of a tile and a draw.
 
     Returns
     -------
@@ -64,18 +64,18 @@ def key_of(seed: Any, purpose: Any, *places: Any) -> Any:
 
 
 def generator_of(seed: int, purpose: Purpose, *places: int) -> np.random.Generator:
-    """Return NumPy's generator for a purpose and a place.
+    """Return a NumPy generator.
 
     Parameters
     ----------
     seed : int
     purpose : Purpose
     *places : int
-        What the numbers belong to, such as a chain.
+        Numbers that identify a stream within the purpose, such as that of a chain.
 
     Returns
     -------
     numpy.random.Generator
-        SFC64, NumPy's fastest.
+        Based on SFC64, the fastest bit generator of NumPy.
     """
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence((seed, purpose, *places))))

@@ -1,8 +1,8 @@
-"""Several threads at once.
+"""One lock for all threads that run kernels in Python, and a cache that threads share.
 
-NumPyro's effect handlers are one stack for the whole process: of two threads that run models side by side, each would
-see the sites of the other. But kernels run in Python only while they are traced, so that is where threads take turns;
-compiled programs, and the compiler, run side by side.
+NumPyro keeps its effect handlers on one stack for the whole process. If two threads ran models at the same time, each
+would see the sites of the other. Kernels run in Python only while they are traced, so threads take turns there. The
+compiler and compiled programs run in parallel.
 """
 
 import functools
@@ -15,13 +15,13 @@ __all__ = ["one_at_a_time", "shared"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# A thread may wait for this lock while others wait, inside JAX, for what it traces. The other way round must not be:
-# who holds the lock calls no program that another thread may be tracing. So no two threads wait for each other.
+# Avoids deadlocks by an order: a thread that traces a program, and so holds JAX's lock of that program, may wait for
+# this lock, but a thread that holds this lock must not call a program that another thread may be tracing.
 _HANDLERS = threading.RLock()
 
 
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function that enters NumPyro's handlers, or what JAX traces of it, run in one thread at a time."""
+    """Make a function that enters NumPyro's handlers, or that JAX traces, run in one thread at a time."""
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -32,9 +32,10 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def shared(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Cache as ``functools.lru_cache`` does, but give threads that ask at once one answer, and not one each.
+    """Cache like ``functools.lru_cache``, but compute each result once even if several threads need it at once.
 
-    For functions that make programs, each of which would be compiled. They must be quick, and trace nothing.
+    It is meant for functions that create programs, since each of two equal programs would be compiled. The functions
+    hold a lock while they run, so they must be fast and must not trace.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

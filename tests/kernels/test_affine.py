@@ -1,4 +1,4 @@
-"""Affine functions are recognised, others never are."""
+"""The proof recognises affine functions, and never takes other functions for affine."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The built-in kernels see standardised columns, whatever the units."""
+"""The default kernels standardise columns, so that results do not depend on units."""
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ def test_regression_does_not_see_units(scale, shift, y_scale, y_shift):
     other = {"X": X * scale + shift, "y": Y * y_scale + y_shift}
     before = density(LinearRegression.of(rows, None, None), rows, LATENTS)
     after = density(LinearRegression.of(other, None, None), other, LATENTS)
-    # The density of y itself changes by the Jacobian of its new unit.
+    # The density of y is divided by the factor between the units.
     assert after == pytest.approx(before - N * np.log(y_scale), rel=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Kernels are equal where they do the same, and only there."""
+"""Kernels are equal if and only if they behave the same."""
 
 import abc
 import collections
@@ -24,7 +24,7 @@ from numpyro.infer.reparam import LocScaleReparam
 from sklearn.base import BaseEstimator
 
 from skaimz.kernels import ByValue, Inputs, Kernel, freeze, split_kernel, trace_kernel
-from skaimz.kernels.identity import number_policies
+from skaimz.kernels.identity import splits
 
 
 def key_of_kernel(function):
@@ -46,14 +46,14 @@ def factory(value):
 
 
 def script(source, **names):
-    """Run source as a script would be: its functions belong to ``__main__`` and cannot be imported."""
+    """Run source like a script, whose functions belong to ``__main__`` and cannot be imported."""
     namespace = {"__name__": "__main__", "numpyro": numpyro, "dist": dist, **names}
     exec(source, namespace)
     return namespace
 
 
 class Settings:
-    """A parameter holder after scikit-learn's fashion, without being one of its classes."""
+    """An object with scikit-learn's parameter methods, but without its base class."""
 
     def __init__(self, **params):
         vars(self).update(params)
@@ -82,7 +82,7 @@ class OtherKernelObject(KernelObject):
 
 
 class Shallow(KernelObject):
-    """Answers ``get_params`` without the parameters of its parameters, as short classes often do."""
+    """An object whose ``get_params`` omits the parameters of nested objects, as in many short classes."""
 
     def get_params(self, deep=True):
         return dict(vars(self))
@@ -93,7 +93,7 @@ class Zero:
     value: float
 
 
-# Values that differ in something other than their items or numbers.
+# Values that have equal items or numbers, but differ in something else.
 ALIKE = {
     "fields of named tuples": (collections.namedtuple("T", "a b")(1, 2), collections.namedtuple("T", "b a")(1, 2)),
     "masks": (np.ma.array([1.0, 2.0], mask=[0, 1]), np.ma.array([1.0, 2.0], mask=[1, 0])),
@@ -207,14 +207,14 @@ class TestPlainValues:
         assert freeze(make()) == freeze(make())
 
     def test_arrays_of_objects_are_frozen_by_value(self):
-        # Strings made at run time, so that equal ones are not one object.
+        # Strings that are created at run time, so that equal strings are different objects.
         assert freeze(np.array(["a" * int("40"), 1], object)) == freeze(np.array(["a" * int("40"), 1], object))
 
     def test_frames_can_be_frozen(self):
         hash(freeze(pd.DataFrame({"a": [1]})))
 
     def test_using_a_distribution_does_not_change_it(self):
-        # Its transform remembers its inverse by a weak reference, which dies and then has no hash.
+        # Its transform has a weak reference to its inverse. A weak reference to a deleted object has no hash.
         distribution = dist.LogNormal(0.0, 1.0)
         distribution.log_prob(1.0)
         distribution.transforms[0].inv  # noqa: B018
@@ -552,7 +552,7 @@ class TestPartials:
 
     def test_parameter_objects_inside_partials_are_not_forgotten(self):
         one, other = (functools.partial(module_kernel, distribution=Settings(scale=scale)) for scale in (1.0, 2.0))
-        # Its numbers may be in the key or among the numbers, but not in neither.
+        # The key or the hyperparameters must contain its numbers.
         assert split_kernel(one) != split_kernel(other)
 
 
@@ -605,14 +605,17 @@ class TestKernelObjects:
         assert numbers == {}
         assert kernel.bind({}) is module_kernel
 
-    def test_the_policies_give_up_integers_first(self):
+    def test_integers_are_the_first_to_become_constants(self):
         kernel = KernelObject(scale=2.0, order=3, knots=np.arange(3), table=np.ones(2, np.float32))
-        taken = [split_kernel(kernel, policy)[1].keys() for policy in number_policies()]
-        assert taken == [{"scale", "order", "knots", "table"}, {"scale", "table"}, set()]
+        names = [hyperparameters.keys() for _, hyperparameters in splits(kernel)]
+        assert names == [{"scale", "order", "knots", "table"}, {"scale", "table"}, set()]
+
+    def test_equal_splits_come_once(self):
+        assert [hyperparameters for _, hyperparameters in splits(module_kernel)] == [{}]
+        assert [hyperparameters for _, hyperparameters in splits(KernelObject(scale=2.0))] == [{"scale": 2.0}, {}]
 
     def test_numbers_that_stay_are_in_the_key(self):
-        nothing = number_policies()[-1]
-        one, other = (split_kernel(KernelObject(scale=scale), nothing)[0] for scale in (1.0, 2.0))
+        one, other = (split_kernel(KernelObject(scale=scale), lambda value: False)[0] for scale in (1.0, 2.0))
         assert one != other
         assert one.hyperparameters == ()
 

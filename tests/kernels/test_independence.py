@@ -1,4 +1,4 @@
-"""The proof that rows stand alone, held against what the same functions do to numbers."""
+"""The proof of independent rows, compared with numeric results of the same functions."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from skaimz.kernels.trace import ROW_COUNTS as N_ROWS
 N_FEATURES = 3
 LONG = np.linspace(0.0, 1.0, 3000, dtype=np.float32)
 
-# What every function below takes: rows of numbers, a group for each row, and a table that all rows share.
+# Arguments of every function below: rows of numbers, a group for each row, and a table for all rows.
 _random = np.random.default_rng(0)
 X = _random.normal(size=(12, N_FEATURES)).astype(np.float32)
 GROUP = _random.integers(0, N_FEATURES, size=12).astype(np.int32)
@@ -34,7 +34,7 @@ def prove(function):
 
 
 def keeps_rows_in_numbers(function):
-    """Whether shuffled rows, and fewer rows, give the same answers as those rows among all."""
+    """Whether a function returns the same numbers for some rows, or for shuffled rows, as for all rows."""
     table = jnp.asarray(TABLE)
     whole = np.asarray(function(jnp.asarray(X), jnp.asarray(GROUP), table))
     for chosen in (np.array([7, 2, 11, 0, 5]), np.array([3, 9, 0, 5, 11, 1, 10, 2, 8, 4, 6, 7])):
@@ -137,7 +137,7 @@ APART = {
     "constant table": lambda X, g, t: X @ np.eye(N_FEATURES, dtype=np.float32)[1],
 }
 
-# With words that the reason must contain, where one reason is the natural one.
+# Functions that mix rows. Some have words that the reason must contain.
 TOGETHER = {
     "mean": (lambda X, g, t: X - X.mean(0), ""),
     "sum": (lambda X, g, t: X / jnp.abs(X).sum(0), "reduce_sum"),
@@ -228,7 +228,7 @@ TOGETHER = {
     "noise by position": (lambda X, g, t: X[:, 0] + jax.random.normal(jax.random.key(0), X.shape[:1]), ""),
 }
 
-# Functions that keep rows apart, but which the proof gives up on: slower, never wrong.
+# Functions that keep rows apart, which the proof does not recognise. They are slower than necessary, but correct.
 GIVEN_UP = {
     "map over rows": (lambda X, g, t: lax.map(lambda x: x.sum(), X), "scan runs along"),
     "gather with row numbers": (lambda X, g, t: X[jnp.arange(X.shape[0]), g], "gather"),
@@ -236,7 +236,7 @@ GIVEN_UP = {
     "there and back": (lambda X, g, t: X[::-1][::-1], "rev"),
 }
 
-# The row count or the rows' order decides the result, where it is easily overlooked.
+# Functions whose result depends on the number or the order of rows in a way that is easily overlooked.
 HIDDEN = {
     "the count as an exponent": lambda X, g, t: (X / 4) ** (X.shape[0] % 3),
     "the count as a loop's length": lambda X, g, t: X * lax.fori_loop(0, X.shape[0], lambda i, c: c + 1.0, 0.0),
@@ -290,7 +290,7 @@ def seen():
     return SEEN["total"].astype(np.float32)
 
 
-# Rows meet in what is written, which is no operand of what reads it.
+# Rows meet in a state, which is no operand of the operation that reads it.
 SIDE_EFFECTS = {
     "through a reference": through_a_reference,
     "through a reference in a loop": through_a_reference_in_a_loop,
@@ -387,7 +387,7 @@ def test_another_operation_at_another_count_is_refused():
 
 
 def test_a_table_of_any_length_is_no_row_axis():
-    # Lengths of either trace: what counts is that they do not change.
+    # Tables as long as one of the row counts are no rows, because their length is the same in both traces.
     table = jnp.ones((N_ROWS[0], N_FEATURES))
     assert prove(lambda X, g, t: X @ table.T @ table).mixing(0) is None
     assert prove(lambda X, g, t: X - table.mean(0)).mixing(0) is None

@@ -1,4 +1,4 @@
-"""What a trace says of a kernel, and what it refuses."""
+"""Descriptions of kernels from abstract traces, and kernels that are refused."""
 
 import functools
 
@@ -245,13 +245,13 @@ class TestOutput:
         ],
         ids=["scalar mean", "some rows", "differences", "classes"],
     )
-    def test_an_output_without_a_value_for_each_row_is_told_of(self, site, shape):
+    def test_an_output_without_a_value_for_each_row_is_refused(self, site, shape):
         def kernel(X, y=None):
             site(X, y)
 
-        with pytest.raises(ValueError, match="observes the argument 'y', but has the shape") as error:
+        with pytest.raises(ValueError, match="observes the argument 'y', but without an outcome") as error:
             describe(kernel)
-        assert f"Site 'z' observes the argument 'y', but has the shape {shape} where there is no outcome" in str(
+        assert f"Site 'z' observes the argument 'y', but without an outcome it has the shape {shape}" in str(
             error.value
         )
         assert "`with numpyro.plate('rows', X.shape[0])`" in str(error.value)
@@ -502,7 +502,7 @@ class TestRows:
         assert spec.rows_mix is not None
         assert spec.fit_mixing is not None
         assert (spec["y"].shape, spec["y"].event_dim, spec["y"].distribution) == ((None,), 1, "MultivariateNormal")
-        assert spec.width > 1000  # rows times rows, in one row's share
+        assert spec.width > 1000  # an array of rows by rows, divided by the number of rows
 
     def test_a_kernel_that_subsamples(self):
         def kernel(X, y=None):
@@ -562,7 +562,7 @@ class TestArguments:
         traced, numbers = trace_kernel(kernel, inputs, "X", "y")
         assert numbers == {}
         assert traced.constants == {"mode": "add"}
-        # A table as long as one of the traces is no rows: its length does not change.
+        # A table as long as one of the row counts is no rows, because its length does not change.
         assert traced.spec.rows_mix is None
         assert describe(kernel, whole=inputs.whole, static=(("mode", "extra"),))["extra"].kind == "latent"
 
@@ -601,7 +601,7 @@ def counting(X, y=None):
 
 
 def enormous(X, y=None):
-    # Four terabytes, and a Python callback: neither may happen while tracing.
+    # Allocates four terabytes and calls Python. Neither may happen while tracing.
     jax.debug.callback(CALLS.append, X.sum())
     numpyro.sample("y", dist.Normal(X[:, 0] + jnp.ones((10**6, 10**6)).sum(), 1.0), obs=y)
 
@@ -621,7 +621,7 @@ class TestRowCounts:
             scale = 1.0 if y is None else numpyro.sample("scale", dist.HalfNormal())
             numpyro.sample("y", dist.Normal(X[:, 0], scale), obs=y)
 
-        with pytest.raises(ValueError, match="Latent site 'scale' is in the kernel only where there is an outcome"):
+        with pytest.raises(ValueError, match="Latent site 'scale' exists only if there is an outcome"):
             describe(kernel)
 
     def test_a_site_of_the_prediction_alone_is_drawn_with_it(self):
@@ -826,11 +826,11 @@ class TestSignature:
             ),
             (
                 lambda X, y: None,
-                "Kernel argument 'y' must have the default None: without it the kernel is asked to predict.",
+                "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
             ),
             (
                 lambda X, y=0: None,
-                "Kernel argument 'y' must have the default None: without it the kernel is asked to predict.",
+                "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
             ),
             (
                 lambda X, y=None, sample_weight=None: None,

@@ -1,4 +1,4 @@
-"""Scorers against published implementations on the same draws, and within scikit-learn's tools."""
+"""Scorers, compared with published implementations on the same draws, and used within scikit-learn."""
 
 import functools
 import gc
@@ -67,12 +67,12 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 def with_draws(kernel, draws, y=NUMBERS, X=X, **arrays):
-    """Return a regressor with given posterior draws."""
+    """Return a regressor with injected posterior draws."""
     return NumPyroImpactRegressor(kernel, posterior=draws, random_state=3).fit(X, y, **arrays)
 
 
 def outcomes(model, X=X, **arrays):
-    """Return outcomes drawn for new rows: rows first, draws last."""
+    """Return outcomes that are drawn for new rows, with rows on the first and draws on the last axis."""
     drawn = model.sample_posterior_predictive_on_batch(X, in_sample=False, return_datatree=False, **arrays)["y"]
     drawn = drawn.reshape(-1, *drawn.shape[2:])
     return np.moveaxis(np.moveaxis(drawn, 0, -1), drawn.shape.index(len(X), 1) - 1, 0)
@@ -80,7 +80,7 @@ def outcomes(model, X=X, **arrays):
 
 @pytest.fixture
 def _several_tiles(monkeypatch):
-    """Cut few rows into tiles, and the draws of kernels that see all rows into steps."""
+    """Divide few rows into tiles, and the draws of kernels with dependent rows into steps."""
     monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
     monkeypatch.setattr(plan, "TILE_ELEMENTS", 7 * N_ROWS)
 
@@ -167,7 +167,7 @@ def test_densities_are_those_of_the_log_likelihood(case):
 
 def test_elpd_is_that_of_arviz(model):
     densities = model.log_likelihood(X, NUMBERS)["log_likelihood"]["y"].to_numpy()
-    # Held-out rows are what ArviZ sees where no draw has to be weighted.
+    # ArviZ computes the same for held-out rows, whose draws need no importance weights.
     equal = np.full((1, N_DRAWS), -np.log(N_DRAWS))
     each = [array_stats.loo(row, log_weights=equal, pareto_k=0.0) for row in np.moveaxis(densities, -1, 0)]
     elpd, se, *_ = array_stats.loo_summary([row[0] for row in each], [row[2] for row in each])
@@ -177,7 +177,7 @@ def test_elpd_is_that_of_arviz(model):
 
 
 def test_density_of_the_conjugate_posterior():
-    """The predictive is normal, and known in closed form."""
+    """The predictive distribution is normal and has a closed form."""
     covariance = np.linalg.inv(X.T @ X / 0.25 + np.eye(2))
     mean = covariance @ X.T @ NUMBERS / 0.25
     draws = np.random.default_rng(1).multivariate_normal(mean, covariance, size=20_000)
@@ -189,7 +189,7 @@ def test_density_of_the_conjugate_posterior():
     found = model.log_predictive_density(new, y)
     np.testing.assert_allclose(found, expected, atol=0.03)
     assert abs((found - expected).mean()) < 0.003
-    # So is its score.
+    # Its score has a closed form as well.
     expected = scoringrules.crps_normal(y, new @ mean, sd).mean()
     assert metrics.NegCRPS()(model, new, y) == pytest.approx(-expected, rel=0.01)
 
@@ -202,14 +202,14 @@ def test_brier_score_and_log_loss_are_those_of_sklearn(classifiers):
             assert metrics.NegBrierScore()(model, X, y, weight) == pytest.approx(-expected, rel=1e-10)
             expected = log_loss(y, proba, labels=labels, sample_weight=weight)
             assert metrics.LogPredictiveDensity()(model, X, y, weight) == pytest.approx(-expected, rel=1e-10)
-        # A fold need not hold every label.
+        # A fold may lack some labels.
         some = y == labels[0]
         expected = brier_score_loss(y[some], proba[some], labels=labels)
         assert metrics.NegBrierScore()(model, X[some], y[some]) == pytest.approx(-expected, rel=1e-10)
 
 
 def several_labels(X, y=None):
-    """Two labels a row, of three classes each."""
+    """Each row has two labels of three classes each."""
     coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1], 6]).to_event(2))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Categorical(logits=(X @ coef).reshape(-1, 2, 3)).to_event(1), obs=y)
@@ -266,7 +266,7 @@ def test_single_precision():
 
 
 def test_outcomes_far_out_lose_no_digits():
-    """In single precision, where values are large and their spread is small."""
+    """In single precision, for values that are large compared with their standard deviation."""
     far = np.column_stack([np.full(N_ROWS, 4096.0), X[:, 0]]).astype(np.float32)
     model = with_draws(zoo.conjugate, {"coef": np.array([1.0, 0.0]) + 1e-4 * CASES["numbers"][1]["coef"]})
     expected = scoringrules.crps_ensemble(NUMBERS + 4096, outcomes(model, far).astype(float), estimator="nrg").mean()
@@ -281,7 +281,7 @@ def test_impossible_outcomes_have_no_density():
     model = with_draws(kernel, draws, y, **arrays)
     assert np.flatnonzero(np.isneginf(model.log_predictive_density(X, y, **arrays))).tolist() == [7]
     assert metrics.LogPredictiveDensity()(model, X, y, **arrays) == -np.inf
-    # A row of no weight is not there.
+    # A row with weight zero does not count.
     assert np.isfinite(metrics.LogPredictiveDensity()(model, X, y, ~closed, **arrays))
 
 
@@ -307,7 +307,7 @@ def test_a_better_model_scores_better(scorer, model):
 
 @every_scorer
 def test_weights_count_rows(scorer, model):
-    """Densities, and means of draws, are those of the same rows; only their weights differ."""
+    """Densities and means of draws do not depend on the weights of rows."""
     by_row = [scorer(model, X, NUMBERS, np.arange(N_ROWS) == row) for row in range(N_ROWS)]
     assert scorer(model, X, NUMBERS, WEIGHT) == pytest.approx(np.average(by_row, weights=WEIGHT))
     assert scorer(model, X, NUMBERS, np.full(N_ROWS, 0.1)) == pytest.approx(scorer(model, X, NUMBERS))
@@ -353,7 +353,7 @@ def test_search_is_a_loop_over_folds():
         assert found == pytest.approx(np.mean(by_hand(estimator, metrics.NegCRPS())), rel=1e-10)
     assert search.best_params_ == {"kernel__prior_scale": 1.0, "kernel__noise": 0.5}
     assert search.score(X, NUMBERS) == pytest.approx(metrics.NegCRPS()(search.best_estimator_, X, NUMBERS))
-    # The search itself can be scored, as a nested one is.
+    # The search itself can be scored, as in a nested search.
     assert metrics.NegCRPS()(search, X, NUMBERS) == pytest.approx(search.score(X, NUMBERS))
     assert metrics.elpd(search, X, NUMBERS) == metrics.elpd(search.best_estimator_, X, NUMBERS)
 
@@ -471,7 +471,7 @@ def test_requests_are_kept_and_hold_nothing():
     ]
     for copy in copies:
         assert copy.get_metadata_routing().score.requests == {"sample_weight": None, "exposure": True}
-    # Requests add up, each scorer has its own, and what is returned is a copy.
+    # Requests are added to earlier ones, belong to one scorer, and are returned as a copy.
     scorer.set_score_request(offset="shift")
     assert scorer.get_metadata_routing().score.requests == {"sample_weight": None, "exposure": True, "offset": "shift"}
     assert copies[0].get_metadata_routing().score.requests == {"sample_weight": None, "exposure": True}
@@ -569,7 +569,7 @@ def test_one_density_for_all_rows():
     assert metrics.NegCRPS()(model, X, NUMBERS) == pytest.approx(-crps)
 
 
-# Densities that a kernel puts together from parts
+# Densities that consist of several parts
 
 LIMIT = 1.5
 N_CENSORED_DRAWS = 30
@@ -582,7 +582,7 @@ def by_distribution(X, y=None, *, censored):
 
 
 def by_factor(X, y=None, *, censored, form="outcome"):
-    """Censored rows are masked, and their density is a factor of the outcome, of the limit, or of all rows at once."""
+    """Censored rows are masked. Their density is a factor that depends on the outcome, on the limit, or on all rows."""
     mean = numpyro.sample("a", dist.Normal(0.0, 5.0)) + numpyro.sample("b", dist.Normal(0.0, 5.0)) * X[:, 0]
     with numpyro.plate("rows", X.shape[0]):
         value = numpyro.sample("y", dist.Normal(mean, 1.0).mask(censored == 0), obs=y)
@@ -641,7 +641,7 @@ def test_rows_that_are_masked_are_told_of(censored):
 
 
 def with_a_factor_as_prior(X, y=None):
-    """Effects of rows with a prior that is written as a factor."""
+    """Effects of rows whose prior is written as a factor."""
     with numpyro.plate("rows", X.shape[0]):
         effect = numpyro.sample("effect", dist.ImproperUniform(dist.constraints.real, (), ()))
         numpyro.factor("prior", -0.5 * effect**2)

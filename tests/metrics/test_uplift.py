@@ -1,4 +1,4 @@
-"""Rankings by effect: their curves against slow loops and closed forms, and the scorers within scikit-learn's tools."""
+"""Rankings by effect: curves, compared with loops and closed forms, and scorers, used within scikit-learn."""
 
 import numpy as np
 import numpyro
@@ -39,7 +39,7 @@ def moderated(x, t, slope):
 
 
 class Moderated:
-    """A kernel whose effect differs between rows, by a factor that can be searched."""
+    """A kernel whose effect differs between rows by a factor, which a search can vary."""
 
     def __init__(self, factor=1.0):
         self.factor = factor
@@ -65,7 +65,7 @@ def dosed(X, y=None, *, arm, exposure=1.0):
 
 
 def constant(X, y=None):
-    """The same effect on every row."""
+    """A kernel with the same effect on every row."""
     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(3.0 + 7.3 * X[:, 0] + slope * X[:, 1], 1.0), obs=y)
@@ -82,7 +82,7 @@ def with_draws(kernel=None, X=X, y=Y, draws=DRAWS, **params):
 
 
 def by_loop(curve, y, effect, treatment, weight):
-    """Return a curve's points by its definition, each from all of the rows."""
+    """Return the points of a curve by its definition, with a pass over all rows for each point."""
     points = [(0.0, 0.0)]
     for threshold in sorted(set(effect[weight > 0].tolist()), reverse=True):
         treated, control = ((effect >= threshold) & (treatment == arm) & (weight > 0) for arm in (1, 0))
@@ -147,9 +147,9 @@ def test_curves_do_not_depend_on_what_they_should_not(curve):
     expected = curve(Y, effect, TREATED)
     order = np.random.default_rng(1).permutation(N_ROWS)
     same = [
-        curve(Y[order], effect[order], TREATED[order]),  # the order of the rows, which breaks no tie
-        curve(Y + 1000.0, effect, TREATED),  # where the outcome's zero is
-        curve(Y, np.exp(effect), TREATED),  # the scale of the effects
+        curve(Y[order], effect[order], TREATED[order]),  # the order of rows does not break ties
+        curve(Y + 1000.0, effect, TREATED),  # the origin of the outcome does not matter
+        curve(Y, np.exp(effect), TREATED),  # the scale of the effects does not matter
         curve(Y.tolist(), pd.Series(effect, index=order), TREATED.astype(bool)),
         curve(Y, effect, TREATED, sample_weight=np.full(N_ROWS, 0.3)),
     ]
@@ -219,7 +219,7 @@ def test_scorers_rank_by_the_expected_effect(scorer, area):
     assert scorer(1)(model, X, Y) == pytest.approx(area(Y, effect, TREATED))
     assert scorer(-1)(model, X.tolist(), Y) == pytest.approx(area(Y, effect, TREATED))
     assert scorer(1)(model, X, Y, WEIGHT) == pytest.approx(area(Y, effect, TREATED, sample_weight=WEIGHT))
-    # With the roles of the arms exchanged the effect is what leaving out the treatment changes.
+    # If the arms are exchanged, the effect is that of omitting the treatment.
     swapped = scorer(1, control=1, treated=0)(model, X, Y)
     assert swapped == pytest.approx(area(Y, -effect, 1 - TREATED))
     assert swapped != pytest.approx(area(Y, effect, TREATED))
@@ -235,7 +235,7 @@ def test_scorers_take_rounding_errors_for_ties(scorer, area, dtype):
 
 
 def test_close_effects_are_told_apart():
-    """Differences of a ten thousandth of the outcomes are no rounding errors, however many there are of them."""
+    """Differences of a ten thousandth of the outcomes do not count as rounding errors, however many there are."""
     many = np.column_stack([np.linspace(-1, 1, 5000), np.arange(5000) % 2]).astype(np.float32)
     y = 100.0 + many[:, 1] * many[:, 0]
     model = LinearRegression().fit(np.column_stack([many, many[:, 0] * many[:, 1]]), y)
@@ -307,7 +307,7 @@ def test_other_estimators(scorer, area):
 
 
 class _Recorder(sklearn.base.RegressorMixin, sklearn.base.BaseEstimator):
-    """An estimator that keeps what it is to predict."""
+    """An estimator that records the rows that it predicts."""
 
     def predict(self, X):
         self.seen = [*getattr(self, "seen", []), X]
@@ -344,7 +344,7 @@ def by_hand(estimator, area, X=X, y=Y, weight=None):
 
 @every_scorer
 def test_search_is_a_loop_over_folds(scorer, area):
-    # The columns are those of the X that the Pipeline gets, before they are scaled.
+    # The columns are those of the Pipeline's input, before scaling.
     pipeline = make_pipeline(StandardScaler(), NumPyroImpactRegressor(Moderated(), posterior=DRAWS))
     grid = {"numpyroimpactregressor__kernel__factor": [-1.0, 0.5, 1.0]}
     search = GridSearchCV(pipeline, grid, scoring=scorer(1), cv=FOLDS, error_score="raise").fit(X, Y)

@@ -1,9 +1,9 @@
-"""A store of MLflow's in a file, and models that were fitted once."""
+"""An MLflow store in a file, and fitted models."""
 
 import os
 import warnings
 
-# Before MLflow is first imported: nothing is to be sent anywhere.
+# Set before MLflow is imported, so that it sends no usage data.
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
 
 import numpy as np
@@ -16,13 +16,13 @@ from sklearn.preprocessing import StandardScaler
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import SVI
 
-# Too few steps for a judgement on whether the loss has settled.
+# Too few steps to decide whether the loss has settled.
 SHORT = SVI(num_steps=50, num_samples=40)
 
 
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory):
-    """MLflow with a database of the session's, which is made when it is first used."""
+    """MLflow with a database for the test session, which is created on first use."""
     with warnings.catch_warnings():
         # MLflow's own modules warn while they are imported.
         warnings.simplefilter("ignore")
@@ -35,8 +35,8 @@ def mlflow(tmp_path_factory):
 
 @pytest.fixture
 def store(mlflow, tmp_path, monkeypatch):
-    """MLflow with an experiment of the test's own, whose artifacts go to the test's folder."""
-    # Errors in what is logged are raised, rather than reported.
+    """MLflow with an experiment for one test, whose artifacts are in the folder of the test."""
+    # MLflow raises errors in automatic logging instead of reporting them.
     monkeypatch.setenv("MLFLOW_AUTOLOGGING_TESTING", "true")
     before = mlflow.get_tracking_uri()
     name = str(tmp_path)
@@ -48,7 +48,7 @@ def store(mlflow, tmp_path, monkeypatch):
 
 @pytest.fixture
 def _no_inference(mlflow, monkeypatch):
-    """Skip the process in which MLflow finds what a model imports."""
+    """Skip the process in which MLflow finds the packages that a model imports."""
     monkeypatch.setattr(mlflow.models, "infer_pip_requirements", lambda path, flavor, fallback: fallback)
 
 

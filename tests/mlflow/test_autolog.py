@@ -1,4 +1,4 @@
-"""Fits that log themselves."""
+"""Automatic logging of fits."""
 
 import joblib
 import numpy as np
@@ -20,14 +20,14 @@ from skaimz.inference import SVI
 
 pytestmark = [
     pytest.mark.usefixtures("_no_inference"),
-    # What MLflow 3.0 asks of SQLAlchemy.
+    # A use of SQLAlchemy in MLflow 3.0.
     pytest.mark.filterwarnings("ignore:The Query.get.. method is considered legacy"),
 ]
 
 
 @pytest.fixture
 def runs(store, tmp_path):
-    """What was logged since the test began, oldest first."""
+    """Functions that return what has been logged since the start of the test, oldest first."""
     client = store.MlflowClient()
     experiment = client.get_experiment_by_name(str(tmp_path)).experiment_id
     yield lambda: client.search_runs([experiment], order_by=["attributes.start_time"])
@@ -112,7 +112,7 @@ def test_fit_outlives_failed_logging(runs, estimator, regressor, data, monkeypat
 
 
 def test_rows_without_a_signature(store, runs, estimator, data):
-    # The kernel's argument is no column, so that MLflow's form of the model cannot predict.
+    # The argument of the kernel is no column, so the model cannot predict within MLflow.
     skaimz.mlflow.autolog(log_posterior=False)
     model = estimator.set_params(kernel=shifted).fit(*data, offset=np.ones(40))
     [run] = runs()
@@ -128,7 +128,7 @@ def test_search(store, runs, estimator, data, backend):
     with joblib.parallel_backend(backend, n_jobs=2 if backend == "threading" else 1):
         search = GridSearchCV(estimator, {"inference__learning_rate": [0.01, 0.05]}, cv=2).fit(*data)
         cross_val_score(estimator, *data, cv=2)
-    # The last fit, with the best parameters, and no other.
+    # Only the last fit, with the best parameters.
     [run] = runs()
     assert run.data.params["inference__learning_rate"] == str(search.best_params_["inference__learning_rate"])
     assert run.data.metrics["loss_final"] == search.best_estimator_.fit_result_.diagnostics["loss_final"]
@@ -144,7 +144,7 @@ def test_pipeline(store, runs, estimator, data):
         info = skaimz.mlflow.log_model(pipeline, input_example=data[0][:2])
     [run] = runs()
     assert run.data.params["kernel"] == "zoo.conjugate"
-    # The one that was logged by hand: the estimator alone would take rows that nothing has scaled.
+    # Only the Pipeline, which the test logs: the estimator alone would get rows that are not scaled.
     assert [model.model_id for model in models(store, run)] == [info.model_id]
     loaded = store.pyfunc.load_model(info.model_uri)
     np.testing.assert_array_equal(loaded.predict(data[0]), pipeline.predict(data[0]))
@@ -173,7 +173,7 @@ def test_numpyro_objects(store, runs, data, name):
 
 @pytest.mark.parametrize("ours_first", [True, False])
 def test_beside_mlflow_sklearn(store, runs, estimator, data, ours_first):
-    # One child: MLflow logs several at once, and SQLite may then refuse the data set that they share.
+    # One candidate: MLflow logs several in parallel, and SQLite may then refuse the data set that they share.
     theirs = {"log_datasets": False, "log_post_training_metrics": False, "log_models": False, "max_tuning_runs": 1}
     for ours in (True, False) if ours_first else (False, True):
         if ours:

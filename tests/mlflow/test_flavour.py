@@ -1,4 +1,4 @@
-"""Models saved and loaded, and the predictions that MLflow's own form of them makes."""
+"""Saved and loaded models, and their predictions within MLflow."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ PLAIN = {"pip_requirements": ["skaimz"]}
 
 
 def served(mlflow, model, data, params=None, key="inputs"):
-    """Return what the scoring server answers."""
+    """Return the response of the scoring server."""
     from mlflow.pyfunc import scoring_server
 
     body = json.dumps({key: data, "params": params or {}})
@@ -99,7 +99,7 @@ def test_float32(mlflow, regressor, data, tmp_path):
     skaimz.mlflow.save_model(single, tmp_path / "model", input_example=X[:3], **PLAIN)
     model = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     assert model.predict(X).dtype == np.float32
-    # JSON has the shortest decimal fraction of a double, from which the same single comes back.
+    # JSON contains the shortest decimal fraction of a double, which converts back to the same single.
     found = served(mlflow, model, X.tolist())
     assert (found == found.astype(np.float32)).all()
     np.testing.assert_array_equal(found.astype(np.float32), single.predict(X))
@@ -122,7 +122,7 @@ def test_columns_and_steps(mlflow, search, data, tmp_path):
 
 def test_search(mlflow, search, data, tmp_path):
     X = data[0]
-    # Without an example or a signature, parameters are known all the same.
+    # The parameters are declared even without an example or a signature.
     skaimz.mlflow.save_model(search, tmp_path / "model", **PLAIN)
     loaded = mlflow.pyfunc.load_model(str(tmp_path / "model"))
     np.testing.assert_array_equal(loaded.predict(X), search.predict(X))
@@ -189,10 +189,10 @@ def test_refusals(mlflow, regressor, tmp_path):
         skaimz.mlflow.load_model(str(tmp_path / "other"))
 
 
-@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # what MLflow does to frames
+@pytest.mark.filterwarnings("ignore:Operation with range is deprecated")  # a warning of MLflow
 @pytest.mark.parametrize("labels", [["north", "south", "west"], [1, 2, 3]], ids=str)
 def test_categories_of_pandas_reach_the_model(mlflow, labels, tmp_path):
-    """A column of categories is what the error about unknown groups asks for."""
+    """The error about unknown groups recommends a categorical column, which therefore must work."""
     frame = pd.DataFrame({"a": np.zeros(6), "group": pd.Categorical(labels * 2)})
     posterior = {"coef": np.zeros((2, 1)), "level": np.tile([1.0, 2.0, 3.0], (2, 1))}
     model = NumPyroImpactRegressor(zoo_inputs.by_group, column_args={"group": "group"}, posterior=posterior)

@@ -1,4 +1,4 @@
-"""What of a fit is logged."""
+"""Logging of the results of a fit."""
 
 import functools
 import inspect
@@ -117,7 +117,7 @@ def test_parameters():
         model = NumPyroImpactRegressor(functools.partial(zoo.renamed, offset=1.0), inference=inference)
         return parameters_of(model, model)
 
-    # A name stands for the same settings as an object with the defaults.
+    # A name means the same settings as an object with default parameters.
     assert {k: v for k, v in of("svi").items() if k != "inference"} == {
         k: v for k, v in of(SVI()).items() if k != "inference"
     }

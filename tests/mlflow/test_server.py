@@ -1,4 +1,4 @@
-"""Logged to a tracking server, registered, loaded and served in other processes: equal to the bit."""
+"""Models that other processes load from a tracking server, or serve, make bit by bit the same predictions."""
 
 import contextlib
 import json
@@ -31,8 +31,8 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(command, port, log, **environment):
-    """Run a command of MLflow's until the block is left, and wait until it answers."""
-    # MLflow looks for its own commands on the path. Whatever it starts belongs to one group, which ends with it.
+    """Run a server of MLflow within a block, which starts when the server responds."""
+    # MLflow looks for its commands on the path. All processes that it starts belong to one group, which ends with it.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with (
         open(log, "w") as output,
@@ -68,7 +68,7 @@ def invoke(port, rows, **params):
 @pytest.fixture(scope="module")
 def model(data, regressor):
     def kernel(X, y=None):
-        """A function of no module: it travels with the model."""
+        """A function that no module contains, so that the model must contain it."""
         coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
         with numpyro.plate("rows", X.shape[0]):
             numpyro.sample("y", dist.Normal(X @ coef, 0.5), obs=y)

@@ -11,7 +11,7 @@ from matplotlib import pyplot as plt
 
 @pytest.fixture(autouse=True)
 def _fresh_figures():
-    """Draw as matplotlib does by itself, whatever a matplotlibrc says, and leave no figure open."""
+    """Use matplotlib's default settings, whatever a matplotlibrc says, and close all figures."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         yield
@@ -25,7 +25,7 @@ def rows():
 
 @pytest.fixture(scope="session")
 def model(rows):
-    """A regressor whose posterior is given: normal with means 0 and 2."""
+    """A regressor with posterior draws from normal distributions with means 0 and 2."""
     coef = np.random.default_rng(1).normal([0.0, 2.0], 0.1, size=(200, 2))
     model = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": coef}, random_state=0)
     return model.fit(rows, rows @ [0.0, 2.0])
@@ -33,4 +33,4 @@ def model(rows):
 
 @pytest.fixture(autouse=True, scope="module")
 def _quickly(quick_compilation):
-    """Compile quickly: fits here are of a few rows."""
+    """Compile quickly, because fits have few rows."""

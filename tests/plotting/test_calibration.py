@@ -1,4 +1,4 @@
-"""Pictures of the calibration of intervals: what they draw, and how they look."""
+"""Plots of the calibration of intervals: their content and their pictures."""
 
 import numpy as np
 import pictures
@@ -51,7 +51,7 @@ def test_transforms_of_draws():
 
 @pytest.mark.parametrize("n_draws", [3, 200])
 def test_transforms_of_counts_are_uniform(n_draws):
-    """Without the uniform numbers the intervals of a calibrated model of counts would seem too wide."""
+    """Without randomisation, the intervals of a calibrated model of counts would appear too wide."""
     rng = np.random.default_rng(1)
     rate = rng.gamma(2.0, size=4000)
     y, draws = rng.poisson(rate), rng.poisson(rate[:, None], size=(4000, n_draws))
@@ -83,7 +83,7 @@ def test_seeds():
 
 
 def test_from_estimator(model, rows):
-    """The noise is normal with deviation 0.5, of which the outcomes have none: all are within narrow intervals."""
+    """The model has normal noise with standard deviation 0.5, but outcomes have none: all are in narrow intervals."""
     y = rows @ [0.0, 2.0]
     display = IntervalCalibrationDisplay.from_estimator(model, rows, y, level=0.9)
     assert display.figure_ is display.ax_.figure
@@ -110,9 +110,14 @@ def test_pictures_are_as_they_were(tmp_path):
 @pytest.mark.parametrize(
     ("y", "draws", "options", "message"),
     [
-        (np.ones((4, 2)), np.ones((4, 2, 3)), {}, r"`y` must have the shape \(n,\), got \(4, 2\). Of several outputs"),
+        (
+            np.ones((4, 2)),
+            np.ones((4, 2, 3)),
+            {},
+            r"`y` must have the shape \(n,\), got \(4, 2\). With several outputs",
+        ),
         (np.ones(4), np.ones((5, 3)), {}, r"`draws` must have the shape \(4, n\), got \(5, 3\)"),
-        (np.ones(4), np.ones((4, 0)), {}, "must hold finite numbers, and a draw of each row at least"),
+        (np.ones(4), np.ones((4, 0)), {}, "must hold finite numbers, with at least one draw for each row"),
         (np.full(4, np.nan), np.ones((4, 2)), {}, "must hold finite numbers"),
         (np.ones(4), np.ones((4, 3)), {"level": 0}, "`level` must lie between 0 and 1, got 0"),
     ],

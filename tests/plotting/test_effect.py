@@ -1,4 +1,4 @@
-"""Pictures of effects: what they draw, and how they look."""
+"""Plots of effects: their content and their pictures."""
 
 import itertools
 import subprocess
@@ -20,7 +20,7 @@ N_CHAINS, N_DRAWS = 2, 500
 
 
 def tree_of(draws, dims=(), coords=None, contrast="difference"):
-    """Return effects with given draws, whose first axes are the chains and the draws."""
+    """Return effects with the given draws, whose first axes are the chains and the draws."""
     groups = {
         name: xr.Dataset({"effect": (("chain", "draw", *dims), values)}, coords) for name, values in draws.items()
     }
@@ -54,7 +54,7 @@ def test_intervals_are_those_of_the_summary(level):
         np.testing.assert_allclose(first.get_xdata(), wide.iloc[place][["lower", "upper"]])
         np.testing.assert_allclose(second.get_xdata(), half.iloc[place][["lower", "upper"]])
         np.testing.assert_allclose(point.get_xdata(), wide["median"].iloc[place])
-        # From the top downwards.
+        # From top to bottom.
         assert set(first.get_ydata()) == set(second.get_ydata()) == set(point.get_ydata()) == {2 - place}
         assert first.get_linewidth() < second.get_linewidth()
     draws = THREE["price"].ravel()
@@ -117,7 +117,7 @@ def test_densities():
         # The curve is that of a normal distribution, widened by the kernel's bandwidth.
         assert np.trapezoid(x * y, x) == pytest.approx(draws.mean(), abs=0.05)
         assert x[y.argmax()] == pytest.approx(np.median(draws), abs=0.3)
-        # What is shaded is the interval.
+        # The shaded area is the interval.
         shaded = shade.get_paths()[0].vertices[:, 0]
         step = x[1] - x[0]
         assert shaded.min() == pytest.approx(row["lower"], abs=step)
@@ -180,7 +180,7 @@ def test_from_estimator():
     assert display.figure_ is display.ax_.figure
     median = np.median(coef[:, 1]) * np.arange(40).mean()
     assert display.ax_.get_lines()[2].get_xdata()[0] == pytest.approx(median, rel=1e-5)
-    # The rows' own effects are asked for where they are needed.
+    # Effects of rows are estimated for kinds of plots that need them.
     curve = EffectDisplay.from_estimator(model, X, kind="uplift", **asked).ax_.get_lines()[0]
     gains = np.concatenate([[0], np.cumsum(np.arange(40.0)[::-1])]) * coef[:, 1].mean() / 40
     np.testing.assert_allclose(curve.get_ydata(), gains, rtol=1e-4)
@@ -194,7 +194,7 @@ def test_axes_are_those_given():
     assert display.figure_ is figure
     assert plt.get_fignums() == [figure.number]
     assert not ax.spines["top"].get_visible()
-    # Another kind is drawn elsewhere from the same effects.
+    # The same effects in a plot of another kind on other axes.
     assert display.plot("density").ax_ is not ax
 
 
@@ -246,7 +246,7 @@ def test_refusals(kind, level, message):
 @pytest.mark.parametrize("contrast", ["ratio", "lift"])
 def test_an_uplift_curve_adds_up_differences(contrast):
     effects = tree_of({"advert": normal(8)}, ("rows",), contrast=contrast)
-    with pytest.raises(ValueError, match=f"adds up differences, and cannot be drawn of `contrast='{contrast}'`"):
+    with pytest.raises(ValueError, match=f"adds up differences, and cannot show `contrast='{contrast}'`"):
         EffectDisplay.from_effects(effects, kind="uplift")
 
 

@@ -1,4 +1,4 @@
-"""Pictures of predictions with intervals: what they draw, and how they look."""
+"""Plots of predictions with intervals: their content and their pictures."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ N = 40
 RNG = np.random.default_rng(0)
 FEATURE = RNG.permutation(np.linspace(-2, 2, N))
 MEAN = np.sin(FEATURE)
-# Rows, ends, levels of 50 and 90 %.
+# Axes: rows, ends, levels of 50 and 90 %.
 INTERVALS = MEAN[:, None, None] + 0.3 * np.array([[-0.67, -1.64], [0.67, 1.64]])
 Y = MEAN + RNG.normal(scale=0.3, size=N)
 LABELS = ["90 % interval", "50 % interval", "Mean", "Observed"]
@@ -157,7 +157,7 @@ def test_dates_are_legible():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mean": np.ones((N, 2))}, r"`mean` must have the shape \(n,\), got \(40, 2\). Of several outputs"),
+        ({"mean": np.ones((N, 2))}, r"`mean` must have the shape \(n,\), got \(40, 2\). With several outputs"),
         ({"intervals": INTERVALS[:5]}, r"`intervals` must have the shape \(40, 2, 2\), got \(5, 2, 2\)"),
         ({"coverage": (0.5, 0.8, 0.9)}, r"`intervals` must have the shape \(40, 2, 3\), got \(40, 2, 2\)"),
         ({"intervals": INTERVALS[:, ::-1]}, "lower ends, and upper ends that are not below them"),
@@ -165,7 +165,7 @@ def test_dates_are_legible():
         ({"y": Y[1:]}, r"`y` must have the shape \(40,\), got \(39,\)"),
         ({"feature": ["a"] * N}, "`feature` must hold numbers or dates, got values like .*a"),
         ({"feature": np.full(N, np.inf)}, "`feature` must hold finite values"),
-        ({"mean": np.full(N, np.nan)}, "means are not all finite, as the horizontal axis must be: give `feature`"),
+        ({"mean": np.full(N, np.nan)}, "predicted means are not finite, so the horizontal axis needs a `feature`"),
         ({"kind": "line"}, "`kind` must be 'band' or 'bar', got 'line'"),
     ],
 )
@@ -197,5 +197,7 @@ def test_classifiers_have_no_intervals(rows):
 
 def test_several_outputs(rows):
     model = NumPyroImpactRegressor(zoo.two_outputs, posterior={"coef": np.zeros((5, 2, 2))})
-    with pytest.raises(ValueError, match=r"`mean` must have the shape \(n,\), got \(40, 2\). Of several outputs, give"):
+    with pytest.raises(
+        ValueError, match=r"`mean` must have the shape \(n,\), got \(40, 2\). With several outputs, pass"
+    ):
         IntervalDisplay.from_estimator(model, rows)

@@ -1,4 +1,4 @@
-"""The comparison of pictures: it sees what a person would complain about."""
+"""The comparison of pictures detects changes that a person would notice."""
 
 import numpy as np
 import pictures

@@ -1,4 +1,4 @@
-"""Pictures of observed and drawn outcomes: what they draw, and how they look."""
+"""Plots of observed and drawn outcomes: their content and their pictures."""
 
 import numpy as np
 import pictures
@@ -31,7 +31,7 @@ def test_densities():
         x, height = line.get_data()
         assert np.trapezoid(height, x) == pytest.approx(1, abs=0.02)
         np.testing.assert_allclose(height, norm.pdf(x, 5.0, 2.0), atol=0.07)
-    # All curves together are the distribution itself.
+    # The mean of all curves is the distribution.
     together = np.mean([line.get_ydata() for line in drawn], axis=0)
     np.testing.assert_allclose(together, norm.pdf(observed.get_xdata(), 5.0, 2.0), atol=0.02)
     assert observed.get_linewidth() > drawn[0].get_linewidth()
@@ -92,7 +92,7 @@ def test_large_counts_share_bars():
     y, draws = 100 * COUNTS[0] + 7, 100 * COUNTS[1] + 7
     ax = PredictiveCheckDisplay.from_predictions(y, draws).ax_
     assert 10 < len(ax.patches) <= 40
-    # Every row is in one of the bars, which hold equally many numbers.
+    # Every row belongs to a bar, and all bars cover the same number of integers.
     assert sum(bar.get_height() for bar in ax.patches) == pytest.approx(1)
     edges = [bar.get_x() + bar.get_width() / 2 for bar in ax.patches]
     np.testing.assert_allclose(np.diff(edges), round(edges[1] - edges[0]))
@@ -104,7 +104,7 @@ def test_classes(given):
     ax = PredictiveCheckDisplay.from_predictions(y, draws, classes=given).ax_
     order = given or ["maybe", "no", "yes"]
     assert [label.get_text() for label in ax.get_yticklabels()] == order
-    # From the top downwards.
+    # From top to bottom.
     assert list(ax.get_yticks()) == list(range(len(order)))[::-1]
     np.testing.assert_allclose([bar.get_width() for bar in ax.patches], shares(y, order))
     lower, median, upper = np.quantile(shares(draws, order), [0.05, 0.5, 0.95], axis=1)
@@ -191,7 +191,12 @@ def test_many_classes_are_legible():
 @pytest.mark.parametrize(
     ("y", "draws", "options", "message"),
     [
-        (np.ones((4, 2)), np.ones((4, 2, 3)), {}, r"`y` must have the shape \(n,\), got \(4, 2\). Of several outputs"),
+        (
+            np.ones((4, 2)),
+            np.ones((4, 2, 3)),
+            {},
+            r"`y` must have the shape \(n,\), got \(4, 2\). With several outputs",
+        ),
         (np.ones(4), np.ones((5, 3)), {}, r"`draws` must have the shape \(4, n\), got \(5, 3\)"),
         (np.ones(1), np.ones((1, 3)), {}, r"needs 2 rows and a draw at least, got draws of shape \(1, 3\)"),
         (np.ones(4), np.ones((4, 0)), {}, r"needs 2 rows and a draw at least, got draws of shape \(4, 0\)"),

@@ -1,4 +1,4 @@
-"""Pictures of priors and posteriors: what they draw, and how they look."""
+"""Plots of priors and posteriors: their content and their pictures."""
 
 import numpy as np
 import pictures
@@ -31,7 +31,7 @@ BOUNDS = {"scale": (0.0, np.inf)}
 
 @pytest.mark.parametrize("distribution", [norm(2.0, 3.0), t(2.0)])
 def test_densities_are_near_the_truth(distribution):
-    """Also of a distribution with tails that make its draws' standard deviation useless."""
+    """This includes a distribution with such heavy tails that the standard deviation of its draws is useless."""
     draws = distribution.rvs(size=4000, random_state=np.random.RandomState(0))
     grid = distribution.mean() + np.linspace(-5, 5, 100)
     np.testing.assert_allclose(
@@ -93,7 +93,7 @@ def test_the_posterior_is_never_a_needle():
         assert low < posterior.min()
         assert high > posterior.max()
         assert np.ptp(posterior) > 0.16 * (high - low)
-    # A prior that is not much wider is shown whole.
+    # A prior that is only a little wider is shown as a whole.
     low, high = axes[2].get_xlim()
     assert low < -2.5
     assert high > 2.5
@@ -124,7 +124,7 @@ def test_from_estimator(rows):
     prior, posterior = display.axes_[0].get_lines()
     np.testing.assert_allclose(prior.get_ydata(), norm.pdf(prior.get_xdata(), 0, 10), atol=0.006)
     np.testing.assert_allclose(posterior.get_ydata(), density(draws["coef"][:, 1], posterior.get_xdata()))
-    # The kernel tells that a deviation is positive.
+    # The support of the site in the kernel shows that a standard deviation is positive.
     prior = display.axes_[1].get_lines()[0]
     np.testing.assert_allclose(prior.get_ydata(), halfnorm.pdf(prior.get_xdata(), scale=10), atol=0.012)
     assert display.axes_[1].get_xlim()[0] == 0

@@ -1,4 +1,4 @@
-"""Pictures of the ranks of simulation-based calibration: what they draw, and how they look."""
+"""Plots of the ranks of simulation-based calibration: their content and their pictures."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ RANKS = {
 
 
 def drawn(ax):
-    """Return the band's and the histogram's (values, edges, baseline)."""
+    """Return (values, edges, baseline) of the band and of the histogram."""
     return [patch.get_data() for patch in ax.patches]
 
 
@@ -54,9 +54,9 @@ def test_the_band_is_binomial(level):
         (99, 200, [10] * 10),
         (99, 5000, [5] * 20),
         (2, 50, [1] * 3),
-        # 101 ranks have no divisor, so that a bin has one more.
+        # 101 is a prime, so that one bin has one rank more.
         (100, 200, [10, 10, 10, 10, 10, 11, 10, 10, 10, 10]),
-        # 132 ranks in 11 bins rather than 12 at 240 replications would be uneven in 10.
+        # 132 ranks have 12 or 11 bins of equal size, but 10 bins would differ in size.
         (131, 240, [11] * 12),
     ],
 )

@@ -1,4 +1,4 @@
-"""Pictures of losses and chains: what they draw, and how they look."""
+"""Plots of losses and chains: their content and their pictures."""
 
 import numpy as np
 import pictures
@@ -61,7 +61,7 @@ def test_only_the_first_steps_count_as_out_of_the_picture():
 
 
 def test_small_losses_are_shown_whole():
-    """A fall of two nats in all is of no concern, and is not blown up."""
+    """A total decrease of two nats is negligible, and is not magnified."""
     (ax,) = TraceDisplay.from_losses(10 + 2 * np.exp(-STEPS / 50)).axes_
     assert ax.get_ylim() == pytest.approx((9.85, 13.15), abs=0.01)
     assert ax.get_xlabel() == "Step"
@@ -102,7 +102,7 @@ def test_sites_and_elements_are_chosen():
     matrix = {"beta": rng.normal(size=(1, 9, 3, 2))}
     (ax,) = TraceDisplay.from_draws(matrix, "beta[2, 0]").axes_
     np.testing.assert_array_equal(ax.get_lines()[0].get_ydata(), matrix["beta"][0, :, 2, 0])
-    # One chain needs no name.
+    # A single chain has no label.
     assert ax.get_legend() is None
 
 
@@ -114,16 +114,16 @@ def test_from_variational_fits(rows):
     model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(rows, rows[:, 0])
     display = TraceDisplay.from_estimator(model)
     np.testing.assert_array_equal(display.axes_[0].get_lines()[0].get_ydata(), model.fit_result_.losses)
-    with pytest.raises(ValueError, match="`sites` chooses what is shown of chains, but this fit is variational"):
+    with pytest.raises(ValueError, match="`sites` chooses which chains to show, but this fit is variational"):
         TraceDisplay.from_estimator(model, "coef")
-    # Other draws take the place of the fit's.
+    # Injected draws replace those of the fit.
     model.set_posterior_sample({"coef": np.zeros((20, 2))}, num_chains=2)
     assert [ax.get_ylabel() for ax in TraceDisplay.from_estimator(model).axes_] == ["coef[0]", "coef[1]"]
 
 
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 def test_from_markov_chains(rows):
-    """Steps far too long diverge."""
+    """A step size that is far too large makes trajectories diverge."""
     options = {"step_size": 10.0, "num_steps": 1, "trajectory_length": None}
     settings = MCMC("hmc", num_warmup=0, num_samples=40, num_chains=2, sampler_options=options)
     model = NumPyroImpactRegressor(zoo.conjugate, inference=settings, random_state=0).fit(rows, rows[:, 0])
@@ -169,7 +169,7 @@ def test_one_axes_is_divided():
         assert place.y0 - 1e-9 <= box.y0 < box.y1 <= place.y1 + 1e-9
         assert not ax.spines["top"].get_visible()
     assert not left.get_lines()
-    # One panel takes the axes as it is.
+    # A single panel uses the axes without dividing it.
     assert display.plot("scale", ax=left).axes_.tolist() == [left]
 
 

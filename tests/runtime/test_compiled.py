@@ -1,4 +1,4 @@
-"""Compiled programs give the numbers that the same functions give uncompiled."""
+"""Compiled programs return the same numbers as functions that are not compiled."""
 
 import jax
 import jaxlib
@@ -13,7 +13,7 @@ from skaimz.runtime import compiled
 
 
 def test_sums_of_two_sums_are_those_of_their_rows():
-    # More than 32768 numbers, of which jaxlib 0.10.2 gives later rows the sums of earlier ones.
+    # For more than 32768 numbers, jaxlib 0.10.2 returns the sums of earlier rows for later ones.
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 200, 3)).astype(np.float32)
     factors = rng.normal(size=500).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The fusing generator gives JAX's own bits."""
+"""The fast generator gives the same bits as that of JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +69,7 @@ def test_under_transformations():
 
 @pytest.mark.parametrize("shape", [(2**31, 6), (3, 2**31, 2), (2**16, 2**16, 5)])
 def test_counters_beyond_32_bits(shape):
-    """The place of single elements, without an array of all of them."""
+    """Counters of single elements of an array that is too large for memory."""
     with jax.enable_x64(True):
         places = [tuple(size - 1 for size in shape), (0,) * len(shape), tuple(size // 2 for size in shape)]
         for place in places:

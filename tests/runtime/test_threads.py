@@ -1,4 +1,4 @@
-"""Taking turns, and sharing what is made."""
+"""Functions that run in one thread at a time, and a cache that threads share."""
 
 import threading
 import time
@@ -25,7 +25,7 @@ def test_one_at_a_time():
         inside.remove(threading.get_ident())
         return seen
 
-    # Another function takes turns with it as well, and may call it.
+    # Another function under the lock, which may call the first one.
     outer = one_at_a_time(lambda: enter())
     assert all(len(seen) == 1 for seen in in_threads(enter) + in_threads(outer))
 

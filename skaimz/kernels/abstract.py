@@ -1,0 +1,132 @@
+"""A kernel and the shapes and types of its arguments, which are all that an abstract run needs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from numpyro.distributions import ImproperUniform, biject_to
+
+from skaimz.kernels.identity import ByValue, Kernel
+from skaimz.kernels.messages import Message, innermost
+from skaimz.kernels.signature import nested
+from skaimz.kernels.spec import Inputs
+from skaimz.runtime import one_at_a_time
+
+__all__ = ["AbstractCall", "abstract_arrays", "improper_value", "materialise"]
+
+# The name, shape and type of each array; the shape is None for a Python number.
+Described = tuple[tuple[str, tuple[int, ...] | None, Any], ...]
+
+
+def abstract_arrays(arrays: Mapping[str, Any]) -> Described:
+    """Describe arrays by shape and type, and Python numbers, which JAX types weakly, by their type alone."""
+    described = []
+    for name, value in arrays.items():
+        weak = isinstance(value, int | float) and not isinstance(value, np.generic)
+        described.append((name, None, type(value)) if weak else (name, np.shape(value), np.dtype(value.dtype)))
+    return tuple(described)
+
+
+def materialise(described: Described, n_rows: int | None = None) -> dict[str, Any]:
+    """Return abstract arrays from their description. ``n_rows`` replaces the length of the first axis."""
+    return {
+        name: dtype(1)
+        if shape is None
+        else jax.ShapeDtypeStruct(
+            shape if n_rows is None else (n_rows, *shape[1:]), jax.dtypes.canonicalize_dtype(dtype)
+        )
+        for name, shape, dtype in described
+    }
+
+
+def improper_value(message: dict[str, Any]) -> Any:
+    """Return a value for a site with an improper prior, which cannot be sampled; None for any other site."""
+    distribution: Any = message.get("fn")
+    if message["type"] != "sample" or message["value"] is not None:
+        return None
+    if not isinstance(innermost(distribution), ImproperUniform):
+        return None
+    transform = biject_to(distribution.support)
+    return transform(jnp.zeros(transform.inverse_shape(distribution.shape())))
+
+
+@dataclass(frozen=True)
+class AbstractCall:
+    """A kernel with abstract arguments. Equal calls have equal descriptions, so that a call is a key of a cache.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    input, output : str
+        Names of the kernel parameters that take the input and the output.
+    static : tuple of (str, ByValue)
+        Arguments that are not arrays.
+    hyperparameters, rows, whole : tuple of (str, shape, dtype)
+        Descriptions of arrays, of one row in the case of ``rows``.
+    x64 : bool
+        Whether JAX computes in double precision.
+    """
+
+    kernel: Kernel
+    input: str
+    output: str
+    static: tuple[tuple[str, ByValue], ...]
+    hyperparameters: Described
+    rows: Described
+    whole: Described
+    x64: bool
+
+    @classmethod
+    def of(
+        cls, kernel: Kernel, hyperparameters: Mapping[str, Any], inputs: Inputs, names: tuple[str, str]
+    ) -> "AbstractCall":
+        """Describe the arguments of a kernel, whose input and output have the ``names``."""
+        # By value, because Python takes 1, 1.0 and True for equal, and a kernel may not.
+        static = tuple((name, ByValue.of(value)) for name, value in inputs.static)
+        return cls(
+            kernel,
+            *names,
+            static=static,
+            hyperparameters=abstract_arrays(hyperparameters),
+            rows=abstract_arrays({name: array[:1] for name, array in inputs.rows.items()}),
+            whole=abstract_arrays(inputs.whole),
+            x64=jnp.result_type(float) == np.float64,
+        )
+
+    def arguments(self, n_rows: int, outcome: Any = None, sites: Mapping[str, Any] | None = None) -> tuple:
+        """Return abstract arguments of :meth:`run` for a number of rows, and with an outcome if there is one."""
+        rows = materialise(self.rows, n_rows) | ({} if outcome is None else {self.output: outcome})
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        return materialise(self.hyperparameters), rows, materialise(self.whole), dict(sites or {}), key
+
+    def run(self, hyperparameters: dict, rows: dict, whole: dict, sites: dict, key: Any) -> dict[str, Any]:
+        """Run the kernel with the values of some sites set, and return the messages of all sites."""
+        constants = {name: constant.value for name, constant in self.static}
+        with (
+            handlers.trace() as trace,
+            handlers.seed(rng_seed=key),
+            handlers.substitute(substitute_fn=improper_value),
+            handlers.substitute(data=sites),
+        ):
+            self.kernel.bind(hyperparameters)(**nested({self.output: None, **rows, **whole, **constants}))
+        return trace
+
+    @one_at_a_time
+    def sites_on(self, n_rows: int) -> dict[str, Message]:
+        """Describe the sites and plates of a run without an outcome."""
+        messages: dict[str, Message] = {}
+
+        def run(*arguments: Any) -> dict[str, Any]:
+            trace = self.run(*arguments)
+            messages.update({name: Message.of(message) for name, message in trace.items()})
+            # The state of a layer may be a tree, and is refused later.
+            return {name: site["value"] for name, site in trace.items() if site["type"] not in ("plate", "mutable")}
+
+        values = jax.eval_shape(run, *self.arguments(n_rows))
+        return messages | {
+            name: replace(messages[name], sizes=value.shape, dtype=value.dtype) for name, value in values.items()
+        }
