@@ -43,7 +43,7 @@ class Destination(NamedTuple):
 def collect(
     owner: Any,
     job: sampling.Job,
-    quantity: sampling.Quantity,
+    quantity: sampling.PerDraw,
     group: str,
     index: Any,
     settings: Destination,
@@ -80,13 +80,7 @@ def collect(
     }
     if not in_memory:
         return _store(owner, job, drawing, group, index if job.part is None else job.part.labels, settings, attrs)
-    sink = sampling.MemorySink(drawing.fields, drawing.plan)
-    try:
-        drawing.into(sink, progress=settings.progress)
-    except BaseException:
-        sink.abandon()
-        raise
-    found = sink.finish()
+    found = drawing.in_memory(progress=settings.progress)
     if not as_tree:
         return found
     local = job.local_in(slice(0, job.n_rows))

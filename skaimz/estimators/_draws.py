@@ -390,7 +390,7 @@ class DrawsMixin(FoldersMixin):
             )
             names = _check_sites(job, return_sites)
             group = "posterior_predictive" if in_sample else "predictions"
-            return collect(self, job, sampling.Quantity("values", names), group, index, settings, as_tree)
+            return collect(self, job, sampling.Values(names), group, index, settings, as_tree)
 
     def _prior_predictive(
         self,
@@ -414,7 +414,7 @@ class DrawsMixin(FoldersMixin):
             if return_sites is None:
                 latents = (site.name for site in job.spec.latents)
                 asked = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
-            quantity = sampling.Quantity("values", _check_sites(job, asked))
+            quantity = sampling.Values(_check_sites(job, asked))
             return collect(self, job, quantity, "prior_predictive", index, settings, as_tree)
 
     def _read_for_prior(
@@ -474,7 +474,7 @@ class DrawsMixin(FoldersMixin):
                 y = self._encode(y, job.spec, X.dtype, job.first_row)
             check_consistent_length(X, y)
             job = job.with_rows({job.spec.output_parameter: y})
-            quantity = sampling.Quantity("log density", (job.spec.output,))
+            quantity = sampling.LogDensity((job.spec.output,))
             return collect(self, job, quantity, "log_likelihood", index, settings, as_tree)
 
 

@@ -1,5 +1,6 @@
 """Effects of scenarios: what a user asks for, brought into the sampling core's terms."""
 
+import functools
 import itertools
 import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,7 +29,7 @@ from skaimz.kernels import KernelSpec
 
 __all__ = ["EffectsMixin"]
 
-KINDS = {"mean": "means", "outcome": "values"}
+QUANTITIES = {"mean": sampling.ExpectedOutcomes, "outcome": sampling.Values}
 # Distributions of labels that stand for nothing to calculate with.
 LABEL_DISTRIBUTIONS = {
     distribution.__name__
@@ -182,8 +183,8 @@ class EffectsMixin:
             return effects.effects_of_draws(baseline, scenarios, output, function, name)
         if X is None:
             raise ValueError("`estimate_effect` needs rows: pass X.")
-        if of not in KINDS:
-            raise ValueError(f"`of` must be one of {sorted(KINDS)}, got {of!r}.")
+        if of not in QUANTITIES:
+            raise ValueError(f"`of` must be one of {sorted(QUANTITIES)}, got {of!r}.")
         asked = asked._replace(random_state=self._seed_of_call(random_state))
         named = named_scenarios(scenarios, baseline)
         first, *others = named
@@ -191,7 +192,7 @@ class EffectsMixin:
         if pairs:
             compared = [(f"{late} - {early}", late, early) for early, late in itertools.combinations(named, 2)]
         attrs = {"contrast": name, "of": of}
-        return self._compare(X, arrays, named, compared, KINDS[of], None, function, attrs, asked)
+        return self._compare(X, arrays, named, compared, QUANTITIES[of], None, function, attrs, asked)
 
     @averaged
     def estimate_slope(
@@ -253,7 +254,6 @@ class EffectsMixin:
         >>> round(float(model.estimate_slope(X, 1)["1"]["effect"].mean()), 1)
         2.0
         """
-        kind = "elasticities" if elasticity else "slopes"
         asked = Asked(where, by, average, in_sample, sample_weight, self._seed_of_call(random_state))
         inputs = list(along) if isinstance(along, list | tuple) else [along]
         if not inputs:
@@ -267,7 +267,7 @@ class EffectsMixin:
                 arrays,
                 {"slope": {}},
                 [(str(name), "slope", None)],
-                kind,
+                functools.partial(sampling.Slope, elasticity=elasticity),
                 name,
                 None,
                 {"contrast": "elasticity" if elasticity else "slope", "of": "mean"},
@@ -284,7 +284,7 @@ class EffectsMixin:
         arrays: Mapping[str, Any],
         named: Mapping[str, Mapping[str, Any]],
         compared: Sequence[tuple[str, str, str | None]],
-        kind: str,
+        make: Callable[..., sampling.PerDraw],
         along: Any,
         contrast: Any,
         attrs: dict[str, Any],
@@ -315,7 +315,7 @@ class EffectsMixin:
                 else:
                     jobs[name] = self._prepare_prior(here.X, here.arrays, PRIOR_DRAWS, **settings)
             job = next(iter(jobs.values()))
-            if kind == "values" and job.spec[job.spec.output].distribution in LABEL_DISTRIBUTIONS:
+            if make is sampling.Values and job.spec[job.spec.output].distribution in LABEL_DISTRIBUTIONS:
                 raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
             place = None if along is None else continuous_input(job, along, rows)
             lost = [] if place is None else sampling.without_derivative(job, place)
@@ -325,18 +325,20 @@ class EffectsMixin:
                     "of a class, a count or the part of a mixture has no derivative. Use `estimate_effect` with a "
                     f"small step of {along!r}, or write the kernel with the expectation over {lost} in closed form."
                 )
-            quantity = sampling.Quantity(kind, (job.spec.output,), along=place)
+            names = (job.spec.output,)
+            quantity = make(names) if place is None else make(names, place)
             attrs = attrs | {"posterior": "posterior" if fitted else "prior", "seed": job.seed}
             labels = getattr(self, "classes_", None)
+            comparisons = effects.Comparisons(jobs, compared, quantity, contrast, labels)
             if asked.average:
                 target = Target.of(weights, grouping(asked.by, rows))
-                tree = contrasts_of(jobs, compared, quantity, contrast, target, attrs, labels)
+                tree = contrasts_of(comparisons, target, attrs)
             elif asked.by is not None or asked.sample_weight is not None:
                 raise ValueError(
                     "`by` and `sample_weight` are of averages over rows: leave them out with `average=False`."
                 )
             else:
-                tree = row_contrasts(jobs, compared, quantity, contrast, weights > 0, index, attrs, labels)
+                tree = row_contrasts(comparisons, weights > 0, index, attrs)
             if place is not None and not tree[compared[0][0]]["effect"].any() and sampling.differs_along(job, place):
                 raise ValueError(
                     "`along` needs an input that the expected outcome follows smoothly, but it changes with "

@@ -71,7 +71,7 @@ def full_disk():
     """Fail after some batches, whichever come first."""
     number = itertools.count()
     error = OSError(errno.ENOSPC, "No space left on device")
-    return breaking(Store, "_put_part", error, lambda _: next(number) >= CUT)
+    return breaking(Store, "_put_array", error, lambda _: next(number) >= CUT)
 
 
 @pytest.fixture
