@@ -50,7 +50,7 @@ def is_elementwise(contrast: Contrast) -> bool:
 
 
 def warn_of_baseline(contrast: Contrast, not_positive: int, size: int) -> None:
-    """Warn of ratios to averages some of which are not positive."""
+    """Warn of ratios whose baseline is not always positive."""
     if not_positive and contrast in (_ratio, _lift):
         warn_user(
             f"{not_positive} of {size} averages of the baseline are not positive: ratios to them are infinite or have "

@@ -1,4 +1,4 @@
-"""Contrasts between scenarios, from the sampling core's averages."""
+"""Contrasts between scenarios: of averages over rows, or of single rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -115,7 +115,7 @@ def contrasts_of(comparisons: Comparisons, target: Target, attrs: Mapping[str, A
     both = coordinates.keys() & of_output.keys()
     if both:
         raise ValueError(
-            f"`by` cannot be named {min(both)!r}, as is a dimension of the output: pass a dict with another name."
+            f"`by` cannot be named {min(both)!r}, like a dimension of the output: pass a dict with another name."
         )
     weight = np.bincount(target.groups, target.weights, len(labels))
     total = {"total_weight": (dims, weight if dims else weight[0])}

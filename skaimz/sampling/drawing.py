@@ -78,7 +78,7 @@ class Drawing:
         self.launch = Launcher(job, quantity, plan, shard_draws=self.shard_draws, on_host=on_host)
         self._draw_axis = -1 if quantity.draws_last else 0
         described = zip(quantity.names, self.launch.shapes(), quantity.row_axes(spec), strict=True)
-        layout = Layout(tuple(self._field(*parts) for parts in described), plan)
+        layout = Layout(tuple(self._field(*each) for each in described), plan)
         table = layout.of_rows(job.total_rows)
         # A batch has the same number of bytes whatever part of the table the rows are.
         row_bytes = table.nbytes // job.total_rows
@@ -154,7 +154,7 @@ class Drawing:
         if not store.path.exists():
             raise FileNotFoundError(
                 errno.ENOENT,
-                f"`output_dir` {str(store.path)!r} is not there for a worker: it must lie on a file system that all "
+                f"`output_dir` {str(store.path)!r} does not exist for a worker: it must be on a file system that all "
                 "workers and this process share",
             )
         rows, draws = slice(0, self.plan.n_rows), slice(0, self.plan.n_draws)

@@ -36,7 +36,7 @@ def lacks_values(drawn: np.ndarray) -> bool:
 
 
 def warn_of_absent(name: str) -> None:
-    """Warn that integers which the user gets hold the mark of missing outcomes."""
+    """Warn the user that integer outcomes are missing, because integers have no NaN."""
     warn_user(
         f"The output {name!r} has no value for some rows and posterior draws, because a parameter of its distribution "
         "is NaN or impossible there. In its place the draws hold the least integer of their type. Look at the rows and "
@@ -46,17 +46,17 @@ def warn_of_absent(name: str) -> None:
 
 
 class HostDistribution(NamedTuple):
-    """How a distribution is drawn from on the host.
+    """How NumPy draws from a distribution.
 
     Attributes
     ----------
     parameters : callable
-        From a NumPyro distribution to a dict of its parameters.
+        Takes a NumPyro distribution and returns a dict of its parameters.
     valid : callable
-        From parameters to where they have outcomes: within the distribution's parameter space and on its edge, where
-        NumPyro's sampler gives the limit.
+        Takes parameters and returns a mask of those that have outcomes: those inside the parameter space, and those on
+        its boundary where NumPyro's sampler gives the limit.
     sample : callable
-        From a generator and valid parameters to outcomes.
+        Takes a generator and valid parameters, and returns outcomes.
     """
 
     parameters: Callable[[Any], dict[str, Any]]

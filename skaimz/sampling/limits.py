@@ -9,7 +9,7 @@ __all__ = ["DEFAULT", "Limits"]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much is computed, held or read at a time.
+    """How much is computed, read or kept in memory at a time.
 
     The first four decide how rows are cut into tiles, and with that the random numbers of every row. The others change
     no result.
@@ -19,10 +19,10 @@ class Limits:
     tile_elements : int
         Elements of the largest intermediate value in one call of a program.
     most_tile_rows, least_tile_rows : int
-        Bounds on the rows of a tile.
+        Bounds on the rows of a tile, powers of two that divide ``PART_ROWS``.
     matrix_tile_rows : tuple of int
-        Rows of a tile for kernels that multiply large matrices: for few rows and for many. Such products are fastest
-        one draw at a time, with enough rows to fill the machine.
+        Rows of a tile for kernels that multiply large matrices: for few rows and for many. Products of large matrices
+        are fastest one draw at a time, with enough rows to use the whole machine.
     batch_bytes : int
         Bytes of a batch: large enough to write fast, small enough that several fit in memory.
     steps_ahead : int
@@ -34,7 +34,7 @@ class Limits:
     batches_queued : int
         Batches that may wait to be written.
     rows_read : int
-        Rows of the input that are read at a time where only averages or differences of them are needed.
+        Rows of the input that are read at a time to average or compare them.
     rows_compared : int
         Rows on which two jobs are compared, to tell whether their outcomes differ.
     """
@@ -51,5 +51,5 @@ class Limits:
     rows_compared: int = 1024
 
 
-# The limits of jobs that are given none.
+# Limits of jobs that are made without any.
 DEFAULT = Limits()

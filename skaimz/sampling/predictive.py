@@ -145,8 +145,8 @@ def check_densities(spec: KernelSpec) -> None:
     """Refuse log densities that would be incomplete, and warn where the kernel leaves out rows."""
     if spec.unscored is not None:
         raise ValueError(
-            f"The log density of a row cannot be told, because {spec.unscored}. It may be a part of the likelihood of "
-            "some rows, such as censored ones, and these rows would count as log 1."
+            f"The log density of a row cannot be computed, because {spec.unscored}. If the factor is the likelihood of "
+            "some rows, such as censored ones, these rows would count as log 1."
         )
     if spec.masks and not spec.factors:
         warn_user(
@@ -183,7 +183,7 @@ def changes_nothing(scenario: Job, baseline: Job, counts: np.ndarray) -> bool:
     -------
     bool
         True if neither the expected nor the drawn outcomes of some of the rows differ. False if the inputs are the same
-        apart from interventions, whose effect :func:`influence` tells.
+        apart from interventions; for these there is :func:`influence`.
     """
     others = [(each.inputs.whole, dict(each.condition), each.traced.static) for each in (scenario, baseline)]
     rows = np.flatnonzero(counts) if not _same(*others) else _rows_that_differ(scenario, baseline, counts)
@@ -199,7 +199,7 @@ def changes_nothing(scenario: Job, baseline: Job, counts: np.ndarray) -> bool:
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two nests of arrays and constants are equal, bit by bit."""
+    """Whether two nested structures of arrays and constants are equal."""
     one, other = jax.tree.leaves_with_path(first), jax.tree.leaves_with_path(second)
     return len(one) == len(other) and all(
         place == where and (np.array_equal(a, b) if isinstance(a, np.ndarray | jax.Array) else a == b)

@@ -168,7 +168,7 @@ def _abstract(job: Job) -> tuple[Arguments, dict, dict]:
 
 
 def without_derivative(job: Job, along: tuple[str, int | None]) -> list[str]:
-    """Return sites whose part in a slope of the expected outcome would be missing.
+    """Return sites whose contribution a slope of the expected outcome would miss.
 
     Their distributions depend on the input and the expected outcome depends on them, but their draws have no
     derivative: a class, a count, or the component of a mixture.

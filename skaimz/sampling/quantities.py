@@ -8,7 +8,7 @@ import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import jax
@@ -109,8 +109,8 @@ class Quantity(ABC):
     shares_random_numbers : bool
         Whether all rows see the same random numbers, so that the result for a row does not depend on the other rows.
     may_be_affine : bool
-        Whether it is worth a proof that the quantity is affine in the draws or in the rows, so that its average is its
-        value at the average draw or row. Draws must be averaged by their mean, if they are averaged.
+        Whether the quantity can be affine in the draws or in the rows, so that a proof of it is tried. Its average is
+        then its value at the average draw or row. An expectation must average draws by their mean for this.
     """
 
     shares_random_numbers: ClassVar[bool] = False
@@ -118,18 +118,18 @@ class Quantity(ABC):
 
     @abstractmethod
     def of_draw(self, run: KernelRun) -> tuple:
-        """Return the quantity's results for one posterior draw, traced by JAX."""
+        """Return the quantity's results, one or several arrays, for one posterior draw; it is traced by JAX."""
 
     @abstractmethod
     def over_draws(self, results: tuple, n_draws: Any) -> tuple:
-        """Return what a step hands on.
+        """Return the results of a step from those of its draws.
 
         Parameters
         ----------
         results : tuple of arrays
-            What :meth:`of_draw` returned for all draws of the step, draws first.
+            Results of :meth:`of_draw` for all draws of the step, draws first.
         n_draws : scalar
-            Number of draws; further ones are padding.
+            Number of draws. Draws after these are padding.
         """
 
     @abstractmethod
@@ -159,14 +159,14 @@ class Expectation(Quantity):
         Parameters
         ----------
         first, second : sequence of arrays
-            Results of either set.
+            Averages over each set.
         share : float
-            Share of all draws that the second set has.
+            Share of the draws that are in the second set.
         """
         return [before + share * (after - before) for before, after in zip(first, second, strict=True)]
 
     def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
-        """Return the first axis for every result."""
+        """Return 0 for every result."""
         return (0,) * self.n_results
 
 
@@ -192,12 +192,12 @@ class Moments(Expectation):
         return tuple(map(run.rows_first, conditional_moments(run.distribution, run.key)))
 
     def over_draws(self, results: tuple, n_draws: Any) -> tuple:
-        """Average both, and add the variance of the conditional means."""
+        """Average both, and add the variance of conditional means to that of outcomes."""
         mean, variance = super().over_draws(results, n_draws)
         return mean, variance + results[0].var(axis=0, where=_counted(results[0], n_draws))
 
     def merged(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
-        """Join averages; means that differ add to the variance."""
+        """Join averages. A difference between the means adds to the variance."""
         mean, variance = super().merged(first, second, share)
         variance += share * (1 - share) * (second[0] - first[0]) ** 2
         return [mean, variance]
@@ -235,7 +235,7 @@ class LogPredictive(Expectation):
         return (total - jnp.log(n_draws.astype(densities.dtype)),)
 
     def merged(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
-        """Join averages of densities by their logarithms."""
+        """Join the logarithms of average densities."""
         one, other = math.log(1 - share), math.log(share)
         return [np.logaddexp(one + before, other + after) for before, after in zip(first, second, strict=True)]
 
@@ -251,7 +251,7 @@ class PerDraw(Quantity):
     draws_last : bool, default=False
         Whether results have the draws on the last axis rather than on the first.
     has_outcomes : bool
-        Whether results are values of sites, so that NumPy may draw those of the output.
+        Whether results are values of sites, so that NumPy may draw the outcomes.
     """
 
     names: tuple[str, ...]
@@ -315,21 +315,20 @@ class Slope(PerDraw):
         array = run.rows[name]
         ones = jnp.ones_like(array)
         direction = ones if column is None else jnp.zeros_like(array).at[:, column].set(1.0)
-        means, slopes = jax.jvp(lambda moved: self._means(run, {**run.rows, name: moved}), (array,), (direction,))
+        expected = ExpectedOutcomes(self.names)
+
+        def means_at(array: Any) -> tuple:
+            return expected.of_draw(replace(run, rows={**run.rows, name: array}))
+
+        means, slopes = jax.jvp(means_at, (array,), (direction,))
         if not self.elasticity:
             return slopes
+        inputs = array if column is None else array[:, column]
         relative = []
         for site, mean, slope in zip(self.names, means, slopes, strict=True):
             axis = run.spec[site].row_axis or 0
-            value = (array if column is None else array[:, column]).reshape(
-                *(1,) * axis, -1, *(1,) * (mean.ndim - axis - 1)
-            )
-            relative.append(slope * value / mean)
+            relative.append(slope * inputs.reshape(*(1,) * axis, -1, *(1,) * (mean.ndim - axis - 1)) / mean)
         return tuple(relative)
-
-    def _means(self, run: KernelRun, rows: Mapping[str, Any]) -> tuple:
-        trace = run.trace_on(rows)
-        return tuple(expected_outcome(trace[name]["fn"], run.key) for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -346,5 +345,5 @@ class LogDensity(PerDraw):
 
 
 def _counted(results: Any, n_draws: Any) -> Any:
-    """Return a mask, to be broadcast to results with draws first, of those that are no padding."""
+    """Return a mask that leaves out padding, and can be broadcast to results with the draws first."""
     return (jnp.arange(len(results), dtype=n_draws.dtype) < n_draws).reshape(-1, *(1,) * (results.ndim - 1))
