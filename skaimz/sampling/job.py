@@ -211,8 +211,8 @@ def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int,
         raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
     if argument == "intervention" and name == spec.output:
         raise ValueError(
-            f"`intervention` sets {name!r}, the kernel's output, and every outcome would be the value that you set. "
-            "Intervene on a site or an argument that the output depends on."
+            f"`intervention` names {name!r}, the kernel's output: every outcome would be the value that you set. "
+            "Intervene on a site that the output depends on."
         )
     site = spec[name]
     whole = tuple(n_rows if size is None else size for size in site.shape)
