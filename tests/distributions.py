@@ -19,7 +19,7 @@ from numpyro.distributions import constraints, transforms
 from tqdm import tqdm
 
 from skaimz import NumPyroImpactRegressor
-from skaimz.sampling import plan
+from skaimz.sampling import Limits, limits
 from skaimz.sampling.forward import has_mean
 
 # Draws of the posterior, of NumPyro's own sampler, and rows whose densities are compared.
@@ -200,7 +200,7 @@ def answers(name: str) -> dict[str, Answer]:
     """Compare what an estimator says of an outcome with NumPyro's own sampler."""
     distribution = EXAMPLES[name]
     # Two rows need no tile of a thousand.
-    with mock.patch.object(plan, "MOST_TILE_ROWS", 8), jax.enable_x64(), warnings.catch_warnings():
+    with mock.patch.object(limits, "DEFAULT", Limits(most_tile_rows=8)), jax.enable_x64(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             own = _own(distribution, ROWS[:, 0], N_OWN)

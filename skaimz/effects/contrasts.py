@@ -1,4 +1,4 @@
-"""Ways to hold a scenario against its baseline."""
+"""Contrasts: functions that compare a scenario with its baseline."""
 
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +35,7 @@ def resolve_contrast(contrast: Any) -> tuple[str, Contrast]:
     ----------
     contrast : {"difference", "ratio", "lift"} or callable
         Lift is the change in percent of the baseline. A function takes two arrays, of the scenario and of its
-        baseline, and returns one of their shape.
+        baseline, and returns an array of the same shape.
     """
     if callable(contrast):
         return getattr(contrast, "__name__", "contrast"), contrast
@@ -45,27 +45,27 @@ def resolve_contrast(contrast: Any) -> tuple[str, Contrast]:
 
 
 def is_elementwise(contrast: Contrast) -> bool:
-    """Whether parts of arrays may be contrasted apart; what a function of the user's does is not known."""
+    """Whether slices of arrays may be contrasted one by one; for a user's function this is not known."""
     return contrast in CONTRASTS.values()
 
 
 def warn_of_baseline(contrast: Contrast, not_positive: int, size: int) -> None:
-    """Warn of ratios to averages some of which are not positive."""
+    """Warn of ratios whose baseline is not always positive."""
     if not_positive and contrast in (_ratio, _lift):
         warn_user(
-            f"{not_positive} of {size} averages of the baseline are not positive: ratios to them have no size or the "
-            "wrong sign, and their mean may be far from all of them. Use the difference.",
+            f"{not_positive} of {size} averages of the baseline are not positive: ratios to them are infinite or have "
+            "the wrong sign, and the mean of ratios may be far from all of them. Use the difference.",
             RatioWarning,
         )
 
 
 def contrast_of(contrast: Contrast, scenario: np.ndarray, baseline: np.ndarray, name: str) -> np.ndarray:
-    """Return a contrast, whose function may be the user's."""
+    """Return a contrast, and check the shape, because the function may be the user's."""
     warn_of_baseline(contrast, int((baseline <= 0).sum()), baseline.size)
     effect = np.asarray(contrast(scenario, baseline))
     if effect.shape != scenario.shape:
         raise ValueError(
-            f"`contrast` must return an array of the shape of its arguments, {scenario.shape}, and gave {effect.shape} "
-            f"for {name!r}."
+            f"`contrast` must return an array with the shape of its arguments, {scenario.shape}, but returned one of "
+            f"shape {effect.shape} for {name!r}."
         )
     return effect

@@ -1,4 +1,4 @@
-"""Effects from predictive draws that were made before."""
+"""Effects from existing predictive draws."""
 
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -13,8 +13,8 @@ from skaimz.exceptions import PairingWarning, warn_user
 
 __all__ = ["effects_of_draws"]
 
-# Of draws that are read from the disk at a time, where Dask does not see to it.
-PIECE_BYTES = 2**26
+# Bytes of draws that are read from disk at a time, unless Dask reads them.
+BYTES_READ = 2**26
 GROUPS = ("posterior_predictive", "predictions", "prior_predictive")
 
 
@@ -26,25 +26,25 @@ def effects_of_draws(
     Parameters
     ----------
     baseline : xarray.DataTree
-        What a tree method returned.
+        Draws, as the methods that sample return them.
     scenarios : dict of str to DataTree
     output : str or None
-        Site to compare, where they all have it: else the only one that they have in common.
+        Site to compare. If a tree lacks it, the only site that the trees have in common is compared.
     contrast : callable
     name : str
-        Of the contrast.
+        Name of the contrast.
 
     Returns
     -------
     EffectTree
-        Variables have the dimensions of the draws.
+        Variables with the dimensions of the draws.
     """
     before, first = _predictive(baseline, "baseline")
     groups = {}
     for key, tree in scenarios.items():
         after, second = _predictive(tree, f"scenarios[{key!r}]")
         if first != second:
-            _warn(f"The baseline holds {first!r} and scenario {key!r} {second!r}: they may not be of the same rows.")
+            _warn(f"The baseline holds {first!r} and scenario {key!r} {second!r}: their rows may not be the same.")
         _check_pairing(baseline, tree, key)
         pair = _same_site(before, after, output, key)
         groups[key] = _contrasted(*pair, contrast, key)
@@ -52,19 +52,19 @@ def effects_of_draws(
 
 
 def _check_pairing(baseline: xr.DataTree, tree: xr.DataTree, key: str) -> None:
-    """Warn where draws have neither random numbers nor a posterior in common."""
+    """Warn where draws do not share their random numbers or their posterior."""
     seeds = [each.attrs.get("seed") for each in (baseline, tree)]
     if seeds[0] != seeds[1]:
         _warn(
-            f"The baseline was drawn with the seed {seeds[0]} and scenario {key!r} with {seeds[1]}: their noise is not "
-            "the same, and the effect varies more than it should."
+            f"The baseline was drawn with the seed {seeds[0]} and scenario {key!r} with {seeds[1]}: they do not share "
+            "their noise, and the effect varies more than it should."
         )
     before, after = (each["posterior"].to_dataset() if "posterior" in each.children else None
                      for each in (baseline, tree))  # fmt: skip
     if before is not None and after is not None and not before.equals(after):
         _warn(
-            f"The baseline and scenario {key!r} were drawn from different posteriors: their draws do not belong "
-            "together one by one."
+            f"The baseline and scenario {key!r} were drawn from different posteriors: their draws cannot be paired one "
+            "by one."
         )
 
 
@@ -75,22 +75,25 @@ def _warn(message: str) -> None:
 def _same_site(
     before: xr.Dataset, after: xr.Dataset, output: str | None, key: str
 ) -> tuple[xr.DataArray, xr.DataArray]:
-    """Return draws of the site to compare, which must be of the same rows."""
+    """Return draws of the site to compare, whose shapes and labels must agree."""
     sites = [site for site in before.data_vars if site in after.data_vars]
     sites = [output] if output in sites else sites
     if len(sites) != 1:
         raise ValueError(
-            f"The draws of baseline and scenario {key!r} have the sites {sites} in common, and it is not known which "
-            "is meant: keep one in `return_sites`."
+            f"The draws of baseline and scenario {key!r} have the sites {sites} in common, and exactly one is needed: "
+            "keep one in `return_sites`."
         )
     first, second = before[sites[0]], after[sites[0]]
     if first.sizes != second.sizes:
         raise ValueError(
-            f"Baseline and scenario {key!r} have draws of other shapes: {dict(first.sizes)} and {dict(second.sizes)}."
+            f"Baseline and scenario {key!r} have draws of different shapes: {dict(first.sizes)} and "
+            f"{dict(second.sizes)}."
         )
     unlike = [dim for dim in first.dims if not first[dim].equals(second[dim])]
     if unlike:
-        raise ValueError(f"Baseline and scenario {key!r} have other labels on {unlike[0]!r}: they cannot be paired.")
+        raise ValueError(
+            f"Baseline and scenario {key!r} have different labels on {unlike[0]!r}: they cannot be paired."
+        )
     return first.transpose(*CHAIN_AND_DRAW, ...), second.transpose(*CHAIN_AND_DRAW, ...)
 
 
@@ -100,33 +103,33 @@ def _contrasted(before: xr.DataArray, after: xr.DataArray, contrast: Contrast, k
         effect = before.copy(data=contrast_of(contrast, scenario, baseline, key))
         return joined_variables(effect=effect, scenario=after, baseline=before)
     if before.chunks and after.chunks:
-        # Dask computes what is asked for of them, a chunk at a time.
+        # Dask computes the contrast later, a chunk at a time.
         effect = xr.apply_ufunc(
             contrast, *(each.astype(np.float64) for each in (after, before)), dask="parallelized", output_dtypes=[float]
         )
         not_positive = int((before <= 0).sum())
     else:
         effect, not_positive = before.copy(data=np.empty(before.shape)), 0
-        for part in _pieces(before):
-            baseline, scenario = (np.asarray(each[part], np.float64) for each in (before, after))
-            effect[part] = contrast(scenario, baseline)
+        for where in _slices(before):
+            baseline, scenario = (np.asarray(each[where], np.float64) for each in (before, after))
+            effect[where] = contrast(scenario, baseline)
             not_positive += int((baseline <= 0).sum())
     warn_of_baseline(contrast, not_positive, before.size)
     return joined_variables(effect=effect, scenario=after, baseline=before)
 
 
-def _pieces(array: xr.DataArray) -> Iterator[dict[Hashable, slice]]:
-    """Yield parts of an array along its longest axis but those of draws: those on disk would fill the memory whole."""
+def _slices(array: xr.DataArray) -> Iterator[dict[Hashable, slice]]:
+    """Yield slices along the longest axis other than chains and draws: whole arrays on disk may not fit in memory."""
     dim = max(array.dims[2:] or array.dims, key=lambda dim: array.sizes[dim])
-    step = max(1, PIECE_BYTES // max(1, 8 * array.size // max(1, array.sizes[dim])))
+    step = max(1, BYTES_READ // max(1, 8 * array.size // max(1, array.sizes[dim])))
     for start in range(0, array.sizes[dim], step):
         yield {dim: slice(start, start + step)}
 
 
 def _predictive(tree: Any, argument: str) -> tuple[xr.Dataset, str]:
     if not isinstance(tree, xr.DataTree):
-        raise TypeError(f"`{argument}` must be a DataTree of draws, as the other ones, got {type(tree).__name__}.")
+        raise TypeError(f"`{argument}` must be a DataTree of draws, like the others, got {type(tree).__name__}.")
     for group in GROUPS:
         if group in tree.children:
             return tree[group].to_dataset(), group
-    raise ValueError(f"`{argument}` holds no predictive draws: none of the groups {GROUPS} is in it.")
+    raise ValueError(f"`{argument}` holds no predictive draws: it has none of the groups {GROUPS}.")

@@ -1,4 +1,4 @@
-"""Contrasts between scenarios, from the sampling core's averages."""
+"""Contrasts between scenarios: of averages over rows, or of single rows."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,25 +10,57 @@ import xarray as xr
 from skaimz import sampling
 from skaimz.datatree import CHAIN_AND_DRAW, effects_to_dataset, row_coordinates, storable_labels
 from skaimz.effects.contrasts import Contrast, contrast_of
-from skaimz.effects.tree import PARTS, EffectTree
+from skaimz.effects.tree import VARIABLES, EffectTree
 from skaimz.exceptions import UnreachedOutputWarning, warn_user
 
-__all__ = ["Target", "contrasts_of", "is_nothing", "row_contrasts", "warn_of_unreached"]
+__all__ = ["Comparisons", "Target", "contrasts_of", "is_nothing", "row_contrasts", "warn_of_unreached"]
 
-# Names that an answer's dimensions and columns have already.
-RESERVED = (*CHAIN_AND_DRAW, "comparison", "total_weight", *PARTS)
+# Names of dimensions, variables and columns that every result has.
+RESERVED = (*CHAIN_AND_DRAW, "comparison", "total_weight", *VARIABLES)
+
+
+class Comparisons(NamedTuple):
+    """Scenarios and how they are compared.
+
+    Attributes
+    ----------
+    jobs : dict of str to Job
+        Scenarios by name, with the baseline among them.
+    compared : sequence of (str, str, str or None)
+        Name of each comparison, of its scenario and of its baseline. Without a baseline the result is the scenario
+        itself.
+    quantity : PerDraw
+        What is compared: values, expected outcomes or slopes of the output.
+    contrast : callable or None
+        None if no scenario has a baseline.
+    class_labels : array or list of arrays, optional
+        Labels of classes, where the output is a class; a list has those of several outputs.
+    """
+
+    jobs: Mapping[str, sampling.Job]
+    compared: Sequence[tuple[str, str, str | None]]
+    quantity: sampling.PerDraw
+    contrast: Contrast | None
+    class_labels: Any = None
+
+    @property
+    def job(self) -> sampling.Job:
+        """One of the jobs, all of which have the same sites and rows."""
+        return next(iter(self.jobs.values()))
 
 
 class Target(NamedTuple):
-    """Which rows an effect is averaged over.
+    """The rows that effects are averaged over.
 
     Attributes
     ----------
     weights : array of shape (n_rows,)
-        Zero leaves a row out.
+        Weight of each row; rows of weight zero are left out.
     groups : array of int of shape (n_rows,)
+        Number of each row's group.
     labels : DataFrame
-        A row for each group, with a column for each thing that groups were made by; none where there is one group.
+        Labels of the groups: a row for each group, and a column for each variable that rows are grouped by. With one
+        group there is no column.
     """
 
     weights: np.ndarray
@@ -37,7 +69,7 @@ class Target(NamedTuple):
 
     @classmethod
     def of(cls, weights: np.ndarray, by: Mapping[str, Any]) -> "Target":
-        """Group the rows that count by the values that they have in common."""
+        """Group the rows whose weight is not zero by the variables in ``by``."""
         groups = np.zeros(len(weights), int)
         if not by:
             return cls(weights, groups, pd.DataFrame(index=[0]))
@@ -46,7 +78,7 @@ class Target(NamedTuple):
         if wrong:
             raise ValueError(
                 f"`by` cannot group rows by something named {wrong[0]!r}: the name is taken, or has a '/'. Pass a dict "
-                "with another name for its values."
+                "that gives its values another name."
             )
         counts = weights > 0
         # Categories of pandas keep their order.
@@ -59,119 +91,93 @@ class Target(NamedTuple):
         return cls(weights, groups, grouped.size().reset_index()[list(frame.columns)])
 
 
-def contrasts_of(
-    jobs: Mapping[str, sampling.Job],
-    compared: Sequence[tuple[str, str, str | None]],
-    quantity: sampling.Quantity,
-    contrast: Contrast,
-    target: Target,
-    attrs: Mapping[str, Any],
-    labels: Any = None,
-) -> EffectTree:
+def contrasts_of(comparisons: Comparisons, target: Target, attrs: Mapping[str, Any]) -> EffectTree:
     """Return contrasts of averages over rows.
 
     Parameters
     ----------
-    jobs : dict of str to Job
-        Scenarios, the baseline among them.
-    compared : sequence of (str, str, str or None)
-        Name of each contrast, of its scenario and of its baseline; without a baseline the scenario stands for itself.
-    quantity : Quantity
-    contrast : callable
+    comparisons : Comparisons
     target : Target
     attrs : dict
         Attributes of the tree.
-    labels : array, optional
-        Labels of classes, where the output is one.
 
     Returns
     -------
     EffectTree
     """
-    first = next(iter(jobs.values()))
-    found = sampling.averages(list(jobs.values()), quantity, target.weights, target.groups, len(target.labels))
-    arrays = dict(zip(jobs, found, strict=True))
-    if target.labels.columns.empty:
+    jobs, labels = comparisons.jobs, target.labels
+    averages = sampling.averages(list(jobs.values()), comparisons.quantity, *target[:2], len(labels))
+    arrays = dict(zip(jobs, averages, strict=True))
+    if labels.columns.empty:
         arrays = {name: array[:, 0] for name, array in arrays.items()}
-    dims, coordinates = _group_coordinates(target.labels)
-    more, of_classes = _output_dims(first, next(iter(arrays.values())).shape[1 + len(dims) :], labels)
-    both = coordinates.keys() & of_classes.keys()
+    dims, coordinates = _group_coordinates(labels)
+    output_dims, of_output = _output_dims(comparisons, next(iter(arrays.values())).shape[1 + len(dims) :])
+    both = coordinates.keys() & of_output.keys()
     if both:
         raise ValueError(
-            f"`by` cannot be named {min(both)!r}, as is a dimension of the output: pass a dict with another name."
+            f"`by` cannot be named {min(both)!r}, like a dimension of the output: pass a dict with another name."
         )
-    weight = np.bincount(target.groups, target.weights, len(target.labels))
+    weight = np.bincount(target.groups, target.weights, len(labels))
     total = {"total_weight": (dims, weight if dims else weight[0])}
-    return _tree(first, arrays, compared, contrast, (*dims, *more), coordinates | of_classes, attrs, total)
+    return _tree(comparisons, arrays, (*dims, *output_dims), coordinates | of_output, attrs, total)
 
 
-def row_contrasts(
-    jobs: Mapping[str, sampling.Job],
-    compared: Sequence[tuple[str, str, str | None]],
-    quantity: sampling.Quantity,
-    contrast: Contrast,
-    rows: np.ndarray,
-    index: Any,
-    attrs: Mapping[str, Any],
-    labels: Any = None,
-) -> EffectTree:
-    """Return contrasts for each of the chosen rows; their draws are held in memory.
+def row_contrasts(comparisons: Comparisons, rows: np.ndarray, index: Any, attrs: Mapping[str, Any]) -> EffectTree:
+    """Return contrasts for each of some rows, with all draws in memory.
 
     Parameters
     ----------
-    jobs, compared, quantity, contrast, attrs, labels
-        As in :func:`contrasts_of`.
+    comparisons : Comparisons
     rows : array of bool of shape (n_rows,)
-        Rows that are wanted.
+        Mask of the rows.
     index : pandas.Index or None
         Labels of all rows.
+    attrs : dict
+        Attributes of the tree.
 
     Returns
     -------
     EffectTree
     """
-    first = next(iter(jobs.values()))
     arrays = {}
-    for name, job in jobs.items():
-        drawing = sampling.Drawing(job, quantity, paired=True)
-        sink = sampling.MemorySink(drawing.fields, drawing.plan)
-        drawing.into(sink)
+    for name, job in comparisons.jobs.items():
+        drawing = sampling.Drawing(job, comparisons.quantity, paired=True)
         (field,) = drawing.fields
-        found = sampling.as_numbers(sink.finish()[field.name])
-        by_row = np.moveaxis(found.reshape(-1, *found.shape[2:]), 1 + (field.row_axis or 0), 1)
+        draws = sampling.as_numbers(drawing.in_memory()[field.name])
+        by_row = np.moveaxis(draws.reshape(-1, *draws.shape[2:]), 1 + (field.row_axis or 0), 1)
         arrays[name] = by_row[:, rows]
-    site = first.spec[first.spec.output]
+    spec = comparisons.job.spec
+    site = spec[spec.output]
     dim = site.dims[site.row_axis or 0]
-    chosen = np.flatnonzero(rows) if index is None else index[rows]
-    more, of_classes = _output_dims(first, next(iter(arrays.values())).shape[2:], labels)
-    coordinates = row_coordinates(dim, chosen, {*RESERVED, *more}) | of_classes
-    return _tree(first, arrays, compared, contrast, (dim, *more), coordinates, attrs)
+    labels = np.flatnonzero(rows) if index is None else index[rows]
+    output_dims, of_output = _output_dims(comparisons, next(iter(arrays.values())).shape[2:])
+    coordinates = row_coordinates(dim, labels, {*RESERVED, *output_dims}) | of_output
+    return _tree(comparisons, arrays, (dim, *output_dims), coordinates, attrs)
 
 
 def _tree(
-    job: sampling.Job,
+    comparisons: Comparisons,
     arrays: Mapping[str, np.ndarray],
-    compared: Sequence[tuple[str, str, str | None]],
-    contrast: Contrast,
     dims: Sequence[str],
     coordinates: Mapping[str, Any],
     attrs: Mapping[str, Any],
-    more: Mapping[str, Any] | None = None,
+    shared: Mapping[str, Any] | None = None,
 ) -> EffectTree:
-    chains = job.posterior.n_chains
+    """Return contrasts of the scenarios' arrays, with coordinates and variables that all comparisons share."""
+    chains = comparisons.job.posterior.n_chains
     arrays = {name: array.reshape(chains, -1, *array.shape[1:]) for name, array in arrays.items()}
     groups = {}
-    for name, scenario, baseline in compared:
-        parts = {"effect": arrays[scenario]}
-        if baseline is not None:
-            effect = contrast_of(contrast, arrays[scenario], arrays[baseline], name)
-            parts = {"effect": effect, "scenario": arrays[scenario], "baseline": arrays[baseline]}
-        groups[name] = effects_to_dataset(parts, dims, coordinates, more)
+    for name, scenario, baseline in comparisons.compared:
+        draws = {"effect": arrays[scenario]}
+        if baseline is not None and comparisons.contrast is not None:
+            effect = contrast_of(comparisons.contrast, arrays[scenario], arrays[baseline], name)
+            draws = {"effect": effect, "scenario": arrays[scenario], "baseline": arrays[baseline]}
+        groups[name] = effects_to_dataset(draws, dims, coordinates, shared)
     return EffectTree.of(groups, attrs)
 
 
 def _group_coordinates(labels: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the dimension of groups, and its labels: it has the name of what groups were made by, if that is one."""
+    """Return the dimension of groups and its coordinates; it is named after the variable they were made by, if one."""
     names = [str(name) for name in labels.columns]
     if not names:
         return (), {}
@@ -182,36 +188,37 @@ def _group_coordinates(labels: pd.DataFrame) -> tuple[tuple[str, ...], dict[str,
     }
 
 
-def _output_dims(job: sampling.Job, sizes: tuple[int, ...], labels: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-    """Return the dimensions of one row's outcome; a class has its probability on a last one."""
-    site = job.spec[job.spec.output]
+def _output_dims(comparisons: Comparisons, sizes: tuple[int, ...]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return the dimensions of one row's result and their coordinates; classes have one of their own, the last."""
+    spec = comparisons.job.spec
+    site = spec[spec.output]
     own = tuple(dim for axis, dim in enumerate(site.dims) if axis != site.row_axis)
     coordinates: dict[str, Any] = {dim: np.arange(size) for dim, size in zip(own, sizes, strict=False)}
     if len(sizes) > len(own):
         own = (*own, "class")
-        coordinates["class"] = _class_labels(labels, sizes[-1])
+        coordinates["class"] = _class_labels(comparisons.class_labels, sizes[-1])
     return own, coordinates
 
 
 def _class_labels(labels: Any, count: int) -> np.ndarray:
-    """Return the labels of classes; their numbers where there are none, or several outputs have different ones."""
+    """Return the labels of classes, or their numbers if there are no labels or several outputs differ in them."""
     several = labels if isinstance(labels, list) else [labels]
     known = labels is not None and all(np.array_equal(each, several[0]) for each in several)
     return storable_labels(several[0]) if known and len(several[0]) == count else np.arange(count)
 
 
 def is_nothing(effect: xr.Dataset) -> bool:
-    """Whether an effect is zero for every posterior draw, as a scenario's that equals its baseline."""
+    """Whether an effect is zero for every posterior draw."""
     if "scenario" in effect:
         return bool(effect["scenario"].equals(effect["baseline"]))
     return not effect["effect"].any()
 
 
 def warn_of_unreached(names: Sequence[str]) -> None:
-    """Warn of effects that are zero because the output does not depend on what a scenario, or a slope, changes."""
+    """Warn of effects that are zero because the output does not depend on what is changed."""
     for name in names:
         warn_user(
-            f"{name!r} has no effect on the outcome, exactly 0 for every posterior draw: nothing that the kernel's "
-            "output is computed from depends on what is changed. Check which columns, arguments and sites it uses.",
+            f"{name!r} has no effect on the outcome, exactly 0 for every posterior draw: the kernel's output does not "
+            "depend on what is changed. Check which columns, arguments and sites the kernel uses.",
             UnreachedOutputWarning,
         )

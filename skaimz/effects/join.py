@@ -1,4 +1,4 @@
-"""Effects over parts of the rows, joined to effects over all of them."""
+"""Effects over all rows of a table, joined from effects over its parts."""
 
 import contextlib
 import graphlib
@@ -18,28 +18,29 @@ __all__ = ["joined"]
 
 
 def joined(parts: Sequence[EffectTree], name: str, contrast: Contrast | None) -> EffectTree:
-    """Return effects over the rows of all parts: averages are averaged by weight, and then contrasted.
+    """Return effects over all rows. Averages over the parts are averaged by weight, and then contrasted.
 
     Parameters
     ----------
     parts : sequence of EffectTree
-        Averages over rows, for the same comparisons and posterior draws.
+        Averages over the rows of each part, for the same comparisons and posterior draws.
     name : str
         Name of the contrast.
     contrast : callable or None
-        None where effects are no contrasts, but averages themselves.
+        None for effects that are not contrasts, such as slopes: their averages are the result.
     """
     groups = {
         comparison: _averaged([part[comparison].to_dataset() for part in parts], comparison, contrast)
         for comparison in parts[0].children
     }
-    found = EffectTree.of(groups, {**parts[0].attrs, "contrast": name})
+    tree = EffectTree.of(groups, {**parts[0].attrs, "contrast": name})
     unreached = {each for part in parts for each in part.attrs.get("unreached", ())}
-    found.attrs["unreached"] = sorted(each for each in unreached if is_nothing(found[each].to_dataset()))
-    return found
+    tree.attrs["unreached"] = sorted(each for each in unreached if is_nothing(tree[each].to_dataset()))
+    return tree
 
 
 def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contrast | None) -> xr.Dataset:
+    """Average the datasets of one comparison by weight, group by group, and contrast the averages."""
     first = datasets[0]
     dims = first["total_weight"].dims
     labels = [_labels(dataset, dims) for dataset in datasets]
@@ -49,20 +50,21 @@ def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contras
     weight = np.zeros(len(every))
     for dataset, place in zip(datasets, places, strict=True):
         weight[place] += dataset["total_weight"].to_numpy().reshape(-1)
-    found: dict[str, np.ndarray] = {}
-    for part in ("effect",) if contrast is None else ("scenario", "baseline"):
+    averages: dict[str, np.ndarray] = {}
+    for variable in ("effect",) if contrast is None else ("scenario", "baseline"):
         total: Any = 0.0
         for dataset, place in zip(datasets, places, strict=True):
             own = dataset["total_weight"].to_numpy().reshape(-1)
-            average = dataset[part].transpose(*CHAIN_AND_DRAW, *dims, ...).to_numpy()
+            average = dataset[variable].transpose(*CHAIN_AND_DRAW, *dims, ...).to_numpy()
             by_group = average.reshape(*average.shape[:2], len(own), *average.shape[2 + len(dims) :])
             share = (own / weight[place]).reshape(-1, *(1,) * (by_group.ndim - 3))
-            here = np.zeros((*by_group.shape[:2], len(every), *by_group.shape[3:]))
-            here[:, :, place] = by_group * share
-            total = total + here
-        found[part] = total if dims else total[:, :, 0]
+            shares = np.zeros((*by_group.shape[:2], len(every), *by_group.shape[3:]))
+            shares[:, :, place] = by_group * share
+            total = total + shares
+        averages[variable] = total if dims else total[:, :, 0]
     if contrast is not None:
-        found = {"effect": contrast_of(contrast, found["scenario"], found["baseline"], comparison), **found}
+        effect = contrast_of(contrast, averages["scenario"], averages["baseline"], comparison)
+        averages = {"effect": effect, **averages}
     coordinates: dict[Any, Any] = {dim: c for dim, c in first.coords.items() if not set(dims) & set(c.dims)}
     if dims:
         columns = _columns(first, dims)
@@ -73,28 +75,30 @@ def _averaged(datasets: Sequence[xr.Dataset], comparison: str, contrast: Contras
             coordinates[str(dims[0])] = np.arange(len(every))
     rest = [dim for dim in first["effect"].dims if dim not in (*CHAIN_AND_DRAW, *dims)]
     total_weight = (dims, weight if dims else weight[0])
-    return effects_to_dataset(found, (*dims, *rest), coordinates, {"total_weight": total_weight})
+    return effects_to_dataset(averages, (*dims, *rest), coordinates, {"total_weight": total_weight})
 
 
 def _columns(dataset: xr.Dataset, dims: tuple[Any, ...]) -> list[str]:
-    """Return the names of what groups are told by: several things, or the dimension itself."""
-    several = [str(name) for name, c in dataset.coords.items() if c.dims == dims and name not in dims]
-    return several or [str(dim) for dim in dims]
+    """Return the names of the variables that rows are grouped by: coordinates of the groups, or their dimension."""
+    coordinates = [str(name) for name, c in dataset.coords.items() if c.dims == dims and name not in dims]
+    return coordinates or [str(dim) for dim in dims]
 
 
 def _labels(dataset: xr.Dataset, dims: tuple[Any, ...]) -> list[tuple]:
+    """Return the label of each group; without groups, one empty label."""
     if not dims:
         return [()]
     return list(zip(*(dataset[name].to_numpy().tolist() for name in _columns(dataset, dims)), strict=True))
 
 
 def _in_order(labels: Sequence[list[tuple]]) -> list[tuple]:
-    """Return all labels in an order that is that of each part: sorted, or that of categories.
+    """Return all labels in an order that agrees with that of each part: sorted, or the order of categories.
 
-    Where parts disagree, as files may that list categories as they meet them, labels are in the order of the first.
+    If the parts disagree, as files may that list categories in the order of their rows, labels keep the order in which
+    they first occur.
     """
     every = list(dict.fromkeys(itertools.chain.from_iterable(labels)))
-    # Labels of different types have no order but that of the parts.
+    # Labels of different types cannot be sorted.
     with contextlib.suppress(TypeError):
         if all(own == sorted(own) for own in labels):
             return sorted(every)

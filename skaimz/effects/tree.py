@@ -1,4 +1,4 @@
-"""Draws of effects, and their summary."""
+"""Trees of effects, and their summary."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -10,17 +10,17 @@ import xarray as xr
 from skaimz.datatree import CHAIN_AND_DRAW, to_tree
 from skaimz.exceptions import EffectWarning, warn_user
 
-__all__ = ["PARTS", "EffectTree"]
+__all__ = ["VARIABLES", "EffectTree"]
 
-PARTS = ("effect", "scenario", "baseline")
+VARIABLES = ("effect", "scenario", "baseline")
 
 
 class EffectTree(xr.DataTree):
     """Draws of effects: a DataTree with a group for each comparison, and a summary.
 
-    Each group holds the variables ``effect``, ``scenario`` and ``baseline`` with the dimensions ``chain`` and ``draw``,
-    then those of the groups of rows (or of the rows), then those of the output. ``total_weight`` is the sum of the
-    weights of the rows that an average is over, their number where they have none.
+    Each group holds the variables ``effect``, ``scenario`` and ``baseline``. Their dimensions are ``chain`` and
+    ``draw``, then those of the rows or of groups of rows, then those of the output. ``total_weight`` is the total
+    weight of the rows that are averaged: their number, if they have no weights.
     """
 
     __slots__ = ()
@@ -45,18 +45,18 @@ class EffectTree(xr.DataTree):
         level : float, default=0.9
             Posterior probability of the interval.
         interval : {"eti", "hdi"}, default="eti"
-            Equal-tailed, or the shortest (the highest-density interval where there is one mode).
+            The equal-tailed interval, or the shortest, which is the highest-density interval if there is one mode.
         rope : pair of float, optional
-            Region of practical equivalence: effects in it are too small to matter.
+            Region of practical equivalence, whose effects are too small to matter.
         variable : {"effect", "scenario", "baseline"}, default="effect"
             What to summarise.
 
         Returns
         -------
         pandas.DataFrame
-            A row for every effect, indexed by the comparison and by the labels of groups and outputs, with the columns
+            A row for every effect, indexed by the comparison and by the labels of groups and outputs. The columns are
             ``mean``, ``sd``, ``median``, ``lower``, ``upper``, ``p_positive`` (the posterior probability that the
-            effect is positive; that a ratio exceeds 1) and, with ``rope``, ``p_rope``.
+            effect is positive or, for ratios, above 1) and, with ``rope``, ``p_rope`` (that it lies in the region).
 
         Raises
         ------
@@ -66,7 +66,7 @@ class EffectTree(xr.DataTree):
         Warns
         -----
         EffectWarning
-            If there is NaN among the draws; the summary of these effects is NaN.
+            If some draws of an effect are NaN; its summary is NaN.
 
         References
         ----------
@@ -96,24 +96,26 @@ class EffectTree(xr.DataTree):
             raise ValueError(f"`rope` must be a lower and an upper bound, got {rope!r}.")
         groups: list[tuple[str | None, Any]] = [*self.children.items()] or [(self.name, self)]
         if any(variable not in node.data_vars for _, node in groups):
-            raise ValueError(f"`variable` must be one of {list(PARTS)} that all comparisons have, got {variable!r}.")
+            raise ValueError(
+                f"`variable` must be one of {list(VARIABLES)} that all comparisons have, got {variable!r}."
+            )
         neutral = 1.0 if variable == "effect" and self.root.attrs.get("contrast") == "ratio" else 0.0
         tables = []
         for name, node in groups:
             labels, draws = _labelled(name, node.to_dataset()[variable])
-            # A ratio to nothing is infinite, and then has no standard deviation.
+            # A ratio to zero is infinite, and its standard deviation NaN.
             with np.errstate(invalid="ignore"):
                 columns = _statistics(draws, level, interval, neutral)
             if rope is not None:
                 columns["p_rope"] = ((draws >= rope[0]) & (draws <= rope[1])).mean(axis=1)
             missing = np.isnan(draws)
             if missing.any():
-                # A comparison with NaN is false, and an order has no place for it.
+                # Comparing or sorting would hide NaN.
                 columns = {key: np.where(missing.any(axis=1), np.nan, column) for key, column in columns.items()}
                 warn_user(
-                    f"{missing.sum()} of {missing.size} draws of {name!r} are NaN, and so is the summary of what "
-                    "they are a part of. A parameter of the output's distribution is no number for some posterior "
-                    "draws, or a ratio is of zero to zero.",
+                    f"{missing.sum()} of {missing.size} draws of {name!r} are NaN, and so are the summaries of their "
+                    "effects. A parameter of the output's distribution is NaN for some posterior draws, or a ratio is "
+                    "of zero to zero.",
                     EffectWarning,
                 )
             tables.append(pd.DataFrame(columns, labels))
@@ -133,14 +135,14 @@ def _statistics(draws: np.ndarray, level: float, interval: str, neutral: float) 
 
 
 def _labelled(name: str | None, effect: xr.DataArray) -> tuple[pd.Index, np.ndarray]:
-    """Return the label of each effect of a group, and its draws on the last axis."""
+    """Return the labels of a comparison's effects, and their draws on the last axis."""
     dims = [str(dim) for dim in effect.dims if dim not in CHAIN_AND_DRAW]
     sizes = [effect.sizes[dim] for dim in dims]
     draws = effect.transpose(*dims, *CHAIN_AND_DRAW).to_numpy()
     draws = draws.reshape(int(np.prod(sizes)), -1)
     columns: dict[str, Any] = {"comparison": np.full(len(draws), name, object)}
     for dim, place in zip(dims, np.unravel_index(np.arange(len(draws)), sizes or (1,)), strict=False):
-        # Groups that were made by several things are told by these, not by their number.
+        # Groups by several variables have these as labels, rather than a number.
         own = [str(other) for other, c in effect.coords.items() if c.dims == (dim,) and other != dim]
         columns |= {label: effect[label].to_numpy()[place] for label in own or [dim]}
     frame = pd.DataFrame(columns)
@@ -154,7 +156,7 @@ def _equal_tailed(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarr
 
 
 def _shortest(draws: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the shortest interval that holds the share ``level`` of the draws."""
+    """Return the shortest interval with the share ``level`` of the draws."""
     ordered = np.sort(draws, axis=1)
     n_draws = ordered.shape[1]
     inside = min(int(np.floor(level * n_draws)), n_draws - 1)

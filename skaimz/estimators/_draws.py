@@ -101,7 +101,7 @@ class DrawQuestion(Question[dict[str, np.ndarray]]):
     def answer(self, call: Call) -> dict[str, np.ndarray]:
         """Return arrays of shape ``(n_chains, n_draws, ...)`` by site, in memory."""
         with call.precision():
-            return _compute(_drawing(self.wanted(call), IN_MEMORY), progress=False)
+            return _drawing(self.wanted(call), IN_MEMORY).in_memory()
 
     def tree(self, call: Call, place: Destination = IN_MEMORY) -> xr.DataTree:
         """Return a tree of draws, in memory or in a store."""
@@ -110,7 +110,7 @@ class DrawQuestion(Question[dict[str, np.ndarray]]):
             drawing = _drawing(wanted, place)
             if place.takes(drawing.nbytes):
                 job = wanted.job
-                draws = _compute(drawing, progress=place.progress)
+                draws = drawing.in_memory(progress=place.progress)
                 known = _known(job, job.local_in(slice(0, job.n_rows)), call.row_labels)
                 groups = {**known, wanted.group: draws_to_dataset(draws, job.spec, call.row_labels)}
                 return to_tree(groups, _attributes(wanted, drawing))
@@ -229,16 +229,6 @@ def _drawing(wanted: Wanted, place: Destination) -> sampling.Drawing:
             SpeedWarning,
         )
     return drawing
-
-
-def _compute(drawing: sampling.Drawing, *, progress: bool) -> dict[str, np.ndarray]:
-    sink = sampling.MemorySink(drawing.fields, drawing.plan)
-    try:
-        drawing.into(sink, progress=progress)
-    except BaseException:
-        sink.abandon()
-        raise
-    return sink.finish()
 
 
 def _attributes(wanted: Wanted, drawing: sampling.Drawing) -> dict[str, Any]:

@@ -196,16 +196,15 @@ class _Comparison:
         labels = call.model.outcome.labels
         counts = self.weights > 0
         with call.precision():
+            comparisons = effects.Comparisons(jobs, self.compared, quantity, self.contrast, labels)
             if over.average:
-                target = Target.of(self.weights, grouping(over.by, call))
-                tree = contrasts_of(jobs, self.compared, quantity, self.contrast, target, attrs, labels)
+                tree = contrasts_of(comparisons, Target.of(self.weights, grouping(over.by, call)), attrs)
             elif over.by is not None or over.sample_weight is not None:
                 raise ValueError(
                     "`by` and `sample_weight` are of averages over rows: leave them out with `average=False`."
                 )
             else:
-                index = call.row_labels
-                tree = row_contrasts(jobs, self.compared, quantity, self.contrast, counts, index, attrs, labels)
+                tree = row_contrasts(comparisons, counts, call.row_labels, attrs)
             unreached = [
                 name
                 for name, scenario, other in self.compared

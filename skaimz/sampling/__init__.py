@@ -1,16 +1,18 @@
-"""The shared sampling core: a plan of tiles, one forward pass, and what is done with it."""
+"""The sampling core: quantities of posterior draws, computed tile by tile."""
 
 from skaimz.sampling.averages import averages
 from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.forward import CLASS_DISTRIBUTIONS
 from skaimz.sampling.host_distributions import as_numbers, lacks_values
-from skaimz.sampling.job import Job, Posterior, Quantity, site_values, value_row_axis
-from skaimz.sampling.plan import PART_ROWS, Part
+from skaimz.sampling.job import PART_ROWS, Job, Part, Posterior, site_values, value_row_axis
+from skaimz.sampling.layout import Field
+from skaimz.sampling.limits import Limits
 from skaimz.sampling.predictive import (
     changes_nothing,
     check_densities,
     crps,
     differs_along,
+    expectation,
     log_densities_reduced,
     log_predictive,
     mean,
@@ -21,7 +23,20 @@ from skaimz.sampling.predictive import (
 )
 from skaimz.sampling.programs import with_global_latents
 from skaimz.sampling.proofs import influence, upstream_of, without_derivative
-from skaimz.sampling.sinks import Field, MemorySink
+from skaimz.sampling.quantities import (
+    ClassProbabilities,
+    Expectation,
+    ExpectedOutcomes,
+    KernelRun,
+    LogDensity,
+    LogPredictive,
+    Mean,
+    Moments,
+    PerDraw,
+    Quantity,
+    Slope,
+    Values,
+)
 from skaimz.sampling.store import Store, readable, store_state
 from skaimz.sampling.summaries import Summary, summaries
 from skaimz.sampling.writer import ZarrSink
@@ -29,15 +44,26 @@ from skaimz.sampling.writer import ZarrSink
 __all__ = [
     "CLASS_DISTRIBUTIONS",
     "PART_ROWS",
+    "ClassProbabilities",
     "Drawing",
+    "Expectation",
+    "ExpectedOutcomes",
     "Field",
     "Job",
-    "MemorySink",
+    "KernelRun",
+    "Limits",
+    "LogDensity",
+    "LogPredictive",
+    "Mean",
+    "Moments",
     "Part",
+    "PerDraw",
     "Posterior",
     "Quantity",
+    "Slope",
     "Store",
     "Summary",
+    "Values",
     "ZarrSink",
     "as_numbers",
     "averages",
@@ -45,6 +71,7 @@ __all__ = [
     "check_densities",
     "crps",
     "differs_along",
+    "expectation",
     "influence",
     "lacks_values",
     "log_densities_reduced",

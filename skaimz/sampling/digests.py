@@ -1,48 +1,47 @@
-"""What tells one call from another: a hash of what all rows share, and one of each batch's rows."""
+"""Hashes by which a call is recognised when it resumes: one of what all rows share, and one of each batch's rows."""
 
 import hashlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from skaimz.sampling.job import Job
+from skaimz.sampling.layout import Layout
 from skaimz.sampling.plan import Batch, Plan
-from skaimz.sampling.sinks import Field
 
 __all__ = ["RowDigests", "fingerprint"]
 
 # Bytes of a hash.
 SIZE = 16
-# Numbers that are summed where draws are compared with those of an earlier call.
+# Numbers in each sum, where posterior draws are compared with those of an earlier call.
 SUMMED = 4096
 
 
-def fingerprint(job: Job, group: str, fields: Sequence[Field], plan: Plan, labels: bytes) -> str:
-    """Return a hash of all that draws follow from but the kernel and the rows.
+def fingerprint(job: Job, group: str, layout: Layout, labels: bytes) -> str:
+    """Return a hash of everything that draws depend on, except the kernel and the rows.
 
-    ``fields`` and ``plan`` are those of all rows, and ``labels`` stands for what is stored beside the draws.
+    ``layout`` is that of the whole table, and ``labels`` is a digest of what is stored beside the draws.
     """
-    posterior, settings = job.posterior, job.settings
+    posterior, settings, plan = job.posterior, job.settings, layout.plan
     whole = {name: value for name, value in settings.items() if job.spec[name].row_axis is None}
-    layout = (plan.n_rows, plan.n_chains, plan.n_draws, plan.tile_rows, plan.batch_rows)
+    counts = (plan.n_rows, plan.n_chains, plan.n_draws, plan.tile_rows, plan.batch_rows)
     names = (sorted(job.intervention), sorted(job.condition), sorted(job.local))
-    told = hashlib.blake2b(labels, digest_size=SIZE)
-    told.update(repr((group, list(fields), layout, job.seed, names)).encode())
+    digest = hashlib.blake2b(labels, digest_size=SIZE)
+    digest.update(repr((group, list(layout.fields), counts, job.seed, names)).encode())
     for arrays in (posterior.hyperparameters, posterior.params, posterior.draws, job.inputs.whole, whole):
         for name, array in sorted(arrays.items()):
-            told.update(repr((name, np.shape(array))).encode())
-            told.update(_summed(array))
-    return told.hexdigest()
+            digest.update(repr((name, np.shape(array))).encode())
+            digest.update(_sums(array))
+    return digest.hexdigest()
 
 
 class RowDigests:
-    """All of a pass that is cut by rows, hashed batch by batch, so that a resumed call knows it again.
+    """Hashes of everything in a job that is cut by rows, batch by batch.
 
     Attributes
     ----------
     arrays : dict
-        The rows. They are hashed as they are read, in order and once, since to read them may take long.
+        The row-aligned arguments. They are hashed as they are read, in order, because reading them twice may take long.
     """
 
     def __init__(self, job: Job, plan: Plan):
@@ -51,35 +50,32 @@ class RowDigests:
         self._known: dict[int, str] = {}
 
     def of(self, batch: Batch) -> str:
-        """Return the digest of a batch's rows, which are read where that has not been done."""
+        """Return the digest of a batch's rows, which are read now if they have not been read before."""
         first = batch.rows.start
         if first not in self._known:
-            told = hashlib.blake2b(digest_size=SIZE)
+            digest = hashlib.blake2b(digest_size=SIZE)
             for array in self.arrays.values():
-                told.update(array.digest(batch.rows))
-            for piece in self._in_memory(batch.rows):
-                told.update(piece)
-            self._known[first] = told.hexdigest()
+                digest.update(array.digest(batch.rows))
+            for content in self._in_memory(batch.rows):
+                digest.update(content)
+            self._known[first] = digest.hexdigest()
         return self._known[first]
 
     def _in_memory(self, rows: slice) -> list[Any]:
-        """Return what sites are set to in these rows, and sums of their own latent sites' draws."""
+        """Return the values that sites are set to in these rows, and sums of the draws of row-aligned latent sites."""
         job = self.job
-        pieces: list[Any] = []
+        contents: list[Any] = []
         for name, values in sorted(job.settings.items()):
             axis = job.spec[name].row_axis
             if axis is not None:
-                pieces.append(np.ascontiguousarray(values[(*(slice(None),) * axis, rows)]).data)
+                contents.append(np.ascontiguousarray(values[(*(slice(None),) * axis, rows)]).data)
         for _, draws in sorted(job.local_in(rows).items()):
-            pieces.append(_summed(draws))
-        return pieces
+            contents.append(_sums(draws))
+        return contents
 
 
 class _Hashed:
-    """An array of rows whose batches are hashed as they are read, from their first row to their last.
-
-    It is sliced like the array that it holds.
-    """
+    """An array that is sliced like the one that it wraps, and hashes each batch whose rows are read in order."""
 
     def __init__(self, array: Any, batch_rows: int):
         self.array, self.shape, self.dtype = array, array.shape, array.dtype
@@ -91,20 +87,20 @@ class _Hashed:
         return int(self.shape[0])
 
     def __getitem__(self, where: Any) -> np.ndarray:
-        part = where[0] if isinstance(where, tuple) else where
-        piece = np.asarray(self.array[where])
-        start, stop, _ = part.indices(len(self))
+        rows = where[0] if isinstance(where, tuple) else where
+        content = np.asarray(self.array[where])
+        start, stop, _ = rows.indices(len(self))
         first = start - start % self._batch_rows
         if first in self._digests:
-            return piece
+            return content
         if start == first:
             self._hash, self._next = hashlib.blake2b(digest_size=SIZE), first
         if start == self._next:
-            self._hash.update(np.ascontiguousarray(piece).data)
+            self._hash.update(np.ascontiguousarray(content).data)
             self._next = stop
             if stop == min(first + self._batch_rows, len(self)):
                 self._digests[first] = self._hash.digest()
-        return piece
+        return content
 
     def digest(self, rows: slice) -> bytes:
         """Return the digest of a batch's rows."""
@@ -113,7 +109,7 @@ class _Hashed:
         return self._digests[rows.start]
 
 
-def _summed(array: Any) -> bytes:
-    """Return sums of an array's blocks: to hash every byte of a large posterior takes longer than to read it."""
+def _sums(array: Any) -> bytes:
+    """Return sums of consecutive numbers, because hashing every byte of a large posterior takes too long."""
     flat = np.ravel(array)
     return np.add.reduceat(flat, np.arange(0, flat.size, SUMMED), dtype=np.float64).tobytes() if flat.size else b""

@@ -1,7 +1,7 @@
-"""One pass of a kernel for one posterior draw: the distribution of the output, and what is asked of it."""
+"""One run of a kernel, and what is known of the distributions of its sites: means, variances, class probabilities."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +11,13 @@ from numpyro import handlers
 from numpyro.distributions import constraints
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import Site, TracedKernel
+from skaimz.kernels import Site, TracedKernel, materialise
 from skaimz.runtime import one_at_a_time
 
 __all__ = [
     "CLASS_DISTRIBUTIONS",
     "UNDRAWN",
+    "Arguments",
     "base_distribution",
     "checked_outcome",
     "class_probabilities",
@@ -25,52 +26,69 @@ __all__ = [
     "expected_outcome",
     "has_derivative",
     "has_mean",
+    "materialised",
     "no_value",
     "run_kernel",
 ]
 
 CATEGORICAL = (dist.CategoricalProbs, dist.CategoricalLogits)
 CLASS_DISTRIBUTIONS = (*CATEGORICAL, dist.OrderedLogistic, dist.BernoulliProbs, dist.BernoulliLogits)
-# NumPyro gives NaN, or something else than the mean of what it draws, for the moments of these.
+# For these NumPyro gives moments that are NaN, or are not the moments of what it draws.
 WITHOUT_MOMENTS = (*CATEGORICAL, dist.Cauchy, dist.InverseWishartCholesky)
-# Its moments on these supports are those of a direction in the place of those of a number.
+# On these supports NumPyro gives the moments of a direction, not of a number.
 OF_DIRECTIONS = (type(constraints.circular), type(constraints.sphere))
-# What is drawn is the outcome before it is censored.
+# NumPyro draws the outcome before censoring from these.
 CENSORED = (dist.LeftCensoredDistribution, dist.RightCensoredDistribution)
-# Draws are differentiable in the parameters of these, which NumPyro does not declare.
+# Draws from these are differentiable in the parameters, though NumPyro does not say so.
 DIFFERENTIABLE = (dist.EulerMaruyama, dist.Levy)
-# Mark of a site that was left undrawn.
+# Marks a site that was not drawn.
 UNDRAWN = "skaimz_undrawn"
+
+
+class Arguments(NamedTuple):
+    """Arguments of a kernel's model, as arrays or as their descriptions.
+
+    Attributes
+    ----------
+    hyperparameters, rows, whole : dict
+        Numeric hyperparameters, row-aligned arrays, and arrays that every row sees whole.
+    """
+
+    hyperparameters: Any
+    rows: Any
+    whole: Any
+
+
+def materialised(described: Arguments) -> Arguments:
+    """Return abstract arrays for arguments that are described by shape and type."""
+    return Arguments(*map(materialise, described))
 
 
 @one_at_a_time
 def run_kernel(
     traced: TracedKernel,
-    hyperparameters: Mapping[str, Any],
+    arguments: Arguments,
     sites: Mapping[str, Any],
-    rows: Mapping[str, Any],
-    whole: Mapping[str, Any],
     key: Any,
     intervention: Mapping[str, Any] | None = None,
     *,
     without_outcome: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Run the kernel with ``sites`` (draws and parameters) fixed and all else sampled, and return its trace.
+    """Run the kernel with ``sites`` (draws and parameters) fixed and all others sampled, and return its trace.
 
-    The output is observed only where it is among the rows. ``without_outcome`` leaves it undrawn: only its distribution
-    is wanted.
+    The output is observed only if the rows include it. With ``without_outcome`` it is not drawn, for callers that need
+    only its distribution.
     """
-    rows = {traced.spec.output_parameter: None, **rows}
-    given, done = dict(sites), dict(intervention or {})
+    arguments = arguments._replace(rows={traced.spec.output_parameter: None, **arguments.rows})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
-    seeded = _Seeded(handlers.substitute(handlers.do(model, data=done), data=given), rng_seed=key)
-    return handlers.trace(seeded).get_trace(hyperparameters, rows, whole)
+    model = handlers.substitute(handlers.do(model, data=dict(intervention or {})), data=dict(sites))
+    return handlers.trace(_Seeded(model, rng_seed=key)).get_trace(*arguments)
 
 
 class _Seeded(handlers.seed):
-    """Give each site a key that does not depend on which other sites have values, as they may in one scenario alone."""
+    """Give each site the same key whether or not other sites have values, which may differ between scenarios."""
 
-    # Others are copied before they run, as what they are by name: without this class.
+    # NumPyro copies handlers that are not stateful before they run, and the copies would not be of this class.
     stateful = True
 
     def process_message(self, msg: dict[str, Any]) -> None:
@@ -81,7 +99,7 @@ class _Seeded(handlers.seed):
 
 
 class _Undrawn(Messenger):
-    """Give a site the value zero in place of a draw, and mark it. Bodies of `scan` and `cond` are not seen."""
+    """Give a site the value zero instead of a draw, and mark it. Sites in bodies of `scan` and `cond` are drawn."""
 
     def __init__(self, fn: Callable, site: Site):
         super().__init__(fn)
@@ -96,16 +114,16 @@ class _Undrawn(Messenger):
 
 
 def conditional_mean(distribution: dist.Distribution, key: Any) -> Any:
-    """Return the mean of a distribution; an outcome where no closed form is known."""
+    """Return the mean of a distribution, or an outcome where no closed form of the mean is known."""
     mean = _mean(distribution)
     return (distribution.sample(key) if mean is None else mean).astype(jnp.result_type(float))
 
 
 def conditional_moments(distribution: dist.Distribution, key: Any) -> tuple:
-    """Return mean and variance of a distribution; without a closed form, an unbiased estimate from one outcome."""
+    """Return mean and variance of a distribution, or unbiased estimates from one outcome without a closed form."""
     mean, variance = conditional_mean(distribution, key), _variance(distribution)
     if _mean(distribution) is None:
-        # The outcome carries all its variance into the spread of means over draws.
+        # The mean is an outcome here, so the variance of outcomes is already in the variance of means over draws.
         variance = jnp.zeros_like(mean)
     elif variance is None:
         variance = (distribution.sample(key) - mean) ** 2
@@ -136,9 +154,9 @@ def expected_outcome(distribution: dist.Distribution, key: Any) -> Any:
 
 
 def checked_outcome(distribution: dist.Distribution, outcome: Any) -> Any:
-    """Return an outcome that was drawn; where its distribution has NaN for a parameter, what stands for no value.
+    """Return drawn outcomes, with :func:`no_value` for integers where a parameter of their distribution is NaN.
 
-    Floats are NaN there already, but JAX's samplers of integers give some number.
+    JAX's samplers give NaN there for floats, but some number for integers.
     """
     mean = _mean(distribution)
     if mean is None or not jnp.issubdtype(outcome.dtype, jnp.signedinteger) or mean.shape != outcome.shape:
@@ -147,24 +165,24 @@ def checked_outcome(distribution: dist.Distribution, outcome: Any) -> Any:
 
 
 def no_value(dtype: Any) -> Any:
-    """Return what stands for an outcome that does not exist: NaN, or the least integer, which no distribution gives."""
+    """Return the mark of a missing outcome: NaN, or the least integer, which no distribution gives."""
     return np.nan if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).min
 
 
 def base_distribution(distribution: Any) -> Any:
-    """Return a distribution without what only shapes or masks it."""
+    """Return a distribution without wrappers that only change its shape or mask it."""
     while isinstance(distribution, dist.ExpandedDistribution | dist.Independent | dist.MaskedDistribution):
         distribution = distribution.base_dist
     return distribution
 
 
 def has_derivative(distribution: dist.Distribution) -> bool:
-    """Whether draws follow the parameters of their distribution smoothly, with all that their expectation follows."""
+    """Whether draws can be differentiated in the distribution's parameters, as reparameterised draws can."""
     base = base_distribution(distribution)
     if isinstance(base, CENSORED):
         return has_derivative(base.base_dist)
     smooth = isinstance(base, DIFFERENTIABLE) or base.has_rsample
-    return bool(smooth and not base.is_discrete and all(map(has_derivative, _parts(base))))
+    return bool(smooth and not base.is_discrete and all(map(has_derivative, _components(base))))
 
 
 def has_mean(distribution: dist.Distribution) -> bool:
@@ -190,7 +208,7 @@ def _variance(distribution: dist.Distribution) -> Any:
 
 
 def _has_moments(distribution: dist.Distribution) -> bool:
-    """Whether NumPyro has correct moments for a distribution and all distributions that it is made of."""
+    """Whether NumPyro's moments are correct for a distribution and for all of its component distributions."""
     base = base_distribution(distribution)
     try:
         support = base.support
@@ -199,26 +217,27 @@ def _has_moments(distribution: dist.Distribution) -> bool:
     while hasattr(support, "base_constraint"):
         support = support.base_constraint
     if isinstance(base, dist.InverseWishart):
-        return True  # by a formula of its own, not by that of its Cholesky factor
+        return True  # it has its own formula, not that of its Cholesky factor
     if isinstance(base, WITHOUT_MOMENTS) or isinstance(support, OF_DIRECTIONS):
         return False
-    return all(map(_has_moments, _parts(base)))
+    return all(map(_has_moments, _components(base)))
 
 
-def _parts(distribution: dist.Distribution) -> list[dist.Distribution]:
-    """Return the distributions that a distribution is made of, but for the weights of a mixture."""
-    found: list[dist.Distribution] = []
+def _components(distribution: dist.Distribution) -> list[dist.Distribution]:
+    """Return a distribution's component distributions, without the weights of a mixture."""
+    components: list[dist.Distribution] = []
     for name, value in vars(distribution).items():
         values = value if isinstance(value, list | tuple) else (value,)
-        found += [each for each in values if isinstance(each, dist.Distribution) and name != "_mixing_distribution"]
-    return found
+        if name != "_mixing_distribution":
+            components += [each for each in values if isinstance(each, dist.Distribution)]
+    return components
 
 
 def _moment(distribution: dist.Distribution, name: str) -> Any:
     base = base_distribution(distribution)
     if isinstance(base, CENSORED):
-        found = _moment(base.base_dist, name)
-        return None if found is None else jnp.broadcast_to(found, distribution.batch_shape + distribution.event_shape)
+        moment = _moment(base.base_dist, name)
+        return None if moment is None else jnp.broadcast_to(moment, distribution.batch_shape + distribution.event_shape)
     if not _has_moments(base):
         return None
     try:

@@ -1,8 +1,8 @@
-"""Exact samplers of outcome distributions that JAX draws from slowly on CPU.
+"""Exact NumPy samplers for outcome distributions that JAX draws from slowly on CPUs.
 
-JAX draws from some distributions by rejection, at a million numbers a second or fewer on a CPU; NumPy's generators are
-ten to eighty times faster there. Where the outcome is the last random value that a pass computes, the compiled program
-returns the distribution's parameters and the outcomes are drawn here, from a generator of their own for each tile.
+JAX draws from some distributions by rejection, on a CPU at most a million numbers a second; NumPy's generators are ten
+to eighty times faster. If the outcome is the last random value that a run of the kernel computes, the compiled program
+returns the parameters of its distribution instead, and the outcomes are drawn here, with a generator for each tile.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from skaimz.sampling.forward import base_distribution, no_value
 
 __all__ = ["HostDistribution", "as_numbers", "host_distribution", "lacks_values", "parameters_of", "warn_of_absent"]
 
-# NumPy's sampler takes no larger rates.
+# NumPy's Poisson sampler refuses larger rates.
 MOST_RATE = 9e18
 
 
 def as_numbers(drawn: np.ndarray) -> np.ndarray:
-    """Return draws as floats, with NaN for outcomes that do not exist."""
+    """Return draws as floats, with NaN for missing outcomes."""
     numbers = drawn.astype(np.result_type(drawn.dtype, np.float32), copy=False)
     if lacks_values(drawn):
         numbers = np.where(drawn == no_value(drawn.dtype), numbers.dtype.type(np.nan), numbers)
@@ -31,32 +31,32 @@ def as_numbers(drawn: np.ndarray) -> np.ndarray:
 
 
 def lacks_values(drawn: np.ndarray) -> bool:
-    """Whether some of these integers stand for outcomes that do not exist."""
+    """Whether integer draws hold the mark of missing outcomes."""
     return drawn.dtype.kind == "i" and drawn.size > 0 and bool(drawn.min() == no_value(drawn.dtype))
 
 
 def warn_of_absent(name: str) -> None:
-    """Warn that integers which are handed to the user hold places without a value."""
+    """Warn the user that integer outcomes are missing, because integers have no NaN."""
     warn_user(
-        f"The output {name!r} has no value for some rows and posterior draws, because its distribution has NaN or an "
-        "impossible number for a parameter there: the draws hold the least integer of their type. Look at the rows and "
-        "the posterior draws that lead to it; `predict` gives NaN for such rows.",
+        f"The output {name!r} has no value for some rows and posterior draws, because a parameter of its distribution "
+        "is NaN or impossible there. In its place the draws hold the least integer of their type. Look at the rows and "
+        "the posterior draws that lead to such parameters; `predict` gives NaN for such rows.",
         OutputWarning,
     )
 
 
 class HostDistribution(NamedTuple):
-    """How a distribution is drawn from on the host.
+    """How NumPy draws from a distribution.
 
     Attributes
     ----------
     parameters : callable
-        From a NumPyro distribution to a dict of its parameters.
+        Takes a NumPyro distribution and returns a dict of its parameters.
     valid : callable
-        From parameters to where they have outcomes: within the distribution's parameter space and on its edge, where
-        NumPyro's sampler gives the limit.
+        Takes parameters and returns a mask of those that have outcomes: those inside the parameter space, and those on
+        its boundary where NumPyro's sampler gives the limit.
     sample : callable
-        From a generator and valid parameters to outcomes.
+        Takes a generator and valid parameters, and returns outcomes.
     """
 
     parameters: Callable[[Any], dict[str, Any]]
@@ -64,7 +64,7 @@ class HostDistribution(NamedTuple):
     sample: Callable[..., np.ndarray]
 
     def draw(self, generator: np.random.Generator, parameters: dict[str, np.ndarray], dtype: np.dtype) -> np.ndarray:
-        """Return outcomes, and :func:`no_value` where the parameters have none."""
+        """Return outcomes, with :func:`no_value` where the parameters are not valid."""
         valid = self.valid(**parameters)
         if not valid.all():
             parameters = {name: np.where(valid, array, array.dtype.type(0.5)) for name, array in parameters.items()}
@@ -80,7 +80,7 @@ class HostDistribution(NamedTuple):
 
 
 def _standard_gamma(generator: np.random.Generator, shape: np.ndarray) -> np.ndarray:
-    finite, shape = np.isfinite(shape), np.abs(shape)  # NumPy refuses a zero with a sign
+    finite, shape = np.isfinite(shape), np.abs(shape)  # NumPy refuses a negative zero
     if finite.all():
         return generator.standard_gamma(shape, dtype=shape.dtype.type)
     drawn = generator.standard_gamma(np.where(finite, shape, shape.dtype.type(1)), dtype=shape.dtype.type)
@@ -89,11 +89,11 @@ def _standard_gamma(generator: np.random.Generator, shape: np.ndarray) -> np.nda
 
 def _gamma(generator: np.random.Generator, concentration: np.ndarray, rate: np.ndarray) -> np.ndarray:
     drawn = _standard_gamma(generator, concentration)
-    # A tiny shape's draw may round to zero, and has no share in the limit then.
+    # The draw of a tiny shape may round to zero, but the limit for a zero rate is infinite all the same.
     return np.where(rate == 0, rate.dtype.type(np.inf), drawn / np.abs(rate))
 
 
-def _has_gamma(concentration: np.ndarray, rate: np.ndarray) -> np.ndarray:
+def _is_valid_gamma(concentration: np.ndarray, rate: np.ndarray) -> np.ndarray:
     rate_fits = (rate >= 0) | (rate == -np.inf)
     undecided = ((concentration == 0) & (rate == 0)) | (np.isinf(concentration) & np.isinf(rate))
     return (concentration >= 0) & rate_fits & ~undecided
@@ -111,7 +111,7 @@ def _beta(generator: np.random.Generator, concentration1: np.ndarray, concentrat
     else:
         drawn = generator.beta(np.where(inside, concentration1, 1), np.where(inside, concentration0, 1))
         drawn = np.where(inside, drawn, concentration1 > 0)
-    # The support is open: a density at 0 or 1 would be no number.
+    # The support is open, and the density at 0 or 1 may be infinite.
     return np.clip(drawn, limits.tiny, 1 - limits.eps)
 
 
@@ -127,10 +127,10 @@ def _binomial(generator: np.random.Generator, total_count: np.ndarray, probs: np
 
 GAMMA_POISSON = HostDistribution(
     lambda distribution: {"concentration": distribution.concentration, "rate": distribution.rate},
-    _has_gamma,
+    _is_valid_gamma,
     lambda generator, concentration, rate: _poisson(generator, _gamma(generator, concentration, rate)),
 )
-# By class; a user's subclass may draw in a way of its own.
+# By exact class, because a user's subclass may draw differently.
 HOST_DISTRIBUTIONS: dict[type, HostDistribution] = {
     dist.Poisson: HostDistribution(
         lambda distribution: {"rate": distribution.rate},
@@ -140,7 +140,7 @@ HOST_DISTRIBUTIONS: dict[type, HostDistribution] = {
     dist.GammaPoisson: GAMMA_POISSON,
     dist.Gamma: HostDistribution(
         lambda distribution: {"concentration": distribution.concentration, "rate": distribution.rate},
-        _has_gamma,
+        _is_valid_gamma,
         _gamma,
     ),
     dist.Beta: HostDistribution(
@@ -178,16 +178,16 @@ HOST_DISTRIBUTIONS |= {
 
 
 def host_distribution(distribution: type) -> HostDistribution | None:
-    """Return how a class of distributions is drawn from here, None where JAX does it."""
+    """Return NumPy's sampler for a class of distributions, None where JAX draws."""
     return HOST_DISTRIBUTIONS.get(distribution) if jax.default_backend() == "cpu" else None
 
 
 def parameters_of(distribution: Any) -> dict[str, Any]:
-    """Return the parameters of a distribution that is drawn from here, each in the shape of an outcome."""
+    """Return the parameters of a distribution that NumPy draws from, broadcast to the shape of an outcome."""
     base = base_distribution(distribution)
     host = HOST_DISTRIBUTIONS[type(base)]
     shape, floats = distribution.batch_shape + distribution.event_shape, jnp.result_type(float)
-    found = {name: jnp.asarray(value) for name, value in host.parameters(base).items()}
-    # Counts stay whole numbers: a large one has no float32 of its own.
-    typed = {name: v if jnp.issubdtype(v.dtype, jnp.integer) else v.astype(floats) for name, v in found.items()}
+    arrays = {name: jnp.asarray(value) for name, value in host.parameters(base).items()}
+    # Counts stay integers, because float32 would round large ones.
+    typed = {name: v if jnp.issubdtype(v.dtype, jnp.integer) else v.astype(floats) for name, v in arrays.items()}
     return {name: jnp.broadcast_to(value, shape) for name, value in typed.items()}

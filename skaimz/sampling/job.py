@@ -1,4 +1,4 @@
-"""Passes of a kernel over rows: what it is run with, and what is computed for each posterior draw."""
+"""Jobs: a kernel, its posterior draws, and the rows to run it on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,13 +16,18 @@ from skaimz.kernels import (
     finite,
     in_type_of,
 )
-from skaimz.sampling.plan import Part, cut
+from skaimz.sampling import limits
+from skaimz.sampling.forward import Arguments
+from skaimz.sampling.limits import Limits
 
-__all__ = ["Job", "Posterior", "Quantity", "site_values", "value_row_axis"]
+__all__ = ["PART_ROWS", "Job", "Part", "Posterior", "cut", "site_values", "value_row_axis"]
+
+# A part of a table begins at a multiple of this many rows. The rows of every tile divide it.
+PART_ROWS = 2048
 
 
 class Posterior(NamedTuple):
-    """What a kernel is run with.
+    """Posterior draws and all other values that a kernel is run with.
 
     Attributes
     ----------
@@ -31,7 +36,7 @@ class Posterior(NamedTuple):
     params : dict of str to array
         Values of its ``param`` sites.
     draws : dict of str to array of shape (n_draws, ...)
-        Draws of latent sites, chains flattened; sites that are absent are drawn from their conditional prior.
+        Draws of latent sites, chains flattened. A latent site without draws is drawn from its conditional prior.
     n_draws : int
     n_chains : int
     """
@@ -43,23 +48,42 @@ class Posterior(NamedTuple):
     n_chains: int = 1
 
 
+class Part(NamedTuple):
+    """Where a block of rows lies in a larger table. Its rows get the random numbers that they have in the table.
+
+    Attributes
+    ----------
+    first : int
+        Number of the block's first row: a multiple of ``PART_ROWS``, so that a tile begins there.
+    total : int
+        Number of rows of the table.
+    labels : pandas.Index, optional
+        Labels of all rows of the table, which a new store needs.
+    """
+
+    first: int
+    total: int
+    labels: Any = None
+
+
 @dataclass(frozen=True)
 class Job:
-    """A kernel, a posterior and rows.
+    """A kernel, its posterior draws, and the rows to run it on.
 
     Attributes
     ----------
     traced : TracedKernel
     posterior : Posterior
     inputs : Inputs
-        Rows may be anything that is sliced like an array: tiles are read one by one.
+        Row-aligned arguments may be anything that is sliced like an array; they are read tile by tile.
     seed : int
     local : dict of str to array of shape (n_draws, ...)
-        Draws of row-aligned latent sites, for all rows that these are a part of.
+        Draws of row-aligned latent sites, for all rows of the table.
     intervention, condition : dict of str to array
-        Values that sites are set to, by the do-operator or in place of a draw; see :func:`site_values`.
+        Values that sites are set to: by the do-operator, or in place of a draw; see :func:`site_values`.
     part : Part, optional
-        Where the rows lie among more of them.
+        Where the rows lie in a larger table.
+    limits : Limits
     """
 
     traced: TracedKernel
@@ -70,6 +94,7 @@ class Job:
     intervention: Mapping[str, np.ndarray] = field(default_factory=dict)
     condition: Mapping[str, np.ndarray] = field(default_factory=dict)
     part: Part | None = None
+    limits: Limits = field(default_factory=lambda: limits.DEFAULT)
 
     @property
     def spec(self) -> KernelSpec:
@@ -78,12 +103,17 @@ class Job:
 
     @property
     def n_rows(self) -> int:
-        """Number of rows of the input."""
+        """Number of rows."""
         return len(self.inputs.rows[self.spec.input])
 
     @property
+    def total_rows(self) -> int:
+        """Number of rows of the table that the rows are from."""
+        return self.part.total if self.part else self.n_rows
+
+    @property
     def first_row(self) -> int:
-        """Number of the first row among all that these are a part of."""
+        """Number of the first row in the table."""
         return self.part.first if self.part else 0
 
     @property
@@ -93,28 +123,41 @@ class Job:
 
     def local_in(self, rows: slice) -> dict[str, np.ndarray]:
         """Return the draws of row-aligned latent sites for some of the rows."""
-        here = slice(self.first_row + rows.start, self.first_row + rows.stop)
+        of_table = slice(self.first_row + rows.start, self.first_row + rows.stop)
         axes = {name: 1 + (self.spec[name].row_axis or 0) for name in self.local}
-        return {name: draws[(*(slice(None),) * axes[name], here)] for name, draws in self.local.items()}
+        return {name: draws[(*(slice(None),) * axes[name], of_table)] for name, draws in self.local.items()}
 
     def with_rows(self, rows: Mapping[str, Any]) -> "Job":
-        """Return the pass with further, or other, row-aligned arguments."""
+        """Return the job with these row-aligned arguments, which replace those of the same name."""
         inputs = self.inputs
         return replace(self, inputs=Inputs({**inputs.rows, **rows}, inputs.whole, inputs.static))
 
-    def described(self) -> tuple[tuple, ...]:
-        """Describe the arguments of one draw on one row, or as few as the kernel takes, by types alone."""
+    def described(self) -> tuple[Arguments, tuple]:
+        """Return the shapes and types of the kernel's arguments, and of its params and draws, hashable.
+
+        They are those of one draw on one row, or on the fewest rows that the kernel can be traced on.
+        """
         posterior = self.posterior
         one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
         few_rows = {name: cut(array, slice(0, 1), self.spec.least_rows) for name, array in self.inputs.rows.items()}
-        parts = (posterior.hyperparameters, posterior.params | one_draw, few_rows, self.inputs.whole)
-        return tuple(map(abstract_arrays, parts))
+        arguments = Arguments(posterior.hyperparameters, few_rows, self.inputs.whole)
+        return Arguments(*map(abstract_arrays, arguments)), abstract_arrays(posterior.params | one_draw)
+
+
+def cut(array: Any, rows: slice, length: int, axis: int = 0) -> np.ndarray:
+    """Return a slice of an array along an axis, padded to a length with copies of its first entry."""
+    before = (slice(None),) * axis
+    entries = np.asarray(array[(*before, rows)])
+    missing = length - entries.shape[axis]
+    if not missing:
+        return entries
+    return np.concatenate([entries, np.repeat(entries[(*before, slice(1))], missing, axis=axis)], axis=axis)
 
 
 def site_values(
     spec: KernelSpec, argument: str, values: Mapping[str, Any] | None, n_rows: int
 ) -> dict[str, np.ndarray]:
-    """Bring values that a user sets sites to into the sites' shapes.
+    """Check the values that a user sets sites to, and broadcast them to the sites' shapes.
 
     Parameters
     ----------
@@ -128,11 +171,11 @@ def site_values(
     Returns
     -------
     dict of str to array
-        Views in the shape of the site for all rows.
+        Views with the site's shape for all rows.
     """
     if values is not None and not isinstance(values, Mapping):
         raise TypeError(f"`{argument}` must map names of sites to values, got {values!r}.")
-    found = {}
+    by_site = {}
     for name, value in (values or {}).items():
         what = f"The value that `{argument}` gives site {name!r}"
         array = as_numbers(what, value)
@@ -142,34 +185,34 @@ def site_values(
         for index in spec.indices:
             if (index.kind, index.name, index.column) == ("site", name, None):
                 check_index(what, array, index, n_rows)
-        found[name] = np.broadcast_to(array, tuple(n_rows if size is None else size for size in site.shape))
-    return found
+        by_site[name] = np.broadcast_to(array, tuple(n_rows if size is None else size for size in site.shape))
+    return by_site
 
 
 def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int, ...], n_rows: int) -> int | None:
-    """Return the axis along which a value that a site is set to has the rows, None where all rows share it.
+    """Return the row axis of a value that a site is set to, None where all rows share the value.
 
     Parameters
     ----------
     spec, argument, n_rows
         As in :func:`site_values`.
     name : str
-        Of the site.
+        Name of the site.
     shape : tuple of int
-        Of the value.
+        Shape of the value.
 
     Raises
     ------
     ValueError
-        If no such site can be set, or its value cannot have this shape.
+        If the kernel has no such site that can be set, or the value does not broadcast to the site's shape.
     """
     samples = [site.name for site in spec.sites if site.kind in ("latent", "output", "observed", "companion")]
     if name not in samples:
         raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
     if argument == "intervention" and name == spec.output:
         raise ValueError(
-            f"`intervention` names {name!r}, the kernel's output: what it is set to, it is. Intervene on what it "
-            "depends on."
+            f"`intervention` names {name!r}, the kernel's output: every outcome would be the value that you set. "
+            "Intervene on a site that the output depends on."
         )
     site = spec[name]
     whole = tuple(n_rows if size is None else size for size in site.shape)
@@ -181,52 +224,3 @@ def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int,
         )
     axis = -1 if site.row_axis is None else site.row_axis - missing
     return axis if axis >= 0 and shape[axis] != 1 else None
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """What is computed from the trace of a kernel, draw by draw, and whether draws are averaged where they are.
-
-    Attributes
-    ----------
-    kind : {"mean", "moments", "probabilities", "log predictive", "values", "means", "slopes", "elasticities", \
-            "log density"}
-        Mean, moments, probabilities and the logarithm of the predictive density are averages over draws, with the rows
-        first; of values, conditional means, their slopes and log densities all draws are kept.
-    names : tuple of str
-        Sites that values are of.
-    draws_last : bool
-        Whether draws are the last axis rather than the first.
-    along : tuple of (str, int or None), optional
-        Argument, and column of it, that slopes and elasticities are with respect to.
-    """
-
-    kind: str
-    names: tuple[str, ...] = ()
-    draws_last: bool = False
-    along: tuple[str, int | None] | None = None
-
-    @property
-    def is_expectation(self) -> bool:
-        """Whether draws are averaged."""
-        return self.kind in ("mean", "moments", "probabilities", "log predictive")
-
-    @property
-    def shares_random_numbers(self) -> bool:
-        """Whether all rows see the same random numbers, so that what is found for one does not depend on its company.
-
-        Predictive densities are summed over rows, where errors that rows share would add up; their random numbers are
-        those of the log densities of all draws.
-        """
-        return self.is_expectation and self.kind != "log predictive"
-
-    def row_axes(self, spec: KernelSpec) -> list[int | None]:
-        """Return the row axis of every result, None where it has none."""
-        if self.is_expectation:
-            return [0] * (2 if self.kind == "moments" else 1)
-        axes: list[int | None] = []
-        for name in self.names:
-            site = spec[name]
-            by_row = site.row_axis is not None and (self.kind != "log density" or site.rows_are_batched)
-            axes.append(site.row_axis + (not self.draws_last) if by_row and site.row_axis is not None else None)
-        return axes

@@ -1,45 +1,27 @@
-"""How rows and draws are cut up. Everything here follows from shapes, and is decided before anything is computed."""
+"""How rows and draws are cut into tiles, steps and batches, which follows from shapes and limits alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from skaimz.kernels import KernelSpec
+from skaimz.sampling.job import Job
+from skaimz.sampling.limits import DEFAULT, Limits
 
-__all__ = ["PART_ROWS", "Batch", "Part", "Plan", "Step", "cut", "make_plan"]
-
-# Numbers that one call of a program may hold in its widest intermediate value.
-TILE_ELEMENTS = 2**24
-MOST_TILE_ROWS = 1024
-LEAST_TILE_ROWS = 8
-# Products of large matrices are fastest draw by draw, with enough rows to fill the machine; few rows get few.
-MATRIX_TILE_ROWS = (256, 2048)
-# Every length of a tile divides this one.
-PART_ROWS = 2048
-
-
-class Part(NamedTuple):
-    """Where rows lie among more of them, whose random numbers they get.
-
-    Attributes
-    ----------
-    first : int
-        Number of the first row, with which a tile begins, as it does at every multiple of ``PART_ROWS``.
-    total : int
-        Number of all rows.
-    labels : pandas.Index, optional
-        Labels of all rows, for the one who makes a store for them.
-    """
-
-    first: int
-    total: int
-    labels: Any = None
+__all__ = ["Batch", "Plan", "Step", "make_plan"]
 
 
 class Step(NamedTuple):
-    """One call of a program: tiles by number, one for each shard of the rows, with their rows and draws."""
+    """One call of a program.
+
+    Attributes
+    ----------
+    tiles : array of uint32
+        Numbers of the tiles, one for each device that rows are spread over.
+    rows, draws : slice
+        What these tiles hold.
+    """
 
     tiles: np.ndarray
     rows: slice
@@ -47,7 +29,7 @@ class Step(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is handed on, or written, at a time: a range of rows for all draws, or of draws for all rows."""
+    """What is written or handed on together: some rows with all draws, or some draws with all rows."""
 
     number: int
     rows: slice
@@ -56,29 +38,31 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A schedule.
+    """How a job is cut up.
 
-    Rows are cut into tiles, each with random numbers of its own. Everything else (steps, batches, shards) only orders
-    tiles, and so changes no draw. A kernel that must see all rows together has one tile, and is cut along its draws.
+    Rows are cut into tiles, and each tile has its own random numbers. Steps, batches and shards only decide the order
+    in which tiles are computed, and so change no draw. A kernel that must see all rows together has one tile, and its
+    draws are cut up instead.
 
     Attributes
     ----------
     n_rows, n_chains, n_draws : int
-        Draws are those of all chains.
+        ``n_draws`` counts the draws of all chains.
     tile_rows : int
-        Rows of a tile; the last one is padded to it. One program serves every number of rows.
+        Rows of a tile. The last tile is padded to it, so that one program serves any number of rows.
     step_draws : int
-        Draws of one call; fewer than all of them only where ``whole``.
+        Draws of a step; fewer than all of them only where ``whole``.
     draws_at_once : int
-        Draws that are computed side by side.
+        Draws that a program computes side by side.
     whole : bool
         Whether one tile holds all rows.
     shards : int
-        Tiles of one step.
+        Tiles of a step, one for each device.
     batch_rows : int
         Rows of a batch, a multiple of ``tile_rows``.
     first_tile : int
-        Number of the first tile, where the rows are a part of more.
+        Number of the first tile; above 0 for a part of a larger table.
+    limits : Limits
     """
 
     n_rows: int
@@ -91,6 +75,7 @@ class Plan:
     shards: int = 1
     batch_rows: int = 0
     first_tile: int = 0
+    limits: Limits = DEFAULT
 
     def batches(self) -> list[Batch]:
         """Return the batches in the order in which they are computed."""
@@ -118,58 +103,38 @@ class Plan:
             yield Step(tiles, slice(start, min(start + length, batch.rows.stop)), batch.draws)
 
     def in_batches(self, batch_rows: int) -> "Plan":
-        """Return the plan with batches of at least so many rows: whole tiles."""
+        """Return the plan with batches of whole tiles that have at least ``batch_rows`` rows."""
         return replace(self, batch_rows=-(-batch_rows // self.tile_rows) * self.tile_rows)
 
 
-def cut(array: Any, part: slice, length: int, axis: int = 0) -> np.ndarray:
-    """Return a part of an array along an axis, lengthened with copies of its first entry."""
-    before = (slice(None),) * axis
-    piece = np.asarray(array[(*before, part)])
-    missing = length - piece.shape[axis]
-    if not missing:
-        return piece
-    return np.concatenate([piece, np.repeat(piece[(*before, slice(1))], missing, axis=axis)], axis=axis)
+def make_plan(job: Job, *, shards: int = 1, whole: bool = False) -> Plan:
+    """Choose the sizes of tiles and steps so that a step stays within the job's limits.
 
-
-def make_plan(
-    spec: KernelSpec,
-    n_rows: int,
-    n_draws: int,
-    *,
-    n_chains: int = 1,
-    shards: int = 1,
-    whole: bool = False,
-    part: Part | None = None,
-) -> Plan:
-    """Choose tile and draw counts so that a step's work fits the budget.
-
-    The tile depends on the kernel and the number of draws, not on the number of rows (but for networks, which have two
-    sizes), so that a row's arithmetic is the same in whatever company it comes.
+    The rows of a tile depend on the kernel and the number of draws, but not on the number of rows (except for kernels
+    that multiply large matrices, which have two sizes). So a row is computed in the same way whichever rows come with
+    it.
 
     Parameters
     ----------
-    spec : KernelSpec
-    n_rows, n_draws : int
-    n_chains : int, default=1
-        Chains that the draws consist of.
+    job : Job
     shards : int, default=1
         Devices to spread rows over.
     whole : bool, default=False
-        Whether one tile must hold all rows for a reason that ``spec`` does not tell.
-    part : Part, optional
-        Where the rows lie among more of them.
+        Whether one tile must hold all rows even if the kernel's rows do not depend on one another.
     """
-    first, total, _ = part or Part(0, n_rows)
+    spec, n_rows, limits = job.spec, job.n_rows, job.limits
+    n_draws, n_chains = job.posterior.n_draws, job.posterior.n_chains
     if whole or spec.rows_mix is not None:
-        step_draws = max(1, min(n_draws // n_chains, TILE_ELEMENTS // (spec.width * n_rows)))
+        step_draws = max(1, min(n_draws // n_chains, limits.tile_elements // (spec.width * n_rows)))
         at_once = 1 if spec.multiplies_matrices else step_draws
-        return Plan(n_rows, n_chains, n_draws, n_rows, step_draws, at_once, whole=True)
+        return Plan(n_rows, n_chains, n_draws, n_rows, step_draws, at_once, whole=True, limits=limits)
     if spec.multiplies_matrices:
-        tile_rows, at_once = MATRIX_TILE_ROWS[total > MATRIX_TILE_ROWS[0]], 1
+        few, many = limits.matrix_tile_rows
+        tile_rows, at_once = many if job.total_rows > few else few, 1
     else:
-        fitting = max(LEAST_TILE_ROWS, TILE_ELEMENTS // (spec.width * n_draws))
-        tile_rows = min(MOST_TILE_ROWS, 2 ** (fitting.bit_length() - 1))
-        at_once = max(1, min(n_draws, TILE_ELEMENTS // (spec.width * tile_rows)))
-    tile = first // tile_rows
-    return Plan(n_rows, n_chains, n_draws, tile_rows, n_draws, at_once, whole=False, shards=shards, first_tile=tile)
+        fitting = max(limits.least_tile_rows, limits.tile_elements // (spec.width * n_draws))
+        tile_rows = min(limits.most_tile_rows, 2 ** (fitting.bit_length() - 1))
+        at_once = max(1, min(n_draws, limits.tile_elements // (spec.width * tile_rows)))
+    tile = job.first_row // tile_rows
+    cut_by_rows = Plan(n_rows, n_chains, n_draws, tile_rows, n_draws, at_once, whole=False, shards=shards)
+    return replace(cut_by_rows, first_tile=tile, limits=limits)

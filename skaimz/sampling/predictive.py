@@ -1,6 +1,5 @@
-"""Posterior predictive quantities of rows: moments, class probabilities, outcomes and their quantiles, and scores."""
+"""Posterior predictive results for rows: expectations, outcomes and their quantiles, and scores."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,11 +11,20 @@ from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec
 from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.host_distributions import as_numbers, lacks_values, warn_of_absent
-from skaimz.sampling.job import Job, Quantity
+from skaimz.sampling.job import Job
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import at_average_draw
-from skaimz.sampling.sinks import MemorySink
+from skaimz.sampling.quantities import (
+    ClassProbabilities,
+    Expectation,
+    LogDensity,
+    LogPredictive,
+    Mean,
+    Moments,
+    PerDraw,
+    Values,
+)
 from skaimz.sampling.tile_loop import run_steps, to_place
 
 __all__ = [
@@ -24,6 +32,7 @@ __all__ = [
     "check_densities",
     "crps",
     "differs_along",
+    "expectation",
     "log_densities_reduced",
     "log_predictive",
     "mean",
@@ -34,14 +43,46 @@ __all__ = [
 ]
 
 
-# Rows that are looked at to tell whether the outcome depends on an input, and rows that are read at a time for it.
-ROWS_COMPARED, ROWS_READ = 1024, 2**16
+def expectation(job: Job, quantity: Expectation) -> list[np.ndarray]:
+    """Return a quantity averaged over the posterior draws: each of its results with the rows on the first axis."""
+    job = at_average_draw(with_global_latents(job), quantity)
+    # Draws are averaged whatever chain they are from.
+    job = replace(job, posterior=job.posterior._replace(n_chains=1))
+    plan = make_plan(job, shards=1 if job.n_rows == 1 else jax.local_device_count())
+    launch = Launcher(job, quantity, plan)
+    average = _Average(quantity, [((plan.n_rows, *one.shape[1:]), one.dtype) for one in launch.shapes()])
+
+    def finish(results: list[np.ndarray], batch: Batch, step: Step, launched: tuple) -> None:
+        for target, result in zip(results, launched, strict=True):
+            to_place(target, np.asarray(result), batch, step, 0)
+
+    run_steps(plan, plan.batches(), launch, finish, sink=average)
+    return average.results
+
+
+class _Average:
+    """A sink that averages over batches, each of which has all rows and some of the draws."""
+
+    def __init__(self, quantity: Expectation, described: list[tuple[tuple[int, ...], Any]]):
+        self.quantity, self.described = quantity, described
+        self.results: list[np.ndarray] = []
+        self._n_draws = 0
+
+    def open(self, batch: Batch) -> list[np.ndarray]:
+        """Return arrays for the averages of a batch."""
+        return [np.empty(*each) for each in self.described]
+
+    def close(self, batch: Batch, results: list[np.ndarray]) -> None:
+        """Join the averages of a batch to those of earlier ones."""
+        count = batch.draws.stop - batch.draws.start
+        self._n_draws += count
+        share = count / self._n_draws
+        self.results = self.quantity.merged(self.results, results, share) if share < 1 else results
 
 
 def mean(job: Job) -> np.ndarray:
     """Return the mean of the posterior predictive, of shape ``(n_rows, ...)``: an average of conditional means."""
-    (result,) = _expectation(job, Quantity("mean"))
-    return result
+    return expectation(job, Mean())[0]
 
 
 def moments(job: Job) -> tuple[np.ndarray, np.ndarray]:
@@ -49,27 +90,26 @@ def moments(job: Job) -> tuple[np.ndarray, np.ndarray]:
 
     The mean is the average over draws of the conditional mean; the variance follows from the law of total variance.
     """
-    first, second = _expectation(job, Quantity("moments"))
+    first, second = expectation(job, Moments())
     return first, second
 
 
 def probabilities(job: Job) -> np.ndarray:
     """Return posterior predictive class probabilities of shape ``(n_rows, ..., n_classes)``."""
-    (result,) = _expectation(job, Quantity("probabilities"))
-    return result
+    return expectation(job, ClassProbabilities())[0]
 
 
 def outcomes(job: Job) -> np.ndarray:
     """Return one outcome for each row and draw, of shape ``(n_rows, ..., n_draws)``."""
-    drawn = _by_row(job, "values", lambda drawn: drawn)
+    drawn = _by_row(job, Values((job.spec.output,)), lambda drawn: drawn)
     if lacks_values(drawn):
         warn_of_absent(job.spec.output)
     return drawn
 
 
 def outcome_quantiles(job: Job, quantiles: Sequence[float]) -> np.ndarray:
-    """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``; draws are held one tile at a time."""
-    return _by_row(job, "values", lambda drawn: _quantiles(drawn, quantiles))
+    """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``, one tile at a time."""
+    return _by_row(job, Values((job.spec.output,)), lambda drawn: _quantiles(drawn, quantiles))
 
 
 def log_predictive(job: Job, y: Any) -> np.ndarray:
@@ -81,77 +121,77 @@ def log_predictive(job: Job, y: Any) -> np.ndarray:
     if not output.rows_are_batched:
         raise ValueError(
             f"The kernel's output {output.name!r} has one density for all rows, because its rows are on an event axis "
-            "of its distribution. Use a plate over the rows, or a score of draws, such as the CRPS."
+            "of its distribution. Use a plate over the rows, or a score that needs only draws, such as the CRPS."
         )
     check_densities(job.spec)
-    (result,) = _expectation(job.with_rows({job.spec.output_parameter: y}), Quantity("log predictive"))
-    return result
+    return expectation(job.with_rows({job.spec.output_parameter: y}), LogPredictive())[0]
 
 
 def crps(job: Job, y: np.ndarray) -> np.ndarray:
-    """Return the continuous ranked probability score of the outcomes that are drawn, in the shape of ``y``.
+    """Return the continuous ranked probability score of drawn outcomes, in the shape of ``y``.
 
-    That is of every row, and of every output on it, alone; draws are held one tile at a time.
+    Every row, and every output of a row, has its own score. Only the draws of a few tiles are in memory at a time.
     """
-    return _by_row(job, "values", _crps, y)
+    return _by_row(job, Values((job.spec.output,)), _crps, y)
 
 
 def log_densities_reduced(job: Job, y: Any, reduce: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Return what a function makes of the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y``, tile by tile."""
+    """Reduce the log densities ``(n_rows, ..., n_draws)`` of outcomes ``y`` by a function, tile by tile."""
     check_densities(job.spec)
-    return _by_row(job.with_rows({job.spec.output_parameter: y}), "log density", reduce)
+    return _by_row(job.with_rows({job.spec.output_parameter: y}), LogDensity((job.spec.output,)), reduce)
 
 
 def check_densities(spec: KernelSpec) -> None:
-    """Refuse log densities of rows that would lack a part, and warn where rows are left out."""
+    """Refuse log densities that would be incomplete, and warn where the kernel leaves out rows."""
     if spec.unscored is not None:
         raise ValueError(
-            f"The log density of a row cannot be told, because {spec.unscored}. It may hold a part of the rows' "
-            "likelihood, as that of censored rows, which would count as log 1."
+            f"The log density of a row cannot be computed, because {spec.unscored}. If the factor is the likelihood of "
+            "some rows, such as censored ones, these rows would count as log 1."
         )
     if spec.masks and not spec.factors:
         warn_user(
-            f"The kernel masks some outcomes of {spec.output!r}: these rows count as log 1 = 0. Leave them out where "
-            "they are missing. Where they are censored use NumPyro's `RightCensoredDistribution`, or add their density "
-            "by `numpyro.factor` within the plate of the rows.",
+            f"The kernel masks some outcomes of {spec.output!r}: these rows count as log 1 = 0. Leave out rows whose "
+            "outcomes are missing. If they are censored, use NumPyro's `RightCensoredDistribution`, or add their "
+            "density by `numpyro.factor` within the plate of the rows.",
             OutputWarning,
         )
 
 
 def differs_along(job: Job, along: tuple[str, int | None]) -> bool:
-    """Tell whether the mean of some of the first rows is another one with another row's value of an input."""
+    """Whether the means of the first rows change when their values of an input are permuted."""
     name, column = along
-    some = job.with_rows({name: array[:ROWS_COMPARED] for name, array in job.inputs.rows.items()})
+    some = job.with_rows({name: array[: job.limits.rows_compared] for name, array in job.inputs.rows.items()})
     moved = np.array(some.inputs.rows[name])
     values = moved if column is None else moved[:, column]
     order = np.argsort(values)
-    # By half of all, so that runs of one value do not take their own place.
+    # Values move by half of the sorted order, so that equal values do not only replace one another.
     values[order] = np.roll(values[order], len(values) // 2)
     return not np.array_equal(mean(some), mean(some.with_rows({name: moved})))
 
 
 def changes_nothing(scenario: Job, baseline: Job, counts: np.ndarray) -> bool:
-    """Tell whether two passes that are given different things have the same outcomes.
+    """Whether two jobs with different inputs have the same outcomes.
 
     Parameters
     ----------
     scenario, baseline : Job
-        Of one kernel and the same number of rows.
+        Jobs of one kernel with the same number of rows.
     counts : array of bool of shape (n_rows,)
         Rows that matter.
 
     Returns
     -------
     bool
-        Whether neither the expected nor the drawn outcomes of some of the rows differ. False where both passes are
-        given the same, but for interventions, which :func:`influence` tells of.
+        True if neither the expected nor the drawn outcomes of some of the rows differ. False if the inputs are the same
+        apart from interventions; for these there is :func:`influence`.
     """
     others = [(each.inputs.whole, dict(each.condition), each.traced.static) for each in (scenario, baseline)]
     rows = np.flatnonzero(counts) if not _same(*others) else _rows_that_differ(scenario, baseline, counts)
     if not len(rows):
         return False
     if scenario.spec.rows_mix is None:
-        scenario, baseline = (_only(each, rows[:ROWS_COMPARED]) for each in (scenario, baseline))
+        rows = rows[: scenario.limits.rows_compared]
+        scenario, baseline = (_only(each, rows) for each in (scenario, baseline))
     return all(
         np.array_equal(of(scenario), of(baseline), equal_nan=True)
         for of in (mean, lambda job: as_numbers(outcomes(job)))
@@ -159,7 +199,7 @@ def changes_nothing(scenario: Job, baseline: Job, counts: np.ndarray) -> bool:
 
 
 def _same(first: Any, second: Any) -> bool:
-    """Whether two nests of arrays and constants are equal, bit by bit."""
+    """Whether two nested structures of arrays and constants are equal."""
     one, other = jax.tree.leaves_with_path(first), jax.tree.leaves_with_path(second)
     return len(one) == len(other) and all(
         place == where and (np.array_equal(a, b) if isinstance(a, np.ndarray | jax.Array) else a == b)
@@ -168,51 +208,51 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _rows_that_differ(first: Job, second: Job, counts: np.ndarray) -> np.ndarray:
-    """Return places of rows that matter and are given different things, as many as are compared."""
-    found: list[np.ndarray] = []
-    for start in range(0, first.n_rows, ROWS_READ):
-        part = slice(start, min(start + ROWS_READ, first.n_rows))
-        differ = np.zeros(part.stop - part.start, bool)
+    """Return the numbers of rows that matter and whose arguments differ, about as many as are compared."""
+    limits = first.limits
+    numbers: list[np.ndarray] = []
+    for start in range(0, first.n_rows, limits.rows_read):
+        here = slice(start, min(start + limits.rows_read, first.n_rows))
+        differ = np.zeros(here.stop - here.start, bool)
         for name, array in first.inputs.rows.items():
-            unequal = np.asarray(array[part]) != np.asarray(second.inputs.rows[name][part])
+            unequal = np.asarray(array[here]) != np.asarray(second.inputs.rows[name][here])
             differ |= unequal.reshape(len(differ), -1).any(axis=1)
-        found.append(start + np.flatnonzero(differ & counts[part]))
-        if sum(map(len, found)) >= ROWS_COMPARED:
+        numbers.append(start + np.flatnonzero(differ & counts[here]))
+        if sum(map(len, numbers)) >= limits.rows_compared:
             break
-    return np.concatenate(found)
+    return np.concatenate(numbers)
 
 
 def _only(job: Job, rows: np.ndarray) -> Job:
-    """Return a pass over some of the rows, which must stand alone; latent sites of theirs are drawn anew."""
-    settings = (
+    """Return a job with some of the rows, which must not depend on others; their own latent sites are drawn anew."""
+    intervention, condition = (
         {
             name: value if job.spec[name].row_axis is None else np.take(value, rows, job.spec[name].row_axis)
-            for name, value in each.items()
+            for name, value in settings.items()
         }
-        for each in (job.intervention, job.condition)
+        for settings in (job.intervention, job.condition)
     )
-    intervention, condition = settings
-    own = {
+    arguments = {
         name: np.concatenate([array[row : row + 1] for row in rows.tolist()]) for name, array in job.inputs.rows.items()
     }
-    return replace(job.with_rows(own), local={}, intervention=intervention, condition=condition, part=None)
+    return replace(job.with_rows(arguments), local={}, intervention=intervention, condition=condition, part=None)
 
 
 def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return ``E|Y - y| - E|Y - Y'| / 2``, with Y and Y' of the empirical distribution of the last axis.
+    """Return ``E|Y - y| - E|Y - Y'| / 2``, where Y and Y' have the empirical distribution of the last axis.
 
-    The second mean is a weighted sum of the draws in order. Its weights add up to nothing, so that it may be that of
-    their gaps to ``y``, which lose fewer digits.
+    Half the second mean is a weighted sum of the sorted draws. Its weights add up to zero, so the draws can be replaced
+    by their differences from ``y``, which lose fewer digits.
     """
     numbers = as_numbers(drawn)
     gaps = np.subtract(numbers, y[..., None], dtype=numbers.dtype)
     gaps.sort(axis=-1)
     n_draws = gaps.shape[-1]
     weights = (2 * np.arange(n_draws) + 1 - n_draws) / n_draws**2
-    # Not a product of matrices: BLAS would put all cores on each tile, and tiles are reduced side by side.
+    # Tiles are reduced on several threads, so a matrix product by BLAS, which uses all cores itself, would be slower.
     with np.errstate(invalid="ignore"):
         score = np.abs(gaps).mean(axis=-1) - np.vecdot(gaps, weights.astype(gaps.dtype))
-    # Sorted, infinite draws are at the ends, and NaN is last. A share of infinite draws has an infinite score.
+    # Infinite draws are sorted to the ends, and NaN to the last place. With infinite draws the score is infinite.
     infinite = (np.isinf(gaps[..., 0]) | np.isinf(gaps[..., -1])) & ~np.isnan(gaps[..., -1])
     return np.where(infinite, np.inf, score).astype(gaps.dtype, copy=False)
 
@@ -220,70 +260,27 @@ def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     """Return quantiles over the last axis, interpolated between order statistics.
 
-    As ``numpy.quantile`` does (Hyndman and Fan's seventh definition), by one sort, which is faster for long axes. NaN
-    among the draws leaves no quantile.
+    This is the definition of ``numpy.quantile`` (Hyndman and Fan's seventh), computed by one sort, which is faster on
+    long axes. Quantiles are NaN if a draw is.
     """
     ordered = np.sort(as_numbers(drawn), axis=-1)
     place = np.asarray(levels) * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
     share = (place - below).astype(ordered.dtype)
-    # An infinite draw has no share in what lies on another.
+    # At a draw exactly, the next one must not count: if it is infinite, zero times it would be NaN.
     upper = np.where(share > 0, ordered[..., above], ordered[..., below])
     with np.errstate(invalid="ignore"):
-        found = ordered[..., below] * (1 - share) + upper * share
+        quantiles = ordered[..., below] * (1 - share) + upper * share
     # NaN is sorted to the end.
-    return np.where(np.isnan(ordered[..., -1:]), ordered.dtype.type(np.nan), found)
+    return np.where(np.isnan(ordered[..., -1:]), ordered.dtype.type(np.nan), quantiles)
 
 
-def _expectation(job: Job, quantity: Quantity) -> list[np.ndarray]:
-    """Average over draws on every tile."""
-    job = at_average_draw(with_global_latents(job), quantity)
-    n_devices = 1 if job.n_rows == 1 else jax.local_device_count()
-    plan = make_plan(job.spec, job.n_rows, job.posterior.n_draws, shards=n_devices, part=job.part)
-    launch = Launcher(job, quantity, plan)
-    results = [np.empty((plan.n_rows, *part.shape[1:]), part.dtype) for part in launch.shapes()]
-    count = 0
-
-    def finish(parts: list[np.ndarray], batch: Batch, step: Step, launched: tuple) -> None:
-        for target, part in zip(parts, launched, strict=True):
-            to_place(target, np.asarray(part), batch, step, 0)
-
-    def start(batch: Batch) -> list[np.ndarray]:
-        return [np.empty_like(result) for result in results] if plan.whole else results
-
-    def end(batch: Batch, parts: list[np.ndarray]) -> None:
-        nonlocal results, count
-        more = batch.draws.stop - batch.draws.start
-        results = _merged(quantity, results, count, parts, more) if count else parts
-        count += more
-
-    run_steps(plan, plan.batches(), launch, finish, start=start, end=end)
-    return results
-
-
-def _merged(
-    quantity: Quantity, old: list[np.ndarray], count: int, new: list[np.ndarray], more: int
-) -> list[np.ndarray]:
-    """Join averages over two sets of draws; a second part is a variance, which means that differ add to."""
-    share = more / (count + more)
-    if quantity.kind == "log predictive":
-        here, there = math.log(1 - share), math.log(share)
-        return [np.logaddexp(here + before, there + after) for before, after in zip(old, new, strict=True)]
-    merged = [before + share * (after - before) for before, after in zip(old, new, strict=True)]
-    if len(merged) == 2:
-        merged[1] += share * (1 - share) * (new[0] - old[0]) ** 2
-    return merged
-
-
-def _by_row(job: Job, kind: str, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
-    """Reduce what each row and draw has ``(n_rows, ..., n_draws)``, and what goes along with the rows, tile by tile."""
-    output = job.spec[job.spec.output]
+def _by_row(job: Job, quantity: PerDraw, reduce: Callable[..., np.ndarray], *companions: np.ndarray) -> np.ndarray:
+    """Reduce the draws ``(n_rows, ..., n_draws)`` of a quantity of one site, with the same rows of each companion."""
     if job.spec.rows_mix is None:
-        return Drawing(job, Quantity(kind, (output.name,), draws_last=True)).reduced(reduce, *companions)
-    drawing = Drawing(job, Quantity(kind, (output.name,)))
-    sink = MemorySink(drawing.fields, drawing.plan)
-    drawing.into(sink)
-    drawn = sink.finish()[output.name]
+        return Drawing(job, replace(quantity, draws_last=True)).reduced(reduce, *companions)
+    (name,) = quantity.names
+    drawn = Drawing(job, quantity).in_memory()[name]
     draws_last = np.moveaxis(drawn.reshape(-1, *drawn.shape[2:]), 0, -1)
-    return np.ascontiguousarray(reduce(np.moveaxis(draws_last, output.row_axis or 0, 0), *companions))
+    return np.ascontiguousarray(reduce(np.moveaxis(draws_last, job.spec[name].row_axis or 0, 0), *companions))

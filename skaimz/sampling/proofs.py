@@ -1,7 +1,7 @@
-"""What is known of a pass before anything is computed, from abstract traces of its kernel on one row and one draw."""
+"""What is known of a job before anything is computed, from abstract traces of its kernel on one row and one draw."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,17 +13,17 @@ from skaimz.kernels import TracedKernel, dependent, is_affine, materialise
 from skaimz.runtime import compiled, fused_key
 from skaimz.sampling.forward import (
     UNDRAWN,
+    Arguments,
     base_distribution,
-    class_probabilities,
-    conditional_mean,
-    conditional_moments,
     expected_outcome,
     has_derivative,
     has_mean,
+    materialised,
     run_kernel,
 )
 from skaimz.sampling.host_distributions import HostDistribution, host_distribution
-from skaimz.sampling.job import Job, Quantity
+from skaimz.sampling.job import Job
+from skaimz.sampling.quantities import KernelRun, Quantity
 
 __all__ = [
     "at_average_draw",
@@ -37,14 +37,14 @@ __all__ = [
 ]
 
 ANSWERS_KEPT = 64
-# Rows on which derivatives are looked at.
+# Rows on which derivatives are computed, to see whether they are zero.
 ROWS_TRIED = 1024
 
 
 def at_average_draw(job: Job, quantity: Quantity) -> Job:
-    """Return a pass of one draw, the average one, where the quantity is the same for it; else the pass itself."""
+    """Return a job with one draw, the average of all, if it has the same expectation; otherwise the job itself."""
     draws = job.posterior.draws
-    if quantity.kind != "mean" or not _may_be_averaged(job, draws) or not _is_affine_in("draws", job):
+    if not _may_be_averaged(job, quantity, draws) or not _is_affine_in("draws", quantity, job.traced, *job.described()):
         return job
     average = {name: np.mean(draw, axis=0, keepdims=True, dtype=np.float64) for name, draw in draws.items()}
     average = {name: value.astype(draws[name].dtype) for name, value in average.items()}
@@ -52,40 +52,44 @@ def at_average_draw(job: Job, quantity: Quantity) -> Job:
 
 
 def is_affine_in_rows(job: Job, quantity: Quantity) -> bool:
-    """Whether the quantity at the average of some rows is its average over them, for every draw."""
-    set_by_row = any(job.spec[name].row_axis is not None for name in job.settings)
-    wanted = quantity.kind == "means" and quantity.names == (job.spec.output,) and not set_by_row
-    return wanted and _may_be_averaged(job, job.inputs.rows) and _is_affine_in("rows", job)
+    """Whether, for every draw, the quantity at the average of some rows is its average over these rows."""
+    if any(job.spec[name].row_axis is not None for name in job.settings):
+        return False
+    may_be_averaged = _may_be_averaged(job, quantity, job.inputs.rows)
+    return may_be_averaged and _is_affine_in("rows", quantity, job.traced, *job.described())
 
 
-def _may_be_averaged(job: Job, arrays: Mapping[str, Any]) -> bool:
-    """Whether arrays are continuous, and an expectation follows from them alone, row by row."""
+def _may_be_averaged(job: Job, quantity: Quantity, arrays: Mapping[str, Any]) -> bool:
+    """Whether arrays are continuous, and the quantity of a row is neither random nor dependent on other rows."""
+    if not quantity.may_be_affine or job.local or job.spec.rows_mix is not None:
+        return False
     continuous = all(np.issubdtype(array.dtype, np.floating) for array in arrays.values())
-    return continuous and not job.local and job.spec.rows_mix is None and not is_random(Quantity("mean"), job)
-
-
-def _is_affine_in(what: str, job: Job) -> bool:
-    return _mean_is_affine(what, job.traced, *job.described())
+    return continuous and not is_random(quantity, job)
 
 
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
-def _mean_is_affine(
-    what: str, traced: TracedKernel, hyperparameters: tuple, sites: tuple, rows: tuple, whole: tuple
-) -> bool:
-    """Whether the expected outcome is affine in the sites' draws, or in the arguments with rows."""
-    arguments = {"draws": materialise(sites), "rows": materialise(rows)}
-    others = {"hyperparameters": materialise(hyperparameters), "whole": materialise(whole)}
-    moving = arguments.pop(what)
+def _is_affine_in(what: str, quantity: Quantity, traced: TracedKernel, arguments: Arguments, sites: tuple) -> bool:
+    """Whether a quantity is affine in the draws of sites, or in the row-aligned arguments."""
+    every = {**materialised(arguments)._asdict(), "draws": materialise(sites)}
+    varying = every.pop(what)
 
-    def run(moving: dict, others: dict) -> Any:
-        given = {what: moving, **others}
-        trace = run_kernel(
-            traced, given["hyperparameters"], given["draws"], given["rows"], given["whole"], jax.random.key(0)
-        )
-        return expected_outcome(trace[traced.spec.output]["fn"], jax.random.key(1))
+    def run(varying: dict, others: dict) -> tuple:
+        values = {**others, what: varying}
+        draws = values.pop("draws")
+        return _result_of(quantity, traced, Arguments(**values), draws, jax.random.key(0))
 
-    trace = jax.make_jaxpr(run)(moving, {**arguments, **others})
-    return is_affine(trace, range(len(jax.tree.leaves(moving))))
+    trace = jax.make_jaxpr(run)(varying, every)
+    return is_affine(trace, range(len(jax.tree.leaves(varying))))
+
+
+def _result_of(quantity: Quantity, traced: TracedKernel, arguments: Arguments, sites: dict, key: Any) -> tuple:
+    """Return a quantity for one draw."""
+    run_key, own_key = jax.random.split(key)
+
+    def trace_on(rows: Mapping[str, Any]) -> dict:
+        return run_kernel(traced, arguments._replace(rows=rows), sites, run_key)
+
+    return quantity.of_draw(KernelRun(traced.spec, arguments.rows, own_key, trace_on))
 
 
 def influence(job: Job, name: str) -> tuple[bool, list[str]] | None:
@@ -94,85 +98,89 @@ def influence(job: Job, name: str) -> tuple[bool, list[str]] | None:
     Parameters
     ----------
     job : Job
-        With an intervention on the site.
+        A job with an intervention on the site.
     name : str
+        Name of the site.
 
     Returns
     -------
     reaches : bool
         Whether the output depends on the site's value.
-    held : list of str
-        Latent sites that depend on it as well, and whose posterior draws, which were made without the intervention,
-        stand in the way. The whole answer is None where the kernel cannot be traced on one row.
+    unchanged : list of str
+        Latent sites that depend on the value too, but keep their posterior draws, which were made without the
+        intervention.
+
+    None is returned instead where the kernel cannot be traced on one row.
     """
     drawn = {*job.posterior.draws, *job.local} - job.settings.keys()
-    held = [site.name for site in job.spec.latents if site.name in drawn]
-    hyperparameters, sites, rows, whole = map(materialise, job.described())
-    sites |= {site: _few_rows(job, site) for site in (*job.local, *job.condition)}
-    done = {site: _few_rows(job, site) for site in job.intervention if site != name}
+    latents = [site.name for site in job.spec.latents if site.name in drawn]
+    arguments, sites, interventions = _abstract(job)
 
-    def run(value: Any, hyperparameters: dict, sites: dict, done: dict, rows: dict, whole: dict) -> list:
-        trace = run_kernel(job.traced, hyperparameters, sites, rows, whole, jax.random.key(0), {**done, name: value})
+    def run(value: Any, arguments: Arguments, sites: dict, interventions: dict) -> list:
+        trace = run_kernel(job.traced, arguments, sites, jax.random.key(0), {**interventions, name: value})
         output = trace[job.spec.output]
-        densities = [trace[site]["fn"].log_prob(trace[site]["value"]) for site in held]
+        densities = [trace[site]["fn"].log_prob(trace[site]["value"]) for site in latents]
         return [output["value"], expected_outcome(output["fn"], jax.random.key(1)), *densities]
 
+    others = {site: value for site, value in interventions.items() if site != name}
     try:
-        trace = jax.make_jaxpr(run)(_few_rows(job, name), hyperparameters, sites, done, rows, whole)
+        trace = jax.make_jaxpr(run)(_few_rows(job, name), arguments, sites, others)
     except Exception:
         return None
-    value, mean, *answers = dependent(trace, [0])
-    reaches = value or mean
-    return reaches, [site for site, depends in zip(held, answers, strict=True) if depends]
+    value, mean, *of_latents = dependent(trace, [0])
+    return value or mean, [site for site, depends in zip(latents, of_latents, strict=True) if depends]
 
 
 def upstream_of(job: Job, name: str) -> list[str]:
-    """Return latent sites of rows that a fixed site depends on, and the output by another way.
+    """Return row-aligned latent sites that a conditioned site depends on, and that also affect the output directly.
 
-    To learn the fixed value would change what is known of them. They keep their distributions, so that outcomes are not
-    those of rows that happen to have the value.
+    To observe the site's value would change what is known of them. But they keep their distributions, so that outcomes
+    are not those of rows that happen to have this value.
     """
-    among = [site.name for site in job.spec.local_latents if site.name not in job.settings]
-    hyperparameters, sites, rows, whole = map(materialise, job.described())
-    sites |= {site: _few_rows(job, site) for site in (*job.local, *job.condition)}
-    done = {site: _few_rows(job, site) for site in job.intervention}
+    latents = [site.name for site in job.spec.local_latents if site.name not in job.settings]
+    arguments, sites, interventions = _abstract(job)
 
-    def run(value: Any, latent: str, hyperparameters: dict, sites: dict, done: dict, rows: dict, whole: dict) -> list:
-        given = {**sites, latent: value}
-        trace = run_kernel(job.traced, hyperparameters, given, rows, whole, jax.random.key(0), done)
+    def run(value: Any, latent: str, arguments: Arguments, sites: dict, interventions: dict) -> list:
+        trace = run_kernel(job.traced, arguments, {**sites, latent: value}, jax.random.key(0), interventions)
         output = trace[job.spec.output]
         density = trace[name]["fn"].log_prob(trace[name]["value"])
         return [density, output["value"], expected_outcome(output["fn"], jax.random.key(1))]
 
-    found = []
-    for latent in among:
+    upstream = []
+    for latent in latents:
         try:
             trace = jax.make_jaxpr(run, static_argnums=1)(
-                _few_rows(job, latent), latent, hyperparameters, sites, done, rows, whole
+                _few_rows(job, latent), latent, arguments, sites, interventions
             )
         except Exception:
             continue
         density, value, mean = dependent(trace, [0])
         if density and (value or mean):
-            found.append(latent)
-    return found
+            upstream.append(latent)
+    return upstream
+
+
+def _abstract(job: Job) -> tuple[Arguments, dict, dict]:
+    """Return a kernel's arguments, values of sites, and interventions, by shapes and types alone."""
+    arguments, sites = job.described()
+    values = materialise(sites) | {site: _few_rows(job, site) for site in (*job.local, *job.condition)}
+    return materialised(arguments), values, {site: _few_rows(job, site) for site in job.intervention}
 
 
 def without_derivative(job: Job, along: tuple[str, int | None]) -> list[str]:
-    """Return sites that a slope of the expected outcome would leave out.
+    """Return sites whose contribution a slope of the expected outcome would miss.
 
-    They are drawn, their distributions depend on the input, the expected outcome depends on them, and the draws
-    themselves have no derivative: such as a class, a count, or the part of a mixture.
+    Their distributions depend on the input and the expected outcome depends on them, but their draws have no
+    derivative: a class, a count, or the component of a mixture.
 
     Parameters
     ----------
     job : Job
     along : tuple of (str, int or None)
-        Argument, and column of it.
+        Name of the argument, and number of its column.
     """
     name, column = along
-    spec, traced = job.spec, job.traced
-    given = {**job.posterior.params, **{site: draws[0] for site, draws in job.posterior.draws.items()}}
+    spec, traced, posterior = job.spec, job.traced, job.posterior
     rows = {key: np.asarray(array[:ROWS_TRIED]) for key, array in job.inputs.rows.items()}
     n_rows = len(rows[spec.input])
     local = {
@@ -183,21 +191,20 @@ def without_derivative(job: Job, along: tuple[str, int | None]) -> list[str]:
         site: value if spec[site].row_axis is None else np.take(value, range(n_rows), axis=spec[site].row_axis)
         for site, value in job.settings.items()
     }
-    given |= local | settings
+    known = {**posterior.params, **{site: draws[0] for site, draws in posterior.draws.items()}, **local, **settings}
     drawn: list[str] = []
 
     def run(array: Any, sites: dict, key: Any) -> dict:
         run_key, _ = jax.random.split(key)
-        return run_kernel(
-            traced, job.posterior.hyperparameters, sites, {**rows, name: array}, job.inputs.whole, run_key
-        )
+        arguments = Arguments(posterior.hyperparameters, {**rows, name: array}, job.inputs.whole)
+        return run_kernel(traced, arguments, sites, run_key)
 
     def scores(array: Any, key: Any) -> list:
-        """Return the log densities of the draws that have no derivative, which are held as they are."""
-        trace = run(array, given, key)
+        """Return the log densities of draws that have no derivative, the draws being constant."""
+        trace = run(array, known, key)
         drawn.clear()
         for site, message in trace.items():
-            if message["type"] != "sample" or message["is_observed"] or site in given:
+            if message["type"] != "sample" or message["is_observed"] or site in known:
                 continue
             if not has_derivative(message["fn"]) and (site != spec.output or not has_mean(message["fn"])):
                 drawn.append(site)
@@ -212,101 +219,87 @@ def without_derivative(job: Job, along: tuple[str, int | None]) -> list[str]:
     slopes = compiled(lambda array, key: jax.jvp(lambda moved: scores(moved, key), (array,), (direction,))[1])(
         array, key
     )
-    moved = [site for site, slope in zip(drawn, slopes, strict=True) if np.any(np.asarray(slope) != 0)]
+    follow = [site for site, slope in zip(drawn, slopes, strict=True) if np.any(np.asarray(slope) != 0)]
 
     def mean(values: dict, array: Any, key: Any) -> Any:
-        return expected_outcome(run(array, {**given, **values}, key)[spec.output]["fn"], key)
+        return expected_outcome(run(array, {**known, **values}, key)[spec.output]["fn"], key)
 
-    values = jax.eval_shape(lambda: {site: run(array, given, key)[site]["value"] for site in moved})
+    values = jax.eval_shape(lambda: {site: run(array, known, key)[site]["value"] for site in follow})
     traces = {site: jax.make_jaxpr(mean)({site: value}, array, key) for site, value in values.items()}
     return [site for site, trace in traces.items() if site == spec.output or any(dependent(trace, [0]))]
 
 
 def _few_rows(job: Job, name: str) -> jax.ShapeDtypeStruct:
-    """Return a site's value for as many rows as a pass is described with, by its shape and type alone."""
+    """Return shape and type of a site's value on as many rows as :meth:`Job.described` has."""
     site = job.spec[name]
     shape = tuple(job.spec.least_rows if size is None else size for size in site.shape)
     return jax.ShapeDtypeStruct(shape, site.dtype)
 
 
 def is_random(quantity: Quantity, job: Job) -> bool:
-    """Whether an expectation needs random numbers.
+    """Whether a quantity needs random numbers.
 
-    They are needed for latent sites without draws, for a distribution without closed moments, and for what the kernel
-    draws unseen, as it does in a network with dropout.
+    It needs them for latent sites without draws, for distributions without closed moments, and for random numbers that
+    are no sites, such as those of dropout in a network.
     """
-    given = job.posterior.draws.keys() | job.local.keys() | job.settings.keys()
-    if any(site.name not in given for site in job.spec.latents):
+    known = job.posterior.draws.keys() | job.local.keys() | job.settings.keys()
+    if any(site.name not in known for site in job.spec.latents):
         return True
-    hyperparameters, sites, rows, whole = job.described()
+    arguments, sites = job.described()
     more = {name: _few_rows(job, name) for name in (*job.local, *job.settings) if name not in job.posterior.draws}
     sites += tuple((name, value.shape, np.dtype(value.dtype)) for name, value in more.items())
-    return _uses_key(quantity.kind, job.traced, hyperparameters, sites, rows, whole)
+    return _uses_key(quantity, job.traced, arguments, sites)
 
 
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
-def _uses_key(kind: str, traced: TracedKernel, hyperparameters: tuple, sites: tuple, rows: tuple, whole: tuple) -> bool:
-    """Whether an average depends on random numbers, given the values of all latent sites."""
-    averages: dict[str, Callable] = {
-        "mean": conditional_mean,
-        "moments": conditional_moments,
-        "probabilities": lambda distribution, _: class_probabilities(distribution),
-    }
-
-    def run(key: Any, hyperparameters: dict, sites: dict, rows: dict, whole: dict) -> Any:
-        run_key, distribution_key = jax.random.split(key)
-        distribution = run_kernel(traced, hyperparameters, sites, rows, whole, run_key)[traced.spec.output]["fn"]
-        return averages[kind](distribution, distribution_key)
-
+def _uses_key(quantity: Quantity, traced: TracedKernel, arguments: Arguments, sites: tuple) -> bool:
+    """Whether a quantity depends on random numbers, given the values of all latent sites."""
     key = jax.eval_shape(lambda: jax.random.key(0))
-    trace = jax.make_jaxpr(run)(key, *map(materialise, (hyperparameters, sites, rows, whole)))
+    trace = jax.make_jaxpr(lambda key, arguments, sites: _result_of(quantity, traced, arguments, sites, key))(
+        key, materialised(arguments), materialise(sites)
+    )
     return any(dependent(trace, [0]))
 
 
 def host_distribution_of(job: Job) -> HostDistribution | None:
-    """Return how the output is drawn on the host, None where JAX draws it."""
+    """Return NumPy's sampler of the output's distribution, None where JAX draws outcomes."""
     distribution = None if job.spec.output in job.settings else _output_distribution(job.traced, *job.described())
     return None if distribution is None else host_distribution(distribution)
 
 
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
-def _output_distribution(
-    traced: TracedKernel, hyperparameters: tuple, sites: tuple, rows: tuple, whole: tuple
-) -> type | None:
-    """Return the class of the output's distribution, None where JAX must draw it.
+def _output_distribution(traced: TracedKernel, arguments: Arguments, sites: tuple) -> type | None:
+    """Return the class of the output's distribution, None where JAX must draw outcomes.
 
-    It must where the output is drawn several times, where it is drawn in the body of a ``scan`` or ``cond``, whose
-    later steps may follow from it, and where the kernel takes no single row.
+    It must if the kernel cannot be traced on one row, if the output is drawn several times, and if it is drawn in the
+    body of a ``scan`` or ``cond``, where later steps may depend on it.
     """
-    found: list[Any] = []
+    classes: list[Any] = []
 
-    def run(hyperparameters: dict, sites: dict, rows: dict, whole: dict) -> None:
-        trace = run_kernel(traced, hyperparameters, sites, rows, whole, jax.random.key(0), without_outcome=True)
+    def run(arguments: Arguments, sites: dict) -> None:
+        trace = run_kernel(traced, arguments, sites, jax.random.key(0), without_outcome=True)
         output = trace[traced.spec.output]
         once = output["value"].shape == output["fn"].shape() and UNDRAWN in output["infer"]
-        found.append(type(base_distribution(output["fn"])) if once else None)
+        classes.append(type(base_distribution(output["fn"])) if once else None)
 
     try:
-        jax.eval_shape(run, *map(materialise, (hyperparameters, sites, rows, whole)))
+        jax.eval_shape(run, materialised(arguments), materialise(sites))
     except Exception:
         return None
-    return found[-1]
+    return classes[-1]
 
 
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
-def runs_fused(
-    traced: TracedKernel, without_outcome: bool, hyperparameters: tuple, sites: tuple, rows: tuple, whole: tuple
-) -> bool:
-    """Whether every distribution of the kernel can be drawn from with the fusing generator; Poisson's cannot."""
+def runs_fused(traced: TracedKernel, without_outcome: bool, arguments: Arguments, sites: tuple) -> bool:
+    """Whether every distribution of the kernel can be drawn from with the fused generator; Poisson's cannot."""
 
-    def run(hyperparameters: dict, sites: dict, rows: dict, whole: dict) -> Any:
+    def run(arguments: Arguments, sites: dict) -> Any:
         key = fused_key(jax.random.key(0))
-        trace = run_kernel(traced, hyperparameters, sites, rows, whole, key, without_outcome=without_outcome)
-        return trace[traced.spec.output]["value"]
+        return run_kernel(traced, arguments, sites, key, without_outcome=without_outcome)[traced.spec.output]["value"]
 
     try:
-        jax.eval_shape(run, *map(materialise, (hyperparameters, sites, rows, whole)))
+        jax.eval_shape(run, materialised(arguments), materialise(sites))
     except Exception:
-        # Kernels that do not take one row alone end here too, and lose nothing but speed.
+        # This includes kernels that cannot be traced on one row. They lose nothing but speed.
         return False
     return True

@@ -1,4 +1,4 @@
-"""Statistics of the outcomes of all rows, draw by draw, held against those of observed outcomes."""
+"""Statistics of the outcomes of all rows: of observed outcomes, and of those that are drawn, draw by draw."""
 
 from typing import Any, NamedTuple
 
@@ -6,15 +6,16 @@ import numpy as np
 
 from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.host_distributions import as_numbers
-from skaimz.sampling.job import Job, Quantity
+from skaimz.sampling.job import Job
 from skaimz.sampling.plan import Batch, Step
+from skaimz.sampling.quantities import Values
 from skaimz.sampling.tile_loop import run_steps
 
 __all__ = ["Summary", "summaries"]
 
 
 class Summary(NamedTuple):
-    """Statistics over rows; the standard deviation is that of the rows themselves, not of a population."""
+    """Statistics over rows; the variance divides by ``n_rows``, not by ``n_rows - 1``."""
 
     mean: np.ndarray
     sd: np.ndarray
@@ -23,25 +24,25 @@ class Summary(NamedTuple):
 
 
 def summaries(job: Job, y: np.ndarray) -> tuple[Summary, Summary]:
-    """Summarise observed outcomes, and those drawn for the same rows.
+    """Summarise observed outcomes, and outcomes that are drawn for the same rows.
 
     Parameters
     ----------
     job : Job
     y : array of shape (n_rows, ...)
-        Outcomes in the kernel's terms.
+        Observed outcomes, encoded as the kernel takes them.
 
     Returns
     -------
     observed : Summary
-        Arrays of the shape of one row's outcome.
+        Arrays with the shape of one row's outcome.
     drawn : Summary
-        The same with the draws on a first axis. Never more than a few tiles of outcomes are held.
+        Arrays with the draws on the first axis. Only a few tiles of outcomes are in memory at a time.
     """
-    drawing = Drawing(job, Quantity("values", (job.spec.output,)))
+    drawing = Drawing(job, Values((job.spec.output,)))
     plan, (field,) = drawing.plan, drawing.fields
     axis = 1 + (field.row_axis or 0)
-    # Sums of integers less an integer are exact in any order, so that equal statistics are equal.
+    # For integer outcomes the deviations are integers, whose sums are exact in any order. So ties stay ties.
     centre = y[0].astype(np.float64)
     sums = np.zeros((2, plan.n_draws, *y.shape[1:]))
     least, most = np.full(sums.shape[1:], np.inf), np.full(sums.shape[1:], -np.inf)
@@ -60,13 +61,13 @@ def summaries(job: Job, y: np.ndarray) -> tuple[Summary, Summary]:
 
 
 def _statistics(rows: np.ndarray, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return sums of deviations and of their squares, least and greatest over the first axis."""
+    """Return sums of deviations from a centre and of their squares, minimum and maximum, over the first axis."""
     with np.errstate(all="ignore"):  # outcomes of a wide prior may be infinite
-        off = rows.astype(np.float64) - centre
-        return np.stack([off.sum(axis=0), np.square(off).sum(axis=0)]), rows.min(axis=0), rows.max(axis=0)
+        deviations = rows.astype(np.float64) - centre
+        return np.stack([deviations.sum(axis=0), np.square(deviations).sum(axis=0)]), rows.min(axis=0), rows.max(axis=0)
 
 
 def _summary(sums: np.ndarray, least: np.ndarray, most: np.ndarray, n_rows: int, centre: np.ndarray) -> Summary:
     with np.errstate(all="ignore"):
-        off, square = sums / n_rows
-        return Summary(centre + off, np.sqrt(np.maximum(square - off**2, 0.0)), least, most)
+        deviation, square = sums / n_rows
+        return Summary(centre + deviation, np.sqrt(np.maximum(square - deviation**2, 0.0)), least, most)

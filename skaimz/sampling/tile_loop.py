@@ -1,21 +1,25 @@
-"""The one loop over tiles: steps are launched ahead, finished on threads, and batches closed in order."""
+"""The one loop over tiles: steps are launched ahead and finished on threads, and batches are closed in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
-import joblib
 import numpy as np
 
 from skaimz.sampling.plan import Batch, Plan, Step
 
-__all__ = ["run_steps", "to_place"]
+__all__ = ["Sink", "run_steps", "to_place"]
 
-# Steps under way: enough for the device to have work while results are brought home, few enough to stop at once.
-AHEAD = 3
-# Cores that this process may use, which on a cluster are fewer than there are.
-WORKERS = min(8, joblib.cpu_count())
+
+class Sink(Protocol):
+    """Where batches go."""
+
+    def open(self, batch: Batch) -> Any:
+        """Return what the steps of a batch are to fill."""
+
+    def close(self, batch: Batch, target: Any) -> None:
+        """Take a batch that all of its steps have filled."""
 
 
 def run_steps(
@@ -24,8 +28,7 @@ def run_steps(
     launch: Callable[[Step], Any],
     finish: Callable[[Any, Batch, Step, Any], Any],
     *,
-    start: Callable[[Batch], Any] = lambda _: None,
-    end: Callable[[Batch, Any], None] = lambda *_: None,
+    sink: Sink | None = None,
     take: Callable[[Any], None] = lambda _: None,
 ) -> None:
     """Compute batches.
@@ -37,10 +40,10 @@ def run_steps(
     launch : callable
         Starts a step on the device and does not wait for it.
     finish : callable
-        Waits for a step on a thread and does what the host has to do, given what ``start`` gave for the batch, the
-        batch, the step and what ``launch`` gave.
-    start, end : callable
-        Open and close a batch, in order.
+        Runs on a thread, waits for a step and does the host's work. It is passed what ``sink`` has opened for the batch
+        (None without a sink), the batch, the step, and what ``launch`` returned.
+    sink : Sink, optional
+        Opens and closes batches, in order.
     take : callable
         Takes what ``finish`` returned, in order.
     """
@@ -48,32 +51,32 @@ def run_steps(
 
     def settle(most: int) -> None:
         while len(under_way) > most:
-            batch, place, future = under_way.popleft()
-            if future is None:
-                end(batch, place)
-            else:
+            batch, target, future = under_way.popleft()
+            if future is not None:
                 take(future.result())
+            elif sink is not None:
+                sink.close(batch, target)
 
-    with ThreadPoolExecutor(WORKERS, thread_name_prefix="skaimz") as pool:
+    with ThreadPoolExecutor(plan.limits.workers, thread_name_prefix="skaimz") as pool:
         try:
             for batch in batches:
-                place = start(batch)
+                target = None if sink is None else sink.open(batch)
                 for step in plan.steps(batch):
-                    under_way.append((batch, place, pool.submit(finish, place, batch, step, launch(step))))
-                    settle(AHEAD)
-                under_way.append((batch, place, None))
+                    under_way.append((batch, target, pool.submit(finish, target, batch, step, launch(step))))
+                    settle(plan.limits.steps_ahead)
+                under_way.append((batch, target, None))
             settle(0)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            # An error that is kept keeps this function, too.
+            # A stored error keeps the variables of this function alive.
             under_way.clear()
 
 
-def to_place(target: np.ndarray, piece: np.ndarray, batch: Batch, step: Step, row_axis: int | None) -> None:
-    """Copy a step's rows to their place among those of a batch; padding is left out."""
+def to_place(target: np.ndarray, results: np.ndarray, batch: Batch, step: Step, row_axis: int | None) -> None:
+    """Copy a step's rows to their place among those of a batch, without the padding."""
     if row_axis is None:
-        target[...] = piece
+        target[...] = results
         return
     start, length = step.rows.start - batch.rows.start, step.rows.stop - step.rows.start
     before = (slice(None),) * row_axis
-    target[(*before, slice(start, start + length))] = piece[(*before, slice(0, length))]
+    target[(*before, slice(start, start + length))] = results[(*before, slice(0, length))]

@@ -1,4 +1,4 @@
-"""One process that writes a store: batch after batch, on a thread, while the next ones are computed."""
+"""Writing a store from one process: batch after batch, on a thread, while the next batches are computed."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,13 +7,9 @@ import numpy as np
 
 from skaimz.sampling.digests import RowDigests
 from skaimz.sampling.plan import Batch
-from skaimz.sampling.sinks import in_batch
 from skaimz.sampling.store import Store
 
 __all__ = ["ZarrSink"]
-
-# Batches that may wait for the writer.
-QUEUE = 2
 
 
 class ZarrSink:
@@ -23,23 +19,23 @@ class ZarrSink:
     ----------
     store : Store
     rows : RowDigests
-        Of the rows that draws are computed from; those of batches that the store has already are read at once.
+        Digests of the rows that draws are computed from. The rows of batches that are already written are read at once.
 
     Attributes
     ----------
     due : list of Batch
-        What is to be computed, first of all the batch that is compared with what is there.
+        Batches to compute, and before them the written batch that is computed again to be compared.
 
     Raises
     ------
     FileExistsError
-        If the store has draws of other rows.
+        If the store has draws for other rows.
     """
 
     def __init__(self, store: Store, rows: RowDigests):
         self.store, self.rows = store, rows
         self._digests: dict[int, str] = {}
-        # Nothing is written before all that is there has been compared.
+        # Before anything is written, the rows of all written batches are compared, and one of the batches is.
         self.due: list[Batch] = []
         for batch in store.plan.batches():
             if batch.number == store.compared:
@@ -55,11 +51,11 @@ class ZarrSink:
         self._broken = False
 
     def open(self, batch: Batch) -> dict[str, np.ndarray]:
-        """Return buffers for a batch; waits while too many are being written."""
-        while len(self._under_way) >= QUEUE:
+        """Return buffers for a batch, after waiting while too many batches are being written."""
+        while len(self._under_way) >= self.store.plan.limits.batches_queued:
             self._settle()
         buffers = {}
-        for field in in_batch(self.store.fields, self.store.plan, batch):
+        for field in self.store.layout.fields_in(batch):
             shape = field.of_batch(batch)
             free = self._free.get((field.name, shape))
             buffers[field.name] = free.pop() if free else np.empty(shape, field.dtype)
@@ -81,14 +77,14 @@ class ZarrSink:
         self._writer.shutdown(cancel_futures=True)
 
     def _settle(self) -> None:
-        """Wait for the oldest batch, and keep its buffers for another."""
+        """Wait until the oldest batch is written, and keep its buffers for another batch."""
         future, arrays = self._under_way.pop(0)
         future.result()
         for name, array in arrays.items():
             self._free.setdefault((name, array.shape), []).append(array)
 
     def _write(self, batch: Batch, arrays: Mapping[str, np.ndarray]) -> None:
-        """Write a batch; after a failure, or where other draws are there, nothing more is written."""
+        """Write a batch, unless an earlier one failed or did not match the draws in the store."""
         if self._broken:
             return
         self._broken = True

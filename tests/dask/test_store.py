@@ -71,7 +71,7 @@ def full_disk():
     """Fail after some batches, whichever come first."""
     number = itertools.count()
     error = OSError(errno.ENOSPC, "No space left on device")
-    return breaking(Store, "_put_part", error, lambda _: next(number) >= CUT)
+    return breaking(Store, "_put_array", error, lambda _: next(number) >= CUT)
 
 
 @pytest.fixture
@@ -293,7 +293,7 @@ def test_workers_that_do_not_see_the_folder(tmp_path):
     rows = da.from_array(X, chunks=(CHUNKS[1:2] * 3, 2)).map_blocks(
         removing, folder=tmp_path / "draws", dtype=X.dtype, meta=np.empty((0, 0))
     )
-    with pytest.raises(FileNotFoundError, match="must lie on a file system that all workers and this process share"):
+    with pytest.raises(FileNotFoundError, match="must be on a file system that all workers and this process share"):
         stored(tmp_path / "draws", rows, batch_size=N_ROWS)
 
 

@@ -11,7 +11,7 @@ import zoo
 from effects_reference import X, effect_of, model_of, normal
 
 from skaimz.exceptions import PosteriorWarning, SpeedWarning
-from skaimz.sampling import plan
+from skaimz.sampling import Limits, limits
 
 ROWS = X[:275]
 SCENARIOS = {"new": {"columns": {0: np.where(np.arange(275) % 3, 1.0, ROWS[:, 0])}}}
@@ -28,7 +28,7 @@ if __name__ == "__main__":
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", SpeedWarning)
     warnings.simplefilter("ignore", PosteriorWarning)
-    plan.MOST_TILE_ROWS = 32
+    limits.DEFAULT = Limits(most_tile_rows=32)
     found = {}
     for name, (kernel, draws, settings) in CASES.items():
         found[name] = effect_of(model_of(kernel, draws).estimate_effect(ROWS, scenarios=SCENARIOS, **settings))

@@ -58,7 +58,7 @@ def test_contrasts_with_nothing():
 
 
 def test_contrasts_of_another_shape_are_refused(poisson):
-    with pytest.raises(ValueError, match=r"`contrast` must return an array of the shape of its arguments.*for 'new'"):
+    with pytest.raises(ValueError, match=r"`contrast` must return an array with the shape of its arguments.*for 'new'"):
         poisson.estimate_effect(X, scenarios=SCENARIO, contrast=lambda a, b: (a - b).mean(), exposure=EXPOSURE)
 
 

@@ -482,8 +482,8 @@ def relabelled(tree):
 @pytest.mark.parametrize(
     ("scenario", "error", "message"),
     [
-        (lambda: drawn(X=ROWS[:30]), ValueError, "have draws of other shapes"),
-        (lambda: relabelled(drawn()), ValueError, "have other labels on 'rows'"),
+        (lambda: drawn(X=ROWS[:30]), ValueError, "have draws of different shapes"),
+        (lambda: relabelled(drawn()), ValueError, "have different labels on 'rows'"),
         (lambda: {"columns": {0: 1.0}}, TypeError, r"`scenarios\['new'\]` must be a DataTree"),
         (lambda: xr.DataTree(), ValueError, r"`scenarios\['new'\]` holds no predictive draws"),
     ],

@@ -207,7 +207,8 @@ def test_effects_are_the_same_on_several_devices(tmp_path):
     running = []
     for n_devices, path in paths.items():
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={n_devices}"
-        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(SCRIPT.parent.parent)}
+        search = os.pathsep.join(filter(None, [str(SCRIPT.parent.parent), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": search}
         running.append(subprocess.Popen([sys.executable, SCRIPT, path], env=environment))
     assert [process.wait() for process in running] == [0, 0]
     found = {}

@@ -12,8 +12,7 @@ import zoo
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI, chunks
-from skaimz.sampling import drawing as sites
-from skaimz.sampling import tile_loop as stream
+from skaimz.sampling import drawing
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 
@@ -65,7 +64,7 @@ def test_verbose_shows_progress(settings, capsys):
 def test_an_interrupted_call_holds_no_draws(monkeypatch):
     """Not even where its error is kept, as notebooks keep the last one."""
     model = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": np.ones((50, 2))}, random_state=0)
-    place, held = stream.to_place, []
+    place, held = drawing.to_place, []
 
     def interrupted(target, *args):
         # The memory that a part of the draws lies in.
@@ -75,7 +74,7 @@ def test_an_interrupted_call_holds_no_draws(monkeypatch):
             raise KeyboardInterrupt
         place(target, *args)
 
-    monkeypatch.setattr(sites, "to_place", interrupted)
+    monkeypatch.setattr(drawing, "to_place", interrupted)
     with pytest.raises(KeyboardInterrupt) as caught:
         model.sample_posterior_predictive(np.ones((5000, 2)), in_sample=False, store="memory")
     del interrupted

@@ -18,7 +18,7 @@ from sklearn.exceptions import NotFittedError
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import SVI
 from skaimz.rows.lazy import columns_of
-from skaimz.sampling import plan
+from skaimz.sampling import Limits, limits
 
 N_ROWS = 50
 rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def in_zarr(array, zarr_format=3):
 @pytest.fixture(scope="module", autouse=True)
 def _small_tiles():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "MOST_TILE_ROWS", 8)
+        patch.setattr(limits, "DEFAULT", Limits(most_tile_rows=8))
         yield
 
 

@@ -30,7 +30,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
 from skaimz.exceptions import OutputWarning
 from skaimz.inference import SVI
-from skaimz.sampling import plan
+from skaimz.sampling import Limits, limits
 
 pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
 interacts = pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
@@ -80,9 +80,8 @@ def outcomes(model, X=X, **arrays):
 
 @pytest.fixture
 def _several_tiles(monkeypatch):
-    """Divide few rows into tiles, and the draws of kernels with dependent rows into steps."""
-    monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
-    monkeypatch.setattr(plan, "TILE_ELEMENTS", 7 * N_ROWS)
+    """Cut few rows into tiles, and the draws of kernels that see all rows into steps."""
+    monkeypatch.setattr(limits, "DEFAULT", Limits(most_tile_rows=16, tile_elements=7 * N_ROWS))
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import zoo
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import SpeedWarning
-from skaimz.sampling import plan
+from skaimz.sampling import Limits, limits
 
 # Tiles of few rows: 275 rows are 9 of them, the last not full, and so more than one step on 8 devices.
 TILE_ROWS, N_ROWS, N_CHAINS, N_DRAWS = 32, 275, 3, 21
@@ -92,6 +92,6 @@ def compute(name):
 if __name__ == "__main__":
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", SpeedWarning)
-    plan.MOST_TILE_ROWS = TILE_ROWS
+    limits.DEFAULT = Limits(most_tile_rows=TILE_ROWS)
     results = {name: compute(name) for name in CASES}
     Path(sys.argv[1]).write_bytes(pickle.dumps((jax.local_device_count(), results)))

@@ -17,7 +17,7 @@ X = rng.normal(size=(N_ROWS, 2)).astype(np.float32)
 COEF = rng.normal(size=(N_DRAWS, 2)).astype(np.float32)
 WEIGHTS = np.where(rng.uniform(size=N_ROWS) < 0.2, 0.0, rng.uniform(size=N_ROWS))
 GROUPS = rng.integers(3, size=N_ROWS)
-MEANS, VALUES = sampling.Quantity("means", ("y",)), sampling.Quantity("values", ("y",))
+MEANS, VALUES = sampling.ExpectedOutcomes(("y",)), sampling.Values(("y",))
 
 
 def scenario(kernel, X=X, draws=None, arrays=None, **settings):
@@ -75,7 +75,7 @@ def test_only_affine_means_are_computed_at_average_rows():
         "rows mix": (scenario(zoo.running, draws={"slope": COEF[:, 0]}), MEANS),
         "local latents": (scenario(zoo.random_effects), MEANS),
         "no moments": (scenario(zoo.cauchy), MEANS),
-        "slopes": (scenario(zoo.conjugate), sampling.Quantity("slopes", ("y",), along=("X", 0))),
+        "slopes": (scenario(zoo.conjugate), sampling.Slope(("y",), ("X", 0))),
         "integers": (
             scenario(
                 zoo.dosed,
@@ -99,9 +99,9 @@ def test_many_groups_at_average_rows():
     np.testing.assert_allclose(found[:, groups], COEF @ X.T, rtol=1e-4, atol=1e-5)
 
 
-def test_rows_are_read_in_parts(monkeypatch):
-    monkeypatch.setattr(module, "ROWS_READ", 100)
-    np.testing.assert_allclose(average(scenario(zoo.conjugate))[0], by_group(COEF @ X.T), rtol=1e-4, atol=1e-5)
+def test_rows_are_read_some_at_a_time():
+    job = scenario(zoo.conjugate, limits=sampling.Limits(rows_read=100))
+    np.testing.assert_allclose(average(job)[0], by_group(COEF @ X.T), rtol=1e-4, atol=1e-5)
 
 
 def test_averages_of_outcomes_are_those_of_the_draws():
@@ -135,10 +135,8 @@ def test_conditions_on_undrawn_sites_do_not_change_the_noise():
         scenario(zoo.grouped, draws=draws, condition=condition)
         for condition in ({}, {"effect": np.zeros(N_ROWS, np.float32)})
     )
-    drawing = sampling.Drawing(free, sampling.Quantity("values", ("effect", "y")))
-    effect = sampling.MemorySink(drawing.fields, drawing.plan)
-    drawing.into(effect)
-    drawn = {name: array.reshape(N_DRAWS, N_ROWS) for name, array in effect.finish().items()}
+    drawing = sampling.Drawing(free, sampling.Values(("effect", "y")))
+    drawn = {name: array.reshape(N_DRAWS, N_ROWS) for name, array in drawing.in_memory().items()}
     found = average(free, fixed, quantity=VALUES)
     np.testing.assert_allclose(found[0] - found[1], by_group(drawn["effect"]), rtol=1e-3, atol=1e-5)
 
@@ -193,23 +191,23 @@ def test_vector_outputs_keep_their_other_axis(way, request):
         np.testing.assert_allclose(found[..., k], by_group(means[..., k]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["slopes", "elasticities"])
-def test_derivatives_of_rates(kind):
+@pytest.mark.parametrize("elasticity", [False, True])
+def test_derivatives_of_rates(elasticity):
     exposure = rng.uniform(1, 2, N_ROWS).astype(np.float32)
     rate = exposure * np.exp(COEF @ X.T)
     found = [
         average(
-            scenario(zoo.poisson, arrays={"exposure": exposure}), quantity=sampling.Quantity(kind, ("y",), along=along)
+            scenario(zoo.poisson, arrays={"exposure": exposure}), quantity=sampling.Slope(("y",), along, elasticity)
         )[0]
         for along in (("X", 1), ("exposure", None))
     ]
     slopes = [COEF[:, 1:] * rate, rate / exposure]
-    if kind == "elasticities":
+    if elasticity:
         slopes = [COEF[:, 1:] * X[:, 1], np.ones_like(rate)]
     np.testing.assert_allclose(found[0], by_group(slopes[0]), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], by_group(slopes[1]), rtol=1e-4, atol=1e-5)
 
 
 def test_scenarios_that_are_cut_up_otherwise_are_refused():
-    with pytest.raises(ValueError, match="cut up otherwise"):
+    with pytest.raises(ValueError, match="cut up differently"):
         average(scenario(zoo.logistic), scenario(zoo.logistic, X[:50]))

@@ -15,7 +15,7 @@ from scipy import stats
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
 from skaimz.exceptions import OutputWarning
-from skaimz.sampling import plan, proofs
+from skaimz.sampling import Limits, limits, proofs
 from skaimz.sampling.host_distributions import HOST_DISTRIBUTIONS, host_distribution, parameters_of
 
 N_DRAWS, N_ROWS = 40, 60
@@ -127,7 +127,7 @@ def outcomes_of(model, X=X, **settings):
 
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
-    monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
+    monkeypatch.setattr(limits, "DEFAULT", Limits(most_tile_rows=16))
 
 
 def test_every_distribution_is_tested():

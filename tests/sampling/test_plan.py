@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skaimz.sampling import plan
-from skaimz.sampling.plan import cut, make_plan
+from skaimz.sampling import Limits
+from skaimz.sampling.job import cut
+from skaimz.sampling.plan import make_plan
 
 ROWS = st.integers(1, 5000)
 SHARDS = st.integers(1, 9)
@@ -18,6 +19,14 @@ BATCH_ROWS = st.one_of(st.none(), st.integers(1, 10_000))
 def described(width=1, rows_mix=None, multiplies_matrices=False):
     """Return what a schedule depends on of a kernel."""
     return SimpleNamespace(width=width, rows_mix=rows_mix, multiplies_matrices=multiplies_matrices)
+
+
+def plan_of(spec, n_rows, n_draws, *, n_chains=1, **settings):
+    posterior = SimpleNamespace(n_draws=n_draws, n_chains=n_chains)
+    job = SimpleNamespace(
+        spec=spec, posterior=posterior, n_rows=n_rows, total_rows=n_rows, first_row=0, limits=Limits()
+    )
+    return make_plan(job, **settings)
 
 
 kernels = st.builds(described, width=st.integers(1, 2**22), multiplies_matrices=st.booleans())
@@ -36,7 +45,7 @@ def batched(schedule, batch_rows):
 @given(kernel=kernels, n_rows=ROWS, counts=chains_and_draws(), shards=SHARDS, batch_rows=BATCH_ROWS)
 def test_tiles_cover_every_row_once(kernel, n_rows, counts, shards, batch_rows):
     n_chains, n_draws = counts
-    schedule = batched(make_plan(kernel, n_rows, n_draws, n_chains=n_chains, shards=shards), batch_rows)
+    schedule = batched(plan_of(kernel, n_rows, n_draws, n_chains=n_chains, shards=shards), batch_rows)
     visits = np.zeros(n_rows, int)
     last = 0
     for number, batch in enumerate(schedule.batches()):
@@ -65,21 +74,21 @@ def test_tiles_cover_every_row_once(kernel, n_rows, counts, shards, batch_rows):
 @given(kernel=kernels, n_rows=ROWS, counts=chains_and_draws(), shards=SHARDS)
 def test_a_tile_depends_on_neither_shards_nor_chains(kernel, n_rows, counts, shards):
     n_chains, n_draws = counts
-    one = make_plan(kernel, n_rows, n_draws)
-    other = make_plan(kernel, n_rows, n_draws, n_chains=n_chains, shards=shards)
+    one = plan_of(kernel, n_rows, n_draws)
+    other = plan_of(kernel, n_rows, n_draws, n_chains=n_chains, shards=shards)
     assert (other.tile_rows, other.step_draws) == (one.tile_rows, one.step_draws)
     if not kernel.multiplies_matrices:
-        assert make_plan(kernel, n_rows + 1000, n_draws).tile_rows == one.tile_rows
+        assert plan_of(kernel, n_rows + 1000, n_draws).tile_rows == one.tile_rows
 
 
 @given(kernel=kernels, n_rows=ROWS, n_draws=st.integers(1, 5000), shards=SHARDS)
 def test_work_at_a_time_is_bounded(kernel, n_rows, n_draws, shards):
-    schedule = make_plan(kernel, n_rows, n_draws, shards=shards)
+    schedule = plan_of(kernel, n_rows, n_draws, shards=shards)
     assert 1 <= schedule.draws_at_once <= n_draws
-    assert schedule.tile_rows >= plan.LEAST_TILE_ROWS
+    assert schedule.tile_rows >= Limits().least_tile_rows
     numbers = schedule.tile_rows * schedule.draws_at_once * kernel.width
     if not kernel.multiplies_matrices:
-        assert numbers <= max(plan.TILE_ELEMENTS, plan.LEAST_TILE_ROWS * kernel.width)
+        assert numbers <= max(Limits().tile_elements, Limits().least_tile_rows * kernel.width)
 
 
 @given(
@@ -94,7 +103,7 @@ def test_work_at_a_time_is_bounded(kernel, n_rows, n_draws, shards):
 def test_whole_schedules_cut_draws_within_chains(width, matrices, n_rows, counts, shards, batch_rows, says):
     n_chains, n_draws = counts
     kernel = described(width, "a reason" if says == "kernel" else None, matrices)
-    schedule = make_plan(kernel, n_rows, n_draws, n_chains=n_chains, shards=shards, whole=says == "caller")
+    schedule = plan_of(kernel, n_rows, n_draws, n_chains=n_chains, shards=shards, whole=says == "caller")
     assert schedule.whole
     schedule = batched(schedule, batch_rows)
     per_chain = n_draws // n_chains
@@ -111,12 +120,12 @@ def test_whole_schedules_cut_draws_within_chains(width, matrices, n_rows, counts
         assert (step.rows, step.draws, step.tiles.tolist()) == (batch.rows, batch.draws, [0])
         visits[batch.draws] += 1
     assert (visits == 1).all()
-    assert schedule.step_draws * n_rows * width <= max(plan.TILE_ELEMENTS, n_rows * width)
+    assert schedule.step_draws * n_rows * width <= max(Limits().tile_elements, n_rows * width)
 
 
 @given(n_rows=ROWS, batch_rows=st.integers(1, 10_000), n_draws=st.integers(1, 3000), shards=SHARDS)
 def test_batches_are_the_least_whole_tiles(n_rows, batch_rows, n_draws, shards):
-    schedule = make_plan(described(), n_rows, n_draws, shards=shards).in_batches(batch_rows)
+    schedule = plan_of(described(), n_rows, n_draws, shards=shards).in_batches(batch_rows)
     assert batch_rows <= schedule.batch_rows < batch_rows + schedule.tile_rows
     assert schedule.batch_rows % schedule.tile_rows == 0
     *full, last = (batch.rows.stop - batch.rows.start for batch in schedule.batches())
@@ -142,7 +151,7 @@ def test_cut_pads_with_the_first_entry(shape, axis, start, length):
 
 
 def test_one_row_and_one_draw():
-    schedule = make_plan(described(), 1, 1, shards=8)
+    schedule = plan_of(described(), 1, 1, shards=8)
     (batch,) = schedule.batches()
     (step,) = schedule.steps(batch)
     assert (step.rows, step.draws) == (slice(0, 1), slice(0, 1))
@@ -151,7 +160,7 @@ def test_one_row_and_one_draw():
 
 @pytest.mark.parametrize("n_rows", [1023, 1024, 1025])
 def test_the_last_tile_is_as_long_as_its_rows(n_rows):
-    schedule = make_plan(described(), n_rows, 10).in_batches(1)
+    schedule = plan_of(described(), n_rows, 10).in_batches(1)
     assert schedule.tile_rows == 1024
     lengths = [step.rows.stop - step.rows.start for batch in schedule.batches() for step in schedule.steps(batch)]
     assert lengths == ([1024, 1] if n_rows == 1025 else [n_rows])

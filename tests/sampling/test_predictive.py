@@ -31,15 +31,15 @@ def X():
     return np.random.default_rng(2).normal(size=(50, 2)).astype(np.float32)
 
 
-def run(quantity, kernel, draws, X, *args, seed=0, **arrays):
+def job_of(kernel, draws, X, seed=0, limits=None, **arrays):
     inputs = Inputs({"X": X, **arrays}, {})
     traced, numbers = trace_kernel(kernel, inputs, "X", "y")
     posterior = sampling.Posterior(numbers, {}, draws, len(next(iter(draws.values()))))
-    return getattr(sampling, quantity)(sampling.Job(traced, posterior, inputs, seed), *args)
+    return sampling.Job(traced, posterior, inputs, seed, limits=limits or sampling.Limits())
 
 
-def spec_of(kernel, X):
-    return trace_kernel(kernel, Inputs({"X": X}, {}), "X", "y")[0].spec
+def run(function, kernel, draws, X, *args, **settings):
+    return getattr(sampling, function)(job_of(kernel, draws, X, **settings), *args)
 
 
 def test_moments_follow_the_distribution_of_total_variance(draws, X):
@@ -196,15 +196,16 @@ def test_rows_that_mix_are_run_together(draws, X):
     np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_draws_in_parts_equal_draws_at_once(draws, X, monkeypatch):
-    monkeypatch.setattr(plan, "TILE_ELEMENTS", 8 * 400)
-    schedule = plan.make_plan(spec_of(zoo.conjugate, X), 50, 400)
+def test_draws_in_rounds_equal_draws_at_once(draws, X, monkeypatch):
+    limits = sampling.Limits(tile_elements=8 * 400)
+    schedule = plan.make_plan(job_of(zoo.conjugate, draws, X, limits=limits))
     assert (schedule.tile_rows, schedule.draws_at_once) == (8, 400)
-    at_once = run("outcomes", zoo.conjugate, draws, X)
+    at_once = run("outcomes", zoo.conjugate, draws, X, limits=limits)
     # The same tiles with 150 draws side by side, a number that does not divide 400.
-    monkeypatch.setattr(sampling.sites, "make_plan", lambda *_, **__: dataclasses.replace(schedule, draws_at_once=150))
-    parts = run("outcomes", zoo.conjugate, draws, X)
-    np.testing.assert_allclose(parts, at_once, rtol=1e-5, atol=1e-6)
+    side_by_side = dataclasses.replace(schedule, draws_at_once=150)
+    monkeypatch.setattr(sampling.drawing, "make_plan", lambda *_, **__: side_by_side)
+    in_rounds = run("outcomes", zoo.conjugate, draws, X, limits=limits)
+    np.testing.assert_allclose(in_rounds, at_once, rtol=1e-5, atol=1e-6)
 
 
 def test_missing_global_latents_are_the_same_in_every_tile():
@@ -227,8 +228,8 @@ def test_probabilities_are_averaged_over_draws(X):
     np.testing.assert_allclose(found, np.stack([1 - expected, expected], axis=1), rtol=1e-5)
 
 
-def log_predictive(kernel, draws, X, y, **arrays):
-    return run("log_predictive", kernel, draws, X, y, **arrays)
+def log_predictive(kernel, draws, X, y, **settings):
+    return run("log_predictive", kernel, draws, X, y, **settings)
 
 
 @pytest.mark.parametrize("n_rows", [1, 50, 1023, 1024, 1025])
@@ -240,13 +241,13 @@ def test_log_predictive_is_the_mean_density(draws, n_rows):
     np.testing.assert_allclose(found, logsumexp(expected, axis=1) - np.log(400), rtol=1e-4, atol=1e-5)
 
 
-def test_log_predictive_joins_steps_of_draws(draws, X, monkeypatch):
+def test_log_predictive_joins_steps_of_draws(draws, X):
     """A kernel that mixes rows sees all of them, and some draws at a time."""
     y = X[:, 0] + 0.3
     expected = stats.norm.logpdf(y[:, None], (X - X.mean(axis=0)) @ draws["coef"].T, 0.5)
-    monkeypatch.setattr(plan, "TILE_ELEMENTS", 70 * 50)
-    assert 1 < plan.make_plan(spec_of(zoo.centring, X), 50, 400).step_draws < 70
-    found = log_predictive(zoo.centring, draws, X, y)
+    limits = sampling.Limits(tile_elements=70 * 50)
+    assert 1 < plan.make_plan(job_of(zoo.centring, draws, X, limits=limits)).step_draws < 70
+    found = log_predictive(zoo.centring, draws, X, y, limits=limits)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, logsumexp(expected, axis=1) - np.log(400), rtol=1e-4, atol=1e-5)
 
@@ -258,13 +259,13 @@ def test_log_predictive_of_what_cannot_be(draws, X):
 
 
 @pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.centring])
-def test_crps_is_that_of_the_outcomes(draws, X, kernel, monkeypatch):
-    monkeypatch.setattr(plan, "MOST_TILE_ROWS", 16)
+def test_crps_is_that_of_the_outcomes(draws, X, kernel):
+    limits = sampling.Limits(most_tile_rows=16)
     y = X[:, 0] + 0.3
-    drawn = run("outcomes", kernel, draws, X).astype(float)
+    drawn = run("outcomes", kernel, draws, X, limits=limits).astype(float)
     apart = np.abs(drawn[:, :, None] - drawn[:, None, :]).mean(axis=(1, 2))
     expected = np.abs(drawn - y[:, None]).mean(axis=1) - apart / 2
-    np.testing.assert_allclose(run("crps", kernel, draws, X, y), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(run("crps", kernel, draws, X, y, limits=limits), expected, rtol=1e-4, atol=1e-6)
 
 
 @settings(max_examples=50)

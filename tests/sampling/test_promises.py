@@ -1,5 +1,6 @@
 """Draws do not depend on how they were computed, and are those of the kernel whatever its shape."""
 
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -18,8 +19,7 @@ from scipy import stats
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import SpeedWarning
 from skaimz.inference import SVI
-from skaimz.sampling import plan
-from skaimz.sampling import tile_loop as stream
+from skaimz.sampling import Limits, limits
 
 TILE_ROWS, N_ROWS, N_DRAWS = 16, 50, 12
 X = np.random.default_rng(0).normal(size=(N_ROWS, 2))
@@ -59,16 +59,19 @@ def assert_mean(sample, mean, axis=None):
     assert (np.abs(sample.mean(axis=axis) - mean) < 5 * error).all()
 
 
+def change_limits(monkeypatch, **changes):
+    monkeypatch.setattr(limits, "DEFAULT", dataclasses.replace(limits.DEFAULT, **changes))
+
+
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     """Cut few rows into several tiles."""
-    monkeypatch.setattr(plan, "MOST_TILE_ROWS", TILE_ROWS)
-    monkeypatch.setattr(plan, "MATRIX_TILE_ROWS", (8, TILE_ROWS))
+    change_limits(monkeypatch, most_tile_rows=TILE_ROWS, matrix_tile_rows=(8, TILE_ROWS))
 
 
 @pytest.fixture
 def usual_tiles(monkeypatch):
-    monkeypatch.setattr(plan, "MOST_TILE_ROWS", 1024)
+    change_limits(monkeypatch, most_tile_rows=1024)
 
 
 # Kernels with posterior draws for the rows of X.
@@ -142,8 +145,7 @@ def test_threads_change_nothing(case, workers, ahead, monkeypatch):
     kernel, draws = CASES[case]
     model = with_draws(kernel, draws)
     expected = drawn(model, X)
-    monkeypatch.setattr(stream, "WORKERS", workers)
-    monkeypatch.setattr(stream, "AHEAD", ahead)
+    change_limits(monkeypatch, workers=workers, steps_ahead=ahead)
     assert_same(drawn(model, X, batch_size=1), expected)
 
 
@@ -187,14 +189,14 @@ def test_quantiles_are_those_of_the_draws(kernel, draws):
 @every_case
 def test_no_random_number_is_used_twice(kernel, draws, monkeypatch):
     """Equal rows and equal posterior draws have outcomes of their own, in every tile, step and chain."""
-    monkeypatch.setattr(plan, "TILE_ELEMENTS", 1)
+    change_limits(monkeypatch, tile_elements=1)
     same = {name: np.full_like(draw, 0.7) for name, draw in draws.items()}
     outcomes = drawn(with_draws(kernel, same, num_chains=2), np.ones_like(X))["y"]
     outcomes = outcomes.reshape(-1, *outcomes.shape[2:])
     if outcomes.dtype.kind == "f":
         assert len(np.unique(outcomes)) == outcomes.size
     else:
-        tile = plan.LEAST_TILE_ROWS
+        tile = Limits().least_tile_rows
         assert (outcomes[..., tile:] == outcomes[..., :-tile]).mean() < 0.3
         assert (outcomes[1:] == outcomes[:-1]).mean() < 0.3
 
@@ -388,7 +390,7 @@ def test_vectors_keep_their_correlation():
 @pytest.mark.parametrize("kernel", [zoo.grouped, zoo.sensor_counts, zoo.running])
 def test_chains_are_kept(kernel, store, monkeypatch):
     """Where fewer draws are taken at a time than a chain has, and their number does not divide it."""
-    monkeypatch.setattr(plan, "TILE_ELEMENTS", 150)
+    change_limits(monkeypatch, tile_elements=150)
     rows = X[:9]
     rng = np.random.default_rng(7)
     shapes = {"effect": (9,), "shift": (9,), "jitter": (3, 9)}

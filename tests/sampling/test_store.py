@@ -35,7 +35,7 @@ from stores import assert_same_files, breaking, marks, snapshot
 import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
 from skaimz.exceptions import CleanupWarning, IncompleteDrawsError, RatioWarning
-from skaimz.sampling import Drawing, Store, ZarrSink, plan, programs, store, store_state
+from skaimz.sampling import Drawing, Limits, Store, ZarrSink, limits, plan, programs, store, store_state
 
 TILE = 8
 N_ROWS, N_BATCHES = 196, 25
@@ -94,13 +94,13 @@ def after_cut(number):
 
 
 def full_disk():
-    return breaking(Store, "_put_part", OSError(errno.ENOSPC, "No space left on device"), after_cut)
+    return breaking(Store, "_put_array", OSError(errno.ENOSPC, "No space left on device"), after_cut)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _small_tiles():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "MOST_TILE_ROWS", TILE)
+        patch.setattr(limits, "DEFAULT", Limits(most_tile_rows=TILE))
         yield
 
 
@@ -242,7 +242,7 @@ def check_that_it_resumes(call, cut, tmp_path):
         xr.testing.assert_identical(tree[group].to_dataset(), in_memory[group].to_dataset())
     full = OSError(errno.ENOSPC, "No space left on device")
     with (
-        breaking(Store, "_put_part", full, lambda number: number >= cut),
+        breaking(Store, "_put_array", full, lambda number: number >= cut),
         pytest.raises(OSError, match="No space left"),
     ):
         call(output_dir=tmp_path / "draws", batch_size=TILE)
@@ -377,7 +377,7 @@ def test_progress_counts_batches(tmp_path, capsys):
 
 
 WAYS = {
-    "no room": (Store, "_put_part", OSError(errno.ENOSPC, "No space left on device")),
+    "no room": (Store, "_put_array", OSError(errno.ENOSPC, "No space left on device")),
     "no result": (Drawing, "_finish", RuntimeError("the device is gone")),
     "no memory": (ZarrSink, "open", MemoryError("no memory")),
     "interrupted": (ZarrSink, "close", KeyboardInterrupt()),
@@ -406,7 +406,7 @@ def test_a_call_that_is_cut_off_goes_on(owner, method, error, complete, tmp_path
 def test_the_first_and_the_last_batch_may_fail(number, complete, tmp_path):
     folder = tmp_path / "draws"
     error = OSError(errno.ENOSPC, "No space left on device")
-    with breaking(Store, "_put_part", error, lambda n: n >= number), pytest.raises(OSError, match="No space left"):
+    with breaking(Store, "_put_array", error, lambda n: n >= number), pytest.raises(OSError, match="No space left"):
         stored(folder)
     assert written(folder) == number
     stored(folder)
@@ -586,7 +586,7 @@ def in_the_middle_of(method, other):
         yield
 
 
-@pytest.mark.parametrize("moment", ["_create_array", "put", "_put_part"])
+@pytest.mark.parametrize("moment", ["_create_array", "put", "_put_array"])
 def test_the_same_call_may_be_made_twice_at_once(moment, complete, tmp_path):
     """One ends while the other makes the store, or is about to write a batch, or writes it."""
     folder = tmp_path / "draws"
@@ -846,7 +846,7 @@ def test_draws_that_were_removed_cannot_be_read(read, kernel, temporary):
     read(model, tree, other)
     tree, other = (open_draws(each.attrs["artifact_path"]) for each in (tree, other))
     model.cleanup()
-    with pytest.raises(FileNotFoundError, match=r"Draws that were stored are gone.*Sample them again"):
+    with pytest.raises(FileNotFoundError, match=r"Stored draws are missing.*Sample them again"):
         read(model, tree, other)
 
 
@@ -867,7 +867,7 @@ def test_a_single_file_that_is_gone_is_an_error(tmp_path):
 def test_effects_of_stored_draws_are_taken_in_parts(with_dask, contrast, tmp_path, monkeypatch):
     if not with_dask:
         monkeypatch.setattr("skaimz.datatree.importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr("skaimz.effects.draws.PIECE_BYTES", 8 * 12 * TILE)
+    monkeypatch.setattr("skaimz.effects.draws.BYTES_READ", 8 * 12 * TILE)
     before, after = (stored(tmp_path / name, X + move) for name, move in (("before", 0.0), ("after", 1.0)))
     assert (before[Y].chunks is not None) == with_dask
     with warnings.catch_warnings():
@@ -1073,7 +1073,7 @@ def die(*_):
 
 
 def main(folder, moment):
-    plan.MOST_TILE_ROWS = TILE
+    limits.DEFAULT = Limits(most_tile_rows=TILE)
     model = make_model()
     if moment.startswith("random"):
         # Nothing is left to compile when the clock starts.

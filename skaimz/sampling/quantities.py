@@ -1,0 +1,349 @@
+"""Quantities: what is computed from a kernel's posterior draws, one class for each.
+
+To add a quantity, derive a frozen dataclass from :class:`Expectation` (averaged over draws) or from :class:`PerDraw`
+(all draws are kept), and define ``of_draw``. The other methods and attributes have defaults that suit most quantities.
+"""
+
+import functools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from skaimz.kernels import KernelSpec, Site
+from skaimz.sampling.forward import (
+    checked_outcome,
+    class_probabilities,
+    conditional_mean,
+    conditional_moments,
+    expected_outcome,
+)
+from skaimz.sampling.host_distributions import parameters_of
+
+__all__ = [
+    "ClassProbabilities",
+    "Expectation",
+    "ExpectedOutcomes",
+    "KernelRun",
+    "LogDensity",
+    "LogPredictive",
+    "Mean",
+    "Moments",
+    "PerDraw",
+    "Quantity",
+    "Slope",
+    "Values",
+]
+
+
+@dataclass(frozen=True)
+class KernelRun:
+    """A run of a kernel on some rows with one posterior draw, from which a quantity is taken.
+
+    Attributes
+    ----------
+    spec : KernelSpec
+    rows : dict of str to array
+        Row-aligned arguments.
+    key : PRNG key
+        For random numbers of the quantity itself.
+    trace_on : callable
+        Runs the kernel on row-aligned arguments, always with the same draw and random numbers, and returns its trace.
+    settings : tuple of str
+        Sites that the user has set to a value.
+    on_host : bool
+        Whether NumPy will draw the outcomes, so that their place is taken by the parameters of their distribution.
+    """
+
+    spec: KernelSpec
+    rows: Mapping[str, Any]
+    key: Any
+    trace_on: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]
+    settings: tuple[str, ...] = ()
+    on_host: bool = False
+
+    @functools.cached_property
+    def trace(self) -> dict[str, dict[str, Any]]:
+        """The kernel's trace on the rows."""
+        return self.trace_on(self.rows)
+
+    @property
+    def output(self) -> Site:
+        """The kernel's output site."""
+        return self.spec[self.spec.output]
+
+    @property
+    def distribution(self) -> dist.Distribution:
+        """The conditional distribution of the output."""
+        return self.trace[self.spec.output]["fn"]
+
+    def rows_first(self, array: Any) -> Any:
+        """Return an array of the output's shape with the rows moved to the first axis."""
+        return jnp.moveaxis(array, self.output.row_axis or 0, 0)
+
+    def value(self, name: str) -> Any:
+        """Return the value of a site, in a type that NumPy and Zarr know."""
+        value = self.trace[name]["value"]
+        value = value.astype(jnp.float32) if value.dtype == jnp.bfloat16 else value
+        if name != self.spec.output or name in self.settings:
+            return value
+        return parameters_of(self.distribution) if self.on_host else checked_outcome(self.distribution, value)
+
+    def log_density(self, name: str) -> Any:
+        """Return the log density of a site's value; that of the output includes the kernel's factors."""
+        sites = (name, *self.spec.factors) if name == self.spec.output else (name,)
+        return sum(self.trace[site]["fn"].log_prob(self.trace[site]["value"]) for site in sites)
+
+
+class Quantity(ABC):
+    """What is computed from a kernel's posterior draws. Quantities are hashable: they are static parts of programs.
+
+    Attributes
+    ----------
+    shares_random_numbers : bool
+        Whether all rows see the same random numbers, so that the result for a row does not depend on the other rows.
+    may_be_affine : bool
+        Whether the quantity can be affine in the draws or in the rows, so that a proof of it is tried. Its average is
+        then its value at the average draw or row. An expectation must average draws by their mean for this.
+    """
+
+    shares_random_numbers: ClassVar[bool] = False
+    may_be_affine: ClassVar[bool] = False
+
+    @abstractmethod
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the quantity's results, one or several arrays, for one posterior draw; it is traced by JAX."""
+
+    @abstractmethod
+    def over_draws(self, results: tuple, n_draws: Any) -> tuple:
+        """Return the results of a step from those of its draws.
+
+        Parameters
+        ----------
+        results : tuple of arrays
+            Results of :meth:`of_draw` for all draws of the step, draws first.
+        n_draws : scalar
+            Number of draws. Draws after these are padding.
+        """
+
+    @abstractmethod
+    def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
+        """Return the row axis of each result of a step, None for one without rows."""
+
+
+class Expectation(Quantity):
+    """A quantity that is averaged over draws. Its results have the rows on the first axis.
+
+    Attributes
+    ----------
+    n_results : int
+        Number of results.
+    """
+
+    shares_random_numbers = True
+    n_results: ClassVar[int] = 1
+
+    def over_draws(self, results: tuple, n_draws: Any) -> tuple:
+        """Average over the draws of a step."""
+        return tuple(result.mean(axis=0, where=_counted(result, n_draws)) for result in results)
+
+    def merged(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
+        """Join averages over two sets of draws.
+
+        Parameters
+        ----------
+        first, second : sequence of arrays
+            Averages over each set.
+        share : float
+            Share of the draws that are in the second set.
+        """
+        return [before + share * (after - before) for before, after in zip(first, second, strict=True)]
+
+    def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
+        """Return 0 for every result."""
+        return (0,) * self.n_results
+
+
+@dataclass(frozen=True)
+class Mean(Expectation):
+    """Mean of the posterior predictive: the average of conditional means."""
+
+    may_be_affine = True
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the conditional mean."""
+        return (run.rows_first(conditional_mean(run.distribution, run.key)),)
+
+
+@dataclass(frozen=True)
+class Moments(Expectation):
+    """Mean and variance of the posterior predictive, by the law of total variance."""
+
+    n_results = 2
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the conditional mean and variance."""
+        return tuple(map(run.rows_first, conditional_moments(run.distribution, run.key)))
+
+    def over_draws(self, results: tuple, n_draws: Any) -> tuple:
+        """Average both, and add the variance of conditional means to that of outcomes."""
+        mean, variance = super().over_draws(results, n_draws)
+        return mean, variance + results[0].var(axis=0, where=_counted(results[0], n_draws))
+
+    def merged(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
+        """Join averages. A difference between the means adds to the variance."""
+        mean, variance = super().merged(first, second, share)
+        variance += share * (1 - share) * (second[0] - first[0]) ** 2
+        return [mean, variance]
+
+
+@dataclass(frozen=True)
+class ClassProbabilities(Expectation):
+    """Posterior predictive probability of every class, on the last axis."""
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the conditional probabilities."""
+        return (run.rows_first(class_probabilities(run.distribution)),)
+
+
+@dataclass(frozen=True)
+class LogPredictive(Expectation):
+    """Logarithm of the posterior predictive density of each row's outcome, joint where a row has several outputs.
+
+    Rows do not share random numbers, because the densities are summed over rows and shared errors would add up. The
+    random numbers are those of :class:`LogDensity`.
+    """
+
+    shares_random_numbers = False
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the log density of each row."""
+        densities = run.log_density(run.spec.output)
+        others = tuple(axis for axis in range(densities.ndim) if axis != (run.output.row_axis or 0))
+        return (densities.sum(axis=others),)
+
+    def over_draws(self, results: tuple, n_draws: Any) -> tuple:
+        """Average the densities."""
+        (densities,) = results
+        total = jax.nn.logsumexp(densities, axis=0, where=_counted(densities, n_draws))
+        return (total - jnp.log(n_draws.astype(densities.dtype)),)
+
+    def merged(self, first: Sequence[np.ndarray], second: Sequence[np.ndarray], share: float) -> list[np.ndarray]:
+        """Join the logarithms of average densities."""
+        one, other = math.log(1 - share), math.log(share)
+        return [np.logaddexp(one + before, other + after) for before, after in zip(first, second, strict=True)]
+
+
+@dataclass(frozen=True)
+class PerDraw(Quantity):
+    """A quantity of sites of which all draws are kept, with one result for each site.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the sites.
+    draws_last : bool, default=False
+        Whether results have the draws on the last axis rather than on the first.
+    has_outcomes : bool
+        Whether results are values of sites, so that NumPy may draw the outcomes.
+    """
+
+    names: tuple[str, ...]
+    draws_last: bool = field(default=False, kw_only=True)
+    has_outcomes: ClassVar[bool] = False
+
+    def over_draws(self, results: tuple, n_draws: Any) -> tuple:
+        """Move the draws to their axis."""
+        return jax.tree.map(lambda result: jnp.moveaxis(result, 0, -1), results) if self.draws_last else results
+
+    def row_axis(self, site: Site) -> int | None:
+        """Return the row axis of one draw of a site's result, None for one without rows."""
+        return site.row_axis
+
+    def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
+        """Return the row axis of each result, draws included."""
+        axes = (self.row_axis(spec[name]) for name in self.names)
+        return tuple(None if axis is None else axis + (not self.draws_last) for axis in axes)
+
+
+@dataclass(frozen=True)
+class Values(PerDraw):
+    """Values of sites: outcomes of the output, draws of latent sites, values of deterministic sites."""
+
+    has_outcomes = True
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the values."""
+        return tuple(map(run.value, self.names))
+
+
+@dataclass(frozen=True)
+class ExpectedOutcomes(PerDraw):
+    """Conditional means of sites; for class labels, the probability of each class on the last axis."""
+
+    may_be_affine = True
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the conditional means."""
+        return tuple(expected_outcome(run.trace[name]["fn"], run.key) for name in self.names)
+
+
+@dataclass(frozen=True)
+class Slope(PerDraw):
+    """Derivatives of expected outcomes with respect to an input. The kernel's rows must not depend on one another.
+
+    Attributes
+    ----------
+    along : tuple of (str, int or None)
+        Name of the argument, and number of its column; None for an argument without columns.
+    elasticity : bool, default=False
+        Whether to return elasticities: relative changes of the expected outcome per relative change of the input.
+    """
+
+    along: tuple[str, int | None]
+    elasticity: bool = False
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the derivatives."""
+        name, column = self.along
+        array = run.rows[name]
+        ones = jnp.ones_like(array)
+        direction = ones if column is None else jnp.zeros_like(array).at[:, column].set(1.0)
+        expected = ExpectedOutcomes(self.names)
+
+        def means_at(array: Any) -> tuple:
+            return expected.of_draw(replace(run, rows={**run.rows, name: array}))
+
+        means, slopes = jax.jvp(means_at, (array,), (direction,))
+        if not self.elasticity:
+            return slopes
+        inputs = array if column is None else array[:, column]
+        relative = []
+        for site, mean, slope in zip(self.names, means, slopes, strict=True):
+            axis = run.spec[site].row_axis or 0
+            relative.append(slope * inputs.reshape(*(1,) * axis, -1, *(1,) * (mean.ndim - axis - 1)) / mean)
+        return tuple(relative)
+
+
+@dataclass(frozen=True)
+class LogDensity(PerDraw):
+    """Log densities of the values of sites."""
+
+    def row_axis(self, site: Site) -> int | None:
+        """Return the row axis, None where all rows have one joint density."""
+        return site.row_axis if site.rows_are_batched else None
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the log densities."""
+        return tuple(map(run.log_density, self.names))
+
+
+def _counted(results: Any, n_draws: Any) -> Any:
+    """Return a mask that leaves out padding, and can be broadcast to results with the draws first."""
+    return (jnp.arange(len(results), dtype=n_draws.dtype) < n_draws).reshape(-1, *(1,) * (results.ndim - 1))
