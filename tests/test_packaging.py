@@ -124,6 +124,21 @@ def test_links_work_outside_of_the_repository():
                 assert (ROOT / match[1]).exists(), f"{path.name}: {link}"
 
 
+# Pages for maintainers name files of the repository.
+@pytest.mark.parametrize("name", ["docs/design.md"])
+def test_files_that_pages_name_exist(name):
+    pattern = r"`((?:skaimz|tests|benchmarks|docs|examples|\.ci|\.github)/[\w./-]+)`"
+    named = set(re.findall(pattern, (ROOT / name).read_text()))
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
+def test_the_glossary_has_every_word():
+    words = re.findall(r"^\| (\w+) \|", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE)
+    expected = "tile step batch minibatch part block window chunk piece kernel site draw job quantity rung engine"
+    assert set(words) >= set(expected.split())
+
+
 def test_links_name_no_owner_until_a_release_fills_it(tmp_path):
     assert all(address.startswith("https://github.com/OWNER/skaimz") for address in PROJECT["urls"].values())
     release = release_script()
