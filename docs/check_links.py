@@ -1,6 +1,6 @@
 """Check the built site without a network: links within it by file and anchor, others by their form.
 
-Scripts, styles and pictures must be its own, so that its pages need no other host.
+Scripts, styles and images must belong to the site, so that its pages need no other host.
 """
 
 import sys
@@ -21,17 +21,17 @@ class Page(HTMLParser):
         self.feed(path.read_text())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note what can be linked to, and what is."""
-        given = {name: value or "" for name, value in attrs}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
-        if ADDRESSES.get(tag) in given:
-            may_leave = tag == "a" or (tag == "link" and "stylesheet" not in given.get("rel", ""))
-            self.addresses.append((given[ADDRESSES[tag]], may_leave))
+        """Record anchors and addresses."""
+        values = {name: value or "" for name, value in attrs}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if ADDRESSES.get(tag) in values:
+            may_leave = tag == "a" or (tag == "link" and "stylesheet" not in values.get("rel", ""))
+            self.addresses.append((values[ADDRESSES[tag]], may_leave))
 
 
 def broken(root: Path) -> list[str]:
-    """Describe every link of the site that leads nowhere."""
-    # The theme's files hold templates, which are no pages.
+    """Return a line for each broken link of the site."""
+    # Files of the theme are templates, not pages.
     own = (path for path in sorted(root.rglob("*.html")) if "_static" not in path.relative_to(root).parts)
     pages = {path.resolve(): Page(path) for path in own}
     found = []
@@ -56,5 +56,5 @@ def broken(root: Path) -> list[str]:
 
 if __name__ == "__main__":
     lines = broken(Path(sys.argv[1]))
-    print("\n".join(lines) or "All links lead somewhere.")
+    print("\n".join(lines) or "No link is broken.")
     sys.exit(bool(lines))

@@ -19,11 +19,11 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skaimz {release}"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
-# Pages that are no part of a section have nothing to navigate beside them.
+# Pages outside of sections have no navigation at their side.
 html_sidebars = {page: [] for page in ("index", "migration", "performance", "faq", "design", "changes")}
 myst_heading_anchors = 3
 numpydoc_show_class_members = False
-# No parameter is documented that is not there, and what is returned is described.
+# Docstrings name no unknown parameters, and describe what is returned.
 numpydoc_validation_checks = {"PR02", "RT01"}
 autodoc_member_order = "bysource"
 autosummary_generate = False

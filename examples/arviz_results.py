@@ -2,7 +2,7 @@
 Reading results with ArviZ
 ==========================
 
-The trees of skaimz are what ArviZ reads: summaries and pictures of the posterior, and the comparison of two models by
+ArviZ reads the trees that skaimz returns. This example summarises and plots a posterior, and compares two models by
 leave-one-out cross-validation.
 """
 
@@ -17,7 +17,7 @@ from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC
 
 # %%
-# The data have a few outliers, which noise of heavy tails may forgive.
+# The data have a few outliers, so noise with heavy tails may fit better.
 
 plt.rcParams["figure.constrained_layout.use"] = True
 rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ models = {
 # The posterior
 # -------------
 #
-# Dimensions have the names that plates and ``event_dims`` give them.
+# Plates and ``event_dims`` name the dimensions.
 
 tree = models["Student"].to_datatree()
 print(arviz_stats.summary(tree, kind="stats").to_string())
@@ -58,8 +58,8 @@ plots = arviz_plots.plot_dist(tree, col_wrap=2, figure_kwargs={"figsize": (8.0, 
 # Which model?
 # ------------
 #
-# ``log_likelihood`` gives the log density of every row under every draw, from which ArviZ estimates how well each model
-# would predict a row that it has not seen.
+# ``log_likelihood`` returns the log density of every row under every draw. From these, ArviZ estimates how well each
+# model predicts a row that it has not seen.
 
 scores = {name: arviz_stats.loo(model.log_likelihood(X, y)) for name, model in models.items()}
 table = arviz_stats.compare(scores)

@@ -1,8 +1,9 @@
 """
-The demo: an experiment, cross-validation, a picture, and a saved model
-=======================================================================
+The demo: an experiment, cross-validation, a figure, and a saved model
+======================================================================
 
-Fit the NSW job-training experiment, cross-validate on the diabetes data, draw a picture, save and reload.
+This script fits the NSW job-training experiment, cross-validates on the diabetes data, draws a figure, and saves and
+reloads a model.
 """
 
 import time
@@ -35,7 +36,7 @@ COVARIATES = ["age", "educ", "black", "hisp", "married", "re74", "re75"]
 
 
 def earnings(X, y=None, *, train):
-    """1978 earnings, in thousand dollars, of men with covariates X who were (1) or were not (0) trained."""
+    """1978 earnings, in thousand dollars, of men with covariates X, for men who were trained (1) or not (0)."""
     intercept = numpyro.sample("intercept", dist.Normal(5.0, 10.0))
     effect = numpyro.sample("effect", dist.Normal(0.0, 10.0))
     coef = numpyro.sample("coef", dist.Normal(0.0, 5.0).expand([X.shape[1]]).to_event(1))
@@ -66,7 +67,7 @@ def show_effects():
     with_training = fitted.predict(X, train=np.ones(len(men)))
     without = fitted.predict(X, train=np.zeros(len(men)))
     print(f"\nEveryone trained against no one, by predict: {np.mean(with_training - without):+.3f} thousand dollars")
-    print(f"\nWhat the kernel consists of:\n{fitted.describe().drop(columns='rows stand alone').to_string()}\n")
+    print(f"\nArguments and sites of the kernel:\n{fitted.describe().drop(columns='rows stand alone').to_string()}\n")
 
 
 def cross_validate():
@@ -98,7 +99,7 @@ def draw_and_save(folder):
     axes.legend(frameon=False, loc="upper left")
     picture = folder / "demo.png"
     figure.savefig(picture, dpi=150)
-    print(f"Picture of predictions with intervals: {picture}")
+    print(f"Figure of predictions with intervals: {picture}")
 
     file = folder / "demo.joblib"
     joblib.dump(model, file)

@@ -2,10 +2,10 @@
 Did job training raise earnings?
 ================================
 
-An experiment, and the same question without its control group.
+This example estimates the effect of training from an experiment, and again without the experiment's control group.
 
-The National Supported Work programme drew lots for who was trained. With the experiment's own control group the effect
-is a plain comparison; with men from a survey in their place, only the covariates can make the groups alike.
+The National Supported Work programme assigned training at random. With the experiment's own control group, the effect
+is a simple comparison. With men from a survey as the control group, only the covariates can make the groups comparable.
 """
 
 import sys
@@ -30,7 +30,7 @@ UNTRAINED, TRAINED = {"columns": {"train": 0}}, {"columns": {"train": 1}}
 
 
 def earnings(X, y=None, *, train):
-    """1978 earnings, in thousand dollars: what training adds may depend on the standardised covariates X."""
+    """1978 earnings, in thousand dollars; the effect of training may depend on the standardised covariates X."""
     intercept = numpyro.sample("intercept", dist.Normal(5.0, 10.0))
     effect = numpyro.sample("effect", dist.Normal(0.0, 10.0))
     coef = numpyro.sample("coef", dist.Normal(0.0, 5.0).expand([X.shape[1]]).to_event(1))
@@ -41,7 +41,7 @@ def earnings(X, y=None, *, train):
 
 
 def estimate(men):
-    """Return the effect on all men, on those trained and on those not, and by education."""
+    """Return the effects on all men, on the trained and on the untrained, and the effects by education."""
     rows = men[COVARIATES].apply(lambda column: (column - column.mean()) / column.std()).assign(train=men["train"])
     sampler = MCMC(num_warmup=300, num_samples=500, num_chains=2)
     model = NumPyroImpactRegressor(earnings, column_args={"train": "train"}, inference=sampler, random_state=0)
@@ -77,7 +77,7 @@ def main(folder):
             display.ax_.set_xlabel("Effect of training on 1978 earnings, thousand dollars")
             path = folder / "job_training.png"
             display.figure_.savefig(path, dpi=150)
-    print(f"Picture by years of education: {path}")
+    print(f"Figure by years of education: {path}")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,11 @@
 Whom should the next campaign reach?
 ====================================
 
-A simulated test with three arms and a million customers.
+This example analyses a simulated test with three arms and a million customers.
 
-Customers were sent nothing, an e-mail or a voucher, at random. The table says how much each raises the share of buyers,
-by segment; the second picture how much of the voucher's effect comes from the customers who respond most.
+Customers received nothing, an e-mail or a voucher, at random. The table shows by how much each raises the share of
+buyers in each segment. The second figure shows how much of the voucher's effect comes from the customers who respond
+most.
 """
 
 import sys
@@ -26,16 +27,16 @@ from skaimz.plotting import EffectDisplay
 mpl.use("Agg")
 
 SEGMENTS, ARMS = ["new", "regular", "loyal"], ["nothing", "e-mail", "voucher"]
-# What the simulation adds to the log odds of buying: a row for each segment, a column for each arm.
+# The simulation adds these numbers to the log odds of buying: a row for each segment, a column for each arm.
 TRUTH = np.array([[0.0, 0.10, 0.60], [0.0, 0.20, 0.30], [0.0, 0.25, 0.00]])
 
 
 def buying(X, y=None, *, segment, arm, n_segment, n_arm):
-    """Whether a customer buys: segments differ in how they respond to an arm."""
+    """Whether a customer buys; segments respond differently to an arm."""
     base = numpyro.sample("base", dist.Normal(-2.0, 1.0).expand([n_segment]).to_event(1))
     coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
     response = numpyro.sample("response", dist.Normal(0.0, 0.5).expand([n_segment, n_arm - 1]).to_event(2))
-    # The first arm is the one that the others are compared with.
+    # The other arms are compared with the first.
     effect = jnp.concatenate([jnp.zeros((n_segment, 1)), response], axis=1)
     with numpyro.plate("customers", X.shape[0]):
         numpyro.sample("y", dist.Bernoulli(logits=base[segment] + X @ coef + effect[segment, arm]), obs=y)
@@ -87,7 +88,7 @@ def main(folder, n_rows=1_000_000):
     display.ax_.set_xlabel("Customers sent a voucher, the most responsive first, in %")
     display.ax_.set_ylabel("Gain in the share of buyers")
     display.figure_.savefig(folder / "marketing_uplift.png", dpi=150)
-    print(f"Pictures: {folder / 'marketing_segments.png'}, {folder / 'marketing_uplift.png'}")
+    print(f"Figures: {folder / 'marketing_segments.png'}, {folder / 'marketing_uplift.png'}")
 
 
 if __name__ == "__main__":

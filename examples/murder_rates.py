@@ -2,9 +2,10 @@
 Murders in American counties: counts, with the population as exposure
 =====================================================================
 
-A kernel takes an argument beyond X and y, goes through a pipeline with a scaler and an encoder, is tuned by the log
-predictive density (Poisson or negative binomial, and how wide a prior), saved, and loaded in another process: once with
-the exposure routed beside X, once as a column of X.
+The kernel of this example has an argument beyond X and y, the exposure. It is the last step of a pipeline with a scaler
+and an encoder. A search by log predictive density chooses its distribution (Poisson or negative binomial) and the scale
+of its prior. The result is saved, and loaded in another process. All of this is done twice: with the exposure routed
+beside X, and with the exposure as a column of X.
 """
 
 import subprocess
@@ -38,7 +39,7 @@ NUMBERS = ["log_density", "perc1019", "perc2029", "percblack", "percmale"]
 
 
 class Rate(BaseEstimator):
-    """Counts at a rate for each unit of exposure; ``prior_scale`` holds the coefficients together."""
+    """Counts with a rate for each unit of exposure; ``prior_scale`` is the scale of the coefficients' prior."""
 
     def __init__(self, distribution="poisson", prior_scale=1.0):
         self.distribution = distribution

@@ -2,8 +2,8 @@
 Which prior? A search by predictive density
 ===========================================
 
-How wide a prior should be is a question that held-out rows can answer: here for the diabetes data, of which only eighty
-patients are known.
+Held-out rows can answer how wide a prior should be. This example searches a prior for eighty patients of the diabetes
+data.
 """
 
 import matplotlib.pyplot as plt
@@ -25,12 +25,12 @@ from skaimz.metrics import LogPredictiveDensity
 # The kernel
 # ----------
 #
-# A kernel that is an object has hyperparameters, which are searched by name. Numbers among them compile nothing anew.
-# Coefficients are drawn on a unit scale, so that one learning rate suits every scale of the prior.
+# A kernel that is an object has hyperparameters, which a search sets by name. New numbers need no new compilation.
+# Coefficients have a unit scale, so that one learning rate suits every scale of the prior.
 
 
 class Shrunk(BaseEstimator):
-    """Linear regression on any number of columns; ``prior_scale`` holds the coefficients together."""
+    """Linear regression on any number of columns; ``prior_scale`` is the scale of the coefficients' prior."""
 
     def __init__(self, prior_scale=1.0, heavy_tails=False):
         self.prior_scale = prior_scale
@@ -50,7 +50,7 @@ class Shrunk(BaseEstimator):
 # The search
 # ----------
 #
-# The log predictive density judges the whole predictive distribution: where its centre lies, and how wide it is.
+# The log predictive density evaluates the whole predictive distribution, both its centre and its width.
 
 X, y = shuffle(*load_diabetes(return_X_y=True), n_samples=80, random_state=0)
 y = (y - y.mean()) / y.std()
@@ -64,7 +64,7 @@ search = GridSearchCV(pipeline, grid, scoring=LogPredictiveDensity(), cv=5).fit(
 print({name.removeprefix(f"{kernel}__"): value for name, value in search.best_params_.items()})
 
 # %%
-# A narrow prior explains too little, a wide one too much.
+# A narrow prior underfits, and a wide prior overfits.
 
 results = search.cv_results_
 figure, ax = plt.subplots(figsize=(7.0, 3.8), layout="constrained")

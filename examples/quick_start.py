@@ -2,7 +2,7 @@
 Quick start: predictions with intervals
 =======================================
 
-A regression of the diabetes data with noise of heavy tails: the model is a function, all else is scikit-learn.
+A regression of the diabetes data with heavy-tailed noise. The model is a function; everything else is scikit-learn.
 """
 
 import matplotlib.pyplot as plt
@@ -20,7 +20,7 @@ from skaimz import NumPyroImpactRegressor
 # The kernel
 # ----------
 #
-# A kernel says how outcomes come about. The plate says that rows stand alone, and ``obs=y`` which site is the outcome.
+# A kernel describes how outcomes arise. The plate declares the rows independent, and ``obs=y`` marks the outcome.
 
 
 def progression(X, y=None):
@@ -35,8 +35,8 @@ def progression(X, y=None):
 # Fit and predict
 # ---------------
 #
-# The mean is deterministic. The standard deviation and the intervals hold the uncertainty of the parameters, and the
-# noise.
+# The mean is deterministic. The standard deviation and the intervals include the uncertainty of the parameters and the
+# noise of the outcome.
 
 X, y = load_diabetes(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
@@ -48,8 +48,8 @@ inside = (intervals[:, 0, 1] <= y_test) & (y_test <= intervals[:, 1, 1])
 print(f"{inside.mean():.0%} of {len(y_test)} patients held out lie in their 90 % interval")
 
 # %%
-# A picture
-# ---------
+# Plot
+# ----
 
 order = np.argsort(mean)
 rank = np.arange(len(order))
@@ -68,7 +68,7 @@ for side in ("top", "right"):
 # In a pipeline
 # -------------
 #
-# An estimator goes wherever scikit-learn takes one. All folds share what was compiled above.
+# The estimator works wherever scikit-learn takes one. All folds share the programs that were compiled above.
 
 pipeline = make_pipeline(StandardScaler(), model)
 scores = cross_val_score(pipeline, X, y, cv=5)

@@ -2,7 +2,8 @@
 Groups that learn from each other
 =================================
 
-Pupils of forty schools, some with a handful of pupils: a hierarchical kernel shrinks what little data exaggerate.
+Forty schools have 2 to 39 pupils each. A hierarchical kernel shrinks the levels of small schools, which would be
+exaggerated otherwise.
 """
 
 import matplotlib.pyplot as plt
@@ -28,8 +29,8 @@ grade = truth.repeat(sizes) + 20.0 * pupils["hours"] + rng.normal(scale=60.0, si
 # The kernel
 # ----------
 #
-# The column ``school`` reaches the kernel as integer codes, and ``n_school`` tells it how many there are. Offsets are
-# drawn on a unit scale, which chains explore more easily than the levels themselves.
+# The column ``school`` reaches the kernel as integer codes, and ``n_school`` is the number of schools. Offsets have a
+# unit scale, which chains explore more easily than the levels themselves.
 
 
 def grades(X, y=None, *, school, n_school):
@@ -53,7 +54,7 @@ print(model.describe().drop(columns="rows stand alone").to_string())
 # The levels
 # ----------
 #
-# Deterministic sites are computed again from the draws whenever they are asked for.
+# Deterministic sites are computed from the draws in each call.
 
 tree = model.sample_posterior_predictive(pupils, return_sites=["level"])
 level = tree["posterior_predictive"]["level"].stack(sample=("chain", "draw")).to_numpy()
@@ -63,7 +64,8 @@ for name, found in (("each school alone", alone), ("hierarchical", pooled)):
     print(f"{name:18} root mean squared error {np.sqrt(np.mean((found - truth) ** 2)):5.1f}")
 
 # %%
-# Small schools are drawn towards the centre, and large ones hardly are. "Alone" even knows what an hour is worth.
+# Small schools are shrunk towards the centre, and large ones hardly at all. The estimates of each school alone even use
+# the true effect of an hour.
 
 order = np.argsort(sizes, kind="stable")
 place = np.arange(40)

@@ -1,4 +1,4 @@
-"""The code of the documentation runs, and prints what the pages say it prints."""
+"""The code on the pages of the documentation runs, and prints the output that the pages show."""
 
 import contextlib
 import importlib.util
@@ -24,7 +24,7 @@ PAGES = [
     DOCS / "large.md",
     *sorted(path for path in (DOCS / "concepts").glob("*.md") if path.stem != "index"),
 ]
-# A block of Python, with the block of text that follows it at once: its output.
+# A block of Python, and the block of text directly after it, which is its output.
 BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
-    """Pages write their files to a folder of their own, draw without a screen, and leave no cluster behind."""
+    """Run a page in a folder of its own, plot without a screen, and leave no cluster running."""
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")
     yield
@@ -48,7 +48,7 @@ def blocks(path):
 
 
 def run(path, capsys, before=(), steps=()):
-    """Run a page's blocks one after the other, in a module of their own, so that what they define can be pickled."""
+    """Run the blocks of a page in order, in a module of their own, so that their classes can be pickled."""
     name = "docs_" + re.sub(r"\W", "_", str(path.relative_to(ROOT).with_suffix("")))
     module = sys.modules[name] = types.ModuleType(name)
     namespace = vars(module)
@@ -65,13 +65,13 @@ def run(path, capsys, before=(), steps=()):
             numbers = ([float(each) for each in NUMBER.findall(text)] for text in (printed, expected))
             np.testing.assert_allclose(*numbers, rtol=0.05, atol=0.05, err_msg=f"{path}:{line + 1}")
         else:
-            assert not printed, f"{path}:{line + 1} prints, but no block of text shows it:\n{printed}"
+            assert not printed, f"{path}:{line + 1} prints output that no block of text shows:\n{printed}"
     return namespace
 
 
 @pytest.fixture(scope="module")
 def model_of_the_guide():
-    """What the guide's first page defines, for all others: one fit."""
+    """Names that the first page of the guide defines for all others, with one fit."""
     return {}
 
 
@@ -105,7 +105,7 @@ def test_readme(capsys):
     assert len(found["effects"].summary()) == 3
 
 
-def test_links_that_lead_nowhere_are_found(tmp_path):
+def test_broken_links_are_found(tmp_path):
     spec = importlib.util.spec_from_file_location("check_links", DOCS / "check_links.py")
     check_links = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check_links)

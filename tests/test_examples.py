@@ -1,4 +1,4 @@
-"""The examples run, and print what they claim."""
+"""The examples run, and print results within the expected ranges."""
 
 import importlib.util
 import re
@@ -32,7 +32,7 @@ def test_job_training(tmp_path, capsys):
         assert numbers(next(line for line in printed.splitlines() if "difference" in line)) == [naive]
     everyone = numbers(next(line for line in experiment.splitlines() if "all men" in line))
     assert everyone[:2] == pytest.approx([1.68, 0.63], abs=0.1)
-    # Without the experiment's controls the covariates take the difference of -15 away, and leave more doubt.
+    # Without the experiment's controls, adjusting for covariates removes the difference of -15; uncertainty is larger.
     untrained = numbers(next(line for line in survey.splitlines() if "untrained" in line))
     assert abs(untrained[0]) < 1.5 < 2 * untrained[1]
     assert (tmp_path / "job_training.png").stat().st_size > 10_000
@@ -51,7 +51,7 @@ def test_marketing(tmp_path, capsys):
 
 
 def test_murder_rates():
-    # In a process of its own, where its kernel is one of the main module.
+    # In a process of its own, in which the kernel belongs to the main module.
     text = subprocess.run(
         [sys.executable, str(EXAMPLES / "murder_rates.py")], capture_output=True, text=True, check=True
     ).stdout
@@ -59,7 +59,7 @@ def test_murder_rates():
     scores = [[numbers(line) for line in part.splitlines() if "density" in line] for part in (routed, in_column)]
     assert len(scores[0]) == 6
     assert scores[0] == scores[1]
-    # Counties differ by more than a Poisson distribution allows.
+    # Counties vary more than a Poisson distribution allows.
     assert max(score for _, score in scores[0][:3]) < min(score for _, score in scores[0][3:]) - 0.05
     here, there = numbers(next(line for line in text.splitlines() if line.startswith("Expected")))
     assert here == there
