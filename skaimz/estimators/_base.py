@@ -49,8 +49,7 @@ from skaimz.kernels import (
     narrowed,
     trace_kernel,
 )
-from skaimz.rows.sources import reads_in_parts
-from skaimz.rows.spool import Scratch
+from skaimz.rows import Scratch, comes_in_pieces
 
 __all__ = ["ImpactEstimator"]
 
@@ -223,7 +222,7 @@ class ImpactEstimator(
         # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
         reads_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
         with Scratch() as scratch:
-            if reads_parts and reads_in_parts(data.X):
+            if reads_parts and comes_in_pieces(data.X):
                 data = self._open(data, scratch, reset=before is None, **checks)
             else:
                 data = self._load(data, reset=before is None, **checks)

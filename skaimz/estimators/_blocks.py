@@ -11,7 +11,7 @@ from skaimz.estimators._arguments import seed_of
 from skaimz.estimators._collect import Destination
 from skaimz.exceptions import let_go
 from skaimz.kernels import flattened
-from skaimz.rows.collections import dask_door, is_collection
+from skaimz.rows import computed, dask_door, is_collection
 
 __all__ = ["averaged", "drawn", "in_memory", "row_by_row"]
 
@@ -39,13 +39,9 @@ def in_memory(method: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(method)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return method(self, *map(_computed, args), **{name: _computed(arg) for name, arg in kwargs.items()})
+        return method(self, *map(computed, args), **{name: computed(arg) for name, arg in kwargs.items()})
 
     return call
-
-
-def _computed(value: Any) -> Any:
-    return value.compute() if is_collection(value) else value
 
 
 def drawn(method: Callable[..., Any]) -> Callable[..., Any]:

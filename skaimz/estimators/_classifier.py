@@ -23,7 +23,7 @@ from skaimz.estimators._routing import setter
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec, kernel_parameters
 from skaimz.kernels.default import LinearClassification
-from skaimz.rows.sources import Reader, loaded, parts_of
+from skaimz.rows import Reader, loaded, pieces_of
 
 __all__ = ["NumPyroImpactClassifier"]
 
@@ -431,7 +431,7 @@ def among_classes(probabilities: np.ndarray, counts: Sequence[int] | None) -> li
 def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the parts of y, each with the number of its first row."""
     start = 0
-    for part in parts_of("y", y):
+    for part in pieces_of("y", y):
         yield part, start
         start += len(part)
 

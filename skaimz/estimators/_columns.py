@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
-from skaimz.rows.lazy import LazyRows, as_table
+from skaimz.rows import LazyRows, as_table
 
 __all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "in_numbers", "number_of_codes", "split_columns"]
 

@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 
 from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Columns, Naming, culprits_named, in_numbers, number_of_codes, split_columns
-from skaimz.kernels import as_floats, flattened, kernel_parameters, unmasked
-from skaimz.rows.lazy import as_table, open_rows
+from skaimz.kernels import as_floats, flattened, kernel_parameters
+from skaimz.rows import as_table, loaded, open_rows
 
 __all__ = ["FLOATS", "DataMixin"]
 
@@ -107,7 +107,7 @@ class DataMixin:
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Check rows that are all there; where no `fit` has seen columns, there is nothing to compare theirs with."""
         floats = [np.float64, np.float32]
-        X = as_table(unmasked(X))
+        X = as_table(loaded(X))
         columns: dict[str, Any] = {}
         if hasattr(self, "n_features_in_"):
             if self.column_args is None:

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
-import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
@@ -15,7 +14,7 @@ from skaimz.estimators._collect import Destination, collect
 from skaimz.estimators._posterior import check_interventions
 from skaimz.estimators._temporary import FoldersMixin
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
-from skaimz.rows.lazy import LazyRows
+from skaimz.rows import LazyRows, lazy_rows
 
 __all__ = ["DrawsMixin", "index_of"]
 
@@ -467,9 +466,10 @@ class DrawsMixin(FoldersMixin):
         with self._precision(X.dtype):
             job = self._prepare(X, arrays, in_sample=in_sample)
             sampling.check_densities(job.spec)
-            if isinstance(y, zarr.Array | LazyRows):
+            rows = lazy_rows(y)
+            if rows is not None:
                 dtype = X.dtype
-                y = LazyRows(y, lambda part, start: self._encode(part, job.spec, dtype, start))
+                y = LazyRows(rows, lambda part, start: self._encode(part, job.spec, dtype, start))
             else:
                 y = self._encode(y, job.spec, X.dtype, job.first_row)
             check_consistent_length(X, y)

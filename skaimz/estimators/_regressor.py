@@ -17,8 +17,7 @@ from skaimz.estimators._columns import culprits_named, in_numbers
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec, as_floats, finite, unmasked
 from skaimz.kernels.default import LinearRegression
-from skaimz.rows.lazy import LazyRows, check_numbers
-from skaimz.rows.sources import Reader, loaded
+from skaimz.rows import LazyRows, Reader, check_numbers, loaded
 
 __all__ = ["NumPyroImpactRegressor"]
 

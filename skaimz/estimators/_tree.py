@@ -16,7 +16,7 @@ from skaimz.estimators._collect import Destination
 from skaimz.estimators._draws import index_of
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec, TracedKernel
-from skaimz.rows.lazy import open_rows
+from skaimz.rows import open_rows
 
 __all__ = ["TreeMixin"]
 

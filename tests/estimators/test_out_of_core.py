@@ -20,7 +20,7 @@ import zoo_inputs
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI
-from skaimz.rows import sources as _sources
+from skaimz.rows import RowSource, arrays
 from skaimz.rows import spool as _spool
 
 N_ROWS, BLOCK, WINDOW = 600, 32, 128
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "small_windows", "_sma
 @pytest.fixture(scope="module")
 def _small_pieces():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sources, "PIECE_ROWS", 100)
+        patch.setattr(arrays, "PIECE_ROWS", 100)
         yield
 
 
@@ -422,16 +422,16 @@ def test_batches_that_cannot_be_used():
         fit(once, kernel=zoo.conjugate)
 
 
-class Pieces:
+class TwoPieces(RowSource):
     """Two pieces of two rows, of types of their own."""
 
-    lengths, in_order = (2, 2), False
+    lengths, shape, dtype = (2, 2), (4,), np.dtype(float)
 
     def __init__(self, *pieces):
-        self.pieces = pieces
+        self._pieces = pieces
 
-    def computed(self, numbers):
-        return (self.pieces[number] for number in numbers)
+    def __getitem__(self, rows):
+        return self._pieces[rows.start // 2]
 
 
 @pytest.mark.parametrize(
@@ -444,7 +444,7 @@ class Pieces:
 )
 def test_pieces_that_differ(first, second, message):
     with _spool.Scratch() as scratch:
-        rows = _spool.Spool(Pieces(first, second), lambda piece, start: {"a": piece}, scratch).rows["a"]
+        rows = _spool.Spool(TwoPieces(first, second), lambda piece, start: {"a": piece}, scratch).arrays["a"]
         np.testing.assert_array_equal(rows[0:2], first)
         with pytest.raises(ValueError, match=message):
             rows[1:3]
