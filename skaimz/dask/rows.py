@@ -65,8 +65,8 @@ class Rows(RowSource):
         if dask.is_dask_collection(rows):
             pieces = rows.to_delayed()
             return pieces, list(dask.compute(*(dask.delayed(len)(piece) for piece in pieces)))
-        parts = [_part_of(rows, slice(start, start + CUT_ROWS)) for start in range(0, len(rows), CUT_ROWS)]
-        return [dask.delayed(part) for part in parts], list(map(len, parts))
+        pieces = [_sliced(rows, slice(start, start + CUT_ROWS)) for start in range(0, len(rows), CUT_ROWS)]
+        return list(map(dask.delayed, pieces)), list(map(len, pieces))
 
     @property
     def lengths(self) -> list[int]:
@@ -126,8 +126,8 @@ class Rows(RowSource):
         return self._collection.compute()
 
     def between(self, start: int, stop: int) -> Any:
-        """Return rows, delayed."""
-        parts = []
+        """Return rows as a delayed object."""
+        slices = []
         pieces, lengths = self._delayed
         first = int(np.searchsorted(self._stops, start, side="right"))
         for piece, length, end in zip(pieces[first:], lengths[first:], self._stops[first:], strict=True):
@@ -135,10 +135,10 @@ class Rows(RowSource):
             if begin >= stop:
                 break
             if length:
-                part = slice(int(max(start - begin, 0)), int(min(stop, end) - begin))
-                parts.append(piece if part == slice(0, length) else _cut(piece, part))
-        rows = parts[0] if len(parts) == 1 else _joined(parts)
-        return _turned(rows, 0, self._axis) if self._axis else rows
+                inside = slice(int(max(start - begin, 0)), int(min(stop, end) - begin))
+                slices.append(piece if inside == slice(0, length) else _slice_of(piece, inside))
+        rows = slices[0] if len(slices) == 1 else _joined(slices)
+        return _with_rows_along(rows, 0, self._axis) if self._axis else rows
 
 
 def open_rows(value: Any) -> Rows | None:
@@ -164,14 +164,14 @@ def has_rows(collection: Any) -> bool:
     return hasattr(type(collection), "ndim") and collection.ndim > 0
 
 
-def _part_of(rows: Any, part: slice) -> Any:
-    return rows.iloc[part] if hasattr(rows, "iloc") else rows[part]
+def _sliced(rows: Any, where: slice) -> Any:
+    return rows.iloc[where] if hasattr(rows, "iloc") else rows[where]
 
 
-_cut = dask.delayed(_part_of, pure=True)
-_turned = dask.delayed(np.moveaxis, pure=True)
+_slice_of = dask.delayed(_sliced, pure=True)
+_with_rows_along = dask.delayed(np.moveaxis, pure=True)
 
 
 @dask.delayed(pure=True)
-def _joined(parts: Sequence[Any]) -> Any:
-    return pd.concat(parts) if hasattr(parts[0], "iloc") else np.concatenate(parts)
+def _joined(slices: Sequence[Any]) -> Any:
+    return pd.concat(slices) if hasattr(slices[0], "iloc") else np.concatenate(slices)

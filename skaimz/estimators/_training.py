@@ -102,24 +102,24 @@ class TrainingMixin(DataMixin):
         y = to_array(arrays.pop(self.param_output)) if y is None else y
         if not y.shape:
             raise ValueError(f"y must have an entry for each row of X, got a single value: {y}.")
-        source_of_X = sources[self.param_input]
-        dtype, read_table, columns = self._check_columns(source_of_X, data.arrays, reset)
+        dtype, read_table, columns = self._check_columns(sources[self.param_input], data.arrays, reset)
         readers = {
             self.param_input: _numbers("X", dtype),
             self.param_output: self._outcome_reader(y, dtype, reset=reset, **checks),
             "sample_weight": _weights(dtype),
         }
-        rows: dict[str, Any] = {}
         if read_table is not None:
-            rows = spooled_table(sources.pop(self.param_input), read_table, scratch)
-        rows |= spooled(
+            columns |= spooled_table(sources.pop(self.param_input), read_table, scratch)
+            X = columns.pop(self.param_input)
+        rows: dict[str, Any] = spooled(
             {name: (source, readers.get(name, _numbers(f"Argument {name!r}"))) for name, source in sources.items()},
             scratch,
         )
-        X = rows.pop(self.param_input)
-        if read_table is None and self.column_args is not None:
-            known = None if reset else self.categories_
-            X, columns, self.categories_ = self._split_columns(X, known, data.arrays, learn=False)
+        if read_table is None:
+            X = rows.pop(self.param_input)
+            if self.column_args is not None:
+                known = None if reset else self.categories_
+                X, columns, self.categories_ = self._split_columns(X, known, data.arrays, learn=False)
         y = rows.pop(self.param_output) if self.param_output in rows else readers[self.param_output](y, 0)
         weight = rows.pop("sample_weight", None if weight is None else check_weight(weight, X))
         for name, array in {self.param_output: y, "sample_weight": weight}.items():

@@ -78,14 +78,16 @@ class BatchRows(Records):
         self._slice: tuple[int, int, Batch] | None = None
 
     def __getitem__(self, rows: slice) -> Batch:
-        n_rows = self.shape[0]
-        start, stop, _ = rows.indices(n_rows)
+        start, stop, _ = rows.indices(self.shape[0])
+        if start >= stop:
+            return {name: np.empty((0, *shape), dtype) for name, (shape, dtype) in self.layout.items()}
         if self._slice is None or self._slice[:2] != (start, stop):
             self._slice = None
             self._slice = start, stop, self._read(start, stop)
         return self._slice[2]
 
     def _read(self, start: int, stop: int) -> Batch:
+        """Return rows from the batches that hold them, which are read from the last one on."""
         n_rows = self.shape[0]
         if self._recent and start < self._recent[0][0]:
             self._restart()
@@ -100,9 +102,9 @@ class BatchRows(Records):
             if self._n_read >= n_rows and next(self._iterator, None) is not None:
                 raise ValueError(f"The batches of X gave more rows than the {n_rows} when they were counted.")
         self._recent = [(first, batch) for first, batch in self._recent if first + _length(batch) > start]
-        parts = [(max(0, start - first), stop - first, batch) for first, batch in self._recent if first < stop]
+        overlaps = [(max(0, start - first), stop - first, batch) for first, batch in self._recent if first < stop]
         return {
-            name: _joined([batch[name][begin:end] for begin, end, batch in parts]).astype(dtype, copy=False)
+            name: _joined([batch[name][begin:end] for begin, end, batch in overlaps]).astype(dtype, copy=False)
             for name, (_, dtype) in self.layout.items()
         }
 

@@ -9,7 +9,7 @@ import numpy as np
 from skaimz.kernels import as_floats, as_numbers, finite, narrowed
 from skaimz.rows.arrays import ArrayRows, to_array
 from skaimz.rows.protocol import RowSource
-from skaimz.rows.sources import open_array, open_source
+from skaimz.rows.sources import loaded_together, open_array, open_source
 
 __all__ = ["LazyRows", "Reader", "check_numbers", "lazy_rows", "open_rows"]
 
@@ -99,7 +99,7 @@ def lazy_rows(value: Any) -> LazyRows | None:
     if isinstance(value, LazyRows):
         return value
     source = open_array(value)
-    return None if source is None or source.is_array else LazyRows(_sliceable(source))
+    return None if source is None or source.is_array else LazyRows(_sliceable([source])[0])
 
 
 def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] | None:
@@ -120,7 +120,7 @@ def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] 
     if source is None or source.is_array or (source.slice_cost == "computation" and not source.has_fields):
         return None
     arrays = fields_of(source, param_input) if source.has_fields else {param_input: source}
-    lazy = {name: LazyRows(_sliceable(array)) for name, array in arrays.items()}
+    lazy = dict(zip(arrays, map(LazyRows, _sliceable(list(arrays.values()))), strict=True))
     rows = lazy.pop(param_input).numbers("X")
     # Rows of type float32 keep it, all others become float64.
     return rows if arrays[param_input].dtype == np.float32 else rows.floats("X", np.float64), lazy
@@ -130,10 +130,12 @@ def fields_of(source: RowSource, param_input: str) -> dict[str, RowSource]:
     """Return the arrays that come together, the input among them."""
     fields = dict(source.fields)
     if param_input not in fields:
-        raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(fields)}.")
+        raise ValueError(f"X must hold the input {param_input!r} among its arrays, got {sorted(fields)}.")
     return fields
 
 
-def _sliceable(source: RowSource) -> RowSource:
-    """Return the source of rows that are in memory if each slice would be computed anew."""
-    return ArrayRows(to_array(source.load())) if source.slice_cost == "computation" else source
+def _sliceable(sources: list[RowSource]) -> list[RowSource]:
+    """Return sources of one origin, with their rows in memory if each slice would be computed anew."""
+    if sources[0].slice_cost != "computation":
+        return sources
+    return [ArrayRows(to_array(rows)) for rows in loaded_together(sources)]
