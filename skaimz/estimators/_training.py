@@ -173,7 +173,7 @@ class TrainingMixin(DataMixin):
         return dtype, read_table, columns
 
     def _precision_of(self, dtype: np.dtype, reset: bool) -> Any:
-        """Return the precision of rows that are stored as ``dtype``, which is float64 unless something else says so."""
+        """Return the type of floats for X: that of the estimator, of the fit that goes on, or of the stored rows."""
         precision = self.dtype if reset else self.arguments_["rows"][self.param_input][1]
         if precision is None:
             return np.float32 if dtype == np.float32 else np.float64

@@ -454,7 +454,7 @@ WRONG = {
         ValueError,
         "arrays of a batch differ in length: {'X': 50, 'exposure': 49}",
     ),
-    "no input": (Items({"x": X}), ValueError, r"must hold the input 'X', got \['x'\]"),
+    "no input": (Items({"x": X}), ValueError, r"must hold the input 'X' among its arrays, got \['x'\]"),
     "no batch": (Items(), ValueError, r"0 sample\(s\): the batches are empty"),
     "no rows": (Items({"X": X[:0]}, {"X": X[:0]}), ValueError, r"0 sample\(s\): the batches are empty"),
     "no arrays": (Items({}, {}), ValueError, r"0 sample\(s\): the batches are empty"),
