@@ -19,7 +19,7 @@ ROOMS = {
     "datatree": {"exceptions", "kernels", "sampling"},
     "checks": {"inference"},
     "effects": {"exceptions", "sampling", "datatree"},
-    "dask": {"exceptions", "kernels", "sampling", "datatree", "effects"},
+    "dask": {"exceptions", "kernels", "rows", "sampling", "datatree", "effects"},
     "estimators": {
         "exceptions", "runtime", "kernels", "rows", "inference", "sampling", "datatree", "checks", "effects", "dask",
     },

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import zarr
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
 
@@ -26,7 +25,7 @@ from skaimz.kernels import (
     narrowed,
     nested,
 )
-from skaimz.rows.lazy import LazyRows, check_numbers, numeric
+from skaimz.rows import LazyRows, check_numbers, lazy_rows
 
 __all__ = [
     "PRIOR_DRAWS",
@@ -239,9 +238,8 @@ def _number(name: str, value: Any, dtype: np.dtype) -> int | float:
 def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
     """Return an argument as an array of numbers that fit beside floats of X's precision."""
     what = f"Argument {name!r}"
-    if isinstance(value, LazyRows) or (isinstance(value, zarr.Array) and value.ndim):
-        return numeric(what, value, dtype)
-    return check_numbers(what, value, 0, dtype)
+    rows = lazy_rows(value)
+    return check_numbers(what, value, 0, dtype) if rows is None else rows.numbers(what, dtype)
 
 
 def without_single_column(y: Any) -> Any:

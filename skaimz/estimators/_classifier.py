@@ -17,7 +17,7 @@ from skaimz.estimators._predictions import Classes, LogProbabilities, Probabilit
 from skaimz.estimators._questions import ask_by_row
 from skaimz.estimators._training import TrainingData
 from skaimz.kernels.default import LinearClassification
-from skaimz.rows.sources import loaded
+from skaimz.rows import loaded
 
 __all__ = ["NumPyroImpactClassifier"]
 

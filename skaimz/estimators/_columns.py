@@ -1,4 +1,4 @@
-"""Arguments of a kernel that are columns of X: where they are, and what codes their categories have."""
+"""Arguments of a kernel that are columns of X: where the columns are, and which codes stand for categories."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
@@ -9,31 +9,31 @@ import pandas as pd
 from sklearn.utils import _safe_indexing
 
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
-from skaimz.rows.lazy import LazyRows, as_table
+from skaimz.rows import LazyRows, as_table
 
 __all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "in_numbers", "number_of_codes", "split_columns"]
 
 SETTINGS = ("columns", "categories", "unknown_value")
-# What is not a number and may yet stand for a quantity, and how it is converted to one.
+# Values that are not numbers but may stand for quantities, and how each kind is converted to numbers.
 KINDS = {"durations": DURATIONS, "times": TIMES}
 QUANTITIES = {
     "numbers stored as text": "`.astype(float)`",
     "durations": "`.dt.total_seconds()`",
     "times": "`(time - start) / pandas.Timedelta('1D')`",
 }
-# What is known of the categories of each argument: those of every column that has codes, None for one of numbers.
+# For each argument the categories of each of its columns, None for a column of numbers.
 Categories = dict[str, list[np.ndarray | None]]
 
 
 class Naming(NamedTuple):
-    """Arguments of a kernel whose codes it counts, by a parameter ``n_<argument>``.
+    """Arguments that hold codes, as the kernel shows by a parameter ``n_<argument>`` for the number of codes.
 
     Attributes
     ----------
     possible : frozenset of str
-        Those with such a parameter.
+        Arguments with such a parameter.
     required : frozenset of str
-        Those whose number has no default, and has not been given.
+        Arguments whose parameter has no default and is not passed by the user.
     """
 
     possible: frozenset[str] = frozenset()
@@ -44,18 +44,18 @@ NOT_COUNTED = Naming()
 
 
 class _Argument(NamedTuple):
-    """One item of ``column_args``, read.
+    """One item of ``column_args``, checked.
 
     Attributes
     ----------
     name : str
     places : list of int
     single : bool
-        Whether the argument is one column, and so has one dimension.
+        Whether the argument is one column and has one dimension.
     categories : array or None
-        All categories in the order of their codes, where the user gave them.
+        The categories that the user listed, in the order of their codes.
     unknown_value : int or None
-        Code of categories that were not there in ``fit``; None refuses them.
+        Code of categories that ``fit`` did not see; None if they are errors.
     """
 
     name: str
@@ -74,7 +74,7 @@ def split_columns(
     learn: bool = False,
     naming: Naming = NOT_COUNTED,
 ) -> tuple[Any, dict[str, Any], Categories]:
-    """Take the kernel's arguments that are columns of X out of it.
+    """Separate the kernel's arguments that are columns of X from the input.
 
     Parameters
     ----------
@@ -82,28 +82,28 @@ def split_columns(
     column_args : mapping or None
         The estimator's parameter.
     known : dict or None
-        What an earlier call found out about categories; None in the first one.
+        Categories that an earlier call returned; None in the first call.
     names : sequence of str, optional
-        Names of the columns, where X itself does not tell.
+        Names of the columns of an X without column names.
     learn : bool, default=False
-        Whether a column's distinct values may become its categories.
+        Whether the distinct values of a column may become its categories.
     naming : Naming, optional
-        What the kernel's parameters tell about its arguments.
+        Arguments that hold codes.
 
     Returns
     -------
     rest : array, data frame or LazyRows
-        The columns that are left for the kernel's input.
-    arrays : dict of str to array
-        Every argument, categories as integer codes.
+        The other columns, which are the kernel's input.
+    arrays : dict of str to array or LazyRows
+        The arguments, with integer codes for categories.
     categories : dict
-        What is known of the categories now.
+        The categories of the arguments, for later calls.
     """
     if column_args is None:
         return X, {}, {}
     X = as_table(X)
     columns = getattr(X, "columns", names)
-    arguments = _read(column_args, X.shape[1], None if columns is None else list(columns))
+    arguments = _arguments(column_args, X.shape[1], None if columns is None else list(columns))
     taken = {place for argument in arguments for place in argument.places}
     rest = [place for place in range(X.shape[1]) if place not in taken]
     if not rest:
@@ -111,51 +111,53 @@ def split_columns(
     arrays: dict[str, Any] = {}
     categories: Categories = {}
     for argument in arguments:
-        found = None if known is None else known.get(argument.name)
-        if isinstance(X, LazyRows):
-            categories[argument.name] = found or [argument.categories] * len(argument.places)
-            arrays[argument.name] = _take_lazily(X, argument, categories[argument.name])
-            continue
-        arrays[argument.name], categories[argument.name] = _take(X, argument, found, learn, naming)
-    return X[:, rest] if isinstance(X, LazyRows) else _safe_indexing(X, rest, axis=1), arrays, categories
+        of_columns = None if known is None else known.get(argument.name)
+        if of_columns is None:
+            of_columns = [_categories(X, argument, place, learn, naming) for place in argument.places]
+        categories[argument.name] = of_columns
+        arrays[argument.name] = _take(X, argument, of_columns)
+    return _columns(X, rest), arrays, categories
 
 
 class Columns:
-    """Where the columns of X end up among the kernel's arguments.
+    """The columns of X, and the argument of the kernel that each belongs to.
 
     Parameters
     ----------
     X : array, data frame or LazyRows
-        As the user passed it.
+        X as the user passed it.
     column_args : mapping or None
         The estimator's parameter.
     names : sequence of str or None
-        Names of the columns, where X itself does not tell.
+        Names of the columns of an X without column names.
     categories : dict
-        What is known of the categories of arguments.
+        The categories of arguments.
     """
 
     def __init__(self, X: Any, column_args: Any, names: Sequence[str] | None, categories: Categories):
         self.X, self.categories = X, categories
         columns = getattr(X, "columns", names)
         self.names = None if columns is None else list(columns)
-        self._arguments = [] if column_args is None else _read(column_args, X.shape[1], self.names)
+        self._arguments = [] if column_args is None else _arguments(column_args, X.shape[1], self.names)
         taken = {place for argument in self._arguments for place in argument.places}
         self._rest = [place for place in range(X.shape[1]) if place not in taken]
 
     def series(self, column: Any, what: str = "A scenario") -> Any:
-        """Return a column as the user passed it, its type included; ``what`` asks for it, in messages."""
-        place = _place(column, self.X.shape[1], self.names, what)
-        return self.X[:, place][:] if isinstance(self.X, LazyRows) else _safe_indexing(self.X, place, axis=1)
+        """Return a column with the type that the user passed; error messages say that ``what`` names the column."""
+        series = _columns(self.X, _place(column, self.X.shape[1], self.names, what))
+        return series[:] if isinstance(series, LazyRows) else series
 
     def values(self, column: Any) -> np.ndarray:
-        """Return a column's values as the user passed them, numbers in one of NumPy's types."""
+        """Return the values of a column as the user passed them, with numbers in one of NumPy's types."""
         values = plain_array(self.series(column))
-        found = numbers_in(values)
-        return values if found is None else found
+        numbers = numbers_in(values)
+        return values if numbers is None else numbers
 
     def home(self, column: Any, what: str = "A scenario") -> tuple[str | None, int | None]:
-        """Return the argument that a column is in, None for the input, and its place there, None where it is all."""
+        """Return the argument that a column belongs to, None for the input, and its place in that argument.
+
+        The place is None if the column is the whole argument.
+        """
         place = _place(column, self.X.shape[1], self.names, what)
         for argument in self._arguments:
             if place in argument.places:
@@ -163,7 +165,7 @@ class Columns:
         return None, self._rest.index(place)
 
     def coded(self, column: Any, values: np.ndarray) -> np.ndarray:
-        """Return values of a column as the kernel sees them: categories as codes."""
+        """Return values of a column with codes for categories, as the kernel gets them."""
         name, number = self.home(column)
         categories = None if name is None else self.categories.get(name, [None])[number or 0]
         if categories is None:
@@ -173,7 +175,7 @@ class Columns:
 
 
 def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categories) -> dict[str, int]:
-    """Return by argument how many codes its categories have, the one for unknown categories included."""
+    """Return the number of codes of each argument that has categories, including the code of unknown categories."""
     counts = {}
     for name, columns in categories.items():
         longest = max((len(column) for column in columns if column is not None), default=0)
@@ -184,40 +186,42 @@ def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categorie
     return counts
 
 
-def check_numeric(foreign: Sequence[Any]) -> None:
-    """Refuse columns of a data frame that are no numbers, by their names."""
-    if foreign:
+def check_numeric(columns: Sequence[Any]) -> None:
+    """Raise an error that names the columns of a data frame that do not hold numbers, if there are any."""
+    if columns:
         raise ValueError(
-            f"X must be numeric, but its columns {list(foreign)} are not: encode them as numbers, leave them out, or "
+            f"X must be numeric, but its columns {list(columns)} are not: encode them as numbers, leave them out, or "
             "name them in `column_args`."
         )
 
 
-def in_numbers(given: Any) -> Any:
-    """Return rows or outcomes, objects among them that are numbers in one of NumPy's types; all else as it is."""
-    if isinstance(given, pd.DataFrame):
-        objects = [place for place, dtype in enumerate(given.dtypes) if isinstance(dtype, np.dtype) and dtype.hasobject]
-        given = given.copy() if objects else given
+def in_numbers(values: Any) -> Any:
+    """Return rows or outcomes in which Python objects that are numbers have one of NumPy's types."""
+    if isinstance(values, pd.DataFrame):
+        objects = [
+            place for place, dtype in enumerate(values.dtypes) if isinstance(dtype, np.dtype) and dtype.hasobject
+        ]
+        values = values.copy() if objects else values
         for place in objects:
-            found = numbers_in(given.iloc[:, place].to_numpy())
-            if found is not None:
-                given.isetitem(place, found)
-        return given
-    if isinstance(given, list | tuple):
+            numbers = numbers_in(values.iloc[:, place].to_numpy())
+            if numbers is not None:
+                values.isetitem(place, numbers)
+        return values
+    if isinstance(values, list | tuple):
         try:
-            array = np.asarray(given)
+            array = np.asarray(values)
         except ValueError:
-            return given  # parts of unequal lengths, as scikit-learn will say
-        return in_numbers(array) if array.dtype.hasobject else given
-    if isinstance(given, np.ndarray | pd.Series) and getattr(given.dtype, "hasobject", False):
-        found = numbers_in(np.asarray(given))
-        return given if found is None else found
-    return given
+            return values  # lists of unequal lengths, which scikit-learn refuses
+        return in_numbers(array) if array.dtype.hasobject else values
+    if isinstance(values, np.ndarray | pd.Series) and getattr(values.dtype, "hasobject", False):
+        numbers = numbers_in(np.asarray(values))
+        return values if numbers is None else numbers
+    return values
 
 
 @contextlib.contextmanager
 def culprits_named(X: Any, y: Any = None) -> Iterator[None]:
-    """Name what cannot be converted to numbers, where something is met that cannot: columns of a data frame, or y."""
+    """Replace an error about values that are not numbers by one that names the columns of a data frame, or y."""
     try:
         yield
     except (TypeError, ValueError) as error:
@@ -241,20 +245,20 @@ def _converts(values: Any) -> bool:
     return array.dtype.kind not in "mM"
 
 
-def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
+def _arguments(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
+    """Return the items of ``column_args``, checked against the columns of X."""
     if not isinstance(column_args, Mapping):
         raise TypeError(f"`column_args` must map kernel arguments to columns of X, got {column_args!r}.")
     read = []
     for name, setting in column_args.items():
-        given = dict(setting) if isinstance(setting, Mapping) else {"columns": setting}
-        foreign = [key for key in given if key not in SETTINGS]
-        if foreign or "columns" not in given:
+        settings = dict(setting) if isinstance(setting, Mapping) else {"columns": setting}
+        if "columns" not in settings or not settings.keys() <= set(SETTINGS):
             raise ValueError(
                 f"`column_args` must give {name!r} a column, a list of columns, or a mapping with 'columns' and, if "
                 f"wanted, 'categories' and 'unknown_value', got {setting!r}."
             )
-        columns: Any = given["columns"]
-        categories, unknown = given.get("categories"), given.get("unknown_value")
+        columns: Any = settings["columns"]
+        categories, unknown = settings.get("categories"), settings.get("unknown_value")
         single = not isinstance(columns, list | tuple)
         if unknown is not None and (isinstance(unknown, bool) or not isinstance(unknown, int) or unknown < 0):
             raise ValueError(f"`column_args` must give {name!r} a non-negative `unknown_value`, got {unknown!r}.")
@@ -268,7 +272,7 @@ def _read(column_args: Any, n_features: int, names: list | None) -> list[_Argume
 
 
 def _listed_categories(name: str, categories: Any) -> np.ndarray:
-    """Return categories that the user lists."""
+    """Return the categories that the user lists for an argument, or refuse them."""
     if isinstance(categories, str) or not isinstance(categories, Iterable):
         raise ValueError(f"`column_args` must give {name!r} a list of `categories`, got {categories!r}.")
     listed = list(categories)
@@ -285,6 +289,7 @@ def _listed_categories(name: str, categories: Any) -> np.ndarray:
 
 
 def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
+    """Return the position of a column that is named or counted; error messages say that ``what`` names it."""
     if isinstance(column, str) or (names is not None and column in names):
         if names is None:
             raise ValueError(
@@ -301,49 +306,45 @@ def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
     return int(column) % n_features
 
 
-def _take(
-    X: Any, argument: _Argument, known: list | None, learn: bool, naming: Naming
-) -> tuple[np.ndarray, list[np.ndarray | None]]:
-    """Return an argument's values, and the categories of each of its columns."""
-    values, categories = [], []
-    for number, place in enumerate(argument.places):
-        column = _safe_indexing(X, place, axis=1)
-        array = plain_array(column)
-        found = _categories(column, array, argument, place, learn, naming) if known is None else known[number]
-        values.append(
-            as_numbers(_named(argument, place), array) if found is None else _codes(array, found, argument, place)
-        )
-        categories.append(found)
-    return values[0] if argument.single else np.column_stack(values), categories
+def _columns(X: Any, places: Any) -> Any:
+    """Return one or several columns of an array, a data frame or LazyRows."""
+    return X[:, places] if isinstance(X, LazyRows) else _safe_indexing(X, places, axis=1)
 
 
-def _take_lazily(X: LazyRows, argument: _Argument, categories: list) -> LazyRows:
-    """Return an argument's values as they are read."""
+def _take(X: Any, argument: _Argument, categories: Sequence[np.ndarray | None]) -> Any:
+    """Return the values of an argument, with codes where a column has categories."""
 
-    def coded(part: np.ndarray) -> np.ndarray:
-        columns = [
-            part[:, number] if found is None else _codes(part[:, number], found, argument, place)
-            for number, (place, found) in enumerate(zip(argument.places, categories, strict=True))
-        ]
-        return columns[0] if argument.single else np.column_stack(columns)
+    def coded(array: np.ndarray, number: int) -> np.ndarray:
+        of_column, place = categories[number], argument.places[number]
+        if of_column is None:
+            return as_numbers(_named(argument, place), array)
+        return _codes(array, of_column, argument, place)
 
-    return X[:, argument.places].then(coded)
+    def stacked(columns: Iterable[np.ndarray]) -> np.ndarray:
+        arrays = [coded(column, number) for number, column in enumerate(columns)]
+        return arrays[0] if argument.single else np.column_stack(arrays)
+
+    if isinstance(X, LazyRows):
+        return X[:, argument.places].then(lambda rows: stacked(rows.T))
+    return stacked(plain_array(_columns(X, place)) for place in argument.places)
 
 
 def _named(argument: _Argument, place: int) -> str:
     return f"Column {place} of X, the kernel's argument {argument.name!r},"
 
 
-def _categories(
-    column: Any, array: np.ndarray, argument: _Argument, place: int, learn: bool, naming: Naming
-) -> np.ndarray | None:
-    """Return the categories of a column: given, those of its type, or its distinct values; None for numbers.
+def _categories(X: Any, argument: _Argument, place: int, learn: bool, naming: Naming) -> np.ndarray | None:
+    """Return the categories of a column: those listed, those of its type, or its distinct values; None for numbers.
 
-    What numbers and times mean does not follow from how they are stored. They are categories where the kernel asks for
-    the number of them.
+    How numbers and times are stored does not tell whether they are quantities or labels. They are categories if the
+    kernel asks for the number of them.
     """
+    if isinstance(X, LazyRows):
+        return argument.categories
+    column = _columns(X, place)
+    array = plain_array(column)
     if argument.categories is not None:
-        # Times may be given as text, which is how they are stored.
+        # Times may be listed as text and stored as times.
         return argument.categories.astype(array.dtype) if array.dtype.kind == "M" else argument.categories
     of_type = getattr(getattr(column, "dtype", None), "categories", None)
     # The categories of polars' Categorical, unlike those of its Enum, are shared by all columns and cannot be listed.
@@ -355,8 +356,8 @@ def _categories(
     remedy = "`column_args`: {...: {'columns': ..., 'categories': [...]}}"
     if not learn:
         raise ValueError(
-            f"The categories of the kernel's argument {argument.name!r} are not known without `fit`, nor where rows "
-            f"are read a part at a time: give them with {remedy}."
+            f"The categories of the kernel's argument {argument.name!r} are not known without `fit`, nor if a fit "
+            f"reads rows in pieces: list them with {remedy}."
         )
     present = array[~pd.isna(array)]
     kind = None if argument.name in naming.possible else _kind_of_quantity(present)
@@ -376,7 +377,7 @@ def _categories(
 
 
 def _kind_of_quantity(present: np.ndarray) -> str | None:
-    """Return what values are that could be quantities, though they are not numbers."""
+    """Return what kind of quantity values may be that are not numbers, None if they are labels."""
     if is_text_of_numbers(present):
         return "numbers stored as text"
     of_type = {"m": "durations", "M": "times"}.get(present.dtype.kind)
@@ -387,16 +388,17 @@ def _kind_of_quantity(present: np.ndarray) -> str | None:
 
 
 def _countable(array: np.ndarray) -> np.ndarray | None:
-    """Return numbers, among which marks are 0 and 1; None for all else."""
-    found = numbers_in(array)
-    return found if found is None or found.dtype.kind != "b" else found.astype(np.int64)
+    """Return numbers, with 0 and 1 for booleans; None for other values."""
+    numbers = numbers_in(array)
+    return numbers if numbers is None or numbers.dtype.kind != "b" else numbers.astype(np.int64)
 
 
 def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
+    """Return the positions of a column's values among its categories."""
     if np.asarray(pd.isna(array)).any():
         raise ValueError(f"{_named(argument, place)} has missing values.")
-    found, known = map(_countable, (array, categories))
-    if (found is None) != (known is None):
+    numbers, known_numbers = map(_countable, (array, categories))
+    if (numbers is None) != (known_numbers is None):
         kinds = [
             f"{type(values.flat[0]).__name__} ({values.flat[0]!s})" for values in (array, categories) if values.size
         ]
@@ -404,8 +406,8 @@ def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place
             f"{_named(argument, place)} holds values of another kind than its categories: "
             f"{' and '.join(kinds)}. Convert the column."
         )
-    series = pd.Series(array).infer_objects() if found is None else pd.Series(found)
-    codes = pd.Index(categories if known is None else known).get_indexer(series)
+    series = pd.Series(array).infer_objects() if numbers is None else pd.Series(numbers)
+    codes = pd.Index(categories if known_numbers is None else known_numbers).get_indexer(series)
     unknown = codes == -1
     if unknown.any():
         if argument.unknown_value is None:

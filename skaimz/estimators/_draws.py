@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pandas as pd
 import xarray as xr
-import zarr
 from sklearn.utils.validation import check_consistent_length
 
 from skaimz import sampling
@@ -19,8 +18,7 @@ from skaimz.estimators._arguments import check_count
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._questions import Question, ask, frees_on_error
 from skaimz.exceptions import SpeedWarning, warn_user
-from skaimz.rows.collections import dask_door, is_collection
-from skaimz.rows.lazy import LazyRows
+from skaimz.rows import LazyRows, dask_door, is_collection, lazy_rows
 
 __all__ = [
     "Destination",
@@ -189,9 +187,10 @@ class LogLikelihood(DrawQuestion):
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
         job = call.job(in_sample=self.in_sample)
         sampling.check_densities(spec)
-        if isinstance(y, zarr.Array | LazyRows):
+        rows = lazy_rows(y)
+        if rows is not None:
             encode, dtype = call.model.outcome.encode, call.X.dtype
-            y = LazyRows(y, lambda part, start: encode(part, spec, dtype, start))
+            y = LazyRows(rows, lambda part, start: encode(part, spec, dtype, start))
         else:
             y = call.encode(y)
         check_consistent_length(call.X, y)

@@ -21,7 +21,7 @@ from skaimz.estimators._scenarios import (
     named_scenarios,
     weights_of,
 )
-from skaimz.rows.collections import dask_door, is_collection
+from skaimz.rows import dask_door, is_collection
 
 __all__ = ["Effect", "Slope", "ask_for_effects"]
 

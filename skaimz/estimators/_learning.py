@@ -37,8 +37,7 @@ from skaimz.kernels import (
     kernel_parameters,
     trace_kernel,
 )
-from skaimz.rows.sources import reads_in_parts
-from skaimz.rows.spool import Scratch
+from skaimz.rows import Scratch, comes_in_pieces
 
 __all__ = ["KernelEstimator", "fit_with_classes"]
 
@@ -567,13 +566,13 @@ class KernelEstimator(SklearnObject):
             model = Model.of(self)
             data = data.taken_apart(model.names)
             if self.posterior is None:
-                data = data._replace(arrays=join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
-            data = data._replace(arrays=flattened(data.arrays))
+                data = data.with_arrays(join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
+            data = data.with_arrays(flattened(data.arrays))
             outcome = self._unlearned_outcome if before is None else model.outcome
             learner = Learner(model, outcome, reset=before is None, classes=classes)
             # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
             uses_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
-            data = learner.open(data, scratch) if uses_parts and reads_in_parts(data.X) else learner.load(data)
+            data = learner.open(data, scratch) if uses_parts and comes_in_pieces(data.X) else learner.load(data)
             self.categories_ = learner.categories
             if learner.outcome.labels is not None:
                 self.classes_ = learner.outcome.labels
@@ -581,7 +580,7 @@ class KernelEstimator(SklearnObject):
 
     def _infer(self, data: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
         """Infer the posterior from checked training data."""
-        X, y, weight, arrays = data
+        X, y, weight, arrays = data.X, data.y, data.weight, data.arrays
         if before is None:
             if getattr(settings, "checkpoint_dir", None) is not None and not is_fixed(self.random_state):
                 raise ValueError(

@@ -13,8 +13,7 @@ from skaimz import sampling
 from skaimz.estimators._arguments import check_outcome, without_single_column
 from skaimz.estimators._columns import in_numbers
 from skaimz.kernels import KernelSpec, as_floats, finite, kernel_parameters, unmasked
-from skaimz.rows.lazy import LazyRows, check_numbers
-from skaimz.rows.sources import Reader, parts_of
+from skaimz.rows import LazyRows, Reader, check_numbers, pieces_of
 
 __all__ = ["Codes", "Labels", "Numbers", "Outcome"]
 
@@ -266,7 +265,7 @@ def _labels_in(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
 def _numbered(y: Any) -> Iterator[tuple[np.ndarray, int]]:
     """Yield the parts of y, each with the number of its first row."""
     start = 0
-    for part in parts_of("y", y):
+    for part in pieces_of("y", y):
         yield part, start
         start += len(part)
 

@@ -9,7 +9,7 @@ from skaimz.estimators._model import Call, Model
 from skaimz.estimators._read import read, split
 from skaimz.exceptions import let_go
 from skaimz.kernels import flattened
-from skaimz.rows.collections import dask_door, is_collection
+from skaimz.rows import computed, dask_door, is_collection
 from skaimz.sampling import Part
 
 __all__ = ["Question", "Request", "ask", "ask_by_row", "frees_on_error", "in_memory"]
@@ -96,4 +96,4 @@ def in_memory(value: Any) -> Any:
     """Return a Dask collection computed; mappings may hold several."""
     if isinstance(value, Mapping):
         return {name: in_memory(entry) for name, entry in value.items()}
-    return value.compute() if is_collection(value) else value
+    return computed(value)

@@ -9,8 +9,8 @@ from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, va
 from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Naming, culprits_named, in_numbers, number_of_codes, split_columns
 from skaimz.estimators._model import Call, Model
-from skaimz.kernels import as_floats, flattened, kernel_parameters, unmasked
-from skaimz.rows.lazy import as_table, open_rows
+from skaimz.kernels import as_floats, flattened, kernel_parameters
+from skaimz.rows import as_table, loaded, open_rows
 from skaimz.sampling import Part
 
 __all__ = ["FLOATS", "cast", "read", "read_training_table", "split"]
@@ -134,7 +134,7 @@ def cast(model: Model, X: np.ndarray, *, reset: bool = True) -> np.ndarray:
 def _read_table(model: Model, X: Any, given: Collection[str], *, learn: bool) -> tuple[np.ndarray, dict[str, Any]]:
     """Check rows in memory. Where no `fit` has seen columns, there is nothing to compare theirs with."""
     floats = [np.float64, np.float32]
-    X = as_table(unmasked(X))
+    X = as_table(loaded(X))
     columns: dict[str, Any] = {}
     if hasattr(model.owner, "n_features_in_"):
         if model.column_args is None:

@@ -15,7 +15,7 @@ from skaimz.estimators._outcomes import Numbers
 from skaimz.estimators._predictions import Intervals, Means, Moments, Quantiles
 from skaimz.estimators._questions import Question, ask_by_row
 from skaimz.kernels.default import LinearRegression
-from skaimz.rows.sources import loaded
+from skaimz.rows import loaded
 
 __all__ = ["NumPyroImpactRegressor"]
 

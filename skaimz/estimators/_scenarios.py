@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-import zarr
 
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
@@ -13,7 +12,7 @@ from skaimz.estimators._model import Call
 from skaimz.estimators._read import read
 from skaimz.exceptions import NoRowsError
 from skaimz.kernels import as_floats, as_numbers, finite, flattened, nested, numbers_in, plain_array
-from skaimz.rows.lazy import LazyRows
+from skaimz.rows import LazyRows, lazy_rows, loaded
 
 __all__ = ["Over", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
 
@@ -104,9 +103,10 @@ def _new_argument(name: str, value: Any, current: Any, n_rows: int | None) -> An
 def _as_current(values: Any, current: Any) -> Any:
     """Return an argument's new values in the kind of numbers that it has, so that scenarios share a program."""
     kind = _kind(current)
-    if isinstance(values, LazyRows | zarr.Array) and values.dtype.kind == kind:
+    rows = lazy_rows(values)
+    if rows is not None and rows.dtype.kind == kind:
         return values
-    values = plain_array(values[:])
+    values = plain_array((values if rows is None else rows)[:])
     found = numbers_in(values)
     if found is None or found.dtype.kind == kind:
         return values
@@ -201,7 +201,7 @@ def grouping(by: Any, call: Call) -> dict[str, Any]:
         wrong = [name for name, values in by.items() if np.shape(values) != (n_rows,)]
         if wrong:
             raise ValueError(f"`by` must give {wrong[0]!r} a value for each of the {n_rows} rows.")
-        return {str(name): values[:] if isinstance(values, zarr.Array) else values for name, values in by.items()}
+        return {str(name): loaded(values) for name, values in by.items()}
     names = by if isinstance(by, list | tuple) else [by]
     if any(hasattr(name, "__array__") and np.ndim(name) for name in names):
         raise TypeError(

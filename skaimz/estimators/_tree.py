@@ -17,7 +17,7 @@ from skaimz.estimators._persistence import saved_attributes, saved_groups
 from skaimz.estimators._questions import ask
 from skaimz.inference import FitResult
 from skaimz.kernels import Inputs, KernelSpec
-from skaimz.rows.lazy import open_rows
+from skaimz.rows import open_rows
 
 __all__ = ["RowsOfFit", "tree_of"]
 

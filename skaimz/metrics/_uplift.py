@@ -11,7 +11,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skaimz.estimators import Columns
 from skaimz.metrics._scorers import Scorer, last_step
-from skaimz.rows.sources import loaded
+from skaimz.rows import loaded
 
 __all__ = [
     "AreaUnderUpliftCurve",

@@ -1,42 +1,35 @@
-"""Rows that are read a part at a time: Zarr arrays, and re-iterables of mappings of arrays."""
+"""Arrays whose rows are read, converted and checked as they are sliced."""
 
 import functools
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-import scipy.sparse
-import zarr
 
 from skaimz.kernels import as_floats, as_numbers, finite, narrowed
+from skaimz.rows.arrays import ArrayRows, to_array
+from skaimz.rows.protocol import RowSource
+from skaimz.rows.sources import loaded_together, open_array, open_source
 
-__all__ = [
-    "Batches",
-    "Column",
-    "LazyRows",
-    "as_is",
-    "as_table",
-    "check_numbers",
-    "columns_of",
-    "is_iterable_of_batches",
-    "numeric",
-    "open_rows",
-]
+__all__ = ["LazyRows", "Reader", "check_numbers", "lazy_rows", "open_rows"]
+
+# A conversion of rows: it takes rows, and the number of the first of them, which error messages name.
+Reader = Callable[[np.ndarray, int], np.ndarray]
 
 
 class LazyRows:
-    """An array that is converted as its parts are read.
+    """An array whose rows are converted as they are read.
 
     Parameters
     ----------
-    source : object with ``shape``, ``dtype`` and slicing by rows
-    convert : callable
-        From a part of ``source`` and the number of its first row to what is read.
+    source : RowSource, LazyRows or array
+    convert : Reader, optional
+        Makes the rows of this array from those of the source, which are taken as they are where it is left out.
     """
 
-    def __init__(self, source: Any, convert: Callable[[np.ndarray, int], np.ndarray]):
-        self.source, self.convert = source, convert
+    def __init__(self, source: "RowSource | LazyRows | np.ndarray", convert: Reader = lambda rows, start: rows):
+        self.source = ArrayRows(source) if isinstance(source, np.ndarray) else source
+        self.convert = convert
 
     @functools.cached_property
     def _example(self) -> np.ndarray:
@@ -44,7 +37,7 @@ class LazyRows:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of what is read."""
+        """Type of the converted rows."""
         return self._example.dtype
 
     @property
@@ -54,218 +47,95 @@ class LazyRows:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Number of rows, and the shape of one."""
+        """Number of rows, and the shape of one row."""
         return len(self), *self._example.shape[1:]
 
     def __len__(self) -> int:
         return int(self.source.shape[0])
 
     def __getitem__(self, where: Any) -> Any:
-        """Read rows, or return the same rows with some of the columns."""
+        """Read a slice of rows; with a second index, return all rows with some of the columns, unread."""
         if isinstance(where, tuple) and len(where) == 2:
-            return self.then(lambda part: part[:, where[1]])
-        part = where[0] if isinstance(where, tuple) else where
-        return self.convert(np.asarray(self.source[part]), part.start or 0)
+            return self.then(lambda rows: rows[:, where[1]])
+        rows = where[0] if isinstance(where, tuple) else where
+        return self.convert(self.source[rows], rows.start or 0)
 
     def then(self, change: Callable[[np.ndarray], np.ndarray]) -> "LazyRows":
-        """Return the same rows, changed as they are read."""
-        return LazyRows(self.source, lambda part, start: change(self.convert(part, start)))
-
-    def fetch(self, parts: Iterable[slice]) -> None:
-        """Have several parts at hand, where the source computes them together."""
-        if hasattr(self.source, "fetch"):
-            self.source.fetch(parts)
+        """Return these rows with one more conversion."""
+        return LazyRows(self, lambda rows, start: change(rows))
 
     def floats(self, what: str, dtype: Any) -> "LazyRows":
-        """Return the same rows as floats of a type; messages call them ``what``."""
-        return LazyRows(self.source, lambda part, start: as_floats(what, self.convert(part, start), dtype, start))
+        """Return these rows as floats of a type; error messages call them ``what``."""
+        return LazyRows(self, lambda rows, start: as_floats(what, rows, dtype, start))
+
+    def numbers(self, what: str, dtype: Any = None) -> "LazyRows":
+        """Return these rows with the checks of :func:`check_numbers`."""
+        return LazyRows(self, lambda rows, start: check_numbers(what, rows, start, dtype))
+
+    def fetch(self, slices: Iterable[slice]) -> None:
+        """Read what the slices need, where reading it at once is quicker than slice by slice."""
+        self.source.fetch(slices)
 
 
-def as_is(source: Any) -> LazyRows:
-    """Return rows that are read without a check."""
-    return LazyRows(source, lambda part, start: part)
+def check_numbers(what: str, rows: Any, start: int, dtype: Any = None) -> np.ndarray:
+    """Return rows as finite numbers, or refuse them.
 
-
-def numeric(name: str, source: Any, dtype: Any = None) -> LazyRows:
-    """Return rows that must be finite numbers, and fit beside floats of a type."""
-    return LazyRows(source, lambda part, start: check_numbers(name, part, start, dtype))
-
-
-def check_numbers(name: str, part: Any, start: int, dtype: Any = None) -> np.ndarray:
-    """Return rows, the first of which has the number ``start``, if they are finite numbers; floats in ``dtype``."""
-    part = finite(name, as_numbers(name, part), start)
-    return part if dtype is None else narrowed(name, part, dtype, start)
-
-
-class Batches:
-    """A re-iterable of mappings, read as arrays whose parts are asked for in order; a step back starts it again.
-
-    Attributes
+    Parameters
     ----------
-    lengths : list of int
-        Rows of each batch that has any.
-    shapes, dtypes : dict
-        Of each array: the shape of a row, and a type for all batches.
+    what : str
+        What error messages call the rows.
+    rows : array-like
+    start : int
+        Number of the first row.
+    dtype : dtype, optional
+        Type of the floats that the numbers are computed with: they must fit into it.
     """
-
-    def __init__(self, batches: Iterable[Mapping[str, Any]]):
-        if isinstance(batches, Iterator):
-            raise ValueError(
-                f"X is a {type(batches).__name__}, which can be iterated over only once: pass an object whose "
-                "`__iter__` begins anew each time."
-            )
-        self.batches = batches
-        self.lengths: list[int] = []
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        self.dtypes: dict[str, np.dtype] = {}
-        # Checksums of all rows before a batch's end, by the number of these rows.
-        self._checksums: dict[int, dict[str, int]] = {}
-        for batch in self.iterate():
-            self.dtypes = {name: _common(array.dtype, self.dtypes.get(name)) for name, array in batch.items()}
-            self.lengths.append(len(next(iter(batch.values()))))
-        self.n_rows = sum(self.lengths)
-        if not self.n_rows:
-            raise ValueError("Found array with 0 sample(s): the batches are empty.")
-        self._restart()
-
-    def iterate(self) -> Iterator[dict[str, np.ndarray]]:
-        """Yield the batches that have rows, which must be the same ones in each pass."""
-        n_rows, checksums = 0, dict[str, int]()
-        for batch in self.batches:
-            if not isinstance(batch, Mapping):
-                raise TypeError(
-                    f"X must be an array, or an iterable of mappings of names to arrays; one of its items is a "
-                    f"{type(batch).__name__}."
-                )
-            arrays = {str(name): np.asarray(array) for name, array in batch.items()}
-            scalars = [name for name, array in arrays.items() if array.ndim == 0]
-            if scalars:
-                raise ValueError(f"A batch must hold arrays of rows, but {scalars} are single values.")
-            lengths = {name: len(array) for name, array in arrays.items()}
-            if len(set(lengths.values())) > 1:
-                raise ValueError(f"The arrays of a batch differ in length: {lengths}.")
-            if not any(lengths.values()):
-                continue
-            shapes = {name: array.shape[1:] for name, array in arrays.items()}
-            self.shapes = self.shapes or shapes
-            if shapes != self.shapes:
-                raise ValueError(
-                    f"Batches must have the same arrays, of equal shapes but for the rows: got {shapes} after "
-                    f"{self.shapes}."
-                )
-            start, n_rows = n_rows, n_rows + len(next(iter(arrays.values())))
-            checksums = {name: _checksum(array, checksums.get(name, 0)) for name, array in arrays.items()}
-            if self._checksums.setdefault(n_rows, checksums) != checksums:
-                raise ValueError(
-                    f"The batches of X gave other rows {start} to {n_rows - 1} than when they were last iterated over: "
-                    "what is found for a row could not be told from that of another. Give the same rows in the same "
-                    "order each time, without shuffling; a fit puts minibatches in random order itself."
-                )
-            yield arrays
-
-    def check_end(self, iterator: Iterator[Any]) -> None:
-        """Refuse more rows than there were when they were counted."""
-        if next(iterator, None) is not None:
-            raise ValueError(f"The batches of X gave more rows than the {self.n_rows} when they were counted.")
-
-    def load(self) -> dict[str, np.ndarray]:
-        """Return the arrays whole."""
-        batches = list(self.iterate())
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in self.shapes}
-
-    def _restart(self) -> None:
-        self._iterator = self.iterate()
-        self._held: list[tuple[int, dict[str, np.ndarray]]] = []
-        self._stop = 0
-
-    def read(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Return rows of one of the arrays."""
-        if self._held and start < self._held[0][0]:
-            self._restart()
-        while self._stop < stop:
-            batch = next(self._iterator, None)
-            if batch is None:
-                raise ValueError(f"The batches of X gave {self._stop} rows, and {self.n_rows} when they were counted.")
-            self._held.append((self._stop, batch))
-            self._stop += len(batch[name])
-            if self._stop >= self.n_rows:
-                self.check_end(self._iterator)
-        self._held = [(first, batch) for first, batch in self._held if first + len(batch[name]) > start]
-        parts = [batch[name][max(0, start - first) : stop - first] for first, batch in self._held if first < stop]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    numbers = finite(what, as_numbers(what, rows), start)
+    return numbers if dtype is None else narrowed(what, numbers, dtype, start)
 
 
-class Column:
-    """One array of the batches."""
-
-    def __init__(self, batches: Batches, name: str):
-        self.batches, self.name = batches, name
-        self.shape, self.dtype = (batches.n_rows, *batches.shapes[name]), batches.dtypes[name]
-
-    def __getitem__(self, part: slice) -> np.ndarray:
-        start, stop, _ = part.indices(self.batches.n_rows)
-        return self.batches.read(self.name, start, stop).astype(self.dtype, copy=False)
-
-    def of(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the array in one batch."""
-        return batch[self.name].astype(self.dtype, copy=False)
-
-
-def as_table(X: Any) -> Any:
-    """Return rows as an array or a data frame with columns, which a table of Arrow's becomes.
-
-    Raises
-    ------
-    TypeError
-        If they are sparse.
-    """
-    if scipy.sparse.issparse(X):
-        raise TypeError(
-            "Sparse data was passed for X, but dense data is required: convert it by `X.toarray()`, or have the steps "
-            "before return dense rows, by `OneHotEncoder(sparse_output=False)` or `ColumnTransformer(..., "
-            "sparse_threshold=0)`."
-        )
-    return X.to_pandas() if type(X).__module__.partition(".")[0] == "pyarrow" else X
-
-
-def is_iterable_of_batches(X: Any) -> bool:
-    """Whether X is to be iterated over, rather than an array or a table."""
-    if hasattr(X, "__array__") or hasattr(X, "shape") or isinstance(X, list | tuple | str | Mapping):
-        return False
-    return isinstance(X, Iterable) and not hasattr(X, "__dataframe__")
-
-
-def columns_of(batches: Iterable[Mapping[str, Any]], param_input: str) -> dict[str, Column]:
-    """Return the arrays of batches one by one, which must have the input among them."""
-    read = Batches(batches)
-    if param_input not in read.shapes:
-        raise ValueError(f"The batches must hold the input {param_input!r}, got {sorted(read.shapes)}.")
-    return {name: Column(read, name) for name in read.shapes}
+def lazy_rows(value: Any) -> LazyRows | None:
+    """Return rows that a call reads slice by slice, None for an array in memory and for a single value."""
+    if isinstance(value, LazyRows):
+        return value
+    source = open_array(value)
+    return None if source is None or source.is_array else LazyRows(_sliceable([source])[0])
 
 
 def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] | None:
-    """Return rows that are read part by part, and further arguments that came with them; None for anything else."""
-    if isinstance(X, zarr.Array):
-        return _input(X), {}
-    if not is_iterable_of_batches(X):
+    """Return the input of a call that reads X slice by slice, and the arguments that come with it.
+
+    Parameters
+    ----------
+    X : array-like or iterable of mappings
+    param_input : str
+        Name of the input among the arrays that come together.
+
+    Returns
+    -------
+    tuple of LazyRows and dict, or None
+        None if scikit-learn checks all rows of X at once, as it does with arrays and tables.
+    """
+    source = open_source(X)
+    if source is None or source.is_array or (source.slice_cost == "computation" and not source.has_fields):
         return None
-    columns = {name: as_is(column) for name, column in columns_of(X, param_input).items()}
-    return _input(columns.pop(param_input)), columns
+    arrays = fields_of(source, param_input) if source.has_fields else {param_input: source}
+    lazy = dict(zip(arrays, map(LazyRows, _sliceable(list(arrays.values()))), strict=True))
+    rows = lazy.pop(param_input).numbers("X")
+    # Rows of type float32 keep it, all others become float64.
+    return rows if arrays[param_input].dtype == np.float32 else rows.floats("X", np.float64), lazy
 
 
-def _input(source: Any) -> LazyRows:
-    """Return rows of the input: float32 stays, all else becomes float64."""
-    rows = numeric("X", source)
-    return rows if source.dtype == np.float32 else rows.floats("X", np.float64)
+def fields_of(source: RowSource, param_input: str) -> dict[str, RowSource]:
+    """Return the arrays that come together, the input among them."""
+    fields = dict(source.fields)
+    if param_input not in fields:
+        raise ValueError(f"X must hold the input {param_input!r} among its arrays, got {sorted(fields)}.")
+    return fields
 
 
-def _checksum(array: np.ndarray, before: int) -> int:
-    """Return a checksum of an array that follows on other rows, whose checksum is ``before``."""
-    if array.dtype.hasobject:
-        return zlib.crc32(repr(array.tolist()).encode(), before)
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, before)
-
-
-def _common(dtype: np.dtype, other: np.dtype | None) -> np.dtype:
-    """Return a type for the numbers of both, which keeps an order of bytes that they share."""
-    return dtype if other is None or dtype == other else np.result_type(dtype, other)
+def _sliceable(sources: list[RowSource]) -> list[RowSource]:
+    """Return sources of one origin, with their rows in memory if each slice would be computed anew."""
+    if sources[0].slice_cost != "computation":
+        return sources
+    return [ArrayRows(to_array(rows)) for rows in loaded_together(sources)]

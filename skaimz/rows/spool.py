@@ -1,41 +1,26 @@
-"""Flat files for rows that are costly to read: each piece is computed once, and then read from the disk."""
+"""Rows kept in temporary files: a fit reads each piece of a source once, and then reads rows from the files."""
 
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["Pieces", "Scratch", "Spool"]
+from skaimz.rows.arrays import to_array
+from skaimz.rows.lazy import LazyRows, Reader
+from skaimz.rows.protocol import RowSource
+from skaimz.rows.sources import check_rows
 
-
-class Pieces(Protocol):
-    """Rows that come a piece at a time.
-
-    Attributes
-    ----------
-    lengths : sequence of int
-        Rows of each piece.
-    in_order : bool
-        Whether a piece comes only after all pieces before it.
-    """
-
-    @property
-    def lengths(self) -> Sequence[int]:
-        """Rows of each piece."""
-
-    @property
-    def in_order(self) -> bool:
-        """Whether a piece comes only after all pieces before it."""
-
-    def computed(self, numbers: Sequence[int]) -> Iterator[Any]:
-        """Yield the pieces of these numbers, which rise."""
+__all__ = ["Scratch", "Spool", "spooled", "spooled_table"]
 
 
 class Scratch:
-    """Files for the time of a fit. They have no names, so that none is left where the process is killed."""
+    """Temporary files that exist as long as a fit.
+
+    The files have no names, so that none is left behind if the process is killed.
+    """
 
     def __init__(self) -> None:
         self._files: list[_File] = []
@@ -53,30 +38,33 @@ class Scratch:
         Raises
         ------
         OSError
-            If the disk is too small for it and the files before it.
+            If the disk has too little space for this file and those opened before.
         """
         if not self._files:
-            # The files have holes, which are filled later.
+            # Measured before any file is written: the files of a fit are compared with it together.
             self._free = shutil.disk_usage(tempfile.gettempdir()).free
         file = _File(shape, dtype)
         self._files.append(file)
         needed = sum(file.n_bytes for file in self._files)
         if needed > self._free:
             raise OSError(
-                f"A fit that reads rows a part at a time keeps them in files of {needed} bytes, but {self._free} bytes "
-                f"are free in {tempfile.gettempdir()!r}: name another folder by the environment variable TMPDIR."
+                f"A fit that reads rows in pieces keeps them in files of {needed} bytes, but {self._free} bytes are "
+                f"free in {tempfile.gettempdir()!r}: name another folder by the environment variable TMPDIR."
             )
         return file
 
 
 class _File:
-    """An array on the disk, written and read by rows. Unlike a map of memory it never counts as the process's own."""
+    """An array in a file, written and read by rows.
+
+    It is read by calls rather than through a memory map, whose pages would count as the memory of the process.
+    """
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
         self.shape, self.dtype = shape, dtype
         self._row_bytes = int(np.prod(shape[1:], dtype=int)) * dtype.itemsize
         self.n_bytes = shape[0] * self._row_bytes
-        # Without a buffer, which would fail once more when it is closed.
+        # A buffer that could not be written would raise a second error when the file is closed.
         self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
 
     def write(self, start: int, array: np.ndarray) -> None:
@@ -88,8 +76,8 @@ class _File:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"A fit that reads rows a part at a time could not keep them in {tempfile.gettempdir()!r}: "
-                f"{error.strerror}. Name another folder by the environment variable TMPDIR.",
+                f"A fit that reads rows in pieces could not keep them in {tempfile.gettempdir()!r}: {error.strerror}. "
+                "Name another folder by the environment variable TMPDIR.",
             ) from error
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -101,65 +89,118 @@ class _File:
         self._file.close()
 
 
-class Spool:
-    """Arrays whose rows come a piece at a time, kept in files as pieces are first asked for.
+def spooled(arrays: Mapping[str, tuple[RowSource, Reader]], scratch: Scratch) -> dict[str, LazyRows]:
+    """Return arrays that can be read in any order, rows of costly sources from files.
 
     Parameters
     ----------
-    pieces : Pieces
+    arrays : dict of str to tuple
+        By name the source of each array, and how its rows are converted.
+    scratch : Scratch
+        Where files are made.
+    """
+    groups: dict[int, list[str]] = {}
+    for name, (source, _) in arrays.items():
+        check_rows(name, source)
+        groups.setdefault(id(source.origin), []).append(name)
+    rows: dict[str, LazyRows] = {}
+    for names in groups.values():
+        group = {name: arrays[name] for name in names}
+        origin = group[names[0]][0].origin
+        if origin.slice_cost == "rows":
+            rows |= {name: LazyRows(source, convert) for name, (source, convert) in group.items()}
+        else:
+            spool = Spool(origin, _converter(group), scratch)
+            rows |= {name: LazyRows(source) for name, source in spool.arrays.items()}
+    return rows
+
+
+def spooled_table(
+    table: RowSource, convert: Callable[[Any, int], Mapping[str, np.ndarray]], scratch: Scratch
+) -> dict[str, LazyRows]:
+    """Return the arrays that a table is converted to, with their rows in files.
+
+    Parameters
+    ----------
+    table : RowSource
+        A source whose pieces are data frames.
     convert : callable
-        From a piece and the number of its first row to arrays by name.
+        Makes arrays by name from a piece and the number of its first row.
+    scratch : Scratch
+        Where files are made.
+    """
+    check_rows("X", table)
+    return {name: LazyRows(source) for name, source in Spool(table, convert, scratch).arrays.items()}
+
+
+def _converter(group: Mapping[str, tuple[RowSource, Reader]]) -> Callable[[Any, int], dict[str, np.ndarray]]:
+    """Return a function that converts a piece to the arrays of a group, which have one origin."""
+    return lambda piece, start: {
+        name: convert(to_array(source.array_in(piece)), start) for name, (source, convert) in group.items()
+    }
+
+
+class Spool:
+    """Arrays in files, to which the pieces of a source are written when their rows are first read.
+
+    Parameters
+    ----------
+    source : RowSource
+    convert : callable
+        Makes arrays by name from a piece and the number of its first row.
     scratch : Scratch
 
     Attributes
     ----------
-    rows : dict of str to KeptRows
+    arrays : dict of str to RowSource
     """
 
-    def __init__(self, pieces: Pieces, convert: Callable[[Any, int], Mapping[str, np.ndarray]], scratch: Scratch):
-        self._pieces, self._convert = pieces, convert
-        self._ends = np.cumsum(pieces.lengths)
-        self._is_kept = np.asarray(pieces.lengths) == 0
-        # A fit reads in a thread of its own, beside the one that asks for first rows.
+    def __init__(self, source: RowSource, convert: Callable[[Any, int], Mapping[str, np.ndarray]], scratch: Scratch):
+        self._source, self._convert = source, convert
+        self._lengths = np.asarray(source.lengths)
+        self._stops = np.cumsum(self._lengths)
+        self._is_written = self._lengths == 0
+        # A fit reads minibatches in a thread of its own, while the main thread may read the first rows.
         self._lock = threading.Lock()
-        first = int(np.argmin(self._is_kept))
-        (piece,) = pieces.computed([first])
+        first = int(np.argmin(self._is_written))
+        (piece,) = source.pieces([first])
         arrays = convert(piece, 0)
-        n_rows = int(self._ends[-1])
+        n_rows = int(self._stops[-1])
         self._files = {name: scratch.file((n_rows, *array.shape[1:]), array.dtype) for name, array in arrays.items()}
-        self._keep(first, arrays)
-        self.rows = {name: KeptRows(self, name, file.shape, file.dtype) for name, file in self._files.items()}
+        self._write(first, arrays)
+        self.arrays = {name: SpooledRows(self, name, file.shape, file.dtype) for name, file in self._files.items()}
 
-    def fetch(self, parts: Iterable[slice]) -> None:
-        """Compute what is missing of several parts, together."""
+    def fetch(self, slices: Iterable[slice]) -> None:
+        """Write all pieces that the slices need and that are not in the files yet."""
         with self._lock:
-            self._fetch(parts)
+            self._fetch(slices)
 
-    def read(self, name: str, part: slice) -> np.ndarray:
+    def read(self, name: str, rows: slice) -> np.ndarray:
         """Return rows of an array."""
-        start, stop, _ = part.indices(int(self._ends[-1]))
+        start, stop, _ = rows.indices(int(self._stops[-1]))
         with self._lock:
-            self._fetch([part])
+            self._fetch([rows])
             return self._files[name].read(start, max(start, stop))
 
-    def _fetch(self, parts: Iterable[slice]) -> None:
-        wanted = np.zeros(len(self._is_kept), bool)
-        for part in parts:
-            start, stop, _ = part.indices(int(self._ends[-1]))
+    def _fetch(self, slices: Iterable[slice]) -> None:
+        needed = np.zeros(len(self._is_written), bool)
+        for rows in slices:
+            start, stop, _ = rows.indices(int(self._stops[-1]))
             if start < stop:
-                first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
-                wanted[first : last + 1] = True
-        missing = np.flatnonzero(wanted & ~self._is_kept)
+                first, last = np.searchsorted(self._stops, [start, stop - 1], side="right")
+                needed[first : last + 1] = True
+        missing = np.flatnonzero(needed & ~self._is_written)
         if not len(missing):
             return
-        if self._pieces.in_order:
-            missing = np.flatnonzero(~self._is_kept[: missing[-1] + 1])
-        for number, piece in zip(missing.tolist(), self._pieces.computed(missing.tolist()), strict=True):
-            self._keep(number, self._convert(piece, int(self._ends[number]) - self._pieces.lengths[number]))
+        if self._source.in_order:
+            # The source reads the pieces in between anyway.
+            missing = np.flatnonzero(~self._is_written[: missing[-1] + 1])
+        for number, piece in zip(missing.tolist(), self._source.pieces(missing.tolist()), strict=True):
+            self._write(number, self._convert(piece, int(self._stops[number] - self._lengths[number])))
 
-    def _keep(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
-        length = self._pieces.lengths[number]
-        start = int(self._ends[number]) - length
+    def _write(self, number: int, arrays: Mapping[str, np.ndarray]) -> None:
+        length = int(self._lengths[number])
+        start = int(self._stops[number]) - length
         for name, array in arrays.items():
             file = self._files[name]
             if array.shape != (length, *file.shape[1:]):
@@ -170,25 +211,35 @@ class Spool:
             if not np.can_cast(array.dtype, file.dtype):
                 raise ValueError(f"{name!r} is {array.dtype} from row {start} on, but {file.dtype} before.")
             file.write(start, array)
-        self._is_kept[number] = True
+        self._is_written[number] = True
 
 
-class KeptRows:
-    """One array of a spool.
+class SpooledRows(RowSource):
+    """One array of a spool, which is one piece: its file can be read anywhere."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-    dtype : numpy.dtype
-    """
+    slice_cost = "rows"
 
     def __init__(self, spool: Spool, name: str, shape: tuple[int, ...], dtype: np.dtype):
-        self._spool, self._name = spool, name
-        self.shape, self.dtype = shape, dtype
+        self._spool, self._name, self._shape, self._dtype = spool, name, shape, dtype
 
-    def __getitem__(self, part: slice) -> np.ndarray:
-        return self._spool.read(self._name, part)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and the shape of one row."""
+        return self._shape
 
-    def fetch(self, parts: Iterable[slice]) -> None:
-        """Compute what is missing of several parts, together."""
-        self._spool.fetch(parts)
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the array."""
+        return self._dtype
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of rows in the only piece."""
+        return self._shape[:1]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        return self._spool.read(self._name, rows)
+
+    def fetch(self, slices: Iterable[slice]) -> None:
+        """Write all pieces that the slices need, in one call of the source."""
+        self._spool.fetch(slices)

@@ -1,4 +1,4 @@
-"""Dask collections in, lazy arrays out: equal to one call, however rows are chunked and whoever computes them."""
+"""Methods on Dask collections return lazy arrays, which equal the result of one call for any chunks."""
 
 import dask.array as da
 import dask.dataframe as dd
@@ -10,6 +10,7 @@ import pytest
 import zoo
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor, metrics
+from skaimz.inference import SVI
 
 pytestmark = pytest.mark.usefixtures("in_this_thread")
 
@@ -58,7 +59,7 @@ def test_arrays(conjugate, X, method, chunks):
 
 
 def test_outcomes_that_the_host_draws(poisson, X):
-    """Its generators are read tile by tile, so that blocks must be whole tiles."""
+    """NumPy's generators are seeded for each tile, so blocks must consist of whole tiles."""
     exposure = np.linspace(0.5, 2.0, N_ROWS)
     expected = poisson.predict_quantiles(X, exposure=exposure)
     rows = da.from_array(X, chunks=(1234, 2))
@@ -74,7 +75,7 @@ def test_several_arrays(conjugate, X):
 
 
 def test_a_source_of_randomness_is_drawn_from_once(conjugate, X):
-    """Not by each block, nor for the types."""
+    """Each block gets the same seed, and finding types and shapes draws none."""
     found = conjugate.sample_y(da.from_array(X, chunks=(1000, 2)), 3, random_state=np.random.RandomState(5))
     np.testing.assert_array_equal(found.compute(), conjugate.sample_y(X, 3, random_state=np.random.RandomState(5)))
 
@@ -109,7 +110,7 @@ def frame(X):
 
 @pytest.fixture(scope="module")
 def counting(frame):
-    """A fit with an argument that is a column."""
+    """A fitted model with an argument that is a column of X."""
     some = frame[:200]
     model = NumPyroImpactRegressor(zoo.poisson, column_args={"exposure": "months"}, random_state=0)
     return model.fit(some, np.random.default_rng(3).poisson(some["months"]))
@@ -137,6 +138,17 @@ def test_fits_load_what_they_are_given(counting, frame):
     model.fit(dd.from_pandas(some, npartitions=2), da.from_array(y, chunks=70))
     assert model.feature_names_in_.tolist() == counting.feature_names_in_.tolist()
     np.testing.assert_array_equal(model.posterior_["coef"], counting.posterior_["coef"])
+
+
+def test_an_argument_that_is_passed_replaces_a_column(frame):
+    """In fits that read rows piece by piece as in others."""
+    some, exposure = frame[:200], np.full(200, 5.0)
+    y = np.random.default_rng(3).poisson(some["months"])
+    settings = SVI(batch_size=50, num_steps=20, num_samples=20)
+    model = NumPyroImpactRegressor(zoo.poisson, inference=settings, column_args={"exposure": "months"}, random_state=0)
+    expected = model.fit(some, y, exposure=exposure).posterior_["coef"]
+    found = model.fit(dd.from_pandas(some, npartitions=2), y, exposure=exposure).posterior_["coef"]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def with_whole(X, y=None, *, knots):
@@ -168,7 +180,7 @@ def test_an_array_as_long_as_a_block_is_no_argument_of_rows(X, known):
 
 
 def test_what_was_whole_in_the_fit_stays_whole(X):
-    """Also where it has an entry for each row by chance."""
+    """Its length here equals the number of rows by chance."""
     knots = np.linspace(0.0, 1.0, N_ROWS)
     model = NumPyroImpactRegressor(with_whole, posterior={"coef": draws(2)}, random_state=0)
     model.fit(X[:50], X[:50, 0], knots=knots)

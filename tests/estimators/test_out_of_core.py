@@ -1,4 +1,4 @@
-"""Fits on rows that are read a part at a time are the fits on the plain arrays, and hold a part of them at a time."""
+"""Fits that read rows piece by piece equal the fits on arrays, and hold few of the rows in memory."""
 
 import errno
 import gc
@@ -20,7 +20,7 @@ import zoo_inputs
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI
-from skaimz.rows import sources as _sources
+from skaimz.rows import RowSource, arrays
 from skaimz.rows import spool as _spool
 
 N_ROWS, BLOCK, WINDOW = 600, 32, 128
@@ -39,13 +39,13 @@ pytestmark = pytest.mark.usefixtures("quick_compilation", "small_windows", "_sma
 @pytest.fixture(scope="module")
 def _small_pieces():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sources, "PIECE_ROWS", 100)
+        patch.setattr(arrays, "PIECE_ROWS", 100)
         yield
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Where the files of a fit lie, which must be empty after it."""
+    """The folder of temporary files, which must be empty after each test."""
     place = tmp_path / "scratch"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 
 
 class Batches:
-    """Mappings of parts of arrays, which can be iterated over again."""
+    """An iterable of mappings of names to slices of arrays, which counts how often it is iterated over."""
 
     def __init__(self, size, **arrays):
         self.size, self.arrays, self.passes = size, arrays, 0
@@ -96,7 +96,7 @@ def fit(*given, kernel=zoo.poisson, settings=SETTINGS, **more):
 
 @pytest.fixture(scope="module", params=["float32", "float64"])
 def counts(request):
-    """Arrays, and what is fitted to them in memory."""
+    """Arrays, and the model that is fitted to them in memory."""
     arrays = [array.astype(request.param) for array in (X, COUNTS, EXPOSURE, WEIGHT)]
     x, y, exposure, weight = arrays
     return arrays, fit(x, y, exposure=exposure, sample_weight=weight)
@@ -188,7 +188,7 @@ def test_whole_arguments_are_loaded(kind, mapped):
         expected.predict(X, group=GROUPS, table=TABLE),
         rtol=1e-9,
     )
-    # What is known from the fit is not told from lengths.
+    # In later calls an argument is classified as in the fit, whatever its length.
     seven = {"group": keep(GROUPS[:7]), "table": keep(TABLE)}
     same(
         found.partial_fit(keep(X[:7]), keep(Y[:7]), **seven).posterior_,
@@ -214,7 +214,7 @@ def test_weights_come_with_batches(batch_size):
         found.partial_fit(batches).posterior_,
         expected.partial_fit(X, COUNTS, exposure=EXPOSURE, sample_weight=WEIGHT).posterior_,
     )
-    # What is passed besides goes before them.
+    # Weights that are passed replace those that come with X.
     ones = np.ones(N_ROWS)
     same(
         fit(batches, settings=settings, sample_weight=ones).posterior_,
@@ -223,7 +223,7 @@ def test_weights_come_with_batches(batch_size):
 
 
 def test_weights_that_come_with_batches_are_not_the_kernels():
-    """Also where the kernel takes arguments of any name."""
+    """The kernel here takes arguments of any name."""
     kernel, shift = zoo_inputs.open_ended, np.linspace(0.0, 1.0, N_ROWS)
     batches = Batches(90, X=X, y=Y, shift=shift, sample_weight=WEIGHT)
     found = fit(batches, kernel=kernel)
@@ -258,7 +258,7 @@ def test_learning_goes_on(mapped):
         same(models[1].posterior_, models[0].posterior_)
     batches = Batches(90, X=X, y=LABELS)
     same(models[1].partial_fit(batches).posterior_, models[0].partial_fit(X, LABELS).posterior_)
-    # Counted, and read; what the labels are is known.
+    # One pass to count rows and one to read them; the labels are known already.
     assert batches.passes == 2
     assert models[0].fit_result_.losses.shape == (36,)
 
@@ -345,14 +345,14 @@ def test_draws_that_are_given_need_one_row(mapped):
         model.fit(rows, in_zarr(COUNTS[1:]), exposure=in_zarr(EXPOSURE))
 
 
-def test_an_estimator_holds_no_rows(mapped):
+def test_a_fitted_estimator_keeps_no_rows(mapped):
     rows, batches = mapped(X), Batches(90, X=X, y=COUNTS, exposure=EXPOSURE)
-    held = weakref.ref(rows), weakref.ref(batches)
+    references = weakref.ref(rows), weakref.ref(batches)
     plain = fit(X, COUNTS, exposure=EXPOSURE)
     models = fit(rows, COUNTS, exposure=EXPOSURE), fit(batches)
     del rows, batches
     gc.collect()
-    assert [each() for each in held] == [None, None]
+    assert [reference() for reference in references] == [None, None]
     for model in models:
         assert len(pickle.dumps(model)) < len(pickle.dumps(plain)) + 2000
 
@@ -415,23 +415,23 @@ def test_batches_that_cannot_be_used():
     with pytest.raises(ValueError, match="requires y to be passed, but the target y is None"):
         fit(Batches(90, X=X, exposure=EXPOSURE))
     model = NumPyroImpactRegressor(zoo.renamed, param_input="features", param_output="outcome", inference=SETTINGS)
-    with pytest.raises(ValueError, match=r"The batches must hold the input 'features', got \['X'\]"):
+    with pytest.raises(ValueError, match=r"X must hold the input 'features' among its arrays, got \['X'\]"):
         model.fit(Batches(90, X=X))
     once = ({"X": X[i : i + 100], "y": Y[i : i + 100]} for i in range(0, N_ROWS, 100))
     with pytest.raises(ValueError, match="X is a generator, which can be iterated over only once"):
         fit(once, kernel=zoo.conjugate)
 
 
-class Pieces:
-    """Two pieces of two rows, of types of their own."""
+class TwoPieces(RowSource):
+    """Two pieces of two rows, which may differ in type."""
 
-    lengths, in_order = (2, 2), False
+    lengths, shape, dtype = (2, 2), (4,), np.dtype(float)
 
     def __init__(self, *pieces):
-        self.pieces = pieces
+        self._pieces = pieces
 
-    def computed(self, numbers):
-        return (self.pieces[number] for number in numbers)
+    def __getitem__(self, rows):
+        return self._pieces[rows.start // 2]
 
 
 @pytest.mark.parametrize(
@@ -444,14 +444,14 @@ class Pieces:
 )
 def test_pieces_that_differ(first, second, message):
     with _spool.Scratch() as scratch:
-        rows = _spool.Spool(Pieces(first, second), lambda piece, start: {"a": piece}, scratch).rows["a"]
+        rows = _spool.Spool(TwoPieces(first, second), lambda piece, start: {"a": piece}, scratch).arrays["a"]
         np.testing.assert_array_equal(rows[0:2], first)
         with pytest.raises(ValueError, match=message):
             rows[1:3]
 
 
 def test_batches_that_change():
-    """They are counted first, and read then."""
+    """The first pass counts rows, and the second reads them."""
 
     class Renamed(Batches):
         def __iter__(self):
@@ -480,10 +480,10 @@ def test_one_outcome_for_all_rows():
 
 
 def test_big_endian_rows_are_double_precision():
-    """As in memory, where float32 alone stays as it is."""
+    """In memory, too, only float32 of the machine's own byte order stays in single precision."""
     swapped = X.astype(">f4")
     expected = fit(swapped, Y, kernel=zoo.conjugate)
-    # Zarr 3.0 has such numbers in format 2 alone.
+    # Zarr 3.0 stores such numbers only in format 2.
     for given in (in_zarr(swapped, zarr_format=2), Batches(90, X=swapped)):
         found = fit(given, Y, kernel=zoo.conjugate)
         same(found.posterior_, expected.posterior_)
@@ -499,7 +499,7 @@ def test_a_disk_that_is_too_small(monkeypatch):
 
 
 def test_a_disk_that_becomes_full(folder):
-    """A real error of the operating system."""
+    """The operating system raises the error here."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
     try:
@@ -511,7 +511,7 @@ def test_a_disk_that_becomes_full(folder):
 
 
 def test_files_have_no_names(folder, monkeypatch):
-    """So a process that is killed leaves none."""
+    """A process that is killed leaves no files behind."""
     write, seen = _spool._File.write, []
     monkeypatch.setattr(_spool._File, "write", lambda self, *args: (write(self, *args), seen.extend(folder.iterdir())))
     fit(in_zarr(X), in_zarr(Y), kernel=zoo.conjugate)

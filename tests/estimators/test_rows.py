@@ -1,4 +1,4 @@
-"""Rows that are read a part at a time give what the plain array gives."""
+"""Predictions from rows that are read slice by slice equal those from arrays."""
 
 import os
 import resource
@@ -15,10 +15,11 @@ import zarr
 import zoo
 from sklearn.exceptions import NotFittedError
 
+import skaimz
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import SVI
-from skaimz.rows.lazy import columns_of
-from skaimz.sampling import Limits, limits
+from skaimz.rows import open_source
+from skaimz.sampling import plan
 
 N_ROWS = 50
 rng = np.random.default_rng(0)
@@ -29,7 +30,7 @@ DRAWS = {"coef": rng.normal(scale=0.3, size=(12, 2))}
 
 
 class Batches:
-    """Mappings of parts of arrays, of the given lengths; it can be iterated over again and counts how often it is."""
+    """An iterable of mappings of names to slices of arrays, which counts how often it is iterated over."""
 
     def __init__(self, lengths=(3, 1, 20, 0, 19, 7), **arrays):
         self.lengths, self.arrays, self.passes = lengths, arrays, 0
@@ -42,7 +43,7 @@ class Batches:
 
 
 class Listed(Sequence):
-    """Batches that are counted and indexed like a list."""
+    """Batches in a sequence that is no list."""
 
     def __init__(self, *items):
         self.items = items
@@ -55,7 +56,7 @@ class Listed(Sequence):
 
 
 class Items:
-    """Anything, iterated over as often as one likes."""
+    """An iterable of any items."""
 
     def __init__(self, *items):
         self.items = items
@@ -78,7 +79,7 @@ def in_zarr(array, zarr_format=3):
 @pytest.fixture(scope="module", autouse=True)
 def _small_tiles():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(limits, "DEFAULT", Limits(most_tile_rows=8))
+        patch.setattr(plan, "MOST_TILE_ROWS", 8)
         yield
 
 
@@ -102,7 +103,7 @@ def same(found, expected):
         np.testing.assert_array_equal(found, expected)
 
 
-# The input, with and without a further argument, in every form.
+# The input and one more argument, in every form in which a call takes them.
 FORMS = {
     "memory-mapped": lambda folder: ((on_disk(X, folder / "X"),), {"exposure": on_disk(EXPOSURE, folder / "exposure")}),
     "zarr": lambda folder: ((in_zarr(X),), {"exposure": in_zarr(EXPOSURE)}),
@@ -166,13 +167,13 @@ def test_outcomes_may_come_with_the_rows(counts, tmp_path):
     same(counts.predict(rows), counts.predict(X, exposure=EXPOSURE))
     same(counts.log_likelihood(rows), expected)
     same(counts.log_likelihood(rows, output_dir=tmp_path / "draws", batch_size=16), expected)
-    # Outcomes that are passed come first.
+    # Outcomes that are passed replace those that come with X.
     same(counts.log_likelihood(Batches(X=X, exposure=EXPOSURE, y=y + 1), y), expected)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "likelihood"])
 def test_predictions_take_no_notice_of_outcomes(method, counts):
-    """The batches that serve `log_likelihood` serve every other method, and outcomes are not even looked at."""
+    """Methods other than `log_likelihood` do not read the outcomes in batches."""
     rows = Batches(X=X, exposure=EXPOSURE, y=np.full(N_ROWS, np.nan))
     same(METHODS[method](counts, rows), METHODS[method](counts, X, exposure=EXPOSURE))
 
@@ -256,12 +257,12 @@ def test_arguments_have_the_inputs_precision(counts):
 
 @pytest.mark.parametrize("dtype", ["float64", "int32"])
 def test_bytes_in_the_other_order(dtype, counts, tmp_path):
-    """They come from files of other machines."""
+    """Files from other machines may hold such numbers."""
     exposure = np.arange(1, N_ROWS + 1, dtype=dtype)
     rows, swapped = (array.astype(array.dtype.newbyteorder()) for array in (X, exposure))
     expected = counts.predict(X, exposure=exposure)
     same(counts.predict(rows, exposure=swapped), expected)
-    # Zarr 3.0 has them in format 2 alone.
+    # Zarr 3.0 stores them only in format 2.
     same(counts.predict(in_zarr(rows, 2), exposure=in_zarr(swapped, 2)), expected)
     same(counts.predict(on_disk(rows, tmp_path / "X"), exposure=on_disk(swapped, tmp_path / "exposure")), expected)
 
@@ -292,7 +293,7 @@ def test_batches_of_single_and_double_precision(model):
 
 
 class Shuffled(Batches):
-    """Rows in another order, or cut elsewhere, in each pass."""
+    """Batches with another order of rows, or of other lengths, in each pass."""
 
     def __init__(self, order, **arrays):
         super().__init__(**arrays)
@@ -322,7 +323,7 @@ LABELS = np.array([f"row {i}" for i in range(N_ROWS)], dtype=object)
 
 @pytest.mark.parametrize("order", [shuffled, last_two_swapped])
 def test_rows_in_another_order_each_time_are_refused(order, counts, tmp_path):
-    message = "gave other rows .* than when they were last iterated over: .*same order"
+    message = "gave other rows .* than when they were last iterated over, .*same order"
     calls = {
         "predict": counts.predict,
         "draws": lambda rows: counts.sample_posterior_predictive(rows, output_dir=tmp_path / "draws", batch_size=8),
@@ -333,9 +334,9 @@ def test_rows_in_another_order_each_time_are_refused(order, counts, tmp_path):
     for method, call in calls.items():
         with pytest.raises(ValueError, match=message):
             pytest.fail(f"{method}: {call(Shuffled(order, X=X, exposure=EXPOSURE, y=y))}")
-    # An array that no method looks at is one of the rows'.
+    # The check includes arrays that no method uses.
     with pytest.raises(ValueError, match=message):
-        list(columns_of(Shuffled(order, X=np.zeros((N_ROWS, 2)), label=LABELS), "X")["X"].batches.iterate())
+        open_source(Shuffled(order, X=np.zeros((N_ROWS, 2)), label=LABELS)).fields["X"][:]
 
 
 def test_rows_that_are_cut_elsewhere_are_the_same_rows(counts):
@@ -413,7 +414,7 @@ def test_the_number_of_features(model):
 
 def test_words_are_no_numbers(counts):
     words = X.astype(str)
-    # Zarr 3 has no final form of words.
+    # Format 3 of Zarr does not yet specify how text is stored.
     stored = zarr.array(words, zarr_format=2)
     for rows in (stored, Batches(X=words)):
         with pytest.raises(ValueError, match="X must be numeric, got an array of type"):
@@ -453,7 +454,7 @@ WRONG = {
         ValueError,
         "arrays of a batch differ in length: {'X': 50, 'exposure': 49}",
     ),
-    "no input": (Items({"x": X}), ValueError, r"must hold the input 'X', got \['x'\]"),
+    "no input": (Items({"x": X}), ValueError, r"must hold the input 'X' among its arrays, got \['x'\]"),
     "no batch": (Items(), ValueError, r"0 sample\(s\): the batches are empty"),
     "no rows": (Items({"X": X[:0]}, {"X": X[:0]}), ValueError, r"0 sample\(s\): the batches are empty"),
     "no arrays": (Items({}, {}), ValueError, r"0 sample\(s\): the batches are empty"),
@@ -488,7 +489,7 @@ def test_batches_that_become_fewer(model):
 
 
 def test_a_list_of_batches_is_an_array(model):
-    """Lists are read as scikit-learn reads them."""
+    """scikit-learn reads lists as arrays."""
     with pytest.raises((ValueError, TypeError)):
         model.predict([{"X": X}])
 
@@ -513,7 +514,7 @@ def test_batches_are_read_a_few_times_whatever_their_number(counts, tmp_path):
 
 
 def test_a_part_is_in_memory_at_a_time(model, tmp_path):
-    """No read asks for more than a tile, and none asks twice."""
+    """Each slice that is read is a tile, and each tile is read once."""
     reads = []
 
     class Watched(zarr.Array):
@@ -533,7 +534,7 @@ FEATURES, SMALL, FACTOR = 8, 20_000, 25
 
 
 class Made:
-    """Rows that are made as they are read."""
+    """Batches that are made when they are read."""
 
     def __init__(self, n_rows):
         self.n_rows = n_rows
@@ -544,7 +545,8 @@ class Made:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(Path(zoo.__file__).parent)}
+    folders = Path(zoo.__file__).parent, Path(skaimz.__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))}
     command = [sys.executable, __file__, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
