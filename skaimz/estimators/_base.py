@@ -257,11 +257,11 @@ class ImpactEstimator(
                 )
             if self.posterior is None:
                 inputs = Inputs({**inputs.rows, traced.spec.output_parameter: y}, inputs.whole, inputs.static)
-                given = (traced, hyperparameters, inputs, weight, settings, self.seed_)
+                fitted = inference.Data(hyperparameters, inputs.rows, inputs.whole, weight)
                 if in_parts:
-                    result = inference.partial_fit(*given, before)
+                    result = inference.partial_fit(traced, fitted, settings, self.seed_, before)
                 else:
-                    result = inference.fit(*given, verbose=self.verbose)
+                    result = inference.fit(traced, fitted, settings, self.seed_, verbose=self.verbose)
             else:
                 draws = match_draws(draws_from(self.posterior), traced.spec, {})
                 result = FitResult("injected", draws, n_rows=len(X))

@@ -180,9 +180,8 @@ class TreeMixin:
                 if sample_weight is not None:
                     weight = check_weight(sample_weight, X)
                 inputs = Inputs({**inputs.rows, spec.output_parameter: y}, inputs.whole, inputs.static)
-                densities = inference.log_densities(
-                    traced, hyperparameters, inputs, weight, self.inference_, self.fit_result_
-                )
+                data = inference.Data(hyperparameters, inputs.rows, inputs.whole, weight)
+                densities = inference.log_densities(traced, data, self.inference_, self.fit_result_)
                 found["sample_stats"] = found["sample_stats"].merge(draws_to_dataset(densities))
 
     def _check_rows_of_fit(self, X: Any) -> None:
