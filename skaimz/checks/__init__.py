@@ -1,4 +1,4 @@
-"""Whether a fit, its prior and its predictions can be trusted: numbers, what they are held against, and what to do."""
+"""Checks of a fit, its prior and its predictions: values, the bounds of good values, and what to do."""
 
 from skaimz.checks import fit, outcomes
 from skaimz.checks.findings import Finding, as_table, unknown

@@ -1,4 +1,4 @@
-"""What is said of a number that a check looks at."""
+"""The result of a check, and tables of results."""
 
 import math
 from collections.abc import Sequence
@@ -6,23 +6,23 @@ from typing import NamedTuple
 
 import pandas as pd
 
-__all__ = ["Finding", "Findings", "as_table", "judged", "unknown"]
+__all__ = ["Bound", "Finding", "Findings", "as_table", "judged", "unknown"]
 
 
 class Finding(NamedTuple):
-    """What one check found at one site.
+    """Result of one check at one site.
 
     Attributes
     ----------
     check : str
     site : str
-        Empty where the check is of the whole fit.
+        Empty if the check is about the whole fit.
     value : float
     threshold : float
-        The bound that the value is held against, the nearer one of two; NaN where there is none.
+        The bound that the value is compared with, the nearer one of two; NaN if there is none.
     verdict : {"good", "bad", "unknown"}
     advice : str
-        What to do, or why nothing is known; empty where all is good.
+        What to do, or why the value is unknown; empty if it is good.
     """
 
     check: str
@@ -33,36 +33,44 @@ class Finding(NamedTuple):
     advice: str
 
 
+class Bound(NamedTuple):
+    """A bound on a good value, and the advice for a value beyond it."""
+
+    value: float
+    advice: str = ""
+
+
+LOWEST, HIGHEST = Bound(-math.inf), Bound(math.inf)
+
+
 def judged(
     check: str,
     site: str,
     value: float | None,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    below: str = "",
-    above: str = "",
+    low: Bound = LOWEST,
+    high: Bound = HIGHEST,
     undefined: str = "",
 ) -> Finding:
-    """Hold a value against one bound or two, with the advice for a value below and above; None and NaN are undefined.
+    """Compare a value with one bound or two; ``undefined`` explains a value that is None or NaN.
 
     A value on its bound is good.
     """
-    bounds = [bound for bound in (low, high) if math.isfinite(bound)]
+    bounds = [bound.value for bound in (low, high) if math.isfinite(bound.value)]
     if value is None or math.isnan(value):
         return Finding(check, site, math.nan, bounds[0] if len(bounds) == 1 else math.nan, "unknown", undefined)
     nearer = min(bounds, key=lambda bound: abs(value - bound))
-    advice = below if value < low else above if value > high else ""
-    return Finding(check, site, float(value), nearer, "good" if low <= value <= high else "bad", advice)
+    passed = next((bound for bound, beyond in ((low, value < low.value), (high, value > high.value)) if beyond), None)
+    verdict, advice = ("good", "") if passed is None else ("bad", passed.advice)
+    return Finding(check, site, float(value), nearer, verdict, advice)
 
 
 def unknown(check: str, site: str, why: str) -> Finding:
-    """Return what is said where there is no value."""
+    """Return the result of a check that has no value."""
     return Finding(check, site, math.nan, math.nan, "unknown", why)
 
 
 class Findings(pd.DataFrame):
-    """A table whose texts are shown whole; pandas cuts them after 50 characters."""
+    """A table that shows texts in full length; pandas cuts them after 50 characters."""
 
     @property
     def _constructor(self) -> type["Findings"]:
@@ -78,5 +86,5 @@ class Findings(pd.DataFrame):
 
 
 def as_table(findings: Sequence[Finding]) -> Findings:
-    """Return findings as a table with the checks' names as its index."""
+    """Return findings as a table, indexed by the names of the checks."""
     return Findings(findings, columns=list(Finding._fields)).set_index("check")

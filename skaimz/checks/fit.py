@@ -1,11 +1,11 @@
-"""Checks that look at nothing but what a fit left behind.
+"""Checks of the result of a fit alone.
 
-Each takes a :class:`skaimz.inference.FitResult` and returns findings, or, as text, why it has nothing to look at.
+Each takes a :class:`skaimz.inference.FitResult` and returns findings, or a text that says why it does not apply.
 """
 
 import numpy as np
 
-from skaimz.checks.findings import Finding, judged, unknown
+from skaimz.checks.findings import Bound, Finding, judged, unknown
 from skaimz.inference.diagnostics import (
     LARGEST_MOVE,
     LEAST_ESS_PER_CHAIN,
@@ -28,48 +28,41 @@ NO_GUIDE = "There is no guide: the posterior was not fitted by variational infer
 NO_RATIOS = "No ratios of densities are known: the posterior was not approximated, or the guide has no known density."
 UNDEFINED = "Undefined: fewer than four draws, draws that never change, or draws that are not finite."
 
-Found = list[Finding] | str
+Findings = list[Finding] | str
 
 
-def r_hat(result: FitResult) -> Found:
+def r_hat(result: FitResult) -> Findings:
     """Judge the rank-normalised, folded split r-hat of each site's worst element."""
     if result.method in INDEPENDENT:
         return NO_CHAINS
-    found = result.diagnostics["r_hat"] if result.method == "mcmc" else r_hats(result.draws)
+    values = result.diagnostics["r_hat"] if result.method == "mcmc" else r_hats(result.draws)
     advice = "The chains disagree: raise `num_warmup` and `num_samples`, or reparameterise the kernel."
     return [
-        judged("r_hat", site, value, high=WORST_R_HAT, above=advice, undefined=UNDEFINED)
-        for site, value in found.items()
+        judged("r_hat", site, value, high=Bound(WORST_R_HAT, advice), undefined=UNDEFINED)
+        for site, value in values.items()
     ]
 
 
-def ess(result: FitResult) -> Found:
+def ess(result: FitResult) -> Findings:
     """Judge the bulk effective sample size of each site's worst element."""
     if result.method in INDEPENDENT:
         return NO_CHAINS
     return _sizes("ess", result, result.diagnostics["ess"] if result.method == "mcmc" else bulk_sizes(result.draws))
 
 
-def ess_tail(result: FitResult) -> Found:
+def ess_tail(result: FitResult) -> Findings:
     """Judge the tail effective sample size of each site's worst element."""
     return NO_CHAINS if result.method in INDEPENDENT else _sizes("ess_tail", result, tail_sizes(result.draws))
 
 
-def _sizes(check: str, result: FitResult, found: dict[str, float | None]) -> Found:
-    return [
-        judged(
-            check,
-            site,
-            value,
-            low=LEAST_ESS_PER_CHAIN * len(result.draws[site]),
-            below="Raise `num_samples`.",
-            undefined=UNDEFINED,
-        )
-        for site, value in found.items()
-    ]
+def _sizes(check: str, result: FitResult, sizes: dict[str, float | None]) -> Findings:
+    least = {
+        site: Bound(LEAST_ESS_PER_CHAIN * len(draws), "Raise `num_samples`.") for site, draws in result.draws.items()
+    }
+    return [judged(check, site, value, low=least[site], undefined=UNDEFINED) for site, value in sizes.items()]
 
 
-def divergences(result: FitResult) -> Found:
+def divergences(result: FitResult) -> Findings:
     """Judge the number of steps that diverged."""
     if result.diagnostics.get("num_divergences") is None:
         return NO_SAMPLER
@@ -77,10 +70,10 @@ def divergences(result: FitResult) -> Found:
         "A part of the posterior may be missing: raise `target_accept_prob` in `sampler_options`, or reparameterise "
         "the kernel."
     )
-    return [judged("divergences", "", result.diagnostics["num_divergences"], high=0, above=advice)]
+    return [judged("divergences", "", result.diagnostics["num_divergences"], high=Bound(0, advice))]
 
 
-def energy(result: FitResult) -> Found:
+def energy(result: FitResult) -> Findings:
     """Judge the estimated fraction of missing information of the worst chain."""
     if "energy" not in result.sample_stats or result.method != "mcmc":
         return NO_SAMPLER
@@ -89,7 +82,7 @@ def energy(result: FitResult) -> Found:
         "above all scales of effects that have few data."
     )
     value = float(energy_fractions(result.sample_stats["energy"]).min())
-    return [judged("energy", "", value, low=LEAST_ENERGY_FRACTION, below=advice, undefined=UNDEFINED)]
+    return [judged("energy", "", value, low=Bound(LEAST_ENERGY_FRACTION, advice), undefined=UNDEFINED)]
 
 
 def energy_fractions(energy: np.ndarray) -> np.ndarray:
@@ -100,24 +93,24 @@ def energy_fractions(energy: np.ndarray) -> np.ndarray:
         return np.square(np.diff(energy, axis=1)).sum(axis=1) / np.square(off).sum(axis=1)
 
 
-def guide(result: FitResult) -> Found:
+def guide(result: FitResult) -> Findings:
     """Judge by how much the guide still moved in the last quarter of a variational fit."""
     if result.method != "svi":
         return NO_GUIDE
-    found = result.diagnostics
-    if not found["loss_is_finite"]:
+    diagnostics = result.diagnostics
+    if not diagnostics["loss_is_finite"]:
         advice = (
             "The loss was not finite: check that the data lie in the support of the output, and try a lower "
             "`learning_rate`."
         )
         return [Finding("guide", "", np.nan, np.nan, "bad", advice)]
-    if found["guide_move"] is None:
+    if diagnostics["guide_move"] is None:
         return [unknown("guide", "", "Fewer than 100 steps decide nothing.")]
     advice = "The guide was still moving: raise `num_steps`, or use `inference='auto'`."
-    return [judged("guide", "", found["guide_move"], high=LARGEST_MOVE, above=advice)]
+    return [judged("guide", "", diagnostics["guide_move"], high=Bound(LARGEST_MOVE, advice))]
 
 
-def importance(result: FitResult) -> Found:
+def importance(result: FitResult) -> Findings:
     """Judge the Pareto shape of the ratios of the posterior's density to that of the approximation drawn from."""
     k_hat = result.diagnostics.get("k_hat")
     if k_hat is None:
@@ -126,4 +119,4 @@ def importance(result: FitResult) -> Found:
         "The approximation is far from the posterior, and intervals may be too narrow: use `inference='auto'` or "
         "`inference='mcmc'`."
     )
-    return [judged("importance", "", float(k_hat), high=LARGEST_K_HAT, above=advice)]
+    return [judged("importance", "", float(k_hat), high=Bound(LARGEST_K_HAT, advice))]

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skaimz.checks.findings import Finding, judged
+from skaimz.checks.findings import Bound, Finding, judged
 
 __all__ = [
     "NEEDS_ARVIZ",
@@ -20,9 +20,9 @@ __all__ = [
     "upper_tail",
 ]
 
-# Shares of the prior, and of the posterior predictive, that lie outside on either side.
+# Tails on either side, of the prior and of the posterior predictive distribution, that count as outside.
 PRIOR_EDGE, TAIL = 0.01, 0.025
-# How many of the outcomes' standard deviations typical outcomes of a prior may lie away from their mean.
+# Largest distance of typical outcomes of the prior from their centre, in standard deviations of the outcomes.
 MOST_WIDTH = 100.0
 NEEDS_ARVIZ = "The check `k_hat` needs ArviZ: `pip install 'skaimz[arviz]'`."
 NOT_FINITE = "Some of the drawn outcomes are not finite: narrow the priors, or check what the kernel computes."
@@ -69,16 +69,16 @@ def tail(check: str, site: str, observed: Any, drawn: Any) -> Finding:
     """Judge a posterior predictive p-value of summaries of outcomes; of several outputs that of the worst."""
     value, where = _most_extreme(_upper_tail(check, observed, drawn))
     below, above = (f"{advice}{where}" for advice in ADVICE[check])
-    return judged(check, site, value, low=TAIL, high=1 - TAIL, below=below, above=above, undefined=NOT_FINITE)
+    return judged(check, site, value, Bound(TAIL, below), Bound(1 - TAIL, above), NOT_FINITE)
 
 
 def prior_tail(check: str, site: str, observed: Any, drawn: Any) -> Finding:
-    """Judge a prior predictive p-value; outcomes that vary less than those of the prior are as they should be."""
+    """Judge a prior predictive p-value. Outcomes may vary less than those of the prior."""
     both = check == "prior_mean"
     value, where = _most_extreme(_upper_tail(check, observed, drawn), both)
     below, above = (f"{advice}{where}" for advice in PRIOR_ADVICE[check])
-    high = 1 - PRIOR_EDGE if both else np.inf
-    return judged(check, site, value, low=PRIOR_EDGE, high=high, below=below, above=above, undefined=NOT_FINITE)
+    high = Bound(1 - PRIOR_EDGE if both else np.inf, above)
+    return judged(check, site, value, Bound(PRIOR_EDGE, below), high, NOT_FINITE)
 
 
 def prior_width(check: str, site: str, observed: Any, drawn: Any) -> Finding:
@@ -89,7 +89,7 @@ def prior_width(check: str, site: str, observed: Any, drawn: Any) -> Finding:
     undefined = NOT_FINITE if np.all(observed.sd > 0) else "Undefined: the outcomes are all the same."
     value = np.ravel(typical).max()
     value = value if np.isfinite(value) else None
-    return judged(check, site, value, high=MOST_WIDTH, above=advice, undefined=undefined)
+    return judged(check, site, value, high=Bound(MOST_WIDTH, advice), undefined=undefined)
 
 
 def prior_edge(site: str, posterior: np.ndarray, prior: np.ndarray) -> Finding:
@@ -99,36 +99,32 @@ def prior_edge(site: str, posterior: np.ndarray, prior: np.ndarray) -> Finding:
     ----------
     site : str
     posterior, prior : array of shape (n_draws, ...)
-        Of the same site, with a number of draws each.
+        Draws of this site; their numbers may differ.
 
     Notes
     -----
     The value is the share of prior draws below the posterior median, ties counting half. It does not change where the
-    site is measured on another scale. Of k elements, each may lie in a k-th of the tails that one may lie in.
+    site is measured on another scale. For a site of k elements, the tails of each are k times smaller.
     """
     median = np.median(np.asarray(posterior, np.float64), axis=0)
     share = np.where(np.isfinite(median), upper_tail(-np.asarray(prior, np.float64), -median), np.nan)
     value, where = _most_extreme(share)
     low = PRIOR_EDGE / max(1, share.size)
-    return judged(
-        "prior_edge",
-        site,
-        value,
-        low=low,
-        high=1 - low,
-        below=f"The posterior lies at the lower end of the prior{where}: check the data's unit, or the prior.",
-        above=f"The posterior lies at the upper end of the prior{where}: check the data's unit, or the prior.",
-        undefined="Undefined: draws of prior or posterior are not finite.",
+    below, above = (
+        f"The posterior lies at the {end} end of the prior{where}: check the data's unit, or the prior."
+        for end in ("lower", "upper")
     )
+    undefined = "Undefined: draws of prior or posterior are not finite."
+    return judged("prior_edge", site, value, Bound(low, below), Bound(1 - low, above), undefined)
 
 
 def has_arviz() -> bool:
-    """Whether ArviZ is installed, which fits the tails behind k-hat."""
+    """Whether ArviZ is installed, which computes k-hat."""
     return importlib.util.find_spec("arviz_stats") is not None
 
 
 def efficiency(draws: dict[str, np.ndarray]) -> float:
-    """Return how many independent draws one of the draws ``(n_chains, n_draws, ...)`` is worth, on average.
+    """Return the average effective sample size of draws ``(n_chains, n_draws, ...)``, as a share of their number.
 
     As ArviZ computes it for its leave-one-out cross-validation: 1 for one chain, otherwise the effective sample size of
     the mean, averaged over all elements of all sites, over the number of draws.
@@ -169,13 +165,13 @@ def influence(site: str, shapes: np.ndarray, n_draws: int) -> Finding:
     many = int((by_row > high).sum())
     advice = (
         f"Leaving out one of {many} rows (the worst is row {row}, counted from 0) would change the posterior so much "
-        "that it cannot be told from these draws: look at those rows, use a distribution with heavier tails, or "
+        "that these draws cannot describe it: look at those rows, use a distribution with heavier tails, or "
         "compare models by cross-validation."
     )
     value = by_row[row]
     defined = np.isfinite(value) and high > 0
     undefined = "Undefined: too few draws for the tail of the importance weights, or draws that do not differ."
-    return judged("k_hat", site, value if defined else None, high=max(high, 0.0), above=advice, undefined=undefined)
+    return judged("k_hat", site, value if defined else None, high=Bound(max(high, 0.0), advice), undefined=undefined)
 
 
 def _upper_tail(check: str, observed: Any, drawn: Any) -> np.ndarray:

@@ -29,7 +29,6 @@ from skaimz.estimators._tree import RowsOfFit, tree_of
 from skaimz.exceptions import OutputWarning, let_go, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import (
-    Inputs,
     KernelSpec,
     check_row_count,
     check_signature,
@@ -578,9 +577,9 @@ class KernelEstimator(SklearnObject):
                 self.classes_ = learner.outcome.labels
             self._infer(data, settings, before, in_parts)
 
-    def _infer(self, data: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
+    def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
         """Infer the posterior from checked training data."""
-        X, y, weight, arrays = data.X, data.y, data.weight, data.arrays
+        X, y, weight, arrays = training.X, training.y, training.weight, training.arrays
         if before is None:
             if getattr(settings, "checkpoint_dir", None) is not None and not is_fixed(self.random_state):
                 raise ValueError(
@@ -607,12 +606,12 @@ class KernelEstimator(SklearnObject):
                     OutputWarning,
                 )
             if self.posterior is None:
-                inputs = Inputs({**inputs.rows, spec.output_parameter: y}, inputs.whole, inputs.static)
-                given = (traced, hyperparameters, inputs, weight, settings, self.seed_)
+                rows = {**inputs.rows, spec.output_parameter: y}
+                data = inference.Data(hyperparameters, rows, inputs.whole, weight)
                 if in_parts:
-                    result = inference.partial_fit(*given, before)
+                    result = inference.partial_fit(traced, data, settings, self.seed_, before)
                 else:
-                    result = inference.fit(*given, verbose=self.verbose)
+                    result = inference.fit(traced, data, settings, self.seed_, verbose=self.verbose)
             else:
                 draws = match_draws(draws_from(self.posterior), spec, {})
                 result = FitResult("injected", draws, n_rows=len(X))

@@ -16,7 +16,7 @@ from skaimz.estimators._model import Call, Model
 from skaimz.estimators._persistence import saved_attributes, saved_groups
 from skaimz.estimators._questions import ask
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec
+from skaimz.kernels import KernelSpec
 from skaimz.rows import open_rows
 
 __all__ = ["RowsOfFit", "tree_of"]
@@ -121,9 +121,9 @@ def _with_rows(
     if "log_likelihood" in names and has_density:
         weight = None if rows.sample_weight is None else check_weight(rows.sample_weight, call.X)
         traced, hyperparameters, inputs = call.traced
-        inputs = Inputs({**inputs.rows, call.spec.output_parameter: y}, inputs.whole, inputs.static)
+        data = inference.Data(hyperparameters, {**inputs.rows, call.spec.output_parameter: y}, inputs.whole, weight)
         with call.precision():
-            densities = inference.log_densities(traced, hyperparameters, inputs, weight, settings, result)
+            densities = inference.log_densities(traced, data, settings, result)
         groups["sample_stats"] = groups["sample_stats"].merge(draws_to_dataset(densities))
     return groups
 

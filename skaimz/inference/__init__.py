@@ -3,13 +3,15 @@
 from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
 from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.densities import log_densities
 from skaimz.inference.nested import NestedSampling
 from skaimz.inference.nutpie import Nutpie
 from skaimz.inference.parameters import picklable
 from skaimz.inference.protocol import Draws, Posterior, Run, Sampler
+from skaimz.inference.resolve import resolve_inference
 from skaimz.inference.result import FitResult
-from skaimz.inference.run import fit, log_densities, partial_fit, resume
-from skaimz.inference.settings import MCMC, SVI, Auto, resolve_inference
+from skaimz.inference.run import fit, partial_fit, resume
+from skaimz.inference.settings import MCMC, SVI, Auto
 
 __all__ = [
     "MCMC",

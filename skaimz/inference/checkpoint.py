@@ -16,19 +16,19 @@ import skaimz
 from skaimz.inference.data import Data, in_memory
 from skaimz.kernels import TracedKernel, digest
 
-__all__ = ["Checkpoint", "Part", "arrays_of", "checkpoint_of", "named"]
+__all__ = ["Checkpoint", "SaveFile", "arrays_of", "checkpoint_of", "named"]
 
 # A save waits for this many seconds after the last one, and for so many times the seconds that the last one took.
 LEAST_WAIT = 1.0
 WAIT_BY_COST = 20.0
-# Rows at each end of a source that stand for all where these are not in memory.
+# Of rows that are not in memory, so many at each end stand for all.
 SAMPLED_ROWS = 1024
 
 Arrays = Mapping[str, np.ndarray]
 
 
-class Part:
-    """A file for one of several things that a fit computes one after the other, or side by side.
+class SaveFile:
+    """A file of a checkpoint, for one of the things that a fit computes.
 
     Parameters
     ----------
@@ -80,12 +80,12 @@ class Checkpoint:
     def __init__(self, folder: Path | None = None):
         self.folder = folder
 
-    def part(self, name: str) -> Part:
-        """Return the part of a name."""
-        return Part(None if self.folder is None else self.folder / f"{name}.npz")
+    def file(self, name: str) -> SaveFile:
+        """Return the file of a name."""
+        return SaveFile(None if self.folder is None else self.folder / f"{name}.npz")
 
     def within(self, name: str) -> "Checkpoint":
-        """Return a checkpoint whose parts share no names with those of others."""
+        """Return a checkpoint whose files share no names with those of others."""
         return Checkpoint(None if self.folder is None else self.folder / name)
 
     def remove(self) -> None:
@@ -94,19 +94,19 @@ class Checkpoint:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def named(**parts: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Name the arrays of several parts, so that one file holds them."""
-    return {f"{name} {i}": array for name, arrays in parts.items() for i, array in enumerate(arrays)}
+def named(**groups: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Name the arrays of several groups, so that one file can hold them."""
+    return {f"{name} {i}": array for name, arrays in groups.items() for i, array in enumerate(arrays)}
 
 
 def arrays_of(saved: Arrays, name: str) -> tuple[np.ndarray, ...]:
-    """Return the arrays of one part by the name that :func:`named` gave it."""
+    """Return the arrays of one group by the name that :func:`named` gave it."""
     count = sum(key.rpartition(" ")[0] == name for key in saved)
     return tuple(saved[f"{name} {i}"] for i in range(count))
 
 
 def checkpoint_of(folder: Any, traced: TracedKernel, data: Data, settings: Any, seed: int) -> Checkpoint:
-    """Return the checkpoint of a fit, in a folder whose name tells it from fits of anything else.
+    """Return the checkpoint of a fit, in a folder whose name differs from that of any other fit.
 
     Parameters
     ----------
@@ -125,17 +125,17 @@ def checkpoint_of(folder: Any, traced: TracedKernel, data: Data, settings: Any, 
     if folder is None:
         return Checkpoint()
     onlookers = ("callback", "time_budget", "checkpoint_dir")
-    numbers = {name: value for name, value in settings.get_params().items() if name not in onlookers}
+    own_settings = {name: value for name, value in settings.get_params().items() if name not in onlookers}
     rows = {name: _content(array) for name, array in data.rows.items()}
     weight = None if data.weight is None else _content(data.weight)
     versions = (skaimz.__version__, jax.__version__)
     kernel = (traced.kernel.function, traced.constants, data.hyperparameters)
-    name = digest((kernel, rows, data.whole, weight, type(settings), numbers, seed, versions))
+    name = digest((kernel, rows, data.whole, weight, type(settings), own_settings, seed, versions))
     return Checkpoint(Path(folder) / f"fit-{name[:20]}")
 
 
 def _content(array: Any) -> Any:
-    """Return an array, or what stands for one that is read a part at a time."""
+    """Return an array, or, for one that is not in memory, a sample that stands for it."""
     if in_memory(array):
         return array
     n_rows = len(array)

@@ -1,4 +1,4 @@
-"""Long work in short pieces, between which Python can show progress, call back, stop and be interrupted."""
+"""Chunks of steps, between which Python can show progress, call back, stop and be interrupted."""
 
 import contextlib
 import threading
@@ -17,7 +17,7 @@ CHUNK_SECONDS = 0.25
 
 
 class Progress(NamedTuple):
-    """How far a fit has come, as its ``callback`` is told.
+    """Progress of a fit, as passed to its ``callback``.
 
     Attributes
     ----------
@@ -39,18 +39,18 @@ class Progress(NamedTuple):
 
 
 class Watch:
-    """What looks on while a fit runs, and may stop it.
+    """Progress bar, callback, time budget and checkpoint of a fit.
 
     Parameters
     ----------
     verbose : int, default=0
         Show a progress bar where positive.
     callback : callable, optional
-        Given a :class:`Progress` after each chunk; the fit stops where it returns True.
+        Called with a :class:`Progress` after each chunk; the fit stops if it returns True.
     time_budget : float, optional
         Seconds, from now on, after which the fit stops.
     checkpoint : Checkpoint, optional
-        Where the fit saves what it needs to go on after it was killed.
+        Where the fit saves its state.
     """
 
     def __init__(
@@ -69,16 +69,16 @@ class Watch:
 
     @contextlib.contextmanager
     def phase(self, name: str, total: int) -> Iterator["Phase"]:
-        """Begin a phase of so many steps, which several threads may take."""
+        """Begin a phase with a number of steps, which several threads may take."""
         with tqdm(total=total, desc=name, disable=not self.verbose) as bar:
             yield Phase(self, name, total, bar)
 
     def stop(self, reason: str) -> None:
-        """Ask all that is watched to stop after its chunk."""
+        """Let the fit stop after the current chunks, and note the first reason."""
         self.stopped = self.stopped or reason
 
     def check(self, progress: Progress) -> None:
-        """Tell of progress, and note who wants to stop."""
+        """Pass progress to the callback, and stop the fit if the callback or the time budget says so."""
         if self.callback is not None and self.callback(progress) is True:
             self.stop("the callback returned True")
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -116,20 +116,20 @@ class Phase:
 def run_in_chunks(
     step: Callable[[int, int], Any], total: int, *, watch: Watch | None = None, first: int = 256, done: int = 0
 ) -> int:
-    """Call ``step(start, count)`` until ``total`` steps are done, each call a fraction of a second long.
+    """Call ``step(start, count)`` until ``total`` steps are done, a fraction of a second for each call.
 
-    The sizes follow the clock, so a step must not depend on the chunk it is in. ``step`` must wait for its result.
+    The lengths of chunks follow the clock, so a step must not depend on its chunk. ``step`` must wait for its result.
 
     Parameters
     ----------
     step : callable
     total : int
     watch : Watch, optional
-        Ends the work early where it is stopped.
+        Ends the work after the chunk in which it is stopped.
     first : int, default=256
         Length of the first chunk.
     done : int, default=0
-        Steps that have been taken before.
+        Steps that were taken before.
 
     Returns
     -------

@@ -7,35 +7,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skaimz.inference.checkpoint import Part, arrays_of, named
-from skaimz.inference.chunks import Phase, Watch, run_in_chunks
+from skaimz.inference.checkpoint import SaveFile, arrays_of, named
+from skaimz.inference.chunks import Phase, run_in_chunks
 from skaimz.inference.pace import Leg
 from skaimz.inference.result import pack_state, unpack_state
 from skaimz.kernels import TracedKernel
 
 __all__ = ["Course", "move_of_draws", "move_of_point"]
 
-# Early stopping waits until no draw moved further, in the guide's standard deviations: less than what is warned of.
+# Early stopping waits until no site moved further, in standard deviations of the guide. A warning takes a larger move.
 STOPPING_MOVE = 0.1
-# Quartiles of a normal distribution lie so many standard deviations apart.
+# Distance between the quartiles of a normal distribution, in standard deviations.
 QUARTILES_APART = 1.3489795003921634
 
 
 class Course:
-    """The state of a fit on its way, its losses, and its state when the guide was last looked at.
+    """The state of a fit, its losses, and its state when the guide was last looked at.
 
     Parameters
     ----------
     state : pytree
-        Where the fit begins.
+        State in which the fit begins, unless the file has a later one.
     losses : array of shape (num_steps,)
-        To be filled.
-    saved : dict of str to array or None
-        What an earlier run of the same fit saved.
+        Is filled while the fit runs.
+    file : SaveFile
+        Where the fit is saved.
     """
 
-    def __init__(self, state: Any, losses: np.ndarray, saved: dict[str, np.ndarray] | None):
-        self.state, self.before, self.losses, self.done = state, None, losses, 0
+    def __init__(self, state: Any, losses: np.ndarray, file: SaveFile):
+        self.state, self.before, self.losses, self.done, self.file = state, None, losses, 0, file
+        saved = file.load()
         if saved is not None:
             self.done = len(saved["losses"])
             losses[: self.done] = saved["losses"]
@@ -52,27 +53,42 @@ class Course:
         self,
         legs: list[Leg],
         take: Callable,
-        watch: Watch,
         phase: Phase,
-        part: Part,
         look: Callable[[Any, int], float] | None,
         early_stopping: bool,
     ) -> float | None:
-        """Take the steps of all legs, or of some; return how far the guide moved in the last, if it was looked at."""
+        """Take the steps of all legs, or of some.
+
+        Parameters
+        ----------
+        legs : list of Leg
+        take : callable
+            Takes steps: given a state, a pace, the first step and a number of steps, it returns a state and losses.
+        phase : Phase
+        look : callable or None
+            Returns how far the guide has moved between an earlier state, which is that after a given step, and now.
+        early_stopping : bool
+            End after the first leg in which the guide has hardly moved.
+
+        Returns
+        -------
+        float or None
+            How far the guide moved in the last leg; None where nobody looked.
+        """
         move, since = None, 0
 
         def advance(start: int, count: int) -> None:
-            self.state, found = take(self.state, leg.pace, start, count)
+            self.state, losses = take(self.state, leg.pace, start, count)
             self.done = start + count
-            self.losses[start : self.done] = np.asarray(found)[:count]
-            part.save(self.to_save)
+            self.losses[start : self.done] = losses
+            self.file.save(self.to_save)
             phase.advance(count, loss=float(self.losses[self.done - 1]))
 
         for leg in legs:
             if leg.stop >= self.done:
-                run_in_chunks(advance, leg.stop, watch=watch, done=self.done)
-                if watch.stopped:
-                    part.save(self.to_save, now=True)
+                run_in_chunks(advance, leg.stop, watch=phase.watch, done=self.done)
+                if phase.watch.stopped:
+                    self.file.save(self.to_save, now=True)
                     return None
                 if look is not None:
                     move = None if self.before is None else look(self.before, since)
@@ -84,10 +100,10 @@ class Course:
 
 
 def move_of_draws(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> float | None:
-    """Return how far draws moved, in units of their own spread; None where they have none.
+    """Return how far draws moved, in units of their own spread; None for draws without spread.
 
-    Medians move in units of the standard deviation, and the spread in those of its logarithm. Both sets have the same
-    random numbers.
+    The largest move of a median, in standard deviations, or of the logarithm of a standard deviation counts. Both sets
+    were drawn with the same random numbers.
     """
     moves = [np.empty(0)]
     for name, draw in later.items():
@@ -97,12 +113,13 @@ def move_of_draws(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> float
         with np.errstate(all="ignore"):
             then, now = ((each[2] - each[0]) / QUARTILES_APART for each in quartiles)
             moves += [np.abs(quartiles[1][1] - quartiles[0][1]) / now, np.abs(np.log(now / then))]
-    found = np.concatenate([np.ravel(move) for move in moves])
-    return float(found[np.isfinite(found)].max()) if np.isfinite(found).any() else None
+    known = np.concatenate([np.ravel(move) for move in moves])
+    known = known[np.isfinite(known)]
+    return float(known.max()) if len(known) else None
 
 
 def move_of_point(losses: Any, since: int, traced: TracedKernel) -> float:
-    """Return how far a guide without spread moved since a step, in standard deviations, by the fall of its loss.
+    """Return how far a guide without spread has moved since a step: the posterior's standard deviations, by its loss.
 
     Near a mode of ``d`` coordinates, a distance of so many standard deviations along each is worth ``d / 2`` times its
     square in nats. A fall within three standard errors of the noise of minibatches counts as none.

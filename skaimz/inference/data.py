@@ -1,4 +1,4 @@
-"""Training data as the compiled fits see them: rows padded to a bucket, and a weight for each."""
+"""Training data for compiled fits: rows padded to a few lengths, a weight for each, and models that use the weights."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-# Rows beyond which equal ones are not looked for.
+# Equal rows are merged up to this number of rows.
 MOST_MERGED = 2**14
 
 
@@ -80,8 +80,8 @@ class Data(NamedTuple):
     hyperparameters : dict
         The kernel's numeric hyperparameters.
     rows : dict of str to array
-        Row-aligned arguments, the output among them. Before a fit pads them, they and the weight may be anything with
-        ``shape`` and ``dtype`` that gives arrays when it is sliced by rows.
+        Row-aligned arguments, the output among them. Before a fit pads them, rows and weight may be any objects
+        with ``shape`` and ``dtype`` that give arrays when they are sliced by rows.
     whole : dict of str to array
     weight : array of shape (n_rows,) or None
         Factor on the log-likelihood of each row; None where every row counts once and none is padding.
@@ -97,9 +97,9 @@ class Data(NamedTuple):
 
 
 def bucket(n_rows: int) -> int:
-    """Return the padded number of rows: few enough values that folds share one, near enough to cost little.
+    """Return the padded number of rows, one of few values, so that the folds of a search share programs.
 
-    Powers of two from 64 to 1024, and eight steps to each power of two beyond.
+    The values are powers of two from 64 to 1024, and eight values to each power of two beyond.
     """
     power = max(6, math.ceil(math.log2(n_rows)))
     step = 2**power if power <= 10 else 2 ** (power - 4)
@@ -109,15 +109,15 @@ def bucket(n_rows: int) -> int:
 def pad_rows(array: np.ndarray, n_rows: int) -> np.ndarray:
     """Lengthen an array with copies of its first row, which is a valid one.
 
-    What is returned is another object, whatever its length: JAX remembers arrays that were constants of a program, and
-    gives those of a program in single precision to one in double precision.
+    The result is always another object: JAX remembers arrays that were constants of a program, and would use those of a
+    program in single precision for one in double precision.
     """
     missing = n_rows - len(array)
     return np.concatenate([array, np.repeat(array[:1], missing, axis=0)]) if missing else array[:]
 
 
 def padded(traced: TracedKernel, data: Data, n_rows: int) -> Data:
-    """Bring rows to the bucket's length, with weight zero beyond the real ones, where that is exact."""
+    """Pad rows to the length of :func:`bucket`, with weight zero, if that leaves the kernel's fit unchanged."""
     spec = traced.spec
     if not spec.can_be_padded:
         weight = None if data.weight is None else np.broadcast_to(data.weight, n_rows)
@@ -129,16 +129,16 @@ def padded(traced: TracedKernel, data: Data, n_rows: int) -> Data:
 
 
 def merged(traced: TracedKernel, data: Data) -> tuple[Data, np.ndarray]:
-    """Give each distinct row once, with the sum of its weights, in an order of their own.
+    """Keep each distinct row once, in sorted order, with the sum of its weights.
 
-    What is inferred then depends neither on the order of rows nor on whether a row is repeated or weighs more, to the
-    last bit. Many rows are left as they are, since sorting them takes long.
+    The posterior then depends neither on the order of rows nor on whether a row is repeated or weighs more, to the last
+    bit. More than ``MOST_MERGED`` rows are left as they are, since sorting them takes long.
 
     Returns
     -------
     data : Data
     places : array of shape (n_rows,)
-        Where each row is found among the distinct ones; -1 for rows without weight.
+        Where each row is among the distinct ones; -1 for rows of weight zero.
     """
     n_rows = len(data.rows[traced.spec.input])
     if not traced.spec.can_be_padded or n_rows > MOST_MERGED:
@@ -156,7 +156,7 @@ def merged(traced: TracedKernel, data: Data) -> tuple[Data, np.ndarray]:
 
 
 def in_memory(array: Any) -> bool:
-    """Whether an array is held, rather than read a part at a time."""
+    """Whether an array is in memory, rather than read slice by slice."""
     return isinstance(array, np.ndarray) and not isinstance(array, np.memmap)
 
 
@@ -171,7 +171,7 @@ def loaded(data: Data, stop: int) -> Data:
 
 
 def in_double(data: Data) -> Data:
-    """Return data whose floating-point arrays have 64 bits; call it where JAX computes with these."""
+    """Return data whose floating-point arrays have 64 bits, for use under ``jax.enable_x64``."""
 
     def double(value: Any) -> Any:
         kind = np.asarray(value).dtype if not hasattr(value, "dtype") else value.dtype
@@ -183,7 +183,7 @@ def in_double(data: Data) -> Data:
 
 
 class RowBlocks:
-    """Blocks of rows, padded and in double precision, that are read whenever they are asked for.
+    """Blocks of rows, padded and in double precision, which are read each time they are iterated over.
 
     Parameters
     ----------
@@ -202,11 +202,11 @@ class RowBlocks:
     def __iter__(self) -> Iterator[Data]:
         dtype = self.data.rows[self.traced.spec.input].dtype
         for start in range(0, self.n_rows, self.block_rows):
-            part = slice(start, min(start + self.block_rows, self.n_rows))
-            size = part.stop - start
-            rows = {name: np.asarray(array[part]) for name, array in self.data.rows.items()}
+            block = slice(start, min(start + self.block_rows, self.n_rows))
+            size = block.stop - start
+            rows = {name: np.asarray(array[block]) for name, array in self.data.rows.items()}
             weight = np.zeros(self.block_rows, dtype)
-            weight[:size] = 1.0 if self.data.weight is None else np.asarray(self.data.weight[part])
+            weight[:size] = 1.0 if self.data.weight is None else np.asarray(self.data.weight[block])
             padded_rows = {name: pad_rows(array, self.block_rows) for name, array in rows.items()}
             yield in_double(self.data._replace(rows=padded_rows, weight=weight))
 
@@ -269,8 +269,8 @@ def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool 
         }
         position = units.position(coordinates)
         data = (hyperparameters, rows, whole, weight)
-        # What the kernel samples is decided here; what it learns as a parameter, or hides from its trace, is not. The
-        # body of a loop would be given the coordinates by their names, too.
+        # The kernel's own samples are hidden, and its parameters are not. Control flow is hidden because handlers
+        # outside would substitute the coordinates, which have the sites' names, in the body of a loop.
         with handlers.block(hide_fn=lambda site: site["type"] in ("sample", "deterministic", "control_flow")):
             if jacobian:
                 density = -potential_energy(weighted, data, {}, position)

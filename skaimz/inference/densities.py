@@ -1,4 +1,4 @@
-"""Log densities of posterior draws, by which an approximate posterior is held against the exact one."""
+"""Log densities of posterior draws, which show how near an approximate posterior is to the exact one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from numpyro.distributions import Delta, biject_to
 from numpyro.infer import autoguide
 from numpyro.infer.util import log_density, potential_energy, unconstrain_fn
 
-from skaimz.inference.data import Data, weighted_model
+from skaimz.inference.data import Data, padded, weighted_model
 from skaimz.inference.guides import make_guide
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import SVI
@@ -21,7 +21,7 @@ from skaimz.runtime import compiled, one_at_a_time, shared
 __all__ = ["log_densities"]
 
 PROGRAMS_KEPT = 24
-# Guides that are points, or whose density is an integral or needs an inverse that is not known.
+# Guides that are points, or whose density needs an integral or an unknown inverse.
 WITHOUT_DENSITY = (
     autoguide.AutoDelta,
     autoguide.AutoDAIS,
@@ -30,17 +30,18 @@ WITHOUT_DENSITY = (
 )
 
 
-def log_densities(traced: TracedKernel, data: Data, result: FitResult, settings: SVI) -> dict[str, np.ndarray]:
-    """Return the log densities of a variational fit's draws.
+def log_densities(traced: TracedKernel, data: Data, settings: SVI, result: FitResult) -> dict[str, np.ndarray]:
+    """Return the log densities of a variational fit's draws, by the kernel and by the guide.
 
     Parameters
     ----------
     traced : TracedKernel
     data : Data
-        All rows of the fit.
-    result : FitResult
+        All rows of the fit, in memory.
     settings : SVI
-        Checked settings.
+        Checked settings of the fit.
+    result : FitResult
+        What the fit returned.
 
     Returns
     -------
@@ -51,8 +52,9 @@ def log_densities(traced: TracedKernel, data: Data, result: FitResult, settings:
     """
     draws = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in result.draws.items()}
     n_chains = next(iter(result.draws.values())).shape[0]
-    found = _program(traced, ByValue.of(settings.guide))(draws, dict(result.params), data)
-    return {name: np.array(density).reshape(n_chains, -1) for name, density in found.items()}
+    data = padded(traced, data._replace(units=result.data["units"]), len(data.rows[traced.spec.input]))
+    densities = _program(traced, ByValue.of(settings.guide))(draws, dict(result.params), data)
+    return {name: np.array(density).reshape(n_chains, -1) for name, density in densities.items()}
 
 
 @shared(maxsize=PROGRAMS_KEPT)
@@ -73,7 +75,7 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
             if data.units is None:
                 return {"log_p": log_p, "log_q": of_guide(draw)}
             position = unconstrain_fn(model, data, {}, dict(draw))
-            # Of what the density gains on unconstrained space, the constraints' transformations are the reason.
+            # The difference of the two densities is that of the transformations from unconstrained space.
             stretched = -potential_energy(model, data, {}, position) - log_p + data.units.log_volume()
             return {"log_p": log_p, "log_q": of_guide(data.units.coordinates(position)) - stretched}
 

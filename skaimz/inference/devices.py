@@ -1,4 +1,4 @@
-"""Rows of a fit on all devices of this process: each computes with a part of them."""
+"""Rows of a fit spread over all devices of this process."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from skaimz.inference.data import Data
 __all__ = ["over_devices", "spread"]
 
 ROWS = "rows"
-# A device has at least so many: fewer take less time than devices need to exchange sums.
+# Least rows of a device. Fewer take less time than the exchange of sums between devices.
 LEAST_ROWS = 1024
 
 
 def over_devices(data: Data, *, row_axis: int = 0) -> Data:
-    """Put rows and their weights on the devices, a part on each; what all rows share goes wherever it is needed.
+    """Spread rows and their weights over the devices; other arrays go wherever they are needed.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def over_devices(data: Data, *, row_axis: int = 0) -> Data:
 
 
 def spread(tree: Any) -> Any:
-    """Cut the rows of arrays inside a compiled program in the same way."""
+    """Spread the rows of arrays inside a compiled program in the same way."""
     leaves = jax.tree.leaves(tree)
     sharding = _sharding(leaves[0].shape[0], 0)
     return tree if sharding is None else jax.lax.with_sharding_constraint(tree, sharding)
 
 
 def _sharding(n_rows: int, row_axis: int) -> NamedSharding | None:
-    """Return how rows are cut into equal parts, for as many devices as that allows; None for one device."""
+    """Return the sharding of rows into equal shares, on as many devices as possible; None for one device."""
     devices = jax.local_devices()
     most = min(len(devices), max(n_rows // LEAST_ROWS, 1))
     number = max(count for count in range(1, most + 1) if n_rows % count == 0)

@@ -1,4 +1,4 @@
-"""Whether a fit can be trusted: numbers for the result, and a warning of its own class for each that is bad."""
+"""Whether a fit can be trusted: diagnostics for its result, and a warning for each that is bad."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -12,6 +12,7 @@ from skaimz.exceptions import (
     FitWarning,
     NonFiniteLossWarning,
     RHatWarning,
+    StoppedFitWarning,
     StuckChainWarning,
     UnsettledGuideWarning,
     warn_user,
@@ -28,13 +29,14 @@ __all__ = [
     "r_hats",
     "tail_sizes",
     "warn_of_chains",
+    "warn_of_stop",
 ]
 
 # Thresholds of Vehtari, Gelman, Simpson, Carpenter and Buerkner, Bayesian Analysis 16(2), 2021.
 WORST_R_HAT = 1.01
 LEAST_ESS_PER_CHAIN = 100
-# A guide has settled where, over the last quarter of its steps, no site has moved by more standard deviations, and no
-# logarithm of a standard deviation by more.
+# A guide has settled if no median has moved further over the last quarter of the steps, in standard deviations, and no
+# logarithm of a standard deviation has.
 LARGEST_MOVE = 0.5
 
 
@@ -45,8 +47,8 @@ def check_losses(losses: np.ndarray, move: float | None) -> dict[str, Any]:
     ----------
     losses : array of shape (n_steps,)
     move : float or None
-        How far the guide moved in the last quarter of its steps, in its own standard deviations; None for fits that
-        need not have settled.
+        How far the guide moved in the last quarter of the steps, in its own standard deviations; None for fits that
+        need not settle.
 
     Returns
     -------
@@ -79,14 +81,14 @@ def check_losses(losses: np.ndarray, move: float | None) -> dict[str, Any]:
 def check_chains(draws: Mapping[str, np.ndarray], divergences: np.ndarray | None) -> dict[str, Any]:
     """Judge draws ``(n_chains, n_draws, ...)`` of Markov chains.
 
-    R-hat is the rank-normalised, folded split r-hat, and the effective sample size that of the bulk. Those of a site
-    are those of its worst element, and None where they are undefined.
+    R-hat is the rank-normalised, folded split r-hat, and the effective sample size that of the bulk. Each is
+    that of the worst element of a site, or None if undefined.
 
     Parameters
     ----------
     draws : dict of str to array
     divergences : array of shape (n_chains, n_draws) or None
-        Steps that diverged since the draw before, kept or not; None for samplers that do not diverge.
+        Number of steps since the draw before that diverged; None for samplers whose steps cannot diverge.
 
     Returns
     -------
@@ -107,25 +109,25 @@ def check_chains(draws: Mapping[str, np.ndarray], divergences: np.ndarray | None
 
 
 def problems_of(diagnostics: Mapping[str, Any]) -> list[tuple[type[FitWarning], str]]:
-    """Return what is bad about Markov chains, and what to do about it, with the class of its warning."""
-    found: list[tuple[type[FitWarning], str]] = []
+    """Return the problems of Markov chains: the class of the warning, and what to do."""
+    problems: list[tuple[type[FitWarning], str]] = []
     n_chains, r_hat, ess = diagnostics["num_chains"], diagnostics["r_hat"], diagnostics["ess"]
     stuck = diagnostics["stuck_chains"]
     if stuck:
-        found.append((
+        problems.append((
             StuckChainWarning,
             f"Chains {stuck} of {n_chains} never moved from where they began: no proposal was accepted. Check that the "
             "log density is finite around the prior's median, or use `inference='auto'`, which looks for a start.",
         ))  # fmt: skip
     if not diagnostics["finite"]:
-        found.append((
+        problems.append((
             StuckChainWarning,
             "Some posterior draws are infinite or not numbers. Check the kernel for overflow.",
         ))  # fmt: skip
     apart = [name for name, value in r_hat.items() if value is not None and value > WORST_R_HAT]
     if apart:
         worst = max(apart, key=lambda name: r_hat[name] or 0.0)
-        found.append((
+        problems.append((
             RHatWarning,
             f"Chains disagree: split r-hat exceeds {WORST_R_HAT} for {apart}, worst {r_hat[worst]:.3f} for {worst!r}. "
             "Raise `num_warmup` and `num_samples` of `inference=MCMC(...)`, or reparameterise the kernel.",
@@ -134,23 +136,29 @@ def problems_of(diagnostics: Mapping[str, Any]) -> list[tuple[type[FitWarning], 
     few = [name for name, value in ess.items() if value is not None and value < least]
     if few:
         worst = min(few, key=lambda name: ess[name] or 0.0)
-        found.append((
+        problems.append((
             EffectiveSampleSizeWarning,
             f"Fewer than {least} effective draws for {few}, least {ess[worst]:.0f} for {worst!r}. Raise `num_samples`.",
         ))  # fmt: skip
     if diagnostics["num_divergences"]:
-        found.append((
+        problems.append((
             DivergenceWarning,
             f"{diagnostics['num_divergences']} steps diverged, so a part of the posterior may be missing. Raise "
             "`target_accept_prob` in `sampler_options` of `inference=MCMC(...)`, or reparameterise the kernel.",
         ))  # fmt: skip
-    return found
+    return problems
 
 
 def warn_of_chains(diagnostics: Mapping[str, Any]) -> None:
     """Warn of each problem of Markov chains, in its own class."""
     for category, message in problems_of(diagnostics):
         warn_user(message, category)
+
+
+def warn_of_stop(n_draws: int, num_samples: int, reason: str) -> None:
+    """Warn of chains that were stopped before their last draw."""
+    if n_draws < num_samples:
+        warn_user(f"The fit stopped after {n_draws} of {num_samples} draws of each chain: {reason}.", StoppedFitWarning)
 
 
 def r_hats(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
@@ -169,15 +177,15 @@ def tail_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
 
 
 def _statistic(name: str, method: str) -> Callable[[np.ndarray], float]:
-    from arviz_stats.base import array_stats  # which brings matplotlib along, where all of ArviZ is installed
+    from arviz_stats.base import array_stats  # slow to import: it may bring matplotlib along
 
     def statistic(draws: np.ndarray) -> float:
         if name == "rhat" and len(draws) == 1:
-            # Halves of one chain that drifts disagree, too; ArviZ wants two chains.
+            # ArviZ needs two chains. The halves of one chain that drifts disagree as well.
             half = draws.shape[1] // 2
             draws = np.concatenate([draws[:, :half], draws[:, -half:]])
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            # Of draws that hardly move some ratios are infinite, and say so.
+            # Draws that hardly move give infinite ratios, and NumPy warns of these.
             warnings.simplefilter("ignore", RuntimeWarning)
             options = {"prob": (0.05, 0.95)} if method == "tail" else {}
             return float(getattr(array_stats, name)(draws, chain_axis=0, draw_axis=1, method=method, **options))

@@ -1,4 +1,4 @@
-"""Fits by anything that follows the protocol of samplers."""
+"""Fits by engines that follow the protocol of samplers."""
 
 import dataclasses
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from skaimz.inference.chunks import Watch
 from skaimz.inference.data import Data, refuse_discrete
 from skaimz.inference.diagnostics import check_chains, warn_of_chains
 from skaimz.inference.explore import explore
+from skaimz.inference.problem import Problem
 from skaimz.inference.protocol import Draws, Posterior, Run, Sampler, log_density_of
 from skaimz.inference.result import FitResult
 from skaimz.inference.target import Target, refuse_params
@@ -19,83 +19,60 @@ from skaimz.kernels import TracedKernel
 __all__ = ["continue_by_protocol", "fit_by_protocol"]
 
 
-def fit_by_protocol(
-    traced: TracedKernel,
-    data: Data,
-    n_rows: int,
-    sampler: Sampler,
-    seed: int,
-    watch: Watch,
-    places: np.ndarray | None = None,
-) -> FitResult:
+def fit_by_protocol(problem: Problem, sampler: Sampler) -> FitResult:
     """Let a sampler draw from the posterior in units of its own spread, and check its chains.
 
     Parameters
     ----------
-    traced : TracedKernel
-    data : Data
+    problem : Problem
         Padded rows with their weights.
-    n_rows : int
-        Number of rows before padding.
     sampler : Sampler
-    seed : int
-    watch : Watch
-    places : array, optional
-        Where each of the user's rows is found among those of the data, so that an error may name them.
 
     Returns
     -------
     FitResult
     """
-    name = type(sampler).__name__
+    traced, name = problem.traced, type(sampler).__name__
     if not traced.spec.latents:
         raise ValueError(f"{name} needs a kernel with at least one latent site, and this one has none.")
     refuse_discrete(traced.spec, name)
     refuse_params(traced, name)
-    exploration = explore(traced, data, seed, places)
-    units = exploration.units(dense=True)
-    dtype = data.rows[traced.spec.input].dtype
-    data = data._replace(units=jax.tree.map(lambda array: np.asarray(array, dtype), units))
+    exploration = explore(problem)
+    units, target = exploration.units(dense=True), exploration.start.target
+    problem = problem.in_units(units)
 
     def begin(chain: int) -> np.ndarray:
-        return exploration.start.target.pack(exploration.begin(units, seed, chain)).astype(dtype)
+        return target.pack(exploration.begin(units, problem.seed, chain)).astype(problem.dtype)
 
-    placed = jax.device_put(data)
-    posterior = Posterior(log_density_of(traced), placed, exploration.start.target.size, begin)
-    found = _checked(sampler, sampler.sample(posterior, Run(seed, watch)), posterior.size)
-    draws = _constrained(traced, data, found.positions)
-    statistics = {key: np.asarray(value) for key, value in found.statistics.items()}
+    posterior = Posterior(log_density_of(traced), jax.device_put(problem.data), target.size, begin)
+    draws = _checked(sampler, sampler.sample(posterior, Run(problem.seed, problem.watch)), posterior.size)
     result = FitResult(
-        method="independent" if found.independent else "mcmc",
-        draws=draws,
-        sample_stats=statistics,
-        state=found.state,
-        data=data._asdict(),
-        n_rows=n_rows,
-        num_samples=found.positions.shape[1],
+        method="independent" if draws.independent else "mcmc",
+        draws=_constrained(traced, problem.data, draws.positions),
+        sample_stats={key: np.asarray(value) for key, value in draws.statistics.items()},
+        state=draws.state,
+        data=problem.data._asdict(),
+        n_rows=problem.n_rows,
+        num_samples=draws.positions.shape[1],
     )
-    if found.independent:
+    if draws.independent:
         return result
-    diagnostics = check_chains(draws, statistics.get("diverging"))
+    diagnostics = check_chains(result.draws, result.sample_stats.get("diverging"))
     warn_of_chains(diagnostics)
     return dataclasses.replace(result, diagnostics=diagnostics)
 
 
 def continue_by_protocol(
-    traced: TracedKernel,
-    data: Data,
-    result: FitResult,
-    sampler: Sampler,
-    seed: int,
-    num_samples: int,
-    watch: Watch,
+    problem: Problem, sampler: Sampler, result: FitResult, num_samples: int
 ) -> dict[str, np.ndarray]:
     """Let a sampler go on from the state that it returned."""
+    traced, data = problem.traced, problem.data
     assert data.units is not None
     size = ravel_pytree(dict(data.units.middle))[0].size
     posterior = Posterior(log_density_of(traced), jax.device_put(data), size, lambda chain: np.zeros(size))
-    found = _checked(sampler, sampler.sample(posterior, Run(seed, watch, result.state, num_samples)), size)
-    return _constrained(traced, data, found.positions[:, :num_samples])
+    run = Run(problem.seed, problem.watch, result.state, num_samples)
+    draws = _checked(sampler, sampler.sample(posterior, run), size)
+    return _constrained(traced, data, draws.positions[:, :num_samples])
 
 
 def _constrained(traced: TracedKernel, data: Data, positions: np.ndarray) -> dict[str, np.ndarray]:
@@ -113,21 +90,21 @@ def _constrained(traced: TracedKernel, data: Data, positions: np.ndarray) -> dic
     return {name: draw.reshape(n_chains, n_draws, *draw.shape[1:]) for name, draw in sites.items()}
 
 
-def _checked(sampler: Sampler, found: Draws, size: int) -> Draws:
-    """Refuse what is not draws of the posterior's coordinates."""
+def _checked(sampler: Sampler, draws: Draws, size: int) -> Draws:
+    """Refuse anything but draws of the posterior's coordinates."""
     name = type(sampler).__name__
-    if not isinstance(found, Draws):
-        raise TypeError(f"{name}.sample must return skaimz.inference.Draws, got {type(found).__name__}.")
-    positions = np.asarray(found.positions)
+    if not isinstance(draws, Draws):
+        raise TypeError(f"{name}.sample must return skaimz.inference.Draws, got {type(draws).__name__}.")
+    positions = np.asarray(draws.positions)
     if positions.ndim != 3 or positions.shape[2] != size or 0 in positions.shape:
         raise ValueError(
             f"{name}.sample must return positions of shape (n_chains, n_draws, {size}), got {positions.shape}."
         )
-    for key, value in found.statistics.items():
+    for key, value in draws.statistics.items():
         if np.shape(value)[:2] != positions.shape[:2]:
             raise ValueError(
                 f"{name}.sample must return statistics of shape {positions.shape[:2]}, but {key!r} has the shape "
                 f"{np.shape(value)}."
             )
-    state = tuple(np.asarray(array) for array in found.state)
-    return dataclasses.replace(found, positions=positions, state=state)
+    state = tuple(np.asarray(array) for array in draws.state)
+    return dataclasses.replace(draws, positions=positions, state=state)

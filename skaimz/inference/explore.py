@@ -1,4 +1,4 @@
-"""A first look at a posterior, in double precision: where it lies, and in what units to move through it."""
+"""A first look at a posterior, in double precision: its mode, its curvature, and units for the steps of a fit."""
 
 import contextlib
 from typing import NamedTuple
@@ -7,29 +7,29 @@ import jax
 import numpy as np
 
 from skaimz.inference import shuffle
-from skaimz.inference.data import Data, RowBlocks, Units, in_double, padded
+from skaimz.inference.data import Data, RowBlocks, Units, padded
 from skaimz.inference.devices import over_devices
-from skaimz.inference.minibatches import minibatches
+from skaimz.inference.minibatches import Passes, minibatches
 from skaimz.inference.mode import Mode, find_mode, move_to_mode
-from skaimz.inference.target import Start, Target, refuse_outside, start_of
-from skaimz.kernels import TracedKernel
+from skaimz.inference.prior import Start, refuse_outside, start_of
+from skaimz.inference.problem import Problem
+from skaimz.inference.target import Target
 from skaimz.runtime import Purpose, generator_of
 
 __all__ = ["Exploration", "explore", "explore_many", "some_rows"]
 
-# Log ratios of the posterior to the normal approximation that spread wider are those of an approximation whose
-# coordinates are of no use: for one that is right they are all the same.
+# Draws at which the posterior is compared with the normal approximation. The log ratios of their densities are all the
+# same if the approximation is exact. Coordinates of an approximation whose log ratios vary more are of no use.
 TEST_DRAWS = 48
 WIDEST_SPREAD = 4.0
-# Where there are many rows, this share of those that are read at a time is looked at first. All are then looked at in
-# blocks, which are not held if they have more bytes.
+# Many rows are explored by a window's share of them first, and then in blocks, which stay in memory up to some bytes.
 SHARE = 8
 BLOCK_ROWS = 2**17
 HELD_BYTES = 2**30
 
 
 class Exploration(NamedTuple):
-    """What a first look has found.
+    """Result of a first look.
 
     Attributes
     ----------
@@ -46,16 +46,16 @@ class Exploration(NamedTuple):
 
     @property
     def knows_curvature(self) -> bool:
-        """Whether the curvature at the mode tells how the posterior lies."""
+        """Whether the curvature at the mode describes the posterior."""
         return not self.mode.reason and self.spread < WIDEST_SPREAD
 
     def units(self, *, dense: bool) -> Units:
-        """Return units of the curvature where that can be relied on, or else of the prior's spread.
+        """Return units of the curvature if it describes the posterior, and of the prior's spread otherwise.
 
         Parameters
         ----------
         dense : bool
-            Turn coordinates, too, so that they are uncorrelated, rather than choosing their lengths alone.
+            Rotate the coordinates so that they are uncorrelated; without it, only their lengths are chosen.
         """
         start, mode = self.start, self.mode
         middle, root = start.middle, start.scale
@@ -67,7 +67,7 @@ class Exploration(NamedTuple):
         return Units(start.target.unpack(middle), root)
 
     def begin(self, units: Units, seed: int, chain: int) -> dict[str, np.ndarray]:
-        """Return coordinates where a Markov chain begins: apart from the others', and where there is a density."""
+        """Return coordinates with a posterior density at which the Markov chain of a number begins."""
         target, root = self.start.target, np.asarray(units.root)
         middle = target.pack(units.middle)
         rng = generator_of(seed, Purpose.CHAIN_START, chain)
@@ -83,21 +83,15 @@ class Exploration(NamedTuple):
             return self.start.target.value_and_gradient(position)
 
 
-def explore(
-    traced: TracedKernel, data: Data, seed: int, places: np.ndarray | None = None, *, only_mode: bool = True
-) -> Exploration:
+def explore(problem: Problem, *, only_mode: bool = True) -> Exploration:
     """Find where a posterior has a density, its mode, and whether the curvature there describes it.
 
     Parameters
     ----------
-    traced : TracedKernel
-    data : Data
+    problem : Problem
         Padded rows and their weights.
-    seed : int
-    places : array, optional
-        Where each of the user's rows is found among those of the data, so that an error may name them.
     only_mode : bool, default=True
-        Rely on the curvature only where no other mode is found. Guides with one mode need not know.
+        Rely on the curvature only if no other mode is found. Guides with one mode need no such search.
 
     Returns
     -------
@@ -109,59 +103,57 @@ def explore(
         If outcomes lie outside the support of their distribution, or the posterior has no density anywhere.
     """
     with jax.enable_x64(True):
-        start = start_of(traced, in_double(data), seed, places)
+        start = start_of(problem)
         mode, spread = find_mode(start, only_mode=only_mode), np.inf
         if not mode.reason:
             target = start.target
-            v = generator_of(seed, Purpose.TEST_POSITION).standard_normal((TEST_DRAWS, target.size))
+            v = generator_of(problem.seed, Purpose.TEST_POSITION).standard_normal((TEST_DRAWS, target.size))
             with np.errstate(all="ignore"):
                 values = [-target.value_and_gradient(mode.middle + mode.root @ each)[0] for each in v]
                 spread = float(np.std(np.array(values) + np.square(v).sum(axis=1) / 2))
     return Exploration(start, mode, spread if np.isfinite(spread) else np.inf)
 
 
-def explore_many(traced: TracedKernel, data: Data, n_rows: int, seed: int) -> Exploration:
-    """Explore the posterior given many rows: by some of them first, and then by all, from there.
+def explore_many(problem: Problem) -> Exploration:
+    """Explore the posterior given many rows: first by some of them, and from its mode by all.
 
     Parameters
     ----------
-    traced : TracedKernel
-        Of a kernel whose rows stand alone.
-    data : Data
-        Rows and weights that are in memory, or can be sliced.
-    n_rows : int
-    seed : int
+    problem : Problem
+        Independent rows that are in memory, or can be sliced.
 
     Returns
     -------
     Exploration
-        Its target is the posterior given all rows. Its units are those of the posterior given some of them, each
-        counted as often as there are more.
+        Its target is the posterior given all rows. Its start is that of the posterior given some of them, weighted to
+        stand for all.
 
     Raises
     ------
     ValueError
         If outcomes lie outside the support of their distribution.
     """
-    blocks = RowBlocks(traced, data, n_rows, BLOCK_ROWS)
+    traced, data, seed = problem.traced, problem.data, problem.seed
+    blocks = RowBlocks(traced, data, problem.n_rows, BLOCK_ROWS)
     try:
-        found = explore(traced, some_rows(traced, data, n_rows, seed), seed)
+        exploration = explore(problem.of(some_rows(problem)))
     except ValueError:
         refuse_outside(traced, blocks, seed)  # by the numbers of the rows
         raise
     with jax.enable_x64(True):
-        held = sum(array.nbytes for array in jax.tree.leaves((data.rows, data.weight))) <= HELD_BYTES
-        parts = [over_devices(block) for block in blocks] if held else blocks
-        target = Target(traced, parts, found.start.target.shapes)
-        mode = found.mode if found.mode.reason else move_to_mode(target, found.mode)
+        small = sum(array.nbytes for array in jax.tree.leaves((data.rows, data.weight))) <= HELD_BYTES
+        all_blocks = [over_devices(block) for block in blocks] if small else blocks
+        target = Target(traced, all_blocks, exploration.start.target.shapes)
+        mode = exploration.mode if exploration.mode.reason else move_to_mode(target, exploration.mode)
         if not np.isfinite(target.value_and_gradient(mode.middle)[0]):
-            refuse_outside(traced, parts, seed)
-    return Exploration(found.start._replace(target=target), mode, found.spread)
+            refuse_outside(traced, all_blocks, seed)
+    return exploration._replace(start=exploration.start._replace(target=target), mode=mode)
 
 
-def some_rows(traced: TracedKernel, data: Data, n_rows: int, seed: int, *, least: int = 1, scale: float = 1.0) -> Data:
-    """Return some of the rows, whose weights make them stand for all: the same whether they are in memory or not."""
+def some_rows(problem: Problem, *, least: int = 1, scale: float = 1.0) -> Data:
+    """Return some of the rows, weighted to stand for all. They are the same rows whether all are in memory or not."""
+    n_rows = problem.n_rows
     number = min(n_rows, max(least, shuffle.WINDOW_ROWS // SHARE))
-    with contextlib.closing(minibatches(data, n_rows, number, 1, seed, scale=scale)) as chunks:
-        part, _ = next(chunks).minibatch(0)
-    return padded(traced, part, number)
+    with contextlib.closing(minibatches(problem.data, Passes(n_rows, number, 1, problem.seed), scale=scale)) as stacks:
+        some, _ = next(stacks).minibatch(0)
+    return padded(problem.traced, some, number)

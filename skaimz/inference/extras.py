@@ -1,4 +1,4 @@
-"""What engines of other libraries have in common."""
+"""Functions that the engines of other libraries share."""
 
 import importlib
 from collections.abc import Iterable
@@ -8,19 +8,18 @@ from typing import Any
 import jax
 import numpy as np
 
-from skaimz.exceptions import GuideWarning, StoppedFitWarning, warn_user
-from skaimz.inference.chunks import Watch
+from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.inference.importance import LARGEST_K_HAT, resampled, weigh
 from skaimz.inference.parameters import Watched, check_count
 from skaimz.inference.protocol import Draws, Run
 from skaimz.runtime import Purpose, generator_of
 
-__all__ = ["Engine", "drawn_again", "in_doubles", "library", "shapes_of", "warn_of_stop", "weighed"]
+__all__ = ["Engine", "drawn_again", "in_doubles", "library", "shapes_of", "weighed"]
 
 
 @dataclass(repr=False, kw_only=True)
 class Engine(Watched):
-    """Settings of an engine of another library, whose own arguments are ``options``."""
+    """Settings of an engine of another library; ``options`` are the library's own arguments."""
 
     options: dict[str, Any] | None = None
 
@@ -45,27 +44,18 @@ def library(name: str, extra: str, engine: str) -> Any:
 
 
 def shapes_of(data: Any) -> tuple:
-    """Return what of a posterior's data decides a compiled program, as a value that can be hashed."""
+    """Return the structure, shapes and types of a posterior's data, which decide its compiled program."""
     leaves, structure = jax.tree.flatten(data)
     return structure, tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
 
 
 def in_doubles(position: Any) -> bool:
-    """Whether positions are computed in double precision: threads must be told."""
+    """Whether positions are in double precision, which JAX must be asked for in each thread."""
     return bool(jax.dtypes.canonicalize_dtype(position.dtype) == np.float64)
 
 
-def warn_of_stop(n_draws: int, num_samples: int, watch: Watch) -> None:
-    """Warn of chains that were stopped before their last draw."""
-    if n_draws < num_samples:
-        warn_user(
-            f"The fit stopped after {n_draws} of {num_samples} draws of each chain: {watch.stopped}.",
-            StoppedFitWarning,
-        )
-
-
 def weighed(positions: np.ndarray, log_p: np.ndarray, log_q: np.ndarray, engine: str) -> tuple[np.ndarray, ...]:
-    """Weigh draws of an approximation by the posterior, and warn where that cannot mend them.
+    """Weigh draws of an approximation by the posterior, and warn if the weights are too uneven.
 
     Parameters
     ----------
@@ -93,7 +83,7 @@ def weighed(positions: np.ndarray, log_p: np.ndarray, log_q: np.ndarray, engine:
 
 
 def drawn_again(state: tuple[np.ndarray, ...], num_samples: int, run: Run) -> Draws:
-    """Take weighted draws, each as often as it weighs; ``state`` are weights, log densities and positions."""
+    """Draw positions with probabilities proportional to weights; ``state`` are weights, log densities and positions."""
     weight, log_p, positions = state
     purpose = Purpose.FRESH_ENGINE_RESAMPLING if run.state else Purpose.ENGINE_RESAMPLING
     chosen = resampled(weight, num_samples, generator_of(run.seed, purpose))

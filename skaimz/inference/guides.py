@@ -42,13 +42,14 @@ GUIDES: dict[str, type[autoguide.AutoGuide]] = {
     "auto_iaf": autoguide.AutoIAFNormal,
     "auto_bnaf": autoguide.AutoBNAFNormal,
 }
-# Guides with correlated coordinates, and those that start with a spread that can be set.
+# Guides with correlated coordinates.
 CORRELATED = (
     autoguide.AutoMultivariateNormal,
     autoguide.AutoLaplaceApproximation,
     autoguide.AutoIAFNormal,
     autoguide.AutoBNAFNormal,
 )
+# Guides whose first spread can be set.
 WITH_SCALE = (
     autoguide.AutoNormal,
     autoguide.AutoDiagonalNormal,
@@ -67,8 +68,9 @@ WITH_PARTS = (
     autoguide.AutoSemiDAIS,
     autoguide.AutoSurrogateLikelihoodDAIS,
 )
+# Folded into the key of draws from priors.
 LEFT = 2**32 - 1
-# Attributes that autoguides fill when they meet a model, and those that they add.
+# Attributes that autoguides fill when they first run, and those that they add.
 FILLED = frozenset("_prototype_frames _prototype_frame_full_sizes _event_dims _cond_indep_stacks plates".split())
 ADDED = frozenset(
     """
@@ -90,19 +92,19 @@ def is_autoguide(guide: Any) -> bool:
 
 
 def needs_data(guide: Any) -> bool:
-    """Whether a guide looks at rows when it is drawn from, or leaves sites to their priors, which may."""
+    """Whether drawing from a guide needs rows: for the guide itself, or for the priors of sites that it leaves out."""
     return not is_autoguide(guide) or issubclass(kind_of(guide), WITH_DATA) or leaves_sites(guide)
 
 
 def leaves_sites(guide: Any) -> bool:
-    """Whether an autoguide is of parts of its model, so that it may leave latent sites to their priors."""
+    """Whether an autoguide may cover only some sites of its model and leave the others to their priors."""
     return isinstance(guide, autoguide.AutoGuideList) or (
         isinstance(guide, autoguide.AutoGuide) and bool(blocks_around(guide.model)[1])
     )
 
 
 def check_kind(guide: Any) -> None:
-    """Refuse what is no guide, and classes of guides that are made of more than a model."""
+    """Refuse objects that are no guides, and classes of guides that cannot be made from a model alone."""
     if not callable(guide):
         raise TypeError(f"SVI: `guide` must be a name, an autoguide or a function, got {guide!r}.")
     if isinstance(guide, type) and issubclass(guide, WITH_PARTS):
@@ -117,22 +119,22 @@ def models_of(guide: Any) -> list[OwnModel]:
     """Return the models that a guide and its parts were given, without blocks around them."""
     if not isinstance(guide, autoguide.AutoGuide):
         return []
-    found = [(f"The guide {type(guide).__name__}", blocks_around(guide.model)[0])]
+    own = [(f"The guide {type(guide).__name__}", blocks_around(guide.model)[0])]
     parts = guide if isinstance(guide, autoguide.AutoGuideList) else ()
-    return found + [each for part in parts for each in models_of(part)]
+    return own + [each for part in parts for each in models_of(part)]
 
 
 def blank_guide(guide: autoguide.AutoGuide) -> autoguide.AutoGuide:
-    """Copy an autoguide as it was before it met a model.
+    """Copy an autoguide as it was before it first ran.
 
     Of its model, only the blocks around it are kept.
     """
     blank = copy.copy(guide)
-    held = vars(blank)
-    for name in FILLED & held.keys():
-        held[name] = {}
-    for name in ADDED & held.keys():
-        del held[name]
+    attributes = vars(blank)
+    for name in FILLED & attributes.keys():
+        attributes[name] = {}
+    for name in ADDED & attributes.keys():
+        del attributes[name]
     hidden = blocks_around(guide.model)[1]
     blank.model = rewrapped(stand_in, hidden) if hidden else None
     blank.prototype_trace = None
@@ -168,28 +170,28 @@ def make_guide(
 
 
 def draws_of(
-    guide: Callable,
-    model: Callable,
+    fitted: tuple[Callable, Callable],
     traced: TracedKernel,
     params: Mapping[str, Any],
     data: Data,
     key: Any,
     num_samples: int,
 ) -> dict[str, Any]:
-    """Return draws ``(num_samples, ...)`` of the latent sites.
+    """Return draws ``(num_samples, ...)`` of the latent sites, by a model and its guide.
 
     Sites that the guide leaves to their priors are drawn from these, given the others, as NumPyro's losses do.
     """
+    model, guide = fitted
     latents = [site.name for site in traced.spec.latents]
-    found = _own_draws(guide, params, data, key, num_samples)
-    draws = {name: found[name] for name in latents if name in found}
+    own = _own_draws(guide, params, data, key, num_samples)
+    draws = {name: own[name] for name in latents if name in own}
     left = [name for name in latents if name not in draws]
     if not left:
         return draws
 
     def rest(key: Any, draw: Mapping[str, Any]) -> dict[str, Any]:
-        given = {**params, **draw}
-        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=given):
+        values = {**params, **draw}
+        with handlers.trace() as trace, handlers.seed(rng_seed=key), handlers.substitute(data=values):
             model(*data)
         return {name: trace[name]["value"] for name in left}
 
@@ -197,7 +199,7 @@ def draws_of(
     return draws | jax.vmap(rest)(keys, draws)
 
 
-def match_params(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def match_params(start: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters to start from in the precision of a fit's own.
 
     Raises
@@ -205,21 +207,21 @@ def match_params(given: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
     ValueError
         If there is none of a name, or it has another shape.
     """
-    unknown = sorted(given.keys() - own.keys())
+    unknown = sorted(start.keys() - own.keys())
     if unknown:
         raise ValueError(
             f"SVI: `init_params` has {unknown}, but the parameters of the guide and the kernel are {sorted(own)}."
         )
-    found = {}
-    for name, value in given.items():
+    matched = {}
+    for name, value in start.items():
         shapes = [jax.tree.map(jnp.shape, each) for each in (value, own[name])]
         if shapes[0] != shapes[1]:
             raise ValueError(
                 f"SVI: the parameter {name!r} of `init_params` has the shape {shapes[0]}, but that of the fit has "
                 f"{shapes[1]}."
             )
-        found[name] = jax.tree.map(lambda array, like: jnp.asarray(array, like.dtype), value, own[name])
-    return found
+        matched[name] = jax.tree.map(lambda array, like: jnp.asarray(array, like.dtype), value, own[name])
+    return matched
 
 
 def refuse_left(guide: Callable, traced: TracedKernel, data: Data, sums_out: bool) -> None:

@@ -1,4 +1,4 @@
-"""Pareto-smoothed importance sampling: how far an approximation is from the posterior, and draws that mend it."""
+"""Pareto-smoothed importance sampling: how far an approximation is from the posterior, and draws that correct it."""
 
 import warnings
 from typing import NamedTuple
@@ -10,7 +10,7 @@ __all__ = ["LARGEST_K_HAT", "Weights", "resampled", "weigh"]
 # Vehtari, Simpson, Gelman, Yao and Gabry, Pareto smoothed importance sampling, JMLR 25(72), 2024: weighted averages
 # are reliable up to this shape.
 LARGEST_K_HAT = 0.7
-# Log ratios that span more are those of an approximation that has missed the posterior, and overflow in the smoothing.
+# A wider span of log ratios means that the approximation has missed the posterior, and overflows in the smoothing.
 WIDEST_SPAN = 600.0
 
 
@@ -33,7 +33,7 @@ class Weights(NamedTuple):
 
 
 def weigh(log_ratios: np.ndarray) -> Weights:
-    """Smooth the ratios of a posterior's density to that of the approximation which draws come from.
+    """Smooth the ratios of the posterior's density to that of the approximation from which draws come.
 
     Parameters
     ----------
@@ -47,18 +47,18 @@ def weigh(log_ratios: np.ndarray) -> Weights:
     log_ratios = np.asarray(log_ratios, np.float64)
     n_draws = len(log_ratios)
     useless = Weights(np.full(n_draws, 1.0 / n_draws), np.inf, 1.0)
-    # A draw where the posterior has no density has weight zero; one without a number says nothing about any.
-    found = log_ratios > -np.inf
-    if np.isnan(log_ratios).any() or (log_ratios == np.inf).any() or found.sum() < n_draws / 2:
+    # A draw where the posterior has no density has weight zero. One ratio that is not a number makes all useless.
+    positive = log_ratios > -np.inf
+    if np.isnan(log_ratios).any() or (log_ratios == np.inf).any() or positive.sum() < n_draws / 2:
         return useless
-    inside = log_ratios[found] - log_ratios.max()
-    # The span of all but the lowest, since a density may fall to almost nothing far out in a tail.
+    inside = log_ratios[positive] - log_ratios.max()
+    # The lowest ratios do not count: a density may fall to almost nothing far out in a tail.
     if -np.quantile(inside, 0.25) > WIDEST_SPAN:
         return useless
     inside = np.maximum(inside, -WIDEST_SPAN)
     if np.ptp(inside) < 1e-10:
-        return Weights(np.where(found, 1.0 / found.sum(), 0.0), -np.inf, float(found.sum()))
-    from arviz_stats.base import array_stats  # which brings matplotlib along, where all of ArviZ is installed
+        return Weights(np.where(positive, 1.0 / positive.sum(), 0.0), -np.inf, float(positive.sum()))
+    from arviz_stats.base import array_stats  # slow to import: it may bring matplotlib along
 
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -68,13 +68,13 @@ def weigh(log_ratios: np.ndarray) -> Weights:
     if not np.isfinite(smoothed).all() or not np.isfinite(k_hat):
         return useless
     weight = np.zeros(n_draws)
-    weight[found] = np.exp(smoothed - smoothed.max())
+    weight[positive] = np.exp(smoothed - smoothed.max())
     weight /= weight.sum()
     return Weights(weight, k_hat, float(1.0 / np.square(weight).sum()))
 
 
 def resampled(weight: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Return numbers of draws, each as often as its weight says: a systematic sample in random order.
+    """Return numbers of draws, with frequencies proportional to their weights: a systematic sample in random order.
 
     A draw with ``size * weight`` of at most one is taken at most once.
     """

@@ -7,31 +7,31 @@ import scipy.linalg
 import scipy.optimize
 from threadpoolctl import threadpool_limits
 
-from skaimz.inference.target import Start, Target
+from skaimz.inference.prior import Start
+from skaimz.inference.target import Target
 
 __all__ = ["MOST_COORDINATES", "Mode", "find_mode", "move_to_mode"]
 
-# Beyond so many coordinates a matrix of curvature, which takes a gradient a column, is not computed.
+# The matrix of curvature takes a gradient a column. Beyond this number of coordinates it is not computed.
 MOST_COORDINATES = 1000
-# L-BFGS begins anew until it finds nothing lower: a restart forgets curvature that was met on the way.
+# L-BFGS starts again until it finds nothing lower: a restart forgets the curvature along the way.
 RESTARTS = 5
 SEARCH = {"maxiter": 1000, "maxfun": 2000, "maxcor": 30, "ftol": 1e-13, "gtol": 1e-10}
-# Steps from the mode of one target to that of another, and the gradient there, by standard deviations.
+# Most steps from the mode of one target to that of another, and the gradient at which they end, in standard deviations.
 MOVING, MOVING_TOLERANCE = 50, 1e-3
-# Rounds of computing curvature in coordinates in which the last round's was one.
+# Rounds of computing the curvature, each in coordinates in which that of the last round was one.
 ROUNDS = 12
-# Length of the differences that curvature is computed from, in those coordinates: standard deviations.
+# Length of the differences from which curvature is computed, in those coordinates (standard deviations).
 STEP = 1e-4
-# The curvature is right once it is one to this precision, and the mode once a Newton step is as short.
+# Precision to which the curvature must be one, and the length of a Newton step at which the mode is found.
 CURVATURE_TOLERANCE = 1e-3
 STEP_TOLERANCE = 1e-8
-# Searches that begin elsewhere, and how near in log density, and how far in standard deviations, their end is another
-# mode that must not be overlooked.
+# Searches that begin elsewhere. An end near in log density, and far away in standard deviations, is another mode.
 OTHER_STARTS = 3
-# Curvatures along coordinates that differ by more than this factor leave no digits for the flattest, in prior units.
-WIDEST_RANGE = 1e8
 NEAR_DENSITY = 20.0
 FAR_DISTANCE = 8.0
+# Largest ratio of the curvatures along two coordinates, in prior units, at which the flatter has digits left.
+WIDEST_RANGE = 1e8
 
 
 class Mode(NamedTuple):
@@ -70,7 +70,7 @@ def find_mode(start: Start, *, only_mode: bool = True) -> Mode:
     of the gradient in coordinates in which the last round's curvature was one, until it is one.
     """
     target, scale = start.target, start.scale
-    # Matrices are small, and threads that wait for one another cost more than they compute.
+    # Matrices are small, and several threads cost more than they save.
     with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
         middle, lowest = _climb(target, start.middle, scale)
         if target.size > MOST_COORDINATES:
@@ -95,7 +95,7 @@ def find_mode(start: Start, *, only_mode: bool = True) -> Mode:
 
 
 def move_to_mode(target: Target, near: Mode) -> Mode:
-    """Return the approximation around the mode of a target from that of a target much like it."""
+    """Return the approximation around the mode of a target, starting from that of a similar target."""
     middle, root = near.middle, near.root
 
     def objective(v: np.ndarray) -> tuple[float, np.ndarray]:
@@ -109,7 +109,7 @@ def move_to_mode(target: Target, near: Mode) -> Mode:
 
 
 def _curvature_along(target: Target, position: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the curvature along each coordinate, in units of ``scale``; one, the prior's, where it is less."""
+    """Return the curvature along each coordinate, in units of ``scale``; at least one, the curvature of the prior."""
     gradient = target.value_and_gradient(position)[1]
     bent = np.ones(target.size)
     for i in range(target.size):
@@ -129,22 +129,22 @@ def _climb(target: Target, start: np.ndarray, scale: np.ndarray, restarts: int =
         value, gradient = target.value_and_gradient(start + scale * u)
         gradient = gradient * scale
         if not (np.isfinite(value) and np.isfinite(gradient).all()):
-            # A line search steps back from what is high.
+            # A high value makes the line search step back.
             return lowest + 1e10 * (1 + abs(lowest)), np.zeros_like(u)
         return value, gradient
 
     u, value = np.zeros_like(start), lowest
     for _ in range(restarts):
-        found = scipy.optimize.minimize(
+        search = scipy.optimize.minimize(
             objective,
             u,
             jac=True,
             method="L-BFGS-B",
             options=SEARCH,
         )
-        fallen = value - found.fun
+        fallen = value - search.fun
         if fallen > 0:
-            u, value = found.x, float(found.fun)
+            u, value = search.x, float(search.fun)
         if not fallen > 1e-3:
             break
     return start + scale * u, value
@@ -178,7 +178,7 @@ def _curvature(target: Target, middle: np.ndarray, scale: np.ndarray) -> tuple[n
                 break
             step = step / 2
         if definite:
-            # A root that depends on the curvature alone, and not on an order of eigenvectors.
+            # This root depends on the curvature alone, not on the order of eigenvectors.
             root = (
                 root
                 @ scipy.linalg.solve_triangular(

@@ -34,8 +34,8 @@ LEAST_LIVE, LIVE_PER_COORDINATE, MOST_PER_LIVE = 500, 25, 100
 class NestedSampling(Engine):
     """NumPyro's nested sampling, for posteriors of a few parameters with several modes.
 
-    It needs the library jaxns before its version 3, which ``pip install 'jaxns<3'`` brings, together with a nightly
-    build of TensorFlow Probability; so no extra of this package does. Draws are independent.
+    It needs the library jaxns before its version 3: ``pip install 'jaxns<3'``, which also installs a nightly build of
+    TensorFlow Probability. For that reason no extra of this package installs it. Draws are independent.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ class NestedSampling(Engine):
 
     Notes
     -----
-    Live points begin in a normal distribution four times as wide as the posterior's curvature, or as the prior where
-    that says nothing; the likelihood is divided by it, so that the posterior does not depend on it. All is computed in
-    double precision. Nothing compiled is shared between fits, so that each takes about a minute, and a run cannot be
-    stopped: ``time_budget`` is refused.
+    Live points begin in a normal distribution four times as wide as the curvature of the posterior, or as the prior if
+    the curvature does not describe the posterior. The likelihood is divided by this distribution, so that the posterior
+    does not depend on it. All is computed in double precision. Fits share no compiled program, so that each takes about
+    a minute. A run cannot be stopped: ``time_budget`` is refused.
 
     Examples
     --------
@@ -92,7 +92,7 @@ class NestedSampling(Engine):
         return drawn_again(state, run.num_samples or self.num_samples, run)
 
     def _weighted(self, posterior: Posterior, run: Run) -> tuple[np.ndarray, ...]:
-        """Return weights of the points of a run, their log densities, and the points."""
+        """Return the weights, the log densities and the positions of the points of a run."""
         n_live = max(LEAST_LIVE, LIVE_PER_COORDINATE * posterior.size)
         options = {"num_live_points": n_live, **(self.options or {})}
         options.setdefault("max_samples", MOST_PER_LIVE * options["num_live_points"])
@@ -103,11 +103,11 @@ class NestedSampling(Engine):
                 termination_kwargs={name: options[name] for name in TERMINATION & options.keys()},
             )
             one_at_a_time(sampler.run)(key_of(run.seed, Purpose.LIVE_POINTS), posterior.data)
-            found = sampler._results
+            results = sampler._results
             phase.advance(1)
-        n_points = int(found.total_num_samples)
-        positions = np.asarray(found.samples["position"])[:n_points]
-        log_weight = np.asarray(found.log_dp_mean)[:n_points]
+        n_points = int(results.total_num_samples)
+        positions = np.asarray(results.samples["position"])[:n_points]
+        log_weight = np.asarray(results.log_dp_mean)[:n_points]
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()
         effective = 1 / np.square(weight).sum()
@@ -117,7 +117,7 @@ class NestedSampling(Engine):
                 "`num_live_points` in `options` of `inference=NestedSampling(...)`.",
                 EffectiveSampleSizeWarning,
             )
-        return weight, np.asarray(found.log_L_samples)[:n_points] + _log_live(positions), positions
+        return weight, np.asarray(results.log_L_samples)[:n_points] + _log_live(positions), positions
 
 
 def _model(posterior: Posterior) -> Callable[[Any], None]:

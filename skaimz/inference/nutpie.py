@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from skaimz.inference.extras import Engine, in_doubles, library, shapes_of, warn_of_stop
+from skaimz.inference.diagnostics import warn_of_stop
+from skaimz.inference.extras import Engine, in_doubles, library, shapes_of
 from skaimz.inference.protocol import Draws, Posterior, Run
 from skaimz.runtime import Purpose, compiled, shared
 
@@ -16,7 +17,7 @@ __all__ = ["Nutpie"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
-# Seconds between looks at how far the chains have come.
+# Seconds between two reports of progress.
 GLANCE = 0.25
 # Arguments of `nutpie.sample` that are left to the user.
 OPTIONS = frozenset(
@@ -24,7 +25,7 @@ OPTIONS = frozenset(
     "mass_matrix_eigval_cutoff mass_matrix_gamma mass_matrix_switch_freq max_energy_error maxdepth mindepth "
     "step_size_adapt_method step_size_jitter target_accept use_grad_based_mass_matrix window_switch_freq".split()
 )
-# What nutpie tells of a step, by ArviZ's names.
+# nutpie's statistics of a step, by ArviZ's names.
 STATISTICS = {
     "diverging": "diverging",
     "n_steps": "n_steps",
@@ -56,9 +57,10 @@ class Nutpie(Engine):
 
     Notes
     -----
-    Chains move in units of the posterior's curvature, or of the prior's spread where that says nothing, and start near
-    the mode or the prior's median. nutpie keeps no state to go on from: ``sample_posterior`` adapts chains anew, which
-    begin where those of the fit ended. Programs are shared between equal kernels.
+    Chains move in units of the posterior's curvature and start near its mode. If the curvature does not describe the
+    posterior, they move in units of the prior's spread and start near the prior's median. nutpie keeps no state:
+    ``sample_posterior`` starts chains where those of the fit ended, and adapts them again. Equal kernels share
+    programs.
 
     Examples
     --------
@@ -108,20 +110,19 @@ class Nutpie(Engine):
         trace = self._run(_model(posterior, begin, counts), counts, seed, num_samples, run)
         positions = trace.posterior["position"].values
         statistics = {name: trace.sample_stats[theirs].values for name, theirs in STATISTICS.items()}
-        # A chain that was stopped has no numbers in place of draws that it has not come to. Those that were far behind
-        # waited for a core.
+        # A chain that was stopped has NaN for its missing draws. Chains far behind the others waited for a core.
         n_drawn = np.isfinite(positions).all(axis=2).sum(axis=1)
         kept = (n_drawn > 0) & (2 * n_drawn >= n_drawn.max(initial=0))
         if not kept.any():
             raise RuntimeError(f"The fit stopped before a chain had a draw: {run.watch.stopped}. Allow more time.")
         n_draws = int(n_drawn[kept].min())
-        warn_of_stop(n_draws, num_samples, run.watch)
+        warn_of_stop(n_draws, num_samples, run.watch.stopped)
         positions = positions[kept, :n_draws]
         statistics = {name: value[kept, :n_draws] for name, value in statistics.items()}
         return Draws(positions, statistics, (positions[:, -1],))
 
     def _run(self, model: Any, counts: list[list[int]], seed: int, num_samples: int, run: Run) -> Any:
-        """Run chains in threads of nutpie's, and look every now and then how far they are."""
+        """Run chains in threads of nutpie, and report their progress."""
         sampler = library("nutpie", "nutpie", "Nutpie").sample(
             model,
             draws=num_samples,
@@ -150,7 +151,7 @@ class Nutpie(Engine):
 
 
 def _model(posterior: Posterior, begin: Callable[[int], np.ndarray], counts: list[list[int]]) -> Any:
-    """Return a posterior as a model of nutpie's, which counts the steps of each chain."""
+    """Return a posterior as a model for nutpie, which counts the steps of each chain."""
     library("nutpie", "nutpie", "Nutpie")
     from nutpie.compiled_pyfunc import from_pyfunc
 
@@ -189,5 +190,5 @@ def _model(posterior: Posterior, begin: Callable[[int], np.ndarray], counts: lis
 
 @shared(maxsize=PROGRAMS_KEPT)
 def _program(log_density: Callable, shapes: tuple) -> Any:
-    """Make the program for one shape of data, so that the cache's bound is one on compiled code."""
+    """Make the program for one shape of data, so that a bound on the cache is a bound on compiled code."""
     return compiled(jax.value_and_grad(log_density))

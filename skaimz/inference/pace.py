@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a variational fit, and when the fit is looked at."""
+"""The learning rate over the steps of a variational fit, and the steps at which its guide is compared with before."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,14 +9,14 @@ __all__ = ["Leg", "Pace", "falling", "legs_of"]
 
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
-# A fit that may stop early is looked at after these shares of its steps, and begins anew with large steps after each.
+# Ends of the legs of a fit that may stop early, as shares of its steps. Each leg begins again with large steps.
 EARLY_STOPS = (0.125, 0.25, 0.5, 1.0)
-# Any other is looked at here and at its end.
+# End of the first of two legs of any other fit.
 LOOK = 0.75
 
 
 class Pace(NamedTuple):
-    """A fall of the learning rate, from its largest to its smallest value."""
+    """One fall of the learning rate, from its largest to its smallest value."""
 
     learning_rate: float
     num_steps: float
@@ -24,7 +24,7 @@ class Pace(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """Steps of a fit, up to where its guide is looked at."""
+    """Steps of a fit, after which its guide is compared with that after the leg before."""
 
     stop: int
     pace: Pace

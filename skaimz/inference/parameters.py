@@ -1,4 +1,4 @@
-"""What all settings of inference have in common: scikit-learn's parameters, and what looks on while a fit runs."""
+"""Base classes of settings: scikit-learn's parameters, progress and checkpoints."""
 
 import copy
 import dataclasses
@@ -17,7 +17,7 @@ __all__ = ["Parameters", "Resumed", "Watched", "check_count", "picklable"]
 
 
 def picklable(value: Any) -> Any:
-    """Return a value, or what unpickles as it where plain pickle refuses it: optimisers, for one, are closures."""
+    """Return a value, wrapped if plain pickle refuses it. Optimisers, for example, are closures."""
     try:
         pickle.dumps(value)
     except Exception:
@@ -43,7 +43,7 @@ class Parameters:
         Parameters
         ----------
         deep : bool, default=True
-            Taken for scikit-learn's sake; settings hold no settings.
+            Has no effect: settings contain no settings. scikit-learn passes it.
 
         Returns
         -------
@@ -88,9 +88,10 @@ class Parameters:
 
 @dataclass(repr=False, kw_only=True)
 class Watched(Parameters):
-    """Settings of what looks on while a fit runs, and what ready objects hold that checked settings are made of.
+    """Settings of a fit that can be watched and stopped.
 
-    ``own_models`` have to be the kernel that is fitted, and ``own_arguments`` are arguments of that kernel.
+    Checked settings also have contents of the ready objects from which they were made: ``own_models`` must be the
+    fitted kernel, and ``own_arguments`` are arguments of it.
     """
 
     callback: Callable[[Any], Any] | None = None
@@ -99,7 +100,7 @@ class Watched(Parameters):
     own_arguments: tuple[tuple[str, Any], ...] = field(default=(), init=False, compare=False)
 
     def _holding(self, models: Iterable[OwnModel], before: "Watched") -> Self:
-        """Note models of ready objects, after what settings held before they were checked."""
+        """Note models of ready objects, and keep those of the settings before they were checked."""
         self.own_models = (*models, *before.own_models)
         self.own_arguments = before.own_arguments
         return self
@@ -126,7 +127,7 @@ class Resumed(Watched):
 
 
 def check_count(settings: Any, *names: str, least: int = 1, optional: bool = False) -> None:
-    """Refuse settings that are no whole numbers, or too small."""
+    """Refuse settings that are not integers, or too small."""
     for name in names:
         value = getattr(settings, name)
         if optional and value is None:

@@ -1,4 +1,4 @@
-"""Numbers that ready NumPyro objects hold, in the precision of a fit: they were made before it was known."""
+"""Numbers in ready NumPyro objects, which were made before the precision of the fit was known."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -12,23 +12,23 @@ from numpyro.infer import initialization
 __all__ = ["in_precision", "start_in_precision"]
 
 
-def in_precision(held: Any) -> Any:
-    """Return what an object holds with arrays of floating point numbers in the precision of the time."""
-    if isinstance(held, Mapping):
-        return {name: in_precision(value) for name, value in held.items()}
-    if isinstance(held, np.ndarray | np.floating | jax.Array) and jnp.issubdtype(held.dtype, jnp.floating):
-        return jnp.asarray(held, jnp.result_type(float))
-    return held
+def in_precision(value: Any) -> Any:
+    """Return a value with its floating-point arrays in JAX's current precision."""
+    if isinstance(value, Mapping):
+        return {name: in_precision(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray | np.floating | jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
+        return jnp.asarray(value, jnp.result_type(float))
+    return value
 
 
 def start_in_precision(strategy: Any) -> Any:
-    """Return a strategy for first values, such as ``numpyro.infer.init_to_value``, of the precision of the time."""
+    """Return a strategy for first values, such as ``numpyro.infer.init_to_value``, in JAX's current precision."""
     bound = strategy if isinstance(strategy, functools.partial) else functools.partial(strategy)
     if bound.func is initialization.init_to_value:
         values = bound.keywords.get("values", bound.args[1] if len(bound.args) > 1 else {})
         # NumPyro looks for these by name.
         return initialization.init_to_value(values={n: in_precision(_as_array(value)) for n, value in values.items()})
-    # NumPyro's others draw in the precision of the time, and are known to it by their function.
+    # NumPyro's other strategies draw in the current precision. NumPyro recognises them by their function.
     return strategy if vars(initialization).get(bound.func.__name__) is bound.func else functools.partial(_start, bound)
 
 

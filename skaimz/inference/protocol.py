@@ -1,4 +1,4 @@
-"""What an engine is given, and what it gives back: the protocol of samplers, ours and users' own."""
+"""The protocol of samplers: the input and the output of engines, built in or written by users."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,8 +25,8 @@ class Posterior:
     Attributes
     ----------
     log_density : callable
-        A pure JAX function of a position ``(size,)`` and of ``data``, up to a constant. The same object for equal
-        kernels, so that what is compiled for one serves all, as long as ``data`` is an argument of the program.
+        A pure JAX function of a position ``(size,)`` and of ``data``, up to a constant. It is the same object for equal
+        kernels, so that they share compiled programs, provided that ``data`` is an argument of the program.
     data : pytree of arrays
         What ``log_density`` takes as its second argument.
     size : int
@@ -43,7 +43,7 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Run:
-    """How a sampler is to run.
+    """Seed, progress and earlier state of a run of a sampler.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class Run:
     state : tuple of array
         The state that an earlier run returned, to go on from; empty for a first run.
     num_samples : int or None
-        Draws a chain that are asked for of a run that goes on; None where the sampler's own number is meant.
+        Number of draws of each chain of a run that goes on; None for the number in the sampler's own settings.
     """
 
     seed: int
@@ -66,7 +66,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Draws:
-    """What a sampler gives back.
+    """Result of a run of a sampler.
 
     Attributes
     ----------
@@ -74,9 +74,9 @@ class Draws:
     statistics : dict of str to array of shape (n_chains, n_draws)
         By ArviZ's names, such as ``diverging``, ``n_steps``, ``acceptance_rate``, ``energy`` and ``lp``.
     state : tuple of array
-        What the sampler goes on from; empty where it cannot.
+        State from which the sampler can go on; empty if it cannot.
     independent : bool
-        Whether draws do not depend on one another, so that there are no chains to compare.
+        Whether draws are independent, so that there are no chains to compare.
     """
 
     positions: np.ndarray
@@ -94,7 +94,7 @@ class Sampler(Protocol):
 
     Examples
     --------
-    A random walk of one's own, for a posterior that is about as wide as one:
+    A random walk for a posterior that is about as wide as one:
 
     >>> import jax
     >>> import numpy as np

@@ -1,4 +1,4 @@
-"""What ready NumPyro objects hold beside their settings, and what of it a fit refuses."""
+"""Contents of ready NumPyro objects beside their settings, and the contents that a fit refuses."""
 
 import functools
 from collections.abc import Callable, Iterable
@@ -13,12 +13,12 @@ from skaimz.kernels import split_kernel
 
 __all__ = ["OwnModel", "blocks_around", "refuse_other_models", "refuse_what_is_no_recipe", "rewrapped", "stand_in"]
 
-# What holds a model, in words, and the model.
+# Description of the object that holds a model, and the model.
 OwnModel = tuple[str, Any]
 
 
 def stand_in(*args: Any, **kwargs: Any) -> None:
-    """Take the place of a model where only settings are read."""
+    """Stand in for a model where only settings are read."""
 
 
 def blocks_around(model: Any) -> tuple[Any, tuple[Callable[[Any], bool], ...]]:
@@ -44,8 +44,8 @@ def rewrapped(model: Callable, hidden: Iterable[Callable[[Any], bool]]) -> Calla
 def refuse_other_models(models: Iterable[OwnModel], kernel: Callable) -> None:
     """Refuse ready objects of a model other than the estimator's kernel, which is the one that is fitted.
 
-    Two models are the same where they do the same up to numeric hyperparameters, for which those of the estimator's
-    kernel stand.
+    Two models are the same if they differ in numeric hyperparameters alone. The fit uses those of the estimator's
+    kernel.
 
     Raises
     ------
@@ -64,12 +64,12 @@ def refuse_other_models(models: Iterable[OwnModel], kernel: Callable) -> None:
 
 
 def refuse_what_is_no_recipe(ready: Any) -> None:
-    """Refuse NumPyro objects that hold something that a fit would ignore.
+    """Refuse NumPyro objects with contents that a fit would ignore.
 
     Raises
     ------
     ValueError
-        Naming what it is, and what to write instead.
+        If there are such contents; the message says what to write instead.
     """
     if isinstance(ready, SVIRunResult):
         raise ValueError(

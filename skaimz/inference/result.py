@@ -1,4 +1,4 @@
-"""What a fit leaves behind: plain arrays only, so that it can be pickled, memory-mapped and sent anywhere."""
+"""The result of a fit: plain arrays only, so that it can be pickled, memory-mapped and sent anywhere."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,13 +37,13 @@ class FitResult:
         a spread in the last quarter of the steps, in standard deviations of the guide (None for fewer than 100 steps),
         ``guide_is_settled``, and ``k_hat`` of the ratios of the densities by kernel and guide, where that is known. For
         MCMC ``r_hat`` and ``ess`` by site (the worst of its elements), ``num_divergences``, ``stuck_chains``,
-        ``num_chains`` and ``finite``. For automatic inference ``rung``, which answered, and ``rungs``, a dictionary for
-        each with what was found there: ``seconds``, ``evaluations`` of the log density, ``k_hat``, ``ess``, and ``why``
-        it did not answer; and ``k_hat`` and ``ess_of_weights`` of weighted draws.
+        ``num_chains`` and ``finite``. For automatic inference ``rung``, the method that gave the draws; ``rungs``, a
+        dictionary for each method that was tried, with ``seconds``, ``evaluations`` of the log density, ``k_hat``,
+        ``ess``, and ``why`` it was left; and ``k_hat`` and ``ess_of_weights`` of weighted draws.
     state : tuple of array
         The inference state, from which ``sample_posterior`` goes on.
     data : dict of str to dict of array, or array
-        What of the training data the state needs to go on.
+        The training data that the state needs to go on.
     n_rows : int
         Number of training rows; those of the last minibatch after ``partial_fit``.
     num_samples : int
@@ -79,10 +79,10 @@ class FitResult:
 def check_same_sites(traced: TracedKernel, before: FitResult) -> None:
     """Refuse to go on with a kernel whose latent sites are not those of an earlier fit."""
     shapes = {site.name: site.shape for site in traced.spec.latents}
-    found = {name: draw.shape[2:] for name, draw in before.draws.items()}
-    if shapes.keys() != found.keys() or any(
-        len(shape) != len(found[name])
-        or any(size not in (None, known) for size, known in zip(shape, found[name], strict=True))
+    earlier = {name: draw.shape[2:] for name, draw in before.draws.items()}
+    if shapes.keys() != earlier.keys() or any(
+        len(shape) != len(earlier[name])
+        or any(size not in (None, known) for size, known in zip(shape, earlier[name], strict=True))
         for name, shape in shapes.items()
     ):
         raise ValueError(ANOTHER)

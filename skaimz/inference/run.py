@@ -1,6 +1,5 @@
-"""One door to both kinds of inference."""
+"""The functions that fit a kernel, go on with a fit, and draw from it, whatever the kind of inference."""
 
-import contextlib
 import dataclasses
 from typing import Any
 
@@ -8,56 +7,45 @@ import jax
 import numpy as np
 
 from skaimz.exceptions import GuideWarning, warn_user
-from skaimz.inference import densities
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
 from skaimz.inference.checkpoint import checkpoint_of
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, bucket, in_double, loaded, merged, padded, refuse_discrete
+from skaimz.inference.data import Data, in_double, padded, refuse_discrete
+from skaimz.inference.densities import log_densities
 from skaimz.inference.diagnostics import warn_of_chains
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
 from skaimz.inference.explore import explore
 from skaimz.inference.importance import LARGEST_K_HAT, weigh
 from skaimz.inference.mcmc import check_chains_can_run, continue_chains, fit_mcmc, given_start
-from skaimz.inference.minibatches import minibatches, needs_stream, total_weight
+from skaimz.inference.minibatches import needs_stream, total_weight
+from skaimz.inference.prior import refuse_outside
+from skaimz.inference.problem import Problem
 from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import refuse_other_models
 from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
-from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi, units_of
-from skaimz.inference.target import refuse_outside
-from skaimz.kernels import Inputs, TracedKernel
+from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
+from skaimz.kernels import TracedKernel
 
-__all__ = ["fit", "log_densities", "partial_fit", "resume"]
+__all__ = ["fit", "partial_fit", "resume"]
 
-# Draws whose densities by guide and posterior are compared, and the fewest that tell anything.
+Settings = Auto | SVI | MCMC | Sampler
+
+# Draws whose densities by guide and posterior are compared, and the fewest that allow a conclusion.
 COMPARED_DRAWS = 1000
 FEWEST_COMPARED = 100
 
 
-def fit(
-    traced: TracedKernel,
-    hyperparameters: dict[str, Any],
-    inputs: Inputs,
-    weight: Any,
-    settings: Auto | SVI | MCMC | Sampler,
-    seed: int,
-    *,
-    verbose: int = 0,
-) -> FitResult:
+def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verbose: int = 0) -> FitResult:
     """Draw from the posterior of a kernel given data.
 
     Parameters
     ----------
     traced : TracedKernel
-    hyperparameters : dict
-        The kernel's numeric hyperparameters.
-    inputs : Inputs
-        Arguments, the output among the rows.
-        Rows may be anything with ``shape`` and ``dtype`` that gives arrays when it is sliced by rows. Where they are
-        not all in memory, and more than ``shuffle.WINDOW_ROWS``, minibatches are made from as many rows at a time.
-        Otherwise all of them are loaded.
-    weight : array of shape (n_rows,) or None
-        Factor on each row's log-likelihood, which may be read a part at a time, too.
+    data : Data
+        Arguments of the kernel, the output among the rows. Rows and weights may be anything with ``shape`` and
+        ``dtype`` that gives arrays when it is sliced by rows. SVI in minibatches and automatic inference read rows in
+        windows if they are not in memory and more than ``shuffle.WINDOW_ROWS``. Otherwise all rows are loaded.
     settings : Auto, SVI, MCMC or Sampler
         Checked settings.
     seed : int
@@ -78,74 +66,66 @@ def fit(
     """
     _refuse_processes()
     refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
-    n_rows = len(inputs.rows[traced.spec.input])
-    if weight is not None:
+    n_rows = len(data.rows[traced.spec.input])
+    if data.weight is not None:
         _check_weighted(traced, "`sample_weight`")
-    data = Data(hyperparameters, inputs.rows, inputs.whole, weight)
     checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
     watch = Watch(verbose, getattr(settings, "callback", None), getattr(settings, "time_budget", None), checkpoint)
+    problem = Problem(traced, data, n_rows, seed, watch)
     if isinstance(settings, Auto) and needs_variational(traced):
         settings = SVI(num_samples=settings.num_samples).checked()
     if isinstance(settings, SVI):
-        result = fit_svi(traced, data, n_rows, settings, seed, watch=watch)
+        result = fit_svi(problem, settings)
         if not needs_stream(data, n_rows):
-            result = _compared(traced, data, n_rows, settings, result)
+            result = _compared(problem, settings, result)
     elif isinstance(settings, Auto):
         refuse_discrete(traced.spec, "Automatic inference")
-        result = fit_auto(traced, data, n_rows, settings, seed, watch)
+        result = fit_auto(problem, settings)
+    elif isinstance(settings, MCMC):
+        result = _fit_chains(problem.distinct(), settings)
     else:
-        data, places = merged(traced, loaded(data, n_rows))
-        data = padded(traced, data, len(data.rows[traced.spec.input]))
-        if isinstance(settings, MCMC):
-            result = _fit_chains(traced, data, n_rows, settings, seed, watch, places)
-        else:
-            result = fit_by_protocol(traced, data, n_rows, settings, seed, watch, places)
+        result = fit_by_protocol(problem.distinct(), settings)
     if not watch.stopped:
         checkpoint.remove()
-    return dataclasses.replace(result, seen=_seen(weight, n_rows), n_given=n_rows)
+    return dataclasses.replace(result, seen=_seen(data.weight, n_rows), n_given=n_rows)
 
 
-def _fit_chains(
-    traced: TracedKernel, data: Data, n_rows: int, settings: MCMC, seed: int, watch: Watch, places: np.ndarray
-) -> FitResult:
-    """Run Markov chains, in units of the posterior where the sampler's numbers are ours."""
-    check_chains_can_run(traced, settings)
+def _fit_chains(problem: Problem, settings: MCMC) -> FitResult:
+    """Run Markov chains, in units of the posterior unless the settings have numbers in the kernel's units."""
+    check_chains_can_run(problem.traced, settings)
     if settings.moves_in_own_units:
-        result = fit_mcmc(traced, data, n_rows, settings, seed, watch=watch, warn=False)
+        result = fit_mcmc(problem, settings)
         if result.diagnostics["stuck_chains"] or not result.diagnostics["finite"]:
-            refuse_outside(traced, [in_double(data)], seed, places)
-        warn_of_chains(result.diagnostics)
-        return result
-    exploration = explore(traced, data, seed, places)
-    dense = settings.sampler_options.get("dense_mass", True) is not False  # type: ignore[union-attr]
-    units = exploration.units(dense=dense)
-    dtype = data.rows[traced.spec.input].dtype
+            refuse_outside(problem.traced, [in_double(problem.data)], problem.seed, problem.places)
+    else:
+        exploration = explore(problem)
+        dense = settings.sampler_options.get("dense_mass", True) is not False  # type: ignore[union-attr]
+        units = exploration.units(dense=dense)
 
-    def starts(chain: int) -> dict[str, np.ndarray]:
-        begin = exploration.begin(units, seed, chain)
-        if settings.init_params is not None:
-            begin = units.coordinates(given_start(settings, chain, begin))
-        return {name: np.asarray(v, dtype) for name, v in begin.items()}
+        def starts(chain: int) -> dict[str, np.ndarray]:
+            begin = exploration.begin(units, problem.seed, chain)
+            if settings.init_params is not None:
+                begin = units.coordinates(given_start(settings, chain, begin))
+            return {name: np.asarray(v, problem.dtype) for name, v in begin.items()}
 
-    placed = data._replace(units=jax.tree.map(lambda array: np.asarray(array, dtype), units))
-    return fit_mcmc(traced, placed, n_rows, settings, seed, starts=starts, watch=watch)
+        result = fit_mcmc(problem.in_units(units), settings, starts=starts)
+    warn_of_chains(result.diagnostics)
+    return result
 
 
-def _compared(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, result: FitResult) -> FitResult:
-    """Hold the guide against the posterior by the ratio of their densities at its draws, and warn where it is far."""
-    spec = traced.spec
+def _compared(problem: Problem, settings: SVI, result: FitResult) -> FitResult:
+    """Compare guide and posterior by the ratio of their densities at the guide's draws; warn if they differ much."""
+    spec = problem.traced.spec
     n_draws = min(settings.num_samples, COMPARED_DRAWS)
     if n_draws < FEWEST_COMPARED or not spec.latents or spec.subsamples or not result.diagnostics["loss_is_finite"]:
         return result
-    units = result.data["units"]
-    data = padded(traced, loaded(data, n_rows), n_rows)._replace(units=units)
     some = dataclasses.replace(result, draws={name: draw[:, :n_draws] for name, draw in result.draws.items()})
-    found = densities.log_densities(traced, data, some, settings)
-    if "log_q" not in found:
+    densities = log_densities(problem.traced, problem.loaded().data, settings, some)
+    if "log_q" not in densities:
         return result
-    k_hat = weigh(np.ravel(found["log_p"] - found["log_q"])).k_hat
+    k_hat = weigh(np.ravel(densities["log_p"] - densities["log_q"])).k_hat
     if k_hat > LARGEST_K_HAT:
-        # The same words for every fit, so that a search warns once.
+        # The same text for every fit, so that a search warns once.
         warn_user(
             "The guide is far from the posterior: the importance ratios of its draws have a k-hat above "
             f"{LARGEST_K_HAT} (`fit_result_.diagnostics['k_hat']`), so that intervals may be too narrow. Use "
@@ -155,24 +135,15 @@ def _compared(traced: TracedKernel, data: Data, n_rows: int, settings: SVI, resu
     return dataclasses.replace(result, diagnostics={**result.diagnostics, "k_hat": k_hat})
 
 
-def partial_fit(
-    traced: TracedKernel,
-    hyperparameters: dict[str, Any],
-    inputs: Inputs,
-    weight: Any,
-    settings: Auto | SVI | MCMC | Sampler,
-    seed: int,
-    before: FitResult | None,
-) -> FitResult:
+def partial_fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, before: FitResult | None) -> FitResult:
     """Pass once over rows in minibatches, going on with an earlier fit.
 
     The log-likelihood of each minibatch is scaled to the settings' ``total_rows``, or to all rows seen so far.
 
     Parameters
     ----------
-    traced : TracedKernel
-    numbers, inputs, weight, settings, seed
-        As in :func:`fit`, but for settings of variational inference alone.
+    traced, data, settings, seed
+        As in :func:`fit`, but the settings are those of variational inference.
     before : FitResult or None
         The earlier fit, of the same kernel and settings; None in the first call.
 
@@ -189,35 +160,15 @@ def partial_fit(
         reason = f"latent sites {local} have an entry for each row" if local else spec.fit_mixing
         raise ValueError(f"`partial_fit` needs a kernel whose rows stand alone given its latent sites, but {reason}.")
     _check_weighted(traced, "`partial_fit`")
-    n_rows = len(inputs.rows[spec.input])
-    added = _seen(weight, n_rows)
-    seen = added + (0.0 if before is None else before.seen)
-    size = min(settings.batch_size or n_rows, n_rows)
-    data, scale = Data(hyperparameters, inputs.rows, inputs.whole, weight), (settings.total_rows or seen) / added
-    if before is None:
-        units = units_of(traced, data, n_rows, dataclasses.replace(settings, batch_size=size), seed, scale)
-    else:
-        units = before.data["units"]
+    n_rows = len(data.rows[spec.input])
+    added = _seen(data.weight, n_rows)
+    seen, n_given = added, n_rows
+    if before is not None:
+        seen, n_given = seen + before.seen, n_given + before.n_given
         check_same_sites(traced, before)
-    chunks = minibatches(
-        data._replace(units=units),
-        n_rows,
-        size,
-        -(-n_rows // size),
-        seed,
-        epoch=0 if before is None else len(before.losses),  # type: ignore[arg-type]
-        padded_size=bucket(size),
-        scale=scale,
-    )
-    fall = settings.num_steps
-    if settings.num_epochs is not None and before is not None:
-        # An earlier fit fell over its own epochs, whatever the number of steps would be.
-        fall = before.fall
-    elif settings.num_epochs is not None and settings.total_rows is not None:
-        fall = settings.num_epochs * -(-settings.total_rows // size)
-    with contextlib.closing(chunks):
-        result = continue_svi(traced, chunks, before, settings, seed, fall)
-    return dataclasses.replace(result, seen=seen, n_given=n_rows + (0 if before is None else before.n_given))
+    scale = (settings.total_rows or seen) / added
+    result = continue_svi(Problem(traced, data, n_rows, seed), settings, before, scale)
+    return dataclasses.replace(result, seen=seen, n_given=n_given)
 
 
 def _seen(weight: Any, n_rows: int) -> float:
@@ -253,61 +204,25 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
 
 
 def resume(
-    traced: TracedKernel,
-    result: FitResult,
-    settings: Auto | SVI | MCMC | Sampler,
-    seed: int,
-    num_samples: int,
-    *,
-    verbose: int = 0,
+    traced: TracedKernel, result: FitResult, settings: Settings, seed: int, num_samples: int, *, verbose: int = 0
 ) -> dict[str, np.ndarray]:
     """Take fresh draws ``(n_chains, num_samples, ...)`` from the state in which a fit ended.
 
-    A fitted guide is drawn from with ``seed``, which also chooses among weighted draws; Markov chains go on with their
-    own random numbers.
+    ``seed`` decides the draws of a fitted guide and the choice among weighted draws. Markov chains go on with their own
+    random numbers.
     """
     if result.method == "independent" and isinstance(settings, Auto):
         return draw_again(result, seed, num_samples)
+    problem = Problem(traced, Data(**result.data), result.n_rows, seed, Watch(verbose))
     if isinstance(settings, Auto) and result.method == "mcmc":
         with jax.enable_x64(True):
-            data, chains = Data(**result.data), chains_of(settings, result.diagnostics["rung"])
-            draws = continue_chains(traced, data, result, chains, num_samples, Watch(verbose))
+            draws = continue_chains(problem, chains_of(settings, result.diagnostics["rung"]), result, num_samples)
         return {name: draw.astype(result.draws[name].dtype) for name, draw in draws.items()}
     if isinstance(settings, Auto):
         settings = SVI().checked()
     if isinstance(settings, SVI):
-        return draw_from_guide(traced, result, settings, seed, num_samples)
-    data = Data(**result.data)
-    data = padded(traced, data, len(data.rows[traced.spec.input]))
-    if not isinstance(settings, MCMC):
-        return continue_by_protocol(traced, data, result, settings, seed, num_samples, Watch(verbose))
-    return continue_chains(traced, data, result, settings, num_samples, Watch(verbose))
-
-
-def log_densities(
-    traced: TracedKernel,
-    hyperparameters: dict[str, Any],
-    inputs: Inputs,
-    weight: Any,
-    settings: SVI,
-    result: FitResult,
-) -> dict[str, np.ndarray]:
-    """Return the log densities of a variational fit's draws, by the kernel and by the guide.
-
-    Parameters
-    ----------
-    traced : TracedKernel
-    numbers, inputs, weight, settings
-        As in :func:`fit`.
-    result : FitResult
-        What the fit returned.
-
-    Returns
-    -------
-    dict of str to array of shape (n_chains, n_draws)
-        ``log_p`` and, where the guide's density is known, ``log_q``.
-    """
-    n_rows = len(inputs.rows[traced.spec.input])
-    data = Data(hyperparameters, inputs.rows, inputs.whole, weight, result.data["units"])
-    data = padded(traced, data, n_rows)
-    return densities.log_densities(traced, data, result, settings)
+        return draw_from_guide(problem, settings, result, num_samples)
+    problem = problem.of(padded(traced, problem.data, len(problem.data.rows[traced.spec.input])))
+    if isinstance(settings, MCMC):
+        return continue_chains(problem, settings, result, num_samples)
+    return continue_by_protocol(problem, settings, result, num_samples)

@@ -1,4 +1,4 @@
-"""NumPyro's samplers as recipes: their settings with another model, and without what they learned from theirs."""
+"""NumPyro's samplers as recipes: the settings of a sampler with another model, and without its past."""
 
 import copy
 import functools
@@ -22,21 +22,21 @@ SAMPLERS: dict[str, type[MCMCKernel]] = {
     "aies": numpyro.infer.AIES,
     "ess": numpyro.infer.ESS,
 }
-# Moves of ensembles that look at two chains of the other half.
+# Moves of ensembles that need two chains in the other half.
 PAIRED = frozenset({"make_de_move", "make_differential_move"})
-# Attributes that samplers set when they are initialised, and that have to be there before.
+# Attributes that samplers set when they are initialised. They must exist before.
 LEARNED = frozenset(
     """
     _init_fn _sample_fn _potential_fn _potential_fn_gen _postprocess_fn _inv_transforms _dynamic_support
     _batch_log_density _num_chains _support_sizes_flat _subsample_plate_sizes _gibbs_update _prepared_model
     """.split()
 )
-# Those that need not be there before.
+# Attributes that samplers add when they are initialised.
 ADDED = frozenset({"_num_warmup", "_wa_update", "batch_log_density"})
 
 
 def own_model(sampler: MCMCKernel) -> Any:
-    """Return the model that a sampler was given; None where it has a density of another kind."""
+    """Return the model of a sampler; None for a sampler of some other density."""
     model: Any = getattr(sampler, "model", None)
     while _is_wrapped(model):
         model = model.args[0]
@@ -87,7 +87,7 @@ def check_number_of_chains(sampler: MCMCKernel, num_chains: int) -> None:
 
 
 def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
-    """Return a sampler of a model with another's settings, and nothing of its past.
+    """Return a sampler of a model with the settings of another sampler, and without its past.
 
     Parameters
     ----------
@@ -116,11 +116,11 @@ def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
 
 
 def sampler_in_precision(sampler: MCMCKernel) -> MCMCKernel:
-    """Bring what a sampler that :func:`with_model` returned holds to the precision of the time."""
+    """Bring the arrays of a sampler that :func:`with_model` returned to JAX's current precision."""
     for part in _parts(sampler):
-        for name, held in vars(part).items():
+        for name, value in vars(part).items():
             change = start_in_precision if name == "_init_strategy" else in_precision
-            setattr(part, name, change(held))
+            setattr(part, name, change(value))
     return sampler
 
 
@@ -137,7 +137,7 @@ def _replaced(old: Any, model: Callable) -> Callable:
 
 
 def _parts(sampler: MCMCKernel) -> Iterator[Any]:
-    """Yield a sampler and those that it is made of."""
+    """Yield a sampler and the samplers inside it."""
     yield sampler
     for value in vars(sampler).values():
         for part in value if isinstance(value, tuple) else (value,):
@@ -146,7 +146,7 @@ def _parts(sampler: MCMCKernel) -> Iterator[Any]:
 
 
 def _forget(sampler: Any) -> None:
-    held = vars(sampler)
+    attributes = vars(sampler)
     if isinstance(sampler, numpyro.infer.MixedHMC):
         sizes = sampler._support_sizes_flat
         if sizes is not None and sampler._num_discrete_updates == len(sizes):
@@ -158,7 +158,7 @@ def _forget(sampler: Any) -> None:
         estimator = sampler._estimator
         estimator.method = estimator.params = estimator.gibbs_state = None
         estimator.likelihoods, estimator.subsample_plates = {}, {}
-    for name in LEARNED & held.keys():
-        held[name] = None
-    for name in ADDED & held.keys():
-        del held[name]
+    for name in LEARNED & attributes.keys():
+        attributes[name] = None
+    for name in ADDED & attributes.keys():
+        del attributes[name]

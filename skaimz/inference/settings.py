@@ -1,4 +1,4 @@
-"""How posterior draws are to be made: plain settings, validated when a fit begins."""
+"""Settings of inference, which are validated when a fit begins."""
 
 import dataclasses
 import numbers
@@ -16,15 +16,14 @@ from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.inference.guides import GUIDES, blank_guide, check_kind, models_of
 from skaimz.inference.parameters import Resumed, check_count
-from skaimz.inference.protocol import Sampler
-from skaimz.inference.recipes import refuse_what_is_no_recipe, stand_in
+from skaimz.inference.recipes import stand_in
 from skaimz.inference.samplers import SAMPLERS, check_number_of_chains, check_ready, own_model, with_model
 
-__all__ = ["MCMC", "SVI", "Auto", "resolve_inference"]
+__all__ = ["MCMC", "SVI", "Auto"]
 
 
 class _Adam(numpyro.optim.Adam):
-    """Adam that forgets steep first steps within tens of steps rather than thousands.
+    """Adam with a short memory, which forgets steep first steps within tens of steps.
 
     A random start can be a million nats below the optimum. Adam divides by the root of a mean of squared gradients;
     with its customary memory of 1000 steps it would creep for most of a fit.
@@ -53,13 +52,13 @@ IN_OWN_UNITS = frozenset({"step_size", "inverse_mass_matrix", "init_strategy"})
 
 @dataclass(repr=False)
 class Auto(Resumed):
-    """The cheapest way to the posterior that passes its own check.
+    """The cheapest of several methods that passes its own check.
 
     First, the posterior's mode and the curvature there give a normal approximation, whose draws are weighted by the
     posterior (Pareto-smoothed importance sampling, Vehtari et al., JMLR 25(72), 2024). Where the weights are too
     uneven, the approximation is improved by variational inference with a full covariance matrix and checked in the
     same way. Where that is not enough, Markov chains (NUTS) start from there, and, where these diverge or disagree,
-    longer ones that take smaller steps. ``fit_result_.diagnostics["rungs"]`` tells what was found on the way.
+    longer ones that take smaller steps. ``fit_result_.diagnostics["rungs"]`` describes each method that was tried.
 
     Nothing depends on the units of X, y or the priors. All is computed in double precision, whatever the data's.
     Kernels with ``numpyro.param``, or without latent sites, are fitted as by ``"svi"``.
@@ -67,16 +66,16 @@ class Auto(Resumed):
     Parameters
     ----------
     num_samples : int, default=1000
-        Posterior draws; of each chain where Markov chains are needed.
+        Number of posterior draws; for Markov chains, of each chain.
     num_chains : int, default=4
-        Number of Markov chains, where these are needed.
+        Number of Markov chains, if they are needed.
     callback : callable, optional
-        Given a :class:`skaimz.inference.Progress` after each chunk of a fit, about four times a second. Where it
-        returns True, the fit stops, and keeps what it has.
+        Called with a :class:`skaimz.inference.Progress` after each chunk of steps, about four times a second. If it
+        returns True, the fit stops and keeps what it has.
     time_budget : float, optional
         Seconds after which a fit by SVI or MCMC stops, and keeps what it has.
     checkpoint_dir : path-like, optional
-        As of :class:`SVI` and :class:`MCMC`, for the steps of these that are taken.
+        A folder for the state of variational fits and chains, as in :class:`SVI` and :class:`MCMC`.
 
     Examples
     --------
@@ -124,25 +123,25 @@ class SVI(Resumed):
         A name (``"adam"``, here with ``b2=0.95``, ``"clipped_adam"``, ``"adagrad"``, ``"rmsprop"``, ``"sgd"``), or a
         NumPyro or optax optimiser, which then has its own learning rate.
     learning_rate : float, default=0.05
-        Step size of an optimiser that is given by name. Over a fit it falls along half a cosine to a hundredth of
-        this value, so that the last steps settle. A change of it compiles nothing.
+        Step size of an optimiser given by name. It falls along half a cosine to a hundredth of this value over a fit,
+        so that the guide settles. Changing it compiles nothing.
     loss : str or ELBO, default="trace_elbo"
         ``"trace_elbo"``, ``"trace_mean_field_elbo"``, ``"trace_graph_elbo"``, or a NumPyro loss.
     num_steps : int, default=10000
-        Number of optimiser steps; with ``init_params`` it may be 0, for the guide as it is. A change of it compiles
-        nothing.
+        Number of optimiser steps; with ``init_params`` it may be 0, for the guide as it is. Changing it
+        compiles nothing.
     batch_size : int, optional
         Rows of a minibatch; all rows where None. Each epoch visits the rows in a new random order, and the
         log-likelihood of a batch is scaled to all rows. More than 262,144 rows are cut into blocks of 8192: an epoch
         permutes the blocks, and then the rows within each window of 32 blocks. Rows that are not in memory are read
-        in such windows, of which about three are held at a time; the fit is that of the same rows in memory.
+        in such windows, of which about three are in memory at a time. The fit is the same as with all rows in memory.
     num_epochs : int, optional
-        Passes over the rows; takes the place of ``num_steps`` where given.
+        Passes over the rows; if set, it replaces ``num_steps``.
     num_samples : int, default=1000
         Posterior draws to take from the fitted guide.
     total_rows : int, optional
-        Rows that ``partial_fit`` scales the log-likelihood of its batches to. Where None, those that it has been given
-        so far, which is right as long as every row is given once.
+        Number of rows to which ``partial_fit`` scales the log-likelihood of its batches. By default the number of rows
+        so far, which is right if every row is passed once.
     init_params : dict, optional
         Parameters of the guide and the kernel to start from, in the kernel's own units, such as ``result.params`` of
         NumPyro's ``SVI.run``. The others start where the guide says. It needs a guide object or function, because the
@@ -152,7 +151,7 @@ class SVI(Resumed):
         after an eighth, a quarter and half of them, with the learning rate falling anew before each look, and has
         settled where its draws moved by less than a tenth of their standard deviation since the look before.
     callback : callable, optional
-        Given a :class:`skaimz.inference.Progress` after each chunk of steps; where it returns True, the fit stops,
+        Called with a :class:`skaimz.inference.Progress` after each chunk of steps. If it returns True, the fit stops,
         keeps what it has, and warns with ``StoppedFitWarning``.
     time_budget : float, optional
         Seconds after which the fit stops in the same way.
@@ -237,9 +236,10 @@ class MCMC(Resumed):
         ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's of the kernel,
         which is read as a recipe: ``HMCGibbs``, ``DiscreteHMCGibbs`` and ``MixedHMC`` sample discrete latent sites, and
         ``HMCECS`` those of a kernel that draws minibatches. A Gibbs update that reads data of its own reads the same
-        in every fit. A sampler that is named moves in units of the posterior's curvature, or of the prior's spread
-        where that says nothing, and starts near the mode or the prior's median. A ready one moves in the units of the
-        kernel, as does one with a ``step_size``, ``inverse_mass_matrix`` or ``init_strategy`` in its options.
+        in every fit. A sampler given by name moves in units of the posterior's curvature and starts near its mode, or
+        in units of the prior's spread near the prior's median if the curvature does not describe the posterior. A ready
+        sampler moves in the units of the kernel, and so does a sampler with a ``step_size``, ``inverse_mass_matrix`` or
+        ``init_strategy`` in its options.
     num_warmup : int, default=1000
         Adaptation steps of each chain.
     num_samples : int, default=1000
@@ -255,10 +255,10 @@ class MCMC(Resumed):
     sampler_options : dict, optional
         Arguments of the sampler named by ``sampler``, as in ``{"target_accept_prob": 0.95, "dense_mass": True}``.
     init_params : dict, optional
-        Values of the latent sites where chains begin, as NumPyro's ``MCMC.run`` takes them: on unconstrained space for
-        continuous sites, in arrays with the chains on a leading axis where there are several.
+        Values of the latent sites where chains begin, as for NumPyro's ``MCMC.run``: on unconstrained space for
+        continuous sites, and with a leading axis for chains if there are several.
     callback : callable, optional
-        Given a :class:`skaimz.inference.Progress` after each chunk of steps; where it returns True, the fit stops,
+        Called with a :class:`skaimz.inference.Progress` after each chunk of steps. If it returns True, the fit stops,
         keeps what it has, and warns with ``StoppedFitWarning``.
     time_budget : float, optional
         Seconds after which the fit stops in the same way.
@@ -285,7 +285,7 @@ class MCMC(Resumed):
     init_params: Any = None
 
     def checked(self) -> "MCMC":
-        """Return these settings with the sampler made, on a model that does nothing.
+        """Return these settings with the sampler made for a model that does nothing.
 
         Returns
         -------
@@ -320,7 +320,7 @@ class MCMC(Resumed):
             options = None
             check_ready(sampler, self.num_chains)
         check_number_of_chains(sampler, self.num_chains)
-        # A sampler that has run carries its compiled past, which is neither needed nor a setting.
+        # A sampler that has run holds compiled programs, which are no settings.
         blank = with_model(sampler, stand_in)
         checked = dataclasses.replace(self, sampler=blank, sampler_options=options, init_params=_start_values(self))
         return checked._holding([(f"The sampler {type(sampler).__name__}", own_model(sampler))], self)
@@ -329,57 +329,6 @@ class MCMC(Resumed):
     def moves_in_own_units(self) -> bool:
         """Whether chains of checked settings move in the units of the kernel's latent sites."""
         return self.sampler_options is None or bool(IN_OWN_UNITS & self.sampler_options.keys())
-
-
-def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
-    """Turn the ``inference`` parameter of an estimator into checked settings.
-
-    Parameters
-    ----------
-    inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, Sampler, numpyro.infer.SVI or numpyro.infer.MCMC
-        Ready NumPyro objects are read as recipes and left as they are, whether they have run or not: the fit begins
-        anew. What they hold beside their settings is kept with the settings (``own_models``, ``own_arguments``), or
-        refused.
-
-    Returns
-    -------
-    Auto, SVI, MCMC or Sampler
-
-    Raises
-    ------
-    ValueError, TypeError
-        If it is none of these, or a setting in it is wrong.
-    """
-    if isinstance(inference, str) and inference in NAMED:
-        inference = NAMED[inference]()
-    refuse_what_is_no_recipe(inference)
-    if isinstance(inference, numpyro.infer.SVI):
-        settings = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss).checked()
-        settings.own_arguments = tuple(inference.static_kwargs.items())
-        return settings._holding([("The NumPyro SVI object", inference.model)], settings)
-    if isinstance(inference, numpyro.infer.MCMC):
-        names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
-        inference = MCMC(**{name: getattr(inference, name) for name in names})
-    if isinstance(inference, Auto | SVI | MCMC):
-        return inference.checked()
-    if isinstance(inference, MCMCKernel):
-        name = type(inference).__name__
-        raise TypeError(
-            f"`inference` is NumPyro's sampler {name}, which does not say how many draws to take: give "
-            f"`skaimz.inference.MCMC({name}(kernel))`."
-        )
-    if isinstance(inference, Sampler) and not isinstance(inference, type):
-        check = getattr(inference, "check", None)
-        if check is not None:
-            check()
-        return inference
-    raise ValueError(
-        "`inference` must be 'auto', 'svi', 'mcmc', a skaimz.inference.Auto, SVI or MCMC, another object with the "
-        f"method `sample` of skaimz.inference.Sampler, or a NumPyro SVI or MCMC object, got {inference!r}."
-    )
-
-
-NAMED: dict[str, type[Auto | SVI | MCMC]] = {"auto": Auto, "svi": SVI, "mcmc": MCMC}
 
 
 def _named(settings: Any, name: str, table: dict[str, Any]) -> Any:
@@ -393,18 +342,18 @@ def _named(settings: Any, name: str, table: dict[str, Any]) -> Any:
 
 def _start_values(settings: Any) -> dict[str, Any] | None:
     """Return the checked ``init_params`` of settings, as arrays of the host."""
-    given = settings.init_params
-    if given is None:
+    values = settings.init_params
+    if values is None:
         return None
-    if not isinstance(given, Mapping) or not given:
+    if not isinstance(values, Mapping) or not values:
         raise TypeError(
-            f"{type(settings).__name__}: `init_params` must be a dictionary of names and arrays, got {given!r}."
+            f"{type(settings).__name__}: `init_params` must be a dictionary of names and arrays, got {values!r}."
         )
     if isinstance(settings, MCMC):
-        return {str(name): np.asarray(value) for name, value in given.items()}
+        return {str(name): np.asarray(value) for name, value in values.items()}
 
     def is_array(value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(each, numbers.Real) for each in value)
 
     # The parameters of a network are nested.
-    return {str(name): jax.tree.map(np.asarray, value, is_leaf=is_array) for name, value in given.items()}
+    return {str(name): jax.tree.map(np.asarray, value, is_leaf=is_array) for name, value in values.items()}

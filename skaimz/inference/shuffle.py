@@ -1,10 +1,9 @@
-"""The random order of an epoch's rows, which is computed where it is needed, and held nowhere.
+"""The random order of an epoch's rows, which is computed place by place and never stored.
 
-Rows are cut into blocks. An epoch permutes the blocks, and then the rows of each window of blocks that follow one
-another, so that rows on disk are read in long pieces, and no more than a window of them is held.
+Rows are cut into blocks. An epoch permutes the blocks, and then the rows within each window of consecutive blocks, so
+that rows on disk are read block by block, and only a window of them is in memory.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -22,7 +21,7 @@ ROUNDS = 6
 
 
 def ordered(places: Any, n_rows: Any, most_rows: int, seed: Any, epoch: Any) -> Any:
-    """Return which rows stand at some places of an epoch's order.
+    """Return the rows at some places of an epoch's order.
 
     Parameters
     ----------
@@ -53,20 +52,23 @@ def ordered(places: Any, n_rows: Any, most_rows: int, seed: Any, epoch: Any) -> 
 
 
 def window_of(window: int, n_rows: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return what of :func:`ordered` belongs to one window.
+    """Return one window of the order of :func:`ordered`.
 
     Returns
     -------
     starts : array
-        First rows of the window's blocks, of which one may end short. After the last row comes the first.
+        First rows of the window's blocks, of which one may be short. The first row of all follows the last one.
     order : array
-        Numbers of the rows among those of these blocks, one after the other.
+        Numbers of the rows, counted over these blocks one after the other.
     """
     inside = min(WINDOW_ROWS, n_rows - window * WINDOW_ROWS)
     # Few lengths, so that they share programs.
     length = min(WINDOW_ROWS, 1 << (inside - 1).bit_length())
-    words = map(np.uint32, (window, inside, n_rows, n_rows // BLOCK_ROWS, seed, epoch))
-    blocks, first, order = _window_of(*words, length=length, most_blocks=WINDOW_ROWS // BLOCK_ROWS)
+    per_window = WINDOW_ROWS // BLOCK_ROWS
+    blocks = np.arange(window * per_window, (window + 1) * per_window, dtype=np.uint32)
+    places = np.minimum(np.arange(length, dtype=np.uint32), np.uint32(inside - 1))
+    sizes = tuple(map(np.uint32, (inside, n_rows, n_rows // BLOCK_ROWS)))
+    blocks, first, order = _window_of(blocks, places, np.uint32(window), sizes, np.uint32(seed), np.uint32(epoch))
     if n_rows <= WINDOW_ROWS:
         starts = np.arange(0, n_rows, BLOCK_ROWS)
     else:
@@ -74,34 +76,35 @@ def window_of(window: int, n_rows: int, seed: int, epoch: int) -> tuple[np.ndarr
     return starts[: -(-inside // BLOCK_ROWS)], np.asarray(order)[:inside]
 
 
-@functools.partial(jax.jit, static_argnames=("length", "most_blocks"))
-def _window_of(
-    window: Any, inside: Any, n_rows: Any, full_blocks: Any, seed: Any, epoch: Any, length: int, most_blocks: int
-) -> tuple[Any, Any, Any]:
+@jax.jit
+def _window_of(blocks: Any, places: Any, window: Any, sizes: tuple, seed: Any, epoch: Any) -> tuple[Any, Any, Any]:
+    """Return a window's blocks in their order, the first row of all blocks, and the window's rows in their order.
+
+    ``sizes`` are the number of rows in the window and of all rows, and the number of blocks that are not short.
+    """
+    inside, n_rows, full_blocks = sizes
     key = key_of(seed, Purpose.ROW_ORDER, epoch)
-    places = jnp.minimum(jnp.arange(length, dtype=jnp.uint32), inside - 1)
-    blocks = window * most_blocks + jnp.arange(most_blocks, dtype=jnp.uint32)
     return _blocks(blocks, full_blocks, key), _first_row(n_rows, key), shuffled(places, inside, key, window)
 
 
 def _first_row(n_rows: Any, key: Any) -> Any:
-    """Return the row with which the first block begins: a random one, so that each may be in the short last block."""
+    """Return the row where the first block begins: a random one, so that any row can be in the short last block."""
     return jax.random.bits(jax.random.fold_in(key, 2), (), jnp.uint32) % jnp.asarray(n_rows, jnp.uint32)
 
 
 def _blocks(places: Any, full_blocks: Any, key: Any) -> Any:
-    """Return which blocks stand at some places; the last block stays where it is if it is short."""
+    """Return the blocks at some places; a short block stays last."""
     full_blocks = jnp.maximum(jnp.asarray(full_blocks, jnp.uint32), 1)
-    found = shuffled(jnp.minimum(places, full_blocks - 1), full_blocks, jax.random.fold_in(key, 1))
-    return jnp.where(places < full_blocks, found, places)
+    permuted = shuffled(jnp.minimum(places, full_blocks - 1), full_blocks, jax.random.fold_in(key, 1))
+    return jnp.where(places < full_blocks, permuted, places)
 
 
 def shuffled(places: Any, n_rows: Any, key: Any, window: Any = 0) -> Any:
-    """Return which numbers stand at some places of a random order of all numbers below a bound.
+    """Return the numbers at some places of a random order of all numbers below a bound.
 
-    A Feistel network permutes the numbers below a power of four; those that are no rows are permuted on until they are
-    (Black and Rogaway 2002, Ciphers with arbitrary finite domains). It takes a few operations for each place, where to
-    sort a million rows takes a second.
+    A Feistel network permutes the numbers below a power of four. Numbers that are not below the bound are permuted
+    again until they are (Black and Rogaway 2002, Ciphers with arbitrary finite domains). This takes a few operations
+    for each place, while sorting a million rows takes a second.
 
     Parameters
     ----------

@@ -181,7 +181,7 @@ def test_threads_share_programs(module, monkeypatch, nothing_traced):
     traced, _ = trace_kernel(zoo.conjugate, Inputs({"X": X}, {}), "X", "y")
     settings = {svi: SVI(), mcmc: MCMC()}[module].checked()
     data = Data({}, {"X": X, "y": y}, {}, None)
-    given = (traced, settings, data) if module is svi else (traced, settings, mcmc._groups(settings)[0], data)
+    given = (traced, settings, data) if module is svi else (traced, settings, mcmc.groups_of(settings)[0], data)
     programs_of_threads = at_once([lambda: module._programs_of(*given)] * 4)
     assert len({id(found) for found in programs_of_threads}) == 1
 

@@ -12,7 +12,7 @@ import pytest
 from scipy.special import log_expit
 
 from skaimz.exceptions import EffectiveSampleSizeWarning, RHatWarning
-from skaimz.inference import Auto, explore, fit, resolve_inference, resume, shuffle
+from skaimz.inference import Auto, Data, explore, fit, resolve_inference, resume, shuffle
 from skaimz.kernels import Inputs, default, trace_kernel
 from skaimz.kernels.default import LinearRegression
 
@@ -73,7 +73,7 @@ def run(kernel, rows, settings="auto", seed=0, weight=None, x64=True):
     with jax.enable_x64(x64):
         traced, numbers = trace_kernel(kernel, Inputs(inputs, {}), "X", "y")
         settings = resolve_inference(settings)
-        return traced, settings, fit(traced, numbers, Inputs(rows, {}), weight, settings, seed)
+        return traced, settings, fit(traced, Data(numbers, rows, {}, weight), settings, seed)
 
 
 def assert_moments(draws, mean, sd, *, of_mean=0.15, of_sd=0.1):

@@ -14,7 +14,7 @@ from arviz_stats.base import array_stats
 from numpyro.contrib.control_flow import scan
 
 from skaimz.exceptions import DivergenceWarning, StuckChainWarning
-from skaimz.inference import MCMC, SVI, fit, mcmc, resolve_inference, resume
+from skaimz.inference import MCMC, SVI, Data, chains, fit, mcmc, resolve_inference, resume
 from skaimz.kernels import Inputs, trace_kernel
 
 # Short chains have few effective draws; where a warning is meant, a test waits for it.
@@ -64,7 +64,7 @@ def run(kernel, rows, settings, seed=0, weight=None):
     inputs = {name: array for name, array in rows.items() if name != "y"}
     traced, numbers = trace_kernel(kernel, Inputs(inputs, {}), "X", "y")
     settings = resolve_inference(settings)
-    return traced, settings, fit(traced, numbers, Inputs(rows, {}), weight, settings, seed)
+    return traced, settings, fit(traced, Data(numbers, rows, {}, weight), settings, seed)
 
 
 def assert_conjugate(draws, rows, weight=None):
@@ -252,9 +252,9 @@ def test_units_of_the_outcome_change_nothing_but_the_units(power):
     y = unit * (52.0 + 8.0 * x[:, 0] + rng.normal(size=40))
     traced, numbers = scaled_line(unit, x)
     with jax.enable_x64(True):
-        result = fit(traced, numbers, Inputs({"X": x, "y": y}, {}), None, resolve_inference("mcmc"), 0)
+        result = fit(traced, Data(numbers, {"X": x, "y": y}, {}, None), resolve_inference("mcmc"), 0)
         unscaled, numbers = scaled_line(1.0, x)
-        expected = fit(unscaled, numbers, Inputs({"X": x, "y": y / unit}, {}), None, resolve_inference("mcmc"), 0)
+        expected = fit(unscaled, Data(numbers, {"X": x, "y": y / unit}, {}, None), resolve_inference("mcmc"), 0)
     for name in ("a", "b", "s"):
         # Chains are chaotic, so that rounding moves draws; what they are draws of is the same.
         draws, plain = result.draws[name] / unit, expected.draws[name]
@@ -385,7 +385,7 @@ def test_one_seed_gives_the_same_bits(rows, fitted):
 @pytest.mark.parametrize(("first", "seconds"), [(3, 0.0), (37, 1e9)])
 def test_draws_do_not_depend_on_chunks(rows, fitted, in_pieces, first, seconds):
     settings = MCMC(num_warmup=300, num_samples=50, chain_method="sequential")
-    pieces = in_pieces(mcmc, first, seconds)
+    pieces = in_pieces(chains, first, seconds)
     *_, result = run(make_kernel(), rows, settings)
     warm_up, draws = ([3] + [1] * 297, [3] + [1] * 47) if first == 3 else ([37, 263], [37, 13])
     assert pieces == 4 * warm_up + 4 * draws

@@ -16,15 +16,14 @@ from numpyro.distributions import constraints
 from numpyro.infer import autoguide
 from numpyro.infer.initialization import init_to_value
 
-from skaimz.inference import SVI, chunks, course, fit, partial_fit, resolve_inference, resume, shuffle
-from skaimz.inference import minibatches as stream
-from skaimz.inference.data import Data
-from skaimz.inference.minibatches import minibatches, needs_stream
+from skaimz.inference import SVI, Data, chunks, course, fit, partial_fit, resolve_inference, resume, shuffle
+from skaimz.inference import minibatches as minibatches_module
+from skaimz.inference.minibatches import Passes, minibatches, needs_stream
 from skaimz.kernels import Inputs, trace_kernel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnsettledGuideWarning"),
-    pytest.mark.usefixtures("quick_compilation", "small_windows", "_short_chunks"),
+    pytest.mark.usefixtures("quick_compilation", "small_windows", "_short_stacks"),
 ]
 
 N_ROWS, BLOCK, WINDOW = 203, 8, 64
@@ -32,10 +31,10 @@ TRUE = np.array([1.0, -1.0])
 
 
 @pytest.fixture(scope="module")
-def _short_chunks():
-    """Chunks of few steps."""
+def _short_stacks():
+    """Stacks of few minibatches."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream, "CHUNK_ROWS", 50)
+        patch.setattr(minibatches_module, "STACK_ROWS", 50)
         yield
 
 
@@ -69,12 +68,12 @@ def as_sources(rows):
 def run(rows, inference, weight=None, kernel=zoo.conjugate, seed=3):
     traced, numbers = trace_kernel(kernel, Inputs({"X": rows["X"]}, {}), "X", "y")
     inference = resolve_inference(inference)
-    return traced, inference, fit(traced, numbers, Inputs(rows, {}), weight, inference, seed)
+    return traced, inference, fit(traced, Data(numbers, rows, {}, weight), inference, seed)
 
 
 def go_on(rows, inference, weight=None, before=None, seed=3):
     traced, numbers = trace_kernel(zoo.conjugate, Inputs({"X": rows["X"]}, {}), "X", "y")
-    return partial_fit(traced, numbers, Inputs(rows, {}), weight, resolve_inference(inference), seed, before)
+    return partial_fit(traced, Data(numbers, rows, {}, weight), resolve_inference(inference), seed, before)
 
 
 def mean_field(X, y=None):
@@ -106,9 +105,9 @@ def test_minibatches_are_the_order_cut_in_pieces(n_rows, share, num_steps, weigh
     size = max(1, int(share * (n_rows - 1)))
     number = Source(np.arange(n_rows, dtype=np.float32))
     weight = Source(1 + number.array) if weighted else None
-    found = list(minibatches(Data({}, {"number": number}, {}, weight), n_rows, size, num_steps, 5))
-    assert sum(len(chunk.inside) for chunk in found) == num_steps
-    batches = (chunk.minibatch(step) for chunk in found for step in range(len(chunk.inside)))
+    stacks = list(minibatches(Data({}, {"number": number}, {}, weight), Passes(n_rows, size, num_steps, 5)))
+    assert sum(len(stack.sizes) for stack in stacks) == num_steps
+    batches = (stack.minibatch(step) for stack in stacks for step in range(len(stack.sizes)))
     step = 0
     for epoch in range(-(-num_steps // -(-n_rows // size))):
         order = places_of(n_rows, epoch)
@@ -130,12 +129,12 @@ def test_minibatches_are_the_order_cut_in_pieces(n_rows, share, num_steps, weigh
 def test_few_rows_are_held_and_none_is_read_in_vain():
     number = Source(np.arange(10_000))
     weight = np.broadcast_to(np.float32(1), 10_000)
-    steps = minibatches(Data({}, {"number": number}, {}, weight), 10_000, 16, 40, 0)
-    for done, chunk in enumerate(steps, 1):
-        # Three steps of 16 rows to a chunk; the window they lie in, and the next one.
+    steps = minibatches(Data({}, {"number": number}, {}, weight), Passes(10_000, 16, 40, 0))
+    for done, stack in enumerate(steps, 1):
+        # Three steps of 16 rows to a stack; the window they lie in, and the next one.
         seen = -(-done * 48 // WINDOW)
         assert sum(number.asked) <= 1 + (seen + 1) * WINDOW
-        assert chunk.data.weight.shape == (3, 16)
+        assert stack.data.weight.shape == (3, 16)
     # 640 rows are ten windows; and one row fills up epochs.
     assert sum(number.asked) == 1 + 640
     assert max(number.asked) == BLOCK
@@ -143,7 +142,7 @@ def test_few_rows_are_held_and_none_is_read_in_vain():
 
 def test_the_next_window_is_read_while_one_is_worked_on():
     number = Source(np.arange(10_000))
-    steps = minibatches(Data({}, {"number": number}, {}, np.ones(10_000)), 10_000, 16, 40, 0)
+    steps = minibatches(Data({}, {"number": number}, {}, np.ones(10_000)), Passes(10_000, 16, 40, 0))
     next(steps)
     end = time.monotonic() + 10
     while sum(number.asked) < 1 + 2 * WINDOW:
@@ -157,12 +156,12 @@ def test_weights_of_a_part_are_scaled_alike():
     weight = np.zeros(N_ROWS, np.float32)
     weight[places_of(N_ROWS, 2)[:100]] = np.linspace(1, 2, 100)
     data = Data({}, {"X": np.arange(N_ROWS)}, {}, weight)
-    found = list(minibatches(data, N_ROWS, 25, 9, 5, epoch=2, padded_size=32, scale=4.0))
-    assert [len(chunk.inside) for chunk in found] == [2, 2, 2, 2, 1]
-    assert {chunk.data.weight.shape for chunk in found} == {(2, 32)}
+    stacks = list(minibatches(data, Passes(N_ROWS, 25, 9, 5, epoch=2), padded_size=32, scale=4.0))
+    assert [len(stack.sizes) for stack in stacks] == [2, 2, 2, 2, 1]
+    assert {stack.data.weight.shape for stack in stacks} == {(2, 32)}
     order, scaled = (
         np.concatenate([array[:, :25].ravel() for array in arrays])[:N_ROWS]
-        for arrays in zip(*((chunk.data.rows["X"], chunk.data.weight) for chunk in found), strict=True)
+        for arrays in zip(*((stack.data.rows["X"], stack.data.weight) for stack in stacks), strict=True)
     )
     np.testing.assert_array_equal(order, places_of(N_ROWS, 2))
     sizes = np.where(np.arange(N_ROWS) < 200, 25, 3)
@@ -229,7 +228,7 @@ def test_programs_are_shared_whatever_the_number_of_rows(streamed, compilations,
 def test_at_most_six_programs_are_compiled(compilations):
     rows, _ = made()
     run(as_sources(rows), SVI(num_steps=30, batch_size=11, num_samples=20), kernel=zoo.linear)
-    ours = {"jit(prior)", "jit(potential)", "jit(init)", "jit(advance_through)", "jit(draw)", "jit(_window_of)"}
+    ours = {"jit(prior)", "jit(potential)", "jit(init)", "jit(advance)", "jit(draw)", "jit(_window_of)"}
     assert set(compilations) <= ours
     assert len(compilations) in (5, 6)
 
@@ -278,7 +277,7 @@ def test_entries_for_each_row_are_refused():
 
 def test_too_many_rows_are_refused():
     huge = np.broadcast_to(np.float32(0), (2**32, 2))
-    with pytest.raises(ValueError, match=r"fewer than 2\*\*32 rows, got 4294967296: give `partial_fit` a part"):
+    with pytest.raises(ValueError, match=r"fewer than 2\*\*32 rows, got 4294967296: give `partial_fit` some of them"):
         run({"X": Source(huge), "y": Source(huge[:, 0])}, SVI(num_steps=20, batch_size=16))
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from skaimz.inference import shuffle
 from skaimz.inference.shuffle import ordered, shuffled, window_of
-from skaimz.runtime import key_of
+from skaimz.runtime import Purpose, key_of
 
 PROGRAM = jax.jit(shuffled)
 
@@ -46,7 +46,7 @@ def test_the_order_depends_on_the_key_alone():
 
 
 def test_rows_of_one_window_are_permuted_once():
-    expected = PROGRAM(np.arange(100, dtype=np.uint32), 100, key_of(7, shuffle.ORDER, 3), 0)
+    expected = PROGRAM(np.arange(100, dtype=np.uint32), 100, key_of(7, Purpose.ROW_ORDER, 3), 0)
     found = jax.jit(ordered, static_argnums=2)(np.arange(100, dtype=np.uint32), 100, 128, 7, 3)
     np.testing.assert_array_equal(found, expected)
     starts, places = window_of(0, 100, 7, 3)

@@ -16,7 +16,7 @@ from numpyro.infer import autoguide, init_to_value
 from numpyro.infer.util import log_density
 
 from skaimz.exceptions import GuideWarning, LocalGuideWarning, NonFiniteLossWarning, UnsettledGuideWarning
-from skaimz.inference import SVI, course, fit, resolve_inference, resume, svi
+from skaimz.inference import SVI, Data, course, fit, resolve_inference, resume, svi
 from skaimz.kernels import Inputs, trace_kernel
 
 # Short fits need not have settled; where a warning is meant, a test waits for it.
@@ -100,7 +100,7 @@ def run(kernel, rows, settings, seed=0, weight=None):
     """Fit a kernel, and return it with what came of it."""
     traced, numbers = trace_kernel(kernel, Inputs({"X": rows["X"]}, {}), "X", "y")
     settings = resolve_inference(settings)
-    return traced, settings, fit(traced, numbers, Inputs(rows, {}), weight, settings, seed)
+    return traced, settings, fit(traced, Data(numbers, rows, {}, weight), settings, seed)
 
 
 def same_bits(a, b):
