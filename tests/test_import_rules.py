@@ -23,10 +23,10 @@ ROOMS = {
     "estimators": {
         "exceptions", "runtime", "kernels", "rows", "inference", "sampling", "datatree", "checks", "effects", "dask",
     },
-    "simulation_calibration": {"exceptions", "checks", "estimators"},
+    "simulation_calibration": {"exceptions", "runtime", "checks", "estimators"},
     "metrics": {"estimators", "sampling", "rows"},
     "plotting": {"effects"},
-    "mlflow": {"estimators", "inference", "metrics"},
+    "mlflow": {"estimators", "inference"},
     "__init__": {"runtime", "datatree", "estimators"},
 }  # fmt: skip
 FOREIGN = {"kernels": {"sklearn", "xarray"}, "inference": {"sklearn", "xarray"}, "sampling": {"sklearn", "xarray"}}
@@ -60,8 +60,12 @@ def test_datatree_alone_builds_xarray_objects(path):
             assert name not in {"Dataset", "DataArray", "DataTree", "from_dict"}, f"{path}:{node.lineno} calls {name}"
 
 
+# Methods of named tuples, and those of `SklearnObject` that its subclasses in other rooms call.
+SHARED = {"_replace", "_fields", "_asdict", "_set_request"}
+
+
 def is_private(name):
-    return name.startswith("_") and not name.startswith("__")
+    return name.startswith("_") and not name.startswith("__") and name not in SHARED
 
 
 def own_names(room):
@@ -99,7 +103,7 @@ def test_private_names_stay_in_their_room(room):
 
 
 # Docstrings of the public methods take most of the room, and each method is one call below its docstring.
-LONG = {"estimators/_learning.py": 700, "estimators/_base.py": 700}
+LONG = {"estimators/_learning.py": 710, "estimators/_base.py": 700}
 
 
 def test_modules_stay_small():

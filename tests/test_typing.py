@@ -31,7 +31,7 @@ MISTAKES = {
     "model.to_datatree(X, y, return_group=[1], return_groups=1)": 'Argument "return_groups"',
     "NumPyroImpactRegressor(kernl=None)": 'Unexpected keyword argument "kernl"',
     "SVI(num_step=1)": 'Unexpected keyword argument "num_step"',
-    "model.predict(X) + model.predict(X, return_std=True)": "Unsupported operand types",
+    "model.predict(X, return_std=True).mean()": 'has no attribute "mean"',
     "model.posterior['beta'], model.posterior_sample_": 'has no attribute "posterior_sample_"',
 }
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import _check_sample_weight
 
 from skaimz import sampling
@@ -21,6 +20,7 @@ from skaimz.estimators import (
     among_classes,
     ask_by_row,
     check_probabilities,
+    last_step,
 )
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "NegPinballLoss",
     "Scorer",
     "elpd",
-    "last_step",
 ]
 
 EITHER = (NumPyroImpactRegressor, NumPyroImpactClassifier)
@@ -405,18 +404,6 @@ def _brier_of(probabilities: np.ndarray, codes: np.ndarray) -> np.ndarray:
     n_classes = probabilities.shape[-1]
     squares = (probabilities - np.eye(n_classes)[codes]) ** 2
     return -squares.sum(axis=-1) / (2 if n_classes == 2 else 1)
-
-
-def last_step(estimator: Any, X: Any) -> tuple[Any, Any]:
-    """Return the last estimator of a Pipeline or fitted search, and X as the earlier steps transform it."""
-    while True:
-        if isinstance(estimator, Pipeline):
-            X = estimator[:-1].transform(X) if len(estimator.steps) > 1 else X
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        else:
-            return estimator, X
 
 
 def _model_of(estimator: Any, X: Any, wanted: tuple[type, ...], caller: str) -> tuple[Any, Any]:

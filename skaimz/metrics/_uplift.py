@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.utils.validation import _check_sample_weight
 
-from skaimz.estimators import Columns
-from skaimz.metrics._scorers import Scorer, last_step
+from skaimz.estimators import Columns, last_step
+from skaimz.metrics._scorers import Scorer
 from skaimz.rows import loaded
 
 __all__ = [

@@ -10,8 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor
-from skaimz.metrics._scorers import last_step
+from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor, last_step
 from skaimz.mlflow._optional import needs_mlflow
 
 __all__ = ["final_estimator", "infer_signature", "load_model", "log_model", "save_model"]

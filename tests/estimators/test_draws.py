@@ -137,7 +137,7 @@ def test_log_likelihood_of_labels():
     logit = model.posterior_["coef"][0] @ X.T
     expected = np.where(labels == "up", -np.log1p(np.exp(-logit)), -np.log1p(np.exp(logit)))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    with pytest.raises(ValueError, match=r"labels that were not there in `fit`: \['left'\]"):
+    with pytest.raises(ValueError, match=r"labels that `fit` did not see: \['left'\]"):
         model.log_likelihood_on_batch(X, np.full(40, "left"))
 
 

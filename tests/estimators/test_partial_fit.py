@@ -274,7 +274,7 @@ def test_classes_are_named_in_the_first_call():
     assert not np.array_equal(before, model.posterior_["beta"])
     with pytest.raises(ValueError, match=r"`classes` are \['no', 'yes'\], but were \['maybe', 'no', 'yes'\] before"):
         model.partial_fit(X, LABELS, classes=["no", "yes"])
-    with pytest.raises(ValueError, match=r"labels that were not there in `fit`: \['never'\]"):
+    with pytest.raises(ValueError, match=r"labels that `fit` did not see: \['never'\]"):
         model.partial_fit(X[:2], ["no", "never"])
 
 

@@ -236,7 +236,7 @@ def test_features(fitted):
 
 @pytest.mark.parametrize(("kernel", "y", "message"), [
     (zoo.conjugate, np.arange(20) % 2,
-     "must have a Bernoulli, categorical or ordered distribution, but site 'y' has a Normal"),
+     "must have a Bernoulli, categorical or ordered distribution, but site 'y' has Normal"),
     (zoo.logistic, np.arange(20) % 3, "A Bernoulli output has 2 classes, but y has 3"),
     (zoo.logistic, np.zeros(20), r"at least 2 classes, got 1 class: \[0.0\]"),
     (zoo.logistic, X[:, 0], "Unknown label type"),

@@ -46,13 +46,13 @@ class Recording(NumPyroImpactRegressor):
 
     calls: list = []  # noqa: RUF012
 
-    def _fit(self, data, **more):
-        self.calls.append(("fit", np.asarray(data.X), data.weight, data.arrays))
-        super()._fit(data, **more)
+    def fit(self, X, y=None, *, sample_weight=None, **arrays):
+        self.calls.append(("fit", np.asarray(X), sample_weight, arrays))
+        return super().fit(X, y, sample_weight=sample_weight, **arrays)
 
-    def _prepare(self, X, arrays, **more):
-        self.calls.append(("predict", np.asarray(X), None, dict(arrays)))
-        return super()._prepare(X, arrays, **more)
+    def predict(self, X, *, return_std=False, **arrays):
+        self.calls.append(("predict", np.asarray(X), None, arrays))
+        return super().predict(X, return_std=return_std, **arrays)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ import skaimz
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.inference import SVI
 from skaimz.rows import open_source
-from skaimz.sampling import plan
+from skaimz.sampling import limits
 
 N_ROWS = 50
 rng = np.random.default_rng(0)
@@ -79,7 +79,7 @@ def in_zarr(array, zarr_format=3):
 @pytest.fixture(scope="module", autouse=True)
 def _small_tiles():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "MOST_TILE_ROWS", 8)
+        patch.setattr(limits, "DEFAULT", limits.Limits(most_tile_rows=8))
         yield
 
 

@@ -156,7 +156,7 @@ def counted_tree(guide):
 def test_densities_are_those_of_the_site_itself(guide):
     """Weighted by p / q the draws have the evidence as their average, whichever scale the guide works on."""
     tree = counted_tree(guide)
-    assert set(tree.children) == {"posterior", "sample_stats", "params", "numbers", "log_likelihood"}
+    assert set(tree.children) == {"posterior", "sample_stats", "params", "hyperparameters", "log_likelihood"}
     rate = tree["posterior"]["rate"].to_numpy()
     statistics = tree["sample_stats"]
     shape, inverse_scale = 2.0 + COUNTS.sum(), 1.0 + len(COUNTS)
