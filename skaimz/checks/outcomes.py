@@ -181,7 +181,7 @@ def _upper_tail(check: str, observed: Any, drawn: Any) -> np.ndarray:
 
 
 def _most_extreme(share: np.ndarray, both: bool = True) -> tuple[float, str]:
-    """Return the share that is nearest to 0, or to 0 or 1, NaN before all, and where it stands among several."""
+    """Return the share nearest to 0, or to 0 or 1 with ``both``, and its place among several. NaN comes first."""
     share = np.asarray(share)
     if share.ndim == 0 or share.size == 1:
         return float(share.reshape(())), ""

@@ -33,7 +33,7 @@ class SaveFile:
     Parameters
     ----------
     path : Path or None
-        None where nothing is to be saved.
+        None if nothing is to be saved.
     """
 
     def __init__(self, path: Path | None):
@@ -75,7 +75,7 @@ class SaveFile:
 
 
 class Checkpoint:
-    """A folder that belongs to one fit; no folder where nothing is to be saved."""
+    """A folder that belongs to one fit; no folder if nothing is to be saved."""
 
     def __init__(self, folder: Path | None = None):
         self.folder = folder

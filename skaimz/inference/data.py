@@ -84,9 +84,9 @@ class Data(NamedTuple):
         with ``shape`` and ``dtype`` that give arrays when they are sliced by rows.
     whole : dict of str to array
     weight : array of shape (n_rows,) or None
-        Factor on the log-likelihood of each row; None where every row counts once and none is padding.
+        Factor on the log-likelihood of each row; None if every row counts once and none is padding.
     units : Units or None
-        Coordinates in which the fit takes its steps; None where they are those of the kernel's latent sites.
+        Coordinates in which the fit takes its steps; None for those of the kernel's latent sites.
     """
 
     hyperparameters: dict[str, Any]

@@ -47,7 +47,7 @@ def log_densities(traced: TracedKernel, data: Data, settings: SVI, result: FitRe
     -------
     dict of str to array of shape (n_chains, n_draws)
         ``log_p``, the joint density of latent sites and outcomes by the kernel, and ``log_q``, the density of the
-        latent sites by the guide, where that is known. Both are densities of the latent sites themselves, without
+        latent sites by the guide, if it is known. Both are densities of the latent sites themselves, without
         transformation.
     """
     draws = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in result.draws.items()}
@@ -88,7 +88,7 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
 def _density_of(
     guide: Callable, model: Callable, params: Mapping, data: Data, latents: set[str]
 ) -> Callable[[Mapping], Any] | None:
-    """Return the log density of a guide as a function of latent sites, or None where it is not known.
+    """Return the log density of a guide as a function of latent sites, or None if it is not known.
 
     Sites that the guide leaves to their priors have those of the model, given the others.
     """

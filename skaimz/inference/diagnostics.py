@@ -41,7 +41,7 @@ LARGEST_MOVE = 0.5
 
 
 def check_losses(losses: np.ndarray, move: float | None) -> dict[str, Any]:
-    """Judge a variational fit by its losses and by how far its guide still moved, and warn where they are bad.
+    """Judge a variational fit by its losses and by how far its guide still moved, and warn of problems.
 
     Parameters
     ----------
@@ -162,17 +162,17 @@ def warn_of_stop(n_draws: int, num_samples: int, reason: str) -> None:
 
 
 def r_hats(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
-    """Return the rank-normalised, folded split r-hat of each site's worst element, None where it is undefined."""
+    """Return the rank-normalised, folded split r-hat of each site's worst element, or None if it is undefined."""
     return {name: _worst(_statistic("rhat", "rank"), draw, max) for name, draw in draws.items()}
 
 
 def bulk_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
-    """Return the bulk effective sample size of each site's worst element, None where it is undefined."""
+    """Return the bulk effective sample size of each site's worst element, or None if it is undefined."""
     return {name: _worst(_statistic("ess", "bulk"), draw, min) for name, draw in draws.items()}
 
 
 def tail_sizes(draws: Mapping[str, np.ndarray]) -> dict[str, float | None]:
-    """Return the tail effective sample size of each site's worst element, None where it is undefined."""
+    """Return the tail effective sample size of each site's worst element, or None if it is undefined."""
     return {name: _worst(_statistic("ess", "tail"), draw, min) for name, draw in draws.items()}
 
 

@@ -20,7 +20,7 @@ __all__ = ["continue_by_protocol", "fit_by_protocol"]
 
 
 def fit_by_protocol(problem: Problem, sampler: Sampler) -> FitResult:
-    """Let a sampler draw from the posterior in units of its own spread, and check its chains.
+    """Let a sampler draw from the posterior in units of its spread, and check the chains.
 
     Parameters
     ----------

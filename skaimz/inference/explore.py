@@ -35,7 +35,7 @@ class Exploration(NamedTuple):
     ----------
     start : Start
     mode : Mode
-        Its ``reason`` says why there is no normal approximation; empty where there is one.
+        Its ``reason`` says why there is no normal approximation; empty if there is one.
     spread : float
         Standard deviation of the log ratios of the posterior to that approximation, for draws from the latter.
     """

@@ -82,7 +82,7 @@ ADDED = frozenset(
 
 
 def kind_of(guide: Any) -> type:
-    """Return the class of a guide, or the guide where it is one."""
+    """Return the class of a guide, or the guide itself if it is a class."""
     return guide if isinstance(guide, type) else type(guide)
 
 

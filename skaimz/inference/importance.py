@@ -22,7 +22,7 @@ class Weights(NamedTuple):
     weight : array of shape (n_draws,)
         They add up to one.
     k_hat : float
-        Shape of the Pareto distribution of the largest ratios; infinite where there is none.
+        Shape of the Pareto distribution of the largest ratios; infinite if none can be fitted.
     ess : float
         Effective number of draws, ``1 / sum(weight**2)``.
     """

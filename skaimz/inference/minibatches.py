@@ -17,7 +17,7 @@ __all__ = ["Passes", "Stack", "minibatch", "minibatches", "needs_stream", "total
 
 # Few enough that a stack is small beside a window, and enough that its steps outweigh the call that makes them.
 STACK_ROWS = 2**16
-# What the thread returns where there are no more rows.
+# Returned by the thread after the last rows.
 END = object()
 
 

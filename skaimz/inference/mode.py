@@ -1,4 +1,4 @@
-"""The posterior's mode and the curvature there: a normal approximation in coordinates of its own."""
+"""The posterior's mode and the curvature there, which give a normal approximation."""
 
 from typing import NamedTuple
 
@@ -43,7 +43,7 @@ class Mode(NamedTuple):
     root : array of shape (size, size)
         ``position = middle + root @ v``, where the approximation is a standard normal distribution of ``v``.
     reason : str
-        Why the approximation cannot be used; empty where it can.
+        Why the approximation cannot be used; empty if it can.
     """
 
     middle: np.ndarray
@@ -58,7 +58,7 @@ def find_mode(start: Start, *, only_mode: bool = True) -> Mode:
     ----------
     start : Start
     only_mode : bool, default=True
-        Look for other modes, and give none where there are several.
+        Look for other modes, and reject the approximation if there are several.
 
     Returns
     -------

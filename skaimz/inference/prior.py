@@ -27,7 +27,7 @@ class Start(NamedTuple):
     middle : array of shape (size,)
         Median of the prior, or a draw from it if the posterior has no density at the median.
     scale : array of shape (size,)
-        Spread of the prior: its standard deviation where it is normal.
+        Spread of the prior: its standard deviation if it is normal.
     others : array of shape (n, size)
         Draws from the prior, from which other searches begin.
     """

@@ -35,7 +35,7 @@ class FitResult:
     diagnostics : dict of str to number or dict
         For SVI ``loss_final``, ``loss_is_finite``, ``guide_move``, the largest move of a median or of the logarithm of
         a spread in the last quarter of the steps, in standard deviations of the guide (None for fewer than 100 steps),
-        ``guide_is_settled``, and ``k_hat`` of the ratios of the densities by kernel and guide, where that is known. For
+        ``guide_is_settled``, and ``k_hat`` of the ratios of the densities by kernel and guide, if they are known. For
         MCMC ``r_hat`` and ``ess`` by site (the worst of its elements), ``num_divergences``, ``stuck_chains``,
         ``num_chains`` and ``finite``. For automatic inference ``rung``, the method that gave the draws; ``rungs``, a
         dictionary for each method that was tried, with ``seconds``, ``evaluations`` of the log density, ``k_hat``,

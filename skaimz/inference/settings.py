@@ -57,11 +57,11 @@ class Auto(Resumed):
     First, the posterior's mode and the curvature there give a normal approximation, whose draws are weighted by the
     posterior (Pareto-smoothed importance sampling, Vehtari et al., JMLR 25(72), 2024). Where the weights are too
     uneven, the approximation is improved by variational inference with a full covariance matrix and checked in the
-    same way. Where that is not enough, Markov chains (NUTS) start from there, and, where these diverge or disagree,
-    longer ones that take smaller steps. ``fit_result_.diagnostics["rungs"]`` describes each method that was tried.
+    same way. If that is not enough, Markov chains (NUTS) start from there. If these diverge or disagree, longer chains
+    take smaller steps. ``fit_result_.diagnostics["rungs"]`` describes each method that was tried.
 
     Nothing depends on the units of X, y or the priors. All is computed in double precision, whatever the data's.
-    Kernels with ``numpyro.param``, or without latent sites, are fitted as by ``"svi"``.
+    Kernels with ``numpyro.param``, or without latent sites, are fitted by SVI.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ class SVI(Resumed):
     checkpoint_dir : path-like, optional
         A folder in which the state of the fit is saved, once a second at most. Call ``fit`` again with the same data,
         parameters and integer ``random_state``, in a new process if need be, and it goes on from there to the same
-        draws, whether it was killed or stopped. Each fit has a folder of its own inside, deleted when the fit is
-        complete, so that those of a search can share one.
+        draws, whether it was killed or stopped. Each fit has its own subfolder, which is deleted when the fit
+        is complete, so that the fits of a search can share one folder.
 
     Examples
     --------
@@ -235,11 +235,11 @@ class MCMC(Resumed):
     sampler : str or MCMCKernel, default="nuts"
         ``"nuts"``, ``"hmc"``, ``"sa"``, ``"barker"``, ``"aies"``, ``"ess"``, or a sampler of NumPyro's of the kernel,
         which is read as a recipe: ``HMCGibbs``, ``DiscreteHMCGibbs`` and ``MixedHMC`` sample discrete latent sites, and
-        ``HMCECS`` those of a kernel that draws minibatches. A Gibbs update that reads data of its own reads the same
-        in every fit. A sampler given by name moves in units of the posterior's curvature and starts near its mode, or
-        in units of the prior's spread near the prior's median if the curvature does not describe the posterior. A ready
-        sampler moves in the units of the kernel, and so does a sampler with a ``step_size``, ``inverse_mass_matrix`` or
-        ``init_strategy`` in its options.
+        ``HMCECS`` those of a kernel that draws minibatches. A Gibbs update that reads data from its closure reads the
+        same data in every fit. A sampler given by name moves in units of the posterior's curvature and starts near its
+        mode, or in units of the prior's spread near the prior's median if the curvature does not describe the
+        posterior. A ready sampler moves in the units of the kernel, and so does a sampler with a ``step_size``,
+        ``inverse_mass_matrix`` or ``init_strategy`` in its options.
     num_warmup : int, default=1000
         Adaptation steps of each chain.
     num_samples : int, default=1000
@@ -265,8 +265,8 @@ class MCMC(Resumed):
     checkpoint_dir : path-like, optional
         A folder in which the states and draws of the chains are saved, once a second at most. Call ``fit`` again with
         the same data, parameters and integer ``random_state``, in a new process if need be, and the chains go on to the
-        same draws, whether they were killed or stopped. Each fit has a folder of its own inside, deleted when the fit
-        is complete, so that those of a search can share one.
+        same draws, whether they were killed or stopped. Each fit has its own subfolder, which is deleted when the
+        fit is complete, so that the fits of a search can share one folder.
 
     Examples
     --------

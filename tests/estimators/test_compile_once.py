@@ -68,7 +68,7 @@ def test_padding_does_not_change_the_fit(monkeypatch):
     """The same loss with rows padded to a bucket as without."""
     settings = SVI(num_steps=50, num_samples=50)
     padded = NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0).fit(X, y)
-    monkeypatch.setattr("skaimz.inference.run.bucket", lambda n_rows: n_rows)
+    monkeypatch.setattr("skaimz.inference.data.bucket", lambda n_rows: n_rows)
     exact = NumPyroImpactRegressor(zoo.linear, inference=settings, random_state=0).fit(X, y)
     np.testing.assert_allclose(padded.fit_result_.losses, exact.fit_result_.losses, rtol=1e-12)
     np.testing.assert_allclose(padded.posterior_["coef"], exact.posterior_["coef"], rtol=1e-10)
