@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike
 
 from skaimz import sampling
 from skaimz.effects import EffectTree
@@ -24,6 +25,7 @@ from skaimz.estimators._model import Model
 from skaimz.estimators._predictions import Outcomes, Scores
 from skaimz.estimators._questions import ask, ask_by_row, frees_on_error
 from skaimz.estimators._scenarios import Over
+from skaimz.estimators._types import Argument, Column, Contrast, Folder, RandomState, Rows, Scenario
 
 __all__ = ["ImpactEstimator"]
 
@@ -31,7 +33,7 @@ __all__ = ["ImpactEstimator"]
 class ImpactEstimator(KernelEstimator):
     """Base of the estimators over NumPyro kernels."""
 
-    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = None, **arrays: Any) -> np.ndarray:
+    def sample_y(self, X: Rows, n_samples: int = 1, random_state: RandomState = None, **arrays: Argument) -> np.ndarray:
         """Draw outcomes from the posterior predictive.
 
         Parameters
@@ -64,20 +66,20 @@ class ImpactEstimator(KernelEstimator):
 
     def sample_posterior_predictive(
         self,
-        X: Any,
+        X: Rows,
         *,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
         in_sample: bool = True,
         return_sites: str | Sequence[str] | None = None,
         shard_axis: str = "obs",
         batch_size: int | None = None,
         store: str = "auto",
-        output_dir: Any = None,
+        output_dir: Folder = None,
         compressors: Any = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         progress: bool | None = None,
-        **arrays: Any,
+        **arrays: Argument,
     ) -> xr.DataTree:
         """Run the kernel once for each posterior draw.
 
@@ -165,15 +167,15 @@ class ImpactEstimator(KernelEstimator):
 
     def sample_posterior_predictive_on_batch(
         self,
-        X: Any,
+        X: Rows,
         *,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
         in_sample: bool = True,
         return_sites: str | Sequence[str] | None = None,
         return_datatree: bool = True,
-        random_state: Any = None,
-        **arrays: Any,
+        random_state: RandomState = None,
+        **arrays: Argument,
     ) -> xr.DataTree | dict[str, np.ndarray]:
         """Run the kernel once for each posterior draw, and keep the draws in memory.
 
@@ -207,20 +209,20 @@ class ImpactEstimator(KernelEstimator):
 
     def sample_prior_predictive(
         self,
-        X: Any,
+        X: Rows,
         *,
         num_samples: int = 1000,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
         return_sites: str | Sequence[str] | None = None,
         shard_axis: str = "obs",
         batch_size: int | None = None,
         store: str = "auto",
-        output_dir: Any = None,
+        output_dir: Folder = None,
         compressors: Any = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         progress: bool | None = None,
-        **arrays: Any,
+        **arrays: Argument,
     ) -> xr.DataTree:
         """Run the kernel on draws from its prior; the estimator need not be fitted.
 
@@ -259,15 +261,15 @@ class ImpactEstimator(KernelEstimator):
 
     def sample_prior_predictive_on_batch(
         self,
-        X: Any,
+        X: Rows,
         *,
         num_samples: int = 1000,
-        intervention: Mapping[str, Any] | None = None,
-        condition: Mapping[str, Any] | None = None,
+        intervention: Mapping[str, ArrayLike] | None = None,
+        condition: Mapping[str, ArrayLike] | None = None,
         return_sites: str | Sequence[str] | None = None,
         return_datatree: bool = True,
-        random_state: Any = None,
-        **arrays: Any,
+        random_state: RandomState = None,
+        **arrays: Argument,
     ) -> xr.DataTree | dict[str, np.ndarray]:
         """Run the kernel on draws from its prior, and keep the results in memory.
 
@@ -303,17 +305,17 @@ class ImpactEstimator(KernelEstimator):
 
     def log_likelihood(
         self,
-        X: Any,
-        y: Any = None,
+        X: Rows,
+        y: Rows | None = None,
         *,
         in_sample: bool = True,
         shard_axis: str = "obs",
         batch_size: int | None = None,
         store: str = "auto",
-        output_dir: Any = None,
+        output_dir: Folder = None,
         compressors: Any = None,
         progress: bool | None = None,
-        **arrays: Any,
+        **arrays: Argument,
     ) -> xr.DataTree:
         """Return the log density of outcomes for each posterior draw and row.
 
@@ -346,7 +348,13 @@ class ImpactEstimator(KernelEstimator):
         return ask_for_draws(Model.of(self), LogLikelihood(y, in_sample), X, arrays, None, place)
 
     def log_likelihood_on_batch(
-        self, X: Any, y: Any = None, *, in_sample: bool = True, return_datatree: bool = True, **arrays: Any
+        self,
+        X: Rows,
+        y: Rows | None = None,
+        *,
+        in_sample: bool = True,
+        return_datatree: bool = True,
+        **arrays: Argument,
     ) -> xr.DataTree | dict[str, np.ndarray]:
         """Return the log density of outcomes for each posterior draw and row, in memory.
 
@@ -379,7 +387,7 @@ class ImpactEstimator(KernelEstimator):
         """
         return self._on_batch(LogLikelihood(y, in_sample), X, arrays, None, return_datatree)
 
-    def log_predictive_density(self, X: Any, y: Any, **arrays: Any) -> np.ndarray:
+    def log_predictive_density(self, X: Rows, y: Rows, **arrays: Argument) -> np.ndarray:
         """Return the log density of outcomes under the posterior predictive.
 
         It is ``log(mean(p))``, where ``p`` are the densities of an outcome under the posterior draws; probabilities
@@ -431,20 +439,20 @@ class ImpactEstimator(KernelEstimator):
 
     def estimate_effect(
         self,
-        X: Any = None,
+        X: Rows | None = None,
         *,
-        scenarios: Mapping[str, Any],
-        baseline: Any = None,
-        contrast: Any = "difference",
+        scenarios: Mapping[str, Scenario],
+        baseline: Scenario | None = None,
+        contrast: Contrast = "difference",
         of: str = "mean",
-        where: Any = None,
-        by: Any = None,
+        where: Mapping[Any, Any] | ArrayLike | None = None,
+        by: Column | Sequence[Column] | Mapping[str, ArrayLike] | None = None,
         average: bool = True,
         pairs: bool = False,
         in_sample: bool = False,
-        sample_weight: Any = None,
-        random_state: Any = None,
-        **arrays: Any,
+        sample_weight: ArrayLike | None = None,
+        random_state: RandomState = None,
+        **arrays: Argument,
     ) -> EffectTree:
         """Estimate what scenarios change, with the posterior's uncertainty.
 
@@ -547,17 +555,17 @@ class ImpactEstimator(KernelEstimator):
 
     def estimate_slope(
         self,
-        X: Any,
-        along: Any,
+        X: Rows,
+        along: Column | Sequence[Column],
         *,
         elasticity: bool = False,
-        where: Any = None,
-        by: Any = None,
+        where: Mapping[Any, Any] | ArrayLike | None = None,
+        by: Column | Sequence[Column] | Mapping[str, ArrayLike] | None = None,
         average: bool = True,
         in_sample: bool = False,
-        sample_weight: Any = None,
-        random_state: Any = None,
-        **arrays: Any,
+        sample_weight: ArrayLike | None = None,
+        random_state: RandomState = None,
+        **arrays: Argument,
     ) -> EffectTree:
         """Estimate how the expected outcome changes with a continuous input.
 

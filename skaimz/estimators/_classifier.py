@@ -1,8 +1,10 @@
 """The classifier."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import accuracy_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_consistent_length
@@ -16,6 +18,7 @@ from skaimz.estimators._parameters import setter
 from skaimz.estimators._predictions import Classes, LogProbabilities, Probabilities
 from skaimz.estimators._questions import ask_by_row
 from skaimz.estimators._training import TrainingData
+from skaimz.estimators._types import Argument, Rows
 from skaimz.kernels.default import LinearClassification
 from skaimz.rows import loaded
 
@@ -103,7 +106,13 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
 
     @available_if(learns_in_parts)
     def partial_fit(
-        self, X: Any, y: Any = None, classes: Any = None, *, sample_weight: Any = None, **arrays: Any
+        self,
+        X: Rows,
+        y: Rows | None = None,
+        classes: ArrayLike | Sequence[ArrayLike] | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        **arrays: Argument,
     ) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 
@@ -131,7 +140,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             raise ValueError("`classes` must name all labels that will ever occur in the first call of `partial_fit`.")
         return self._partial_fit(TrainingData(X, y, sample_weight, arrays), classes)
 
-    def predict_proba(self, X: Any, **arrays: Any) -> np.ndarray | list[np.ndarray]:
+    def predict_proba(self, X: Rows, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
         """Return posterior predictive class probabilities.
 
         Parameters
@@ -159,7 +168,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         """
         return ask_by_row(Model.of(self), Probabilities(), X, arrays)
 
-    def predict_log_proba(self, X: Any, **arrays: Any) -> np.ndarray | list[np.ndarray]:
+    def predict_log_proba(self, X: Rows, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
         """Return the logarithm of :meth:`predict_proba`.
 
         Parameters
@@ -186,7 +195,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         """
         return ask_by_row(Model.of(self), LogProbabilities(), X, arrays)
 
-    def predict(self, X: Any, **arrays: Any) -> np.ndarray:
+    def predict(self, X: Rows, **arrays: Argument) -> np.ndarray:
         """Return the most probable label of each row.
 
         Parameters
@@ -212,7 +221,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         """
         return ask_by_row(Model.of(self), Classes(), X, arrays)
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
+    def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
         """Return the accuracy of :meth:`predict`.
 
         Parameters
@@ -247,7 +256,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         check_consistent_length(y, predicted, sample_weight)
         if y.shape != predicted.shape:
             raise ValueError(f"y has the shape {y.shape}, but predictions have {predicted.shape}.")
-        return float(np.average((y == predicted).all(axis=1), weights=sample_weight))
+        weights: Any = sample_weight
+        return float(np.average((y == predicted).all(axis=1), weights=weights))
 
     def _outcome(self) -> Outcome:
         # Draws that were made elsewhere, without a fit, know no labels.

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import xarray as xr
+from numpy.typing import ArrayLike
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +27,7 @@ from skaimz.estimators._questions import in_memory
 from skaimz.estimators._read import FLOATS
 from skaimz.estimators._training import Learner, TrainingData
 from skaimz.estimators._tree import RowsOfFit, tree_of
+from skaimz.estimators._types import Argument, Draws, RandomState, Rows
 from skaimz.exceptions import OutputWarning, let_go, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import (
@@ -73,9 +75,9 @@ class KernelEstimator(SklearnObject):
         param_output: str = "y",
         column_args: Mapping[str, Any] | None = None,
         inference: Any = "auto",
-        posterior: Any = None,
+        posterior: Draws | None = None,
         dtype: str | None = None,
-        random_state: Any = None,
+        random_state: RandomState = None,
         verbose: int = 0,
     ):
         self.kernel = kernel
@@ -88,7 +90,9 @@ class KernelEstimator(SklearnObject):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
+    def fit(
+        self, X: Rows, y: Rows | None = None, *, sample_weight: ArrayLike | None = None, **arrays: Argument
+    ) -> Self:
         """Infer the posterior of the kernel's latent sites.
 
         Where X is a memory-mapped, Zarr or Dask array, a Dask data frame, or an iterable of mappings, and inference is
@@ -147,7 +151,9 @@ class KernelEstimator(SklearnObject):
         return self
 
     @available_if(learns_in_parts)
-    def partial_fit(self, X: Any, y: Any = None, *, sample_weight: Any = None, **arrays: Any) -> Self:
+    def partial_fit(
+        self, X: Rows, y: Rows | None = None, *, sample_weight: ArrayLike | None = None, **arrays: Argument
+    ) -> Self:
         """Go on learning from further rows: one pass over them by variational inference.
 
         Rows are taken in the settings' ``batch_size`` (all at once where None), in a random order, with an optimiser
@@ -194,7 +200,7 @@ class KernelEstimator(SklearnObject):
         """
         return self._partial_fit(TrainingData(X, y, sample_weight, arrays))
 
-    def set_posterior_sample(self, draws: Any, num_chains: int = 1) -> Self:
+    def set_posterior_sample(self, draws: Draws, num_chains: int = 1) -> Self:
         """Take posterior draws that were made elsewhere; the estimator then counts as fitted.
 
         Parameters
@@ -256,7 +262,7 @@ class KernelEstimator(SklearnObject):
             self.posterior_ = arrays
         return self
 
-    def sample_posterior(self, num_samples: int = 1000, *, random_state: Any = None) -> xr.DataTree:
+    def sample_posterior(self, num_samples: int = 1000, *, random_state: RandomState = None) -> xr.DataTree:
         """Take fresh draws from the fitted inference state.
 
         Variational guides and closed forms are drawn from anew, weighted draws are chosen anew by their weights, and
@@ -328,12 +334,12 @@ class KernelEstimator(SklearnObject):
 
     def diagnose(
         self,
-        X: Any = None,
-        y: Any = None,
+        X: Rows | None = None,
+        y: Rows | None = None,
         *,
         checks: Iterable[str] | None = None,
-        random_state: Any = None,
-        **arrays: Any,
+        random_state: RandomState = None,
+        **arrays: Argument,
     ) -> pd.DataFrame:
         """Check whether the fit can be trusted, and whether prior and predictions suit the outcomes.
 
@@ -456,13 +462,13 @@ class KernelEstimator(SklearnObject):
 
     def to_datatree(
         self,
-        X: Any = None,
-        y: Any = None,
+        X: Rows | None = None,
+        y: Rows | None = None,
         *,
         return_groups: Sequence[str] | None = None,
-        sample_weight: Any = None,
-        random_state: Any = None,
-        **arrays: Any,
+        sample_weight: ArrayLike | None = None,
+        random_state: RandomState = None,
+        **arrays: Argument,
     ) -> xr.DataTree:
         """Return posterior draws and all else that is known, as data without code.
 

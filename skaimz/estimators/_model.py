@@ -321,7 +321,8 @@ class Call:
             sampling.site_values(self.spec, "condition", condition, self.n_rows),
             self.part,
         )
-        check_interventions(job)
+        if job.settings:
+            check_interventions(job)
         return job
 
     def with_rows(self, X: Any, arrays: Mapping[str, Any]) -> Call:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.metrics import r2_score
 
 from skaimz.estimators._arguments import check_probabilities
@@ -14,6 +15,7 @@ from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Numbers
 from skaimz.estimators._predictions import Intervals, Means, Moments, Quantiles
 from skaimz.estimators._questions import Question, ask_by_row
+from skaimz.estimators._types import Argument, Rows
 from skaimz.kernels.default import LinearRegression
 from skaimz.rows import loaded
 
@@ -106,12 +108,14 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     _unlearned_outcome = Numbers()
 
     @overload
-    def predict(self, X: Any, *, return_std: Literal[False] = False, **arrays: Any) -> np.ndarray: ...
+    def predict(self, X: Rows, *, return_std: Literal[False] = False, **arrays: Argument) -> np.ndarray: ...
 
     @overload
-    def predict(self, X: Any, *, return_std: Literal[True], **arrays: Any) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(self, X: Rows, *, return_std: Literal[True], **arrays: Argument) -> tuple[np.ndarray, np.ndarray]: ...
 
-    def predict(self, X: Any, *, return_std: bool = False, **arrays: Any) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+    def predict(
+        self, X: Rows, *, return_std: bool = False, **arrays: Argument
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the posterior predictive mean.
 
         Parameters
@@ -144,7 +148,9 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         question: Question[Any] = Moments() if return_std else Means()
         return ask_by_row(Model.of(self), question, X, arrays)
 
-    def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Any) -> np.ndarray:
+    def predict_quantiles(
+        self, X: Rows, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Argument
+    ) -> np.ndarray:
         """Return quantiles of the posterior predictive, from one outcome for each posterior draw.
 
         Parameters
@@ -173,7 +179,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         question = Quantiles(check_probabilities("quantiles", quantiles, closed=True))
         return ask_by_row(Model.of(self), question, X, arrays)
 
-    def predict_interval(self, X: Any, coverage: float | Sequence[float] = 0.9, **arrays: Any) -> np.ndarray:
+    def predict_interval(self, X: Rows, coverage: float | Sequence[float] = 0.9, **arrays: Argument) -> np.ndarray:
         """Return equal-tailed intervals of the posterior predictive.
 
         Parameters
@@ -206,7 +212,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         intervals = ask_by_row(Model.of(self), question, X, arrays)
         return intervals[..., 0] if is_one else intervals
 
-    def score(self, X: Any, y: Any, sample_weight: Any = None, **arrays: Any) -> float:
+    def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
         """Return the coefficient of determination of :meth:`predict`.
 
         Parameters
@@ -233,5 +239,6 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         1.0
         """
         # Each is computed once, rather than whenever scikit-learn looks at it.
-        y, predicted, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
+        predict: Any = self.predict
+        y, predicted, sample_weight = map(loaded, (y, predict(X, **arrays), sample_weight))
         return float(r2_score(y, predicted, sample_weight=sample_weight))

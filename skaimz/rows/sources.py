@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from skaimz.kernels import unmasked
 from skaimz.rows.arrays import open_memory_map, to_array
@@ -26,6 +27,8 @@ __all__ = [
 # A function for each source: it returns the rows of a value, or None for values that are not its own. The first source
 # that takes a value reads it.
 SOURCES: list[Callable[[Any], RowSource | None]] = [open_memory_map, open_zarr, open_collection, open_batches]
+# Types that are no source's.
+IN_MEMORY = (np.ndarray, pd.DataFrame, pd.Series, list, tuple, type(None))
 
 
 def open_source(value: Any) -> RowSource | None:
@@ -33,6 +36,8 @@ def open_source(value: Any) -> RowSource | None:
 
     Opening a source reads no rows; they are read when a caller asks for them.
     """
+    if type(value) in IN_MEMORY:
+        return None
     if isinstance(value, RowSource):
         return value
     return next((source for opener in SOURCES if (source := opener(value)) is not None), None)
