@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-__all__ = ["Bound", "Finding", "Findings", "as_table", "judged", "unknown"]
+__all__ = ["Bound", "Finding", "Findings", "as_table", "judge", "unknown"]
 
 
 class Finding(NamedTuple):
@@ -43,7 +43,7 @@ class Bound(NamedTuple):
 LOWEST, HIGHEST = Bound(-math.inf), Bound(math.inf)
 
 
-def judged(
+def judge(
     check: str,
     site: str,
     value: float | None,
@@ -59,8 +59,8 @@ def judged(
     if value is None or math.isnan(value):
         return Finding(check, site, math.nan, bounds[0] if len(bounds) == 1 else math.nan, "unknown", undefined)
     nearer = min(bounds, key=lambda bound: abs(value - bound))
-    passed = next((bound for bound, beyond in ((low, value < low.value), (high, value > high.value)) if beyond), None)
-    verdict, advice = ("good", "") if passed is None else ("bad", passed.advice)
+    exceeded = next((bound for bound, beyond in ((low, value < low.value), (high, value > high.value)) if beyond), None)
+    verdict, advice = ("good", "") if exceeded is None else ("bad", exceeded.advice)
     return Finding(check, site, float(value), nearer, verdict, advice)
 
 

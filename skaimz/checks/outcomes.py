@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from skaimz.checks.findings import Bound, Finding, judged
+from skaimz.checks.findings import Bound, Finding, judge
 
 __all__ = [
     "NEEDS_ARVIZ",
@@ -69,7 +69,7 @@ def tail(check: str, site: str, observed: Any, drawn: Any) -> Finding:
     """Judge a posterior predictive p-value of summaries of outcomes; of several outputs that of the worst."""
     value, where = _most_extreme(_upper_tail(check, observed, drawn))
     below, above = (f"{advice}{where}" for advice in ADVICE[check])
-    return judged(check, site, value, Bound(TAIL, below), Bound(1 - TAIL, above), NOT_FINITE)
+    return judge(check, site, value, Bound(TAIL, below), Bound(1 - TAIL, above), NOT_FINITE)
 
 
 def prior_tail(check: str, site: str, observed: Any, drawn: Any) -> Finding:
@@ -78,7 +78,7 @@ def prior_tail(check: str, site: str, observed: Any, drawn: Any) -> Finding:
     value, where = _most_extreme(_upper_tail(check, observed, drawn), both)
     below, above = (f"{advice}{where}" for advice in PRIOR_ADVICE[check])
     high = Bound(1 - PRIOR_EDGE if both else np.inf, above)
-    return judged(check, site, value, Bound(PRIOR_EDGE, below), high, NOT_FINITE)
+    return judge(check, site, value, Bound(PRIOR_EDGE, below), high, NOT_FINITE)
 
 
 def prior_width(check: str, site: str, observed: Any, drawn: Any) -> Finding:
@@ -89,7 +89,7 @@ def prior_width(check: str, site: str, observed: Any, drawn: Any) -> Finding:
     undefined = NOT_FINITE if np.all(observed.sd > 0) else "Undefined: the outcomes are all the same."
     value = np.ravel(typical).max()
     value = value if np.isfinite(value) else None
-    return judged(check, site, value, high=Bound(MOST_WIDTH, advice), undefined=undefined)
+    return judge(check, site, value, high=Bound(MOST_WIDTH, advice), undefined=undefined)
 
 
 def prior_edge(site: str, posterior: np.ndarray, prior: np.ndarray) -> Finding:
@@ -115,7 +115,7 @@ def prior_edge(site: str, posterior: np.ndarray, prior: np.ndarray) -> Finding:
         for end in ("lower", "upper")
     )
     undefined = "Undefined: draws of prior or posterior are not finite."
-    return judged("prior_edge", site, value, Bound(low, below), Bound(1 - low, above), undefined)
+    return judge("prior_edge", site, value, Bound(low, below), Bound(1 - low, above), undefined)
 
 
 def has_arviz() -> bool:
@@ -171,7 +171,7 @@ def influence(site: str, shapes: np.ndarray, n_draws: int) -> Finding:
     value = by_row[row]
     defined = np.isfinite(value) and high > 0
     undefined = "Undefined: too few draws for the tail of the importance weights, or draws that do not differ."
-    return judged("k_hat", site, value if defined else None, high=Bound(max(high, 0.0), advice), undefined=undefined)
+    return judge("k_hat", site, value if defined else None, high=Bound(max(high, 0.0), advice), undefined=undefined)
 
 
 def _upper_tail(check: str, observed: Any, drawn: Any) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Arguments of a call, told apart before they are cut: those of the rows, and those that every block gets whole."""
+"""Sorts the arguments of a call into those that are cut with the rows, and those that every block gets whole."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -26,9 +26,9 @@ from skaimz.sampling import Part, Store
 
 __all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks"]
 
-# Parts that are joined at a time.
+# Number of partial averages that one task joins.
 JOINED = 16
-# Seconds between two looks at what is written.
+# Seconds between updates of the progress bar.
 LOOK = 0.5
 
 
@@ -43,31 +43,32 @@ class _Table:
 
     def __init__(self, request: Any, X: Any):
         self.rows, self._cuttable = by_row(request, X)
-        self.request = _hollow(self._cuttable)
+        self.request = _without_row_data(self._cuttable)
         self._sent = dask.delayed(self.request, pure=False, traverse=False)
 
     def parts(self, start: int, stop: int) -> tuple[Any, Any]:
-        """Return some of the rows, and of the arguments and settings that have rows, delayed."""
+        """Return rows from ``start`` to ``stop``, and the same rows of arguments and settings, as delayed objects."""
         arrays, question = dict(self._cuttable.arrays), self._cuttable.question
         return self.rows.between(start, stop), rows_between({"arrays": arrays, "question": question}, start, stop)
 
     def first(self, work: Callable[[Any, Any], Any], count: int, labels: Any = None) -> Any:
-        """Return what a function makes of the question and a call on the first rows, at once."""
+        """Apply a function to the question and a call on the first rows, at once."""
         X, parts = dask.compute(*self.parts(0, count))
         return _work(work, self.request, X, parts, Part(0, self.rows.n_rows, labels))
 
     def block(self, work: Callable[[Any, Any], Any], start: int, stop: int, n_results: int | None = None) -> Any:
-        """Return what a function makes of the question and a call on a block of rows, delayed."""
+        """Apply a function to the question and a call on a block of rows, delayed."""
         delayed = dask.delayed(_on_block, pure=False, nout=n_results)
         return delayed(work, self._sent, *self.parts(start, stop), Part(start, self.rows.n_rows))
 
     def blocks(self, work: Callable[[Any, Any], Any], n_results: int | None = None) -> Iterator[tuple[int, Any]]:
-        """Yield the length of each block and what a function makes of it, delayed."""
+        """Yield the length of each block and the delayed result of a function of it."""
         for start, stop in itertools.pairwise(self.rows.bounds()):
             yield stop - start, self.block(work, start, stop, n_results)
 
 
-def _hollow(request: Any) -> Any:
+def _without_row_data(request: Any) -> Any:
+    """Return a request without its rows, which is small enough to be sent with each block."""
     return dataclasses.replace(
         request, arrays=without_rows(dict(request.arrays)), question=without_rows(request.question)
     )
@@ -138,7 +139,7 @@ def draws_in_blocks(request: Any, X: Any) -> xr.DataTree:
     """
     index = X.index.compute() if hasattr(X, "index") else None
     table = _Table(request, X)
-    # Two numbers of rows tell which dimension they are.
+    # The dimension of rows is the one whose length differs between one row and two.
     one, two = (table.first(_tree, n) for n in (1, min(2, table.rows.n_rows)))
     blocks = list(table.blocks(_answer))
     lengths = tuple(length for length in table.rows.lengths if length)
@@ -181,7 +182,7 @@ def draws_to_store(request: Any, X: Any, place: Any, path: Path) -> xr.DataTree:
     batches = store.plan.batches()
     digests: dict[int, str] = {}
     with _watched(store, len(batches), place.progress):
-        # Nothing is written before all that is there has been compared.
+        # Batches that are there already are only compared, before any other is written.
         for is_old in (True, False):
             tasks = {
                 number: table.block(write, batch.rows.start, batch.rows.stop)

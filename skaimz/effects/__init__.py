@@ -3,10 +3,10 @@
 from skaimz.effects.contrasts import Contrast, resolve_contrast
 from skaimz.effects.draws import effects_of_draws
 from skaimz.effects.estimate import (
+    AveragedRows,
     Comparisons,
-    Target,
     contrasts_of,
-    is_nothing,
+    is_unchanged,
     row_contrasts,
     warn_of_unreached,
 )
@@ -14,13 +14,13 @@ from skaimz.effects.join import joined
 from skaimz.effects.tree import EffectTree
 
 __all__ = [
+    "AveragedRows",
     "Comparisons",
     "Contrast",
     "EffectTree",
-    "Target",
     "contrasts_of",
     "effects_of_draws",
-    "is_nothing",
+    "is_unchanged",
     "joined",
     "resolve_contrast",
     "row_contrasts",

@@ -13,7 +13,7 @@ from skaimz.effects.contrasts import Contrast, contrast_of
 from skaimz.effects.tree import VARIABLES, EffectTree
 from skaimz.exceptions import UnreachedOutputWarning, warn_user
 
-__all__ = ["Comparisons", "Target", "contrasts_of", "is_nothing", "row_contrasts", "warn_of_unreached"]
+__all__ = ["AveragedRows", "Comparisons", "contrasts_of", "is_unchanged", "row_contrasts", "warn_of_unreached"]
 
 # Names of dimensions, variables and columns that every result has.
 RESERVED = (*CHAIN_AND_DRAW, "comparison", "total_weight", *VARIABLES)
@@ -49,7 +49,7 @@ class Comparisons(NamedTuple):
         return next(iter(self.jobs.values()))
 
 
-class Target(NamedTuple):
+class AveragedRows(NamedTuple):
     """The rows that effects are averaged over.
 
     Attributes
@@ -68,7 +68,7 @@ class Target(NamedTuple):
     labels: pd.DataFrame
 
     @classmethod
-    def of(cls, weights: np.ndarray, by: Mapping[str, Any]) -> "Target":
+    def of(cls, weights: np.ndarray, by: Mapping[str, Any]) -> "AveragedRows":
         """Group the rows whose weight is not zero by the variables in ``by``."""
         groups = np.zeros(len(weights), int)
         if not by:
@@ -91,13 +91,13 @@ class Target(NamedTuple):
         return cls(weights, groups, grouped.size().reset_index()[list(frame.columns)])
 
 
-def contrasts_of(comparisons: Comparisons, target: Target, attrs: Mapping[str, Any]) -> EffectTree:
+def contrasts_of(comparisons: Comparisons, target: AveragedRows, attrs: Mapping[str, Any]) -> EffectTree:
     """Return contrasts of averages over rows.
 
     Parameters
     ----------
     comparisons : Comparisons
-    target : Target
+    target : AveragedRows
     attrs : dict
         Attributes of the tree.
 
@@ -207,8 +207,8 @@ def _class_labels(labels: Any, count: int) -> np.ndarray:
     return storable_labels(several[0]) if known and len(several[0]) == count else np.arange(count)
 
 
-def is_nothing(effect: xr.Dataset) -> bool:
-    """Whether an effect is zero for every posterior draw."""
+def is_unchanged(effect: xr.Dataset) -> bool:
+    """Whether scenario and baseline are equal for every posterior draw, or a slope is zero."""
     if "scenario" in effect:
         return bool(effect["scenario"].equals(effect["baseline"]))
     return not effect["effect"].any()
@@ -218,7 +218,7 @@ def warn_of_unreached(names: Sequence[str]) -> None:
     """Warn of effects that are zero because the output does not depend on what is changed."""
     for name in names:
         warn_user(
-            f"{name!r} has no effect on the outcome, exactly 0 for every posterior draw: the kernel's output does not "
-            "depend on what is changed. Check which columns, arguments and sites the kernel uses.",
+            f"{name!r} leaves the outcome as it is for every posterior draw: the kernel's output does not depend on what "
+            "is changed. Check which columns, arguments and sites the kernel uses.",
             UnreachedOutputWarning,
         )

@@ -11,7 +11,7 @@ import xarray as xr
 
 from skaimz.datatree import CHAIN_AND_DRAW, effects_to_dataset
 from skaimz.effects.contrasts import Contrast, contrast_of
-from skaimz.effects.estimate import is_nothing
+from skaimz.effects.estimate import is_unchanged
 from skaimz.effects.tree import EffectTree
 
 __all__ = ["joined"]
@@ -35,7 +35,7 @@ def joined(parts: Sequence[EffectTree], name: str, contrast: Contrast | None) ->
     }
     tree = EffectTree.of(groups, {**parts[0].attrs, "contrast": name})
     unreached = {each for part in parts for each in part.attrs.get("unreached", ())}
-    tree.attrs["unreached"] = sorted(each for each in unreached if is_nothing(tree[each].to_dataset()))
+    tree.attrs["unreached"] = sorted(each for each in unreached if is_unchanged(tree[each].to_dataset()))
     return tree
 
 

@@ -9,7 +9,7 @@ from skaimz.estimators._model import Call, Model
 from skaimz.estimators._parameters import SklearnObject
 from skaimz.estimators._pipelines import last_step
 from skaimz.estimators._predictions import Scores, among_classes
-from skaimz.estimators._questions import Question, ask_by_row
+from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._read import read
 from skaimz.estimators._regressor import NumPyroImpactRegressor
 from skaimz.estimators._training import TrainingData
@@ -26,7 +26,7 @@ __all__ = [
     "SklearnObject",
     "TrainingData",
     "among_classes",
-    "ask_by_row",
+    "answer_by_row",
     "check_count",
     "check_probabilities",
     "fit_with_classes",

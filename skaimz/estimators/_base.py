@@ -17,13 +17,13 @@ from skaimz.estimators._draws import (
     LogLikelihood,
     PosteriorPredictive,
     PriorPredictive,
-    ask_for_draws,
+    answer_with_draws,
 )
-from skaimz.estimators._effects import Effect, Slope, ask_for_effects
+from skaimz.estimators._effects import Effect, Slope, answer_with_effects
 from skaimz.estimators._learning import KernelEstimator
 from skaimz.estimators._model import Model
 from skaimz.estimators._predictions import Outcomes, Scores
-from skaimz.estimators._questions import ask, ask_by_row, frees_on_error
+from skaimz.estimators._questions import answer_by_row, frees_on_error, request_for
 from skaimz.estimators._scenarios import Over
 from skaimz.estimators._types import Argument, Column, Contrast, Folder, RandomState, Rows, Scenario
 
@@ -62,7 +62,7 @@ class ImpactEstimator(KernelEstimator):
         (3, 5)
         """
         question = Outcomes(check_count("n_samples", n_samples))
-        return ask_by_row(Model.of(self), question, X, arrays, random_state)
+        return answer_by_row(Model.of(self), question, X, arrays, random_state)
 
     def sample_posterior_predictive(
         self,
@@ -163,7 +163,7 @@ class ImpactEstimator(KernelEstimator):
         """
         question = PosteriorPredictive(intervention, condition, in_sample, return_sites)
         place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
-        return ask_for_draws(Model.of(self), question, X, arrays, random_state, place)
+        return answer_with_draws(Model.of(self), question, X, arrays, random_state, place)
 
     def sample_posterior_predictive_on_batch(
         self,
@@ -257,7 +257,7 @@ class ImpactEstimator(KernelEstimator):
         """
         question = PriorPredictive(num_samples, intervention, condition, return_sites)
         place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
-        return ask_for_draws(Model.of(self), question, X, arrays, random_state, place)
+        return answer_with_draws(Model.of(self), question, X, arrays, random_state, place)
 
     def sample_prior_predictive_on_batch(
         self,
@@ -345,7 +345,7 @@ class ImpactEstimator(KernelEstimator):
         {'chain': 1, 'draw': 1000, 'rows': 100}
         """
         place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
-        return ask_for_draws(Model.of(self), LogLikelihood(y, in_sample), X, arrays, None, place)
+        return answer_with_draws(Model.of(self), LogLikelihood(y, in_sample), X, arrays, None, place)
 
     def log_likelihood_on_batch(
         self,
@@ -435,7 +435,7 @@ class ImpactEstimator(KernelEstimator):
         True
         """
         rule = lambda job, y, class_counts: sampling.log_predictive(job, y)  # noqa: E731
-        return ask_by_row(Model.of(self), Scores(y, rule), X, arrays)
+        return answer_by_row(Model.of(self), Scores(y, rule), X, arrays)
 
     def estimate_effect(
         self,
@@ -551,7 +551,7 @@ class ImpactEstimator(KernelEstimator):
         """
         over = Over(where, by, average, in_sample, sample_weight)
         question = Effect(scenarios, baseline, contrast, of, pairs, over)
-        return ask_for_effects(Model.of(self), question, X, arrays, random_state)
+        return answer_with_effects(Model.of(self), question, X, arrays, random_state)
 
     def estimate_slope(
         self,
@@ -613,7 +613,7 @@ class ImpactEstimator(KernelEstimator):
         2.0
         """
         over = Over(where, by, average, in_sample, sample_weight)
-        return ask_for_effects(Model.of(self), Slope(along, elasticity, over), X, arrays, random_state)
+        return answer_with_effects(Model.of(self), Slope(along, elasticity, over), X, arrays, random_state)
 
     @property
     def temp_dir_(self) -> str:
@@ -649,7 +649,7 @@ class ImpactEstimator(KernelEstimator):
     def _on_batch(
         self, question: DrawQuestion, X: Any, arrays: Mapping[str, Any], random_state: Any, return_datatree: bool
     ) -> xr.DataTree | dict[str, np.ndarray]:
-        request = ask(Model.of(self), question, arrays, random_state)
+        request = request_for(Model.of(self), question, arrays, random_state)
         with frees_on_error():
             call = request.read(X)
             return question.tree(call) if return_datatree else question.answer(call)

@@ -16,7 +16,7 @@ from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Codes, Labels, Outcome
 from skaimz.estimators._parameters import setter
 from skaimz.estimators._predictions import Classes, LogProbabilities, Probabilities
-from skaimz.estimators._questions import ask_by_row
+from skaimz.estimators._questions import answer_by_row
 from skaimz.estimators._training import TrainingData
 from skaimz.estimators._types import Argument, Rows
 from skaimz.kernels.default import LinearClassification
@@ -166,7 +166,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> model.predict_proba([[3.0, 0.0]]).round(1).tolist()  # of each of `classes_`
         [[0.0, 1.0]]
         """
-        return ask_by_row(Model.of(self), Probabilities(), X, arrays)
+        return answer_by_row(Model.of(self), Probabilities(), X, arrays)
 
     def predict_log_proba(self, X: Rows, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
         """Return the logarithm of :meth:`predict_proba`.
@@ -193,7 +193,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> bool(np.allclose(model.predict_log_proba(X), np.log(model.predict_proba(X))))
         True
         """
-        return ask_by_row(Model.of(self), LogProbabilities(), X, arrays)
+        return answer_by_row(Model.of(self), LogProbabilities(), X, arrays)
 
     def predict(self, X: Rows, **arrays: Argument) -> np.ndarray:
         """Return the most probable label of each row.
@@ -219,7 +219,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> model.predict([[3.0, 0.0]]).tolist()
         ['up']
         """
-        return ask_by_row(Model.of(self), Classes(), X, arrays)
+        return answer_by_row(Model.of(self), Classes(), X, arrays)
 
     def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
         """Return the accuracy of :meth:`predict`.

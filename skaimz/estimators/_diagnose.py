@@ -20,7 +20,7 @@ __all__ = ["Evidence", "findings_of"]
 
 
 def findings_of(evidence: "Evidence", checks: Iterable[str] | None) -> pd.DataFrame:
-    """Return a table of the checks that are named, or of all that what is known allows."""
+    """Return a table of the named checks, or of all checks that X and y allow."""
     known = {"X": evidence.X is not None, "y": evidence.y is not None}
     if not known["X"] and (known["y"] or evidence.arrays):
         raise ValueError("`diagnose` needs the rows that outcomes or arguments go with: pass X.")
@@ -45,7 +45,7 @@ class Evidence:
     arrays : dict
         The kernel's further arguments.
     seed : int
-        Of outcomes that are drawn.
+        Seed for drawing outcomes.
     """
 
     def __init__(self, model: Model, X: Any, y: Any, arrays: Mapping[str, Any], seed: int):
@@ -58,7 +58,7 @@ class Evidence:
 
     @functools.cached_property
     def result(self) -> FitResult:
-        """What the fit left behind. Of draws that were made elsewhere nothing else is known."""
+        """The result of the fit; for injected draws, a result with these draws alone."""
         if self.model.result is not None:
             return self.model.result
         draws = self.model.draws
@@ -73,13 +73,13 @@ class Evidence:
         return FitResult("injected", dict(draws))
 
     @functools.cached_property
-    def predictive(self) -> sampling.Job:
+    def posterior_job(self) -> sampling.Job:
         """The job with posterior draws."""
         with self.call.precision():
             return self.call.job(in_sample=True)
 
     @functools.cached_property
-    def prior(self) -> sampling.Job | str:
+    def prior_job(self) -> sampling.Job | str:
         """The job with draws from the prior, or why there can be none."""
         improper = self.call.spec.improper_latents
         if improper:
@@ -95,15 +95,15 @@ class Evidence:
         return y
 
     @functools.cached_property
-    def replicated(self) -> tuple[sampling.Summary, sampling.Summary]:
-        """Summaries of outcomes drawn from the posterior predictive, and of the outcomes."""
+    def posterior_summaries(self) -> tuple[sampling.Summary, sampling.Summary]:
+        """Summaries of the observed outcomes, and of outcomes drawn from the posterior predictive."""
         with self.call.precision():
-            return sampling.summaries(self.predictive, self.outcomes)
+            return sampling.summaries(self.posterior_job, self.outcomes)
 
     @functools.cached_property
-    def of_prior(self) -> tuple[sampling.Summary, sampling.Summary]:
-        """Summaries of outcomes drawn from the prior predictive, and of the outcomes."""
-        job = self.prior
+    def prior_summaries(self) -> tuple[sampling.Summary, sampling.Summary]:
+        """Summaries of the observed outcomes, and of outcomes drawn from the prior predictive."""
+        job = self.prior_job
         assert not isinstance(job, str)
         with self.call.precision():
             return sampling.summaries(job, self.outcomes)
@@ -117,7 +117,7 @@ def _of_fit(check: Callable[[FitResult], Findings]) -> Callable[[Evidence], Find
 
 
 def _prior_edge(evidence: Evidence) -> Findings:
-    job, draws = evidence.prior, evidence.predictive.posterior.draws
+    job, draws = evidence.prior_job, evidence.posterior_job.posterior.draws
     if isinstance(job, str):
         return [unknown("prior_edge", site, job) for site in draws]
     with evidence.call.precision():
@@ -127,20 +127,20 @@ def _prior_edge(evidence: Evidence) -> Findings:
 
 def _of_prior(name: str, check: Callable[..., Finding]) -> Callable[[Evidence], Findings]:
     def find(evidence: Evidence) -> Findings:
-        job = evidence.prior
+        job = evidence.prior_job
         if isinstance(job, str):
-            return [unknown(name, evidence.predictive.spec.output, job)]
-        return [check(name, job.spec.output, *evidence.of_prior)]
+            return [unknown(name, evidence.posterior_job.spec.output, job)]
+        return [check(name, job.spec.output, *evidence.prior_summaries)]
 
     return find
 
 
 def _of_outcomes(name: str) -> Callable[[Evidence], Findings]:
-    return lambda evidence: [outcomes.tail(name, evidence.predictive.spec.output, *evidence.replicated)]
+    return lambda evidence: [outcomes.tail(name, evidence.posterior_job.spec.output, *evidence.posterior_summaries)]
 
 
 def _k_hat(evidence: Evidence) -> Findings:
-    job = evidence.predictive
+    job = evidence.posterior_job
     output = job.spec[job.spec.output]
     if not outcomes.has_arviz():
         return [unknown("k_hat", output.name, outcomes.NEEDS_ARVIZ)]

@@ -1,4 +1,4 @@
-"""Draws of sites and log densities of outcomes: what they are of, and where they go."""
+"""Draws of sites and log densities of outcomes: which ones, and where they go."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from skaimz.datatree import coordinates_to_dataset, draws_to_dataset, open_draws
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._model import Call, Model
-from skaimz.estimators._questions import Question, ask, frees_on_error
+from skaimz.estimators._questions import Question, frees_on_error, request_for
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.rows import LazyRows, dask_door, is_collection, lazy_rows
 
@@ -26,7 +26,7 @@ __all__ = [
     "LogLikelihood",
     "PosteriorPredictive",
     "PriorPredictive",
-    "ask_for_draws",
+    "answer_with_draws",
 ]
 
 # Draws of at most so many bytes in total stay in memory by default.
@@ -64,7 +64,7 @@ class Destination:
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
-    def takes(self, nbytes: int) -> bool:
+    def keeps_in_memory(self, nbytes: int) -> bool:
         """Whether draws of so many bytes stay in memory."""
         small = nbytes <= MEMORY_BUDGET and self.output_dir is None
         return self.store == "memory" or (self.store == "auto" and small)
@@ -73,7 +73,7 @@ class Destination:
 IN_MEMORY = Destination()
 
 
-class Wanted(NamedTuple):
+class DrawTask(NamedTuple):
     """What is drawn.
 
     Attributes
@@ -92,41 +92,43 @@ class Wanted(NamedTuple):
 class DrawQuestion(Question[dict[str, np.ndarray]]):
     """Base of the questions that draws answer."""
 
-    def wanted(self, call: Call) -> Wanted:
+    def task(self, call: Call) -> DrawTask:
         """Return what is drawn."""
         raise NotImplementedError
 
     def answer(self, call: Call) -> dict[str, np.ndarray]:
         """Return arrays of shape ``(n_chains, n_draws, ...)`` by site, in memory."""
         with call.precision():
-            return _drawing(self.wanted(call), IN_MEMORY).in_memory()
+            return _drawing(self.task(call), IN_MEMORY).in_memory()
 
-    def tree(self, call: Call, place: Destination = IN_MEMORY) -> xr.DataTree:
+    def tree(self, call: Call, destination: Destination = IN_MEMORY) -> xr.DataTree:
         """Return a tree of draws, in memory or in a store."""
         with call.precision():
-            wanted = self.wanted(call)
-            drawing = _drawing(wanted, place)
-            if place.takes(drawing.nbytes):
-                job = wanted.job
-                draws = drawing.in_memory(progress=place.progress)
+            task = self.task(call)
+            drawing = _drawing(task, destination)
+            if destination.keeps_in_memory(drawing.nbytes):
+                job = task.job
+                draws = drawing.in_memory(progress=destination.progress)
                 known = _known(job, job.local_in(slice(0, job.n_rows)), call.row_labels)
-                groups = {**known, wanted.group: draws_to_dataset(draws, job.spec, call.row_labels)}
-                return to_tree(groups, _attributes(wanted, drawing))
-            with _temporary.place(call.model.owner, place.output_dir) as path:
-                drawing.to_store(_store(wanted, drawing, path, call.row_labels, place), progress=place.progress)
+                groups = {**known, task.group: draws_to_dataset(draws, job.spec, call.row_labels)}
+                return to_tree(groups, _attributes(task, drawing))
+            with _temporary.place(call.model.owner, destination.output_dir) as path:
+                drawing.to_store(
+                    _store(task, drawing, path, call.row_labels, destination), progress=destination.progress
+                )
         return open_draws(path)
 
-    def open_store(self, call: Call, place: Destination, path: Path) -> sampling.Store:
-        """Open a store for all rows of the table that the rows of a call are a part of."""
+    def open_store(self, call: Call, destination: Destination, path: Path) -> sampling.Store:
+        """Open a store for a whole table, given a call on a part of it."""
         with call.precision():
-            wanted = self.wanted(call)
+            task = self.task(call)
             assert call.part is not None
-            return _store(wanted, _drawing(wanted, place), path, call.part.labels, place)
+            return _store(task, _drawing(task, destination), path, call.part.labels, destination)
 
-    def write_batch(self, call: Call, place: Destination, store: sampling.Store) -> str:
-        """Write the batch of a store that the rows of a call are, and return the digest of the rows."""
+    def write_batch(self, call: Call, destination: Destination, store: sampling.Store) -> str:
+        """Write the rows of a call, which are one batch of the store, and return their digest."""
         with call.precision():
-            return _drawing(self.wanted(call), place).to_batch(store)
+            return _drawing(self.task(call), destination).to_batch(store)
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,14 @@ class PosteriorPredictive(DrawQuestion):
     in_sample: bool = True
     return_sites: str | Sequence[str] | None = None
 
-    def wanted(self, call: Call) -> Wanted:
+    def task(self, call: Call) -> DrawTask:
         """Return what is drawn."""
         job = call.job(in_sample=self.in_sample, intervention=self.intervention, condition=self.condition)
         names = self.return_sites
         if names is None:
             names = [name for name in job.spec.return_sites if name not in job.intervention]
         group = "posterior_predictive" if self.in_sample else "predictions"
-        return Wanted(job, sampling.Values(_check_sites(job, names)), group)
+        return DrawTask(job, sampling.Values(_check_sites(job, names)), group)
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class PriorPredictive(DrawQuestion):
         """Return True."""
         return True
 
-    def wanted(self, call: Call) -> Wanted:
+    def task(self, call: Call) -> DrawTask:
         """Return what is drawn."""
         num_samples = check_count("num_samples", self.num_samples)
         job = call.prior_job(num_samples, intervention=self.intervention, condition=self.condition)
@@ -169,7 +171,7 @@ class PriorPredictive(DrawQuestion):
         if names is None:
             latents = (site.name for site in job.spec.latents)
             names = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
-        return Wanted(job, sampling.Values(_check_sites(job, names)), "prior_predictive")
+        return DrawTask(job, sampling.Values(_check_sites(job, names)), "prior_predictive")
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ class LogLikelihood(DrawQuestion):
     y: Any = None
     in_sample: bool = True
 
-    def wanted(self, call: Call) -> Wanted:
+    def task(self, call: Call) -> DrawTask:
         """Return what is computed."""
         spec = call.spec
         y = call.outcomes if self.y is None else self.y
@@ -195,26 +197,28 @@ class LogLikelihood(DrawQuestion):
             y = call.encode(y)
         check_consistent_length(call.X, y)
         job = job.with_rows({spec.output_parameter: y})
-        return Wanted(job, sampling.LogDensity((spec.output,)), "log_likelihood")
+        return DrawTask(job, sampling.LogDensity((spec.output,)), "log_likelihood")
 
 
-def ask_for_draws(
-    model: Model, question: DrawQuestion, X: Any, arrays: Mapping[str, Any], random_state: Any, place: Destination
+def answer_with_draws(
+    model: Model, question: DrawQuestion, X: Any, arrays: Mapping[str, Any], random_state: Any, destination: Destination
 ) -> xr.DataTree:
     """Return a tree of draws. For a Dask collection it is lazy, or a store that the workers write."""
-    request = ask(model, question, arrays, random_state)
+    request = request_for(model, question, arrays, random_state)
     if not is_collection(X):
         with frees_on_error():
-            return question.tree(request.read(X), place)
-    if place.store != "zarr" and place.output_dir is None:
+            return question.tree(request.read(X), destination)
+    if destination.store != "zarr" and destination.output_dir is None:
         return dask_door().draws_in_blocks(request, X)
-    with _temporary.place(model.owner, place.output_dir) as path:
-        return dask_door().draws_to_store(request, X, place, path)
+    with _temporary.place(model.owner, destination.output_dir) as path:
+        return dask_door().draws_to_store(request, X, destination, path)
 
 
-def _drawing(wanted: Wanted, place: Destination) -> sampling.Drawing:
-    job, quantity = wanted.job, wanted.quantity
-    drawing = sampling.Drawing(job, quantity, shard_draws=place.shard_axis == "draw", batch_size=place.batch_size)
+def _drawing(task: DrawTask, destination: Destination) -> sampling.Drawing:
+    job, quantity = task.job, task.quantity
+    drawing = sampling.Drawing(
+        job, quantity, shard_draws=destination.shard_axis == "draw", batch_size=destination.batch_size
+    )
     mixing = [name for name in quantity.names if job.spec[name].mixing]
     if drawing.plan.whole and job.part is not None:
         raise ValueError(
@@ -230,10 +234,10 @@ def _drawing(wanted: Wanted, place: Destination) -> sampling.Drawing:
     return drawing
 
 
-def _attributes(wanted: Wanted, drawing: sampling.Drawing) -> dict[str, Any]:
+def _attributes(task: DrawTask, drawing: sampling.Drawing) -> dict[str, Any]:
     return {
-        "seed": wanted.job.seed,
-        "output": wanted.job.spec.output,
+        "seed": task.job.seed,
+        "output": task.job.spec.output,
         "batch_size": drawing.plan.batch_rows,
         "n_devices": jax.local_device_count(),
         "shard_axis": "draw" if drawing.shard_draws else "obs",
@@ -241,7 +245,7 @@ def _attributes(wanted: Wanted, drawing: sampling.Drawing) -> dict[str, Any]:
 
 
 def _known(job: sampling.Job, local: Mapping[str, Any], row_labels: Any) -> dict[str, Any]:
-    """Return the group of the draws that a kernel is run with."""
+    """Return the group ``posterior``, with the draws that the kernel is run with."""
     draws = {
         name: array.reshape(job.posterior.n_chains, -1, *array.shape[1:])
         for name, array in {**job.posterior.draws, **local}.items()
@@ -250,21 +254,21 @@ def _known(job: sampling.Job, local: Mapping[str, Any], row_labels: Any) -> dict
 
 
 def _store(
-    wanted: Wanted, drawing: sampling.Drawing, path: Path, row_labels: Any, place: Destination
+    task: DrawTask, drawing: sampling.Drawing, path: Path, row_labels: Any, destination: Destination
 ) -> sampling.Store:
-    """Open a Zarr store, new or left by the same call."""
-    job = wanted.job
+    """Open a new Zarr store, or one that an interrupted identical call left."""
+    job = task.job
     labels = None if row_labels is None else storable_labels(row_labels)
     known = _known(job, job.local, labels)
-    attributes = _attributes(wanted, drawing) | {"artifact_path": str(path)}
+    attributes = _attributes(task, drawing) | {"artifact_path": str(path)}
     return drawing.store(
         path,
-        wanted.group,
+        task.group,
         lambda folder, sizes: write_tree(
-            folder, {**known, wanted.group: coordinates_to_dataset(sizes, job.spec, labels)}, attributes
+            folder, {**known, task.group: coordinates_to_dataset(sizes, job.spec, labels)}, attributes
         ),
         labels=_bytes_of(labels),
-        compressors=place.compressors,
+        compressors=destination.compressors,
     )
 
 
@@ -282,10 +286,10 @@ def _bytes_of(labels: Any) -> bytes:
 def _check_sites(job: sampling.Job, names: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of sites to draw, which must be sites that no intervention sets."""
     sites = {site.name: site for site in job.spec.sites}
-    wanted = tuple(dict.fromkeys([names] if isinstance(names, str) or not isinstance(names, Iterable) else names))
-    for name in wanted:
+    task = tuple(dict.fromkeys([names] if isinstance(names, str) or not isinstance(names, Iterable) else names))
+    for name in task:
         if name not in sites:
             raise ValueError(f"`return_sites` names {name!r}, which is not a site of the kernel: {list(sites)}.")
         if name in job.intervention:
             raise ValueError(f"`return_sites` names {name!r}, which `intervention` sets: its value is the one given.")
-    return wanted
+    return task

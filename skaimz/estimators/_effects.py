@@ -8,10 +8,10 @@ from typing import Any
 import xarray as xr
 
 from skaimz import effects, sampling
-from skaimz.effects import EffectTree, Target, contrasts_of, row_contrasts
+from skaimz.effects import AveragedRows, EffectTree, contrasts_of, row_contrasts
 from skaimz.estimators._arguments import PRIOR_DRAWS
 from skaimz.estimators._model import Call, Model
-from skaimz.estimators._questions import Question, ask, frees_on_error
+from skaimz.estimators._questions import Question, frees_on_error, request_for
 from skaimz.estimators._scenarios import (
     Over,
     changed,
@@ -23,7 +23,7 @@ from skaimz.estimators._scenarios import (
 )
 from skaimz.rows import dask_door, is_collection
 
-__all__ = ["Effect", "Slope", "ask_for_effects"]
+__all__ = ["Effect", "Slope", "answer_with_effects"]
 
 QUANTITIES = {"mean": sampling.ExpectedOutcomes, "outcome": sampling.Values}
 # Distributions of labels that stand for no numbers.
@@ -41,7 +41,7 @@ class _Effects(Question[EffectTree]):
 
     def uses_prior(self, model: Model) -> bool:
         """Without posterior draws."""
-        return not model.is_fitted
+        return not model.has_draws
 
     @property
     def kind(self) -> tuple[str, Any]:
@@ -182,7 +182,7 @@ class _Comparison:
             scenario = changed(call, changes)
             set_sites = {key: changes.get(key) for key in ("intervention", "condition")}
             with call.precision():
-                if call.model.is_fitted:
+                if call.model.has_draws:
                     self.jobs[name] = scenario.job(in_sample=over.in_sample, **set_sites)
                 else:
                     self.jobs[name] = scenario.prior_job(PRIOR_DRAWS, **set_sites)
@@ -191,14 +191,14 @@ class _Comparison:
         """Return the effects on a quantity."""
         call, over, jobs = self.call, self.over, self.jobs
         job = next(iter(jobs.values()))
-        source = "posterior" if call.model.is_fitted else "prior"
+        source = "posterior" if call.model.has_draws else "prior"
         attrs = {**attrs, "posterior": source, "seed": job.seed}
         labels = call.model.outcome.labels
         counts = self.weights > 0
         with call.precision():
             comparisons = effects.Comparisons(jobs, self.compared, quantity, self.contrast, labels)
             if over.average:
-                tree = contrasts_of(comparisons, Target.of(self.weights, grouping(over.by, call)), attrs)
+                tree = contrasts_of(comparisons, AveragedRows.of(self.weights, grouping(over.by, call)), attrs)
             elif over.by is not None or over.sample_weight is not None:
                 raise ValueError(
                     "`by` and `sample_weight` are of averages over rows: leave them out with `average=False`."
@@ -208,7 +208,7 @@ class _Comparison:
             unreached = [
                 name
                 for name, scenario, other in self.compared
-                if effects.is_nothing(tree[name].to_dataset())
+                if effects.is_unchanged(tree[name].to_dataset())
                 and (other is None or sampling.changes_nothing(jobs[scenario], jobs[other], counts))
             ]
         if call.part is None:
@@ -219,7 +219,7 @@ class _Comparison:
         return tree
 
 
-def ask_for_effects(
+def answer_with_effects(
     model: Model, question: _Effects, X: Any, arrays: Mapping[str, Any], random_state: Any
 ) -> EffectTree:
     """Return effects, averaged over the blocks of a Dask collection."""
@@ -227,7 +227,7 @@ def ask_for_effects(
         return _of_trees(model, question, X, arrays, random_state)
     if X is None:
         raise ValueError("`estimate_effect` needs rows: pass X.")
-    request = ask(model, question, arrays, random_state)
+    request = request_for(model, question, arrays, random_state)
     if not is_collection(X):
         with frees_on_error():
             return question.answer(request.read(X))

@@ -1,4 +1,4 @@
-"""Labels as plain data, which JSON holds, and back: those of categories, of classes and of what users list."""
+"""Convert labels of categories and classes, and values that users list, to JSON data and back."""
 
 import base64
 import datetime
@@ -25,7 +25,7 @@ class _Form(NamedTuple):
     read: Callable[[Any], Any]
 
 
-def _times(cls: Any) -> _Form:
+def _iso_form(cls: Any) -> _Form:
     return _Form(cls, cls.isoformat, cls.fromisoformat)
 
 
@@ -43,9 +43,9 @@ FORMS = {
         lambda i: [plain(i.left), plain(i.right), i.closed],
         lambda f: pd.Interval(restored(f[0]), restored(f[1]), f[2]),
     ),
-    "datetime": _times(datetime.datetime),
-    "date": _times(datetime.date),
-    "time": _times(datetime.time),
+    "datetime": _iso_form(datetime.datetime),
+    "date": _iso_form(datetime.date),
+    "time": _iso_form(datetime.time),
     "duration": _Form(
         datetime.timedelta, lambda t: [t.days, t.seconds, t.microseconds], lambda f: datetime.timedelta(*f)
     ),
@@ -62,7 +62,7 @@ def _timestamp(text: str, unit: str, zone: str | None) -> pd.Timestamp:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as what JSON knows; mappings and lists are gone through.
+    """Return a value as what JSON knows; mappings and lists are converted recursively.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def plain(value: Any) -> Any:
 
 
 def restored(value: Any) -> Any:
-    """Return what :func:`plain` was given."""
+    """Return what :func:`plain` was given, but for NumPy's scalars, which become Python's, and keys, which are text."""
     if isinstance(value, list):
         return list(map(restored, value))
     if not isinstance(value, dict):

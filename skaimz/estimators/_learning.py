@@ -704,4 +704,7 @@ def fit_with_classes(estimator: KernelEstimator, data: TrainingData, classes: An
     classes : array of shape (n_classes,), list of them, or None
         Labels of each output of a classifier.
     """
-    estimator._fit(data, classes=classes)
+    if classes is None:
+        estimator.fit(data.X, data.y, sample_weight=data.weight, **data.arrays)
+    else:
+        estimator._fit(data, classes=classes)

@@ -1,4 +1,4 @@
-"""A fitted kernel, and one call of it on rows: what everything after a fit takes."""
+"""The model that a fit makes, and one call of it on rows. All that follows a fit takes one of the two."""
 
 from __future__ import annotations
 
@@ -23,9 +23,6 @@ from skaimz.kernels import WITHIN_A_PLATE, Inputs, KernelSpec, TracedKernel, nar
 from skaimz.sampling import Part
 
 __all__ = ["Call", "Model", "Traced", "precision_of"]
-
-# `fit` classifies arguments of the kernel as these.
-KINDS = ("rows", "whole", "static")
 
 
 def precision_of(dtype: Any) -> AbstractContextManager:
@@ -60,13 +57,13 @@ class Model:
     Attributes
     ----------
     owner : estimator
-        scikit-learn checks columns against it.
+        scikit-learn checks the columns of X against it.
     kernel : callable or None
         None for the default kernel before `fit`.
     names : tuple of str
         The kernel's parameters for the input and the outcome.
     column_args : mapping or None
-        The estimator's parameter.
+        Columns of X that hold arguments of the kernel: the estimator's parameter of that name.
     outcome : Outcome
         How outcomes are coded.
     arguments : dict of str to dict
@@ -76,12 +73,12 @@ class Model:
     draws : dict of str to array of shape (n_chains, n_draws, ...), or None
         Posterior draws; None where there is no posterior yet.
     result : FitResult or None
-        None for draws that no kernel has been traced for yet.
+        None before `fit`, and for injected draws that have not been matched to a kernel yet.
     spec : KernelSpec or None
         The description of the kernel on the training data.
     seed : int
     dtype : str or None
-        The estimator's parameter.
+        Precision of all arithmetic, "float32" or "float64"; that of X where None.
     """
 
     owner: Any
@@ -111,7 +108,7 @@ class Model:
             draws = draws_from(estimator.posterior)
         seed = fitted.get("seed_")
         if seed is None:
-            # A source of random numbers that changes when it is drawn from is left alone before `fit`.
+            # A `random_state` with a state of its own is not drawn from before `fit`.
             seed = seed_of(estimator.random_state) if is_fixed(estimator.random_state) else 0
         return cls(
             owner=estimator,
@@ -129,7 +126,7 @@ class Model:
         )
 
     @property
-    def is_fitted(self) -> bool:
+    def has_draws(self) -> bool:
         """Whether there are posterior draws."""
         return self.draws is not None
 
@@ -263,7 +260,7 @@ class Call:
         in_sample : bool, default=False
             Whether these are the rows of the fit, whose row-aligned latent sites have posterior draws.
         intervention, condition : dict of str to array, optional
-            Values that sites are set to.
+            Values that sites are set to, by the do-operator or in place of a draw.
         """
         spec = self.spec
         if spec.rows_mix is not None:
@@ -326,5 +323,5 @@ class Call:
         return job
 
     def with_rows(self, X: Any, arrays: Mapping[str, Any]) -> Call:
-        """Return the call with other values of the input and the arguments."""
+        """Return the call with other values of the input and the arguments; ``columns`` still describes X as passed."""
         return replace(self, X=X, arrays=arrays)

@@ -35,7 +35,7 @@ class Outcome:
 
     labels: Any = None
     class_counts: list[int] | None = None
-    # Of scikit-learn's checks of training data.
+    # Keyword arguments of scikit-learn's checks of training data.
     checks: ClassVar[Mapping[str, Any]] = {}
 
     def prepare(self, y: Any) -> Any:
@@ -63,7 +63,7 @@ class Outcome:
         raise NotImplementedError
 
     def draw(self, job: sampling.Job) -> np.ndarray:
-        """Draw an outcome for each row and posterior draw."""
+        """Draw outcomes of shape ``(n_rows, ..., n_draws)``."""
         return sampling.outcomes(job)
 
     def decode(self, outcomes: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ class Numbers(Outcome):
         return self, lambda part, start: as_floats("y", check_numbers("y", part, start), dtype, start)
 
     def check(self, y: Any, spec: KernelSpec, first: int = 0) -> Any:
-        """Check outcomes; numbers of classes become integers."""
+        """Check outcomes; class codes become integers."""
         y = super().check(y, spec, first)
         if spec[spec.output].n_classes is None:
             return y
@@ -105,7 +105,7 @@ class Numbers(Outcome):
 
 
 class Codes(Outcome):
-    """Classes whose labels are not known: they are learned by a fit, and otherwise the kernel's own codes."""
+    """Classes before a fit: `learn` finds their labels, and until then outcomes are the kernel's own codes."""
 
     def learn(self, y: np.ndarray, dtype: Any, classes: Any = None) -> tuple[Outcome, np.ndarray]:
         """Return the labels, which ``classes`` may name, and the codes of outcomes."""
@@ -116,12 +116,12 @@ class Codes(Outcome):
 
     def learn_in_parts(self, y: Any, dtype: Any, classes: Any = None) -> tuple[Outcome, Reader]:
         """Return the labels, which ``classes`` may name, and a function that codes a part of the outcomes."""
-        labels = classes if classes is not None else self._present(y)
+        labels = classes if classes is not None else self._labels_of(y)
         outcome = self._of(labels, 1 if len(y.shape) == 1 else y.shape[1], named=classes is not None)
         return outcome, lambda part, start: outcome.codes(_checked_labels(part, start))
 
-    def _present(self, y: Any) -> Any:
-        """Return the labels in all parts of the outcomes."""
+    def _labels_of(self, y: Any) -> Any:
+        """Return the labels in all pieces of the outcomes."""
         return _labels_in(_checked_labels(*part) for part in _numbered(y))
 
     def _of(self, labels: Any, n_outputs: int, *, named: bool) -> "Labels":
@@ -150,9 +150,9 @@ class Labels(Codes):
         self.by_output: list[np.ndarray] = labels if isinstance(labels, list) else [labels]
         self.class_counts = list(map(len, self.by_output))
 
-    def _present(self, y: Any) -> Any:
+    def _labels_of(self, y: Any) -> Any:
         """Return the known labels: each part is compared with them when it is read."""
-        return self.labels if len(self.by_output) > 1 else self.by_output
+        return self.by_output
 
     def _of(self, labels: Any, n_outputs: int, *, named: bool) -> "Labels":
         """Return this coding; labels that the user names again must be the same."""
@@ -278,7 +278,7 @@ def _checked_labels(y: np.ndarray, start: int) -> np.ndarray:
 
 
 def _whole_numbers(y: np.ndarray) -> np.ndarray:
-    """Return numbers of classes as integers."""
+    """Return class codes as integers."""
     if (y != np.floor(y)).any():
         raise ValueError(
             f"y must hold whole numbers, the codes of the output's classes, got {y[y != np.floor(y)].flat[0]}. Use "

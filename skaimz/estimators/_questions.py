@@ -12,7 +12,7 @@ from skaimz.kernels import flattened
 from skaimz.rows import computed, dask_door, is_collection
 from skaimz.sampling import Part
 
-__all__ = ["Question", "Request", "ask", "ask_by_row", "frees_on_error", "in_memory"]
+__all__ = ["Question", "Request", "answer_by_row", "frees_on_error", "in_memory", "request_for"]
 
 Answer = TypeVar("Answer")
 
@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 class Question(Generic[Answer]):
     """Base of the questions, which are frozen dataclasses.
 
-    Fields that may have an entry for each row have the names of the public methods' parameters.
+    Dask recognises fields with an entry for each row by their names, which are those of the public methods' parameters.
     """
 
     def answer(self, call: Call) -> Answer:
@@ -28,13 +28,13 @@ class Question(Generic[Answer]):
         raise NotImplementedError
 
     def uses_prior(self, model: Model) -> bool:
-        """Whether the answer needs no posterior draws."""
+        """Whether the answer uses the prior alone."""
         return False
 
 
 @dataclass(frozen=True)
 class Request(Generic[Answer]):
-    """A question, and all that it is asked about but the rows.
+    """A question, and everything else that its answer needs, except the rows.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Request(Generic[Answer]):
     def with_categories_of(self, table: Any) -> "Request[Answer]":
         """Return the request with the categories that a table's columns have, where no fit has learned any.
 
-        Blocks of rows would each find others.
+        Otherwise each block of rows would learn its own categories.
         """
         if self.model.column_args is None or self.model.categories is not None:
             return self
@@ -66,16 +66,18 @@ class Request(Generic[Answer]):
         return replace(self, model=replace(self.model, categories=categories))
 
 
-def ask(model: Model, question: Question[Answer], arrays: Mapping[str, Any], random_state: Any) -> Request[Answer]:
+def request_for(
+    model: Model, question: Question[Answer], arrays: Mapping[str, Any], random_state: Any
+) -> Request[Answer]:
     """Return a request. A source of random numbers is drawn from once, for all parts of the answer."""
     return Request(model, question, flattened(arrays), model.seed_of(random_state))
 
 
-def ask_by_row(
+def answer_by_row(
     model: Model, question: Question[Answer], X: Any, arrays: Mapping[str, Any], random_state: Any = None
 ) -> Answer:
     """Answer a question that has an entry for each row. Rows of a Dask collection are answered lazily."""
-    request = ask(model, question, arrays, random_state)
+    request = request_for(model, question, arrays, random_state)
     if is_collection(X):
         return dask_door().rows_in_blocks(request, X)
     with frees_on_error():
@@ -84,7 +86,7 @@ def ask_by_row(
 
 @contextmanager
 def frees_on_error() -> Iterator[None]:
-    """Free the arrays of this package's functions when they are left by an error."""
+    """Free local variables of this package's functions on an error, so that its traceback keeps no arrays alive."""
     try:
         yield
     except BaseException as error:

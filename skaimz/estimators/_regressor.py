@@ -14,7 +14,7 @@ from skaimz.estimators._bases import RegressorMixin
 from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Numbers
 from skaimz.estimators._predictions import Intervals, Means, Moments, Quantiles
-from skaimz.estimators._questions import Question, ask_by_row
+from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._types import Argument, Rows
 from skaimz.kernels.default import LinearRegression
 from skaimz.rows import loaded
@@ -146,7 +146,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         ([1.0], [0.1])
         """
         question: Question[Any] = Moments() if return_std else Means()
-        return ask_by_row(Model.of(self), question, X, arrays)
+        return answer_by_row(Model.of(self), question, X, arrays)
 
     def predict_quantiles(
         self, X: Rows, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Argument
@@ -177,7 +177,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         (3, 3)
         """
         question = Quantiles(check_probabilities("quantiles", quantiles, closed=True))
-        return ask_by_row(Model.of(self), question, X, arrays)
+        return answer_by_row(Model.of(self), question, X, arrays)
 
     def predict_interval(self, X: Rows, coverage: float | Sequence[float] = 0.9, **arrays: Argument) -> np.ndarray:
         """Return equal-tailed intervals of the posterior predictive.
@@ -209,7 +209,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         """
         is_one = isinstance(coverage, numbers.Real)
         question = Intervals(check_probabilities("coverage", [coverage] if is_one else coverage, closed=False))
-        intervals = ask_by_row(Model.of(self), question, X, arrays)
+        intervals = answer_by_row(Model.of(self), question, X, arrays)
         return intervals[..., 0] if is_one else intervals
 
     def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:

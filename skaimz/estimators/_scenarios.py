@@ -42,7 +42,7 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
     if param_input in arguments:
         value = arguments.pop(param_input)
         X = value(_whole(call.source)) if callable(value) else value
-        prior = not call.model.is_fitted
+        prior = not call.model.has_draws
         call = read(call.model, X, call.passed, random_state=call.seed, part=call.part, prior=prior)
         if call.n_rows != n_rows:
             raise ValueError(f"A scenario gives {param_input!r} {call.n_rows} rows, but it has {n_rows}.")

@@ -14,7 +14,7 @@ from skaimz.estimators._arguments import PRIOR_DRAWS, check_weight
 from skaimz.estimators._draws import Destination, DrawQuestion, LogLikelihood, PosteriorPredictive, PriorPredictive
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._persistence import saved_attributes, saved_groups
-from skaimz.estimators._questions import ask
+from skaimz.estimators._questions import request_for
 from skaimz.inference import FitResult
 from skaimz.kernels import KernelSpec
 from skaimz.rows import open_rows
@@ -95,7 +95,7 @@ def _with_rows(
         groups["posterior"] = draws_to_dataset(model.draws, spec, rows.row_labels)
 
     def drawn(question: DrawQuestion) -> xr.DataTree:
-        return question.tree(ask(model, question, rows.arrays, rows.seed).read(rows.X), WHEREVER_IT_FITS)
+        return question.tree(request_for(model, question, rows.arrays, rows.seed).read(rows.X), WHEREVER_IT_FITS)
 
     if "posterior_predictive" in names:
         dataset = drawn(PosteriorPredictive())["posterior_predictive"].to_dataset()
@@ -107,7 +107,7 @@ def _with_rows(
         groups |= {name: dataset for name, dataset in both.items() if name in names}
     if "log_likelihood" in names:
         groups["log_likelihood"] = drawn(LogLikelihood(rows.y))["log_likelihood"].to_dataset()
-    call = ask(model, PosteriorPredictive(), rows.arrays, rows.seed).read(rows.X)
+    call = request_for(model, PosteriorPredictive(), rows.arrays, rows.seed).read(rows.X)
     if "constant_data" in names:
         groups["constant_data"] = _constant_data(call)
     if rows.y is None:

@@ -12,7 +12,7 @@ FINAL_RATE = 0.01
 # Ends of the legs of a fit that may stop early, as shares of its steps. Each leg begins again with large steps.
 EARLY_STOPS = (0.125, 0.25, 0.5, 1.0)
 # End of the first of two legs of any other fit.
-LOOK = 0.75
+FIRST_LEG_SHARE = 0.75
 
 
 class Pace(NamedTuple):
@@ -48,7 +48,7 @@ def legs_of(learning_rate: float, num_steps: int, *, early_stopping: bool) -> li
     """
     if not early_stopping:
         pace = Pace(learning_rate, float(num_steps))
-        return [Leg(stop, pace) for stop in sorted({int(LOOK * num_steps), num_steps})]
+        return [Leg(stop, pace) for stop in sorted({int(FIRST_LEG_SHARE * num_steps), num_steps})]
     legs, first = [], 0
     for share in EARLY_STOPS:
         stop = max(int(share * num_steps), 1)

@@ -18,7 +18,7 @@ from skaimz.estimators import (
     Scores,
     SklearnObject,
     among_classes,
-    ask_by_row,
+    answer_by_row,
     check_probabilities,
     last_step,
 )
@@ -183,7 +183,7 @@ class _DistributionScorer(Scorer):
 
     def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
         model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
-        scores = ask_by_row(Model.of(model), Scores(y, self._rule), X, arrays)
+        scores = answer_by_row(Model.of(model), Scores(y, self._rule), X, arrays)
         return _weighted_mean(np.asarray(scores), sample_weight)
 
     def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:

@@ -195,7 +195,7 @@ class IntervalDisplay:
         Raises
         ------
         ValueError
-            If there are too many rows for bars.
+            If ``kind`` is unknown, or there are too many rows for bars.
         """
         if kind not in ("band", "bar"):
             raise ValueError(f"`kind` must be 'band' or 'bar', got {kind!r}.")

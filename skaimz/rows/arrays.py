@@ -55,7 +55,7 @@ def open_memory_map(value: Any) -> RowSource | None:
 
 
 def piece_lengths(n_rows: int, chunk_rows: int = 1) -> list[int]:
-    """Return the lengths of pieces that are multiples of a chunk and have at least :data:`PIECE_ROWS` rows."""
+    """Return the lengths of pieces: multiples of a chunk, and at least :data:`PIECE_ROWS` rows but in the last."""
     step = chunk_rows * -(-PIECE_ROWS // chunk_rows)
     return [min(step, n_rows - start) for start in range(0, n_rows, step)]
 

@@ -24,7 +24,7 @@ def refuse_fork() -> None:
     if _forked_from is not None:
         raise RuntimeError(
             f"This process ({os.getpid()}) was forked from one ({_forked_from}) in which JAX has threads, and would "
-            "wait for them without end. Use joblib's backend 'loky' or 'threading', or start processes with the method "
+            "wait for them forever. Use joblib's backend 'loky' or 'threading', or start processes with the method "
             "'spawn' (for joblib's backend 'multiprocessing', set JOBLIB_START_METHOD=spawn in the environment)."
         )
 

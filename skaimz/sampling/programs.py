@@ -122,13 +122,13 @@ class Launcher:
         self._program = _program(design)
         self._set_by_row = {name: value for name, value in settings.items() if job.spec[name].row_axis is not None}
         set_once = {name: value for name, value in settings.items() if name not in self._set_by_row}
-        everywhere, along_draws = _placements(design)
+        everywhere, for_draws = _placements(design)
         fixed = _Fixed(posterior.hyperparameters, posterior.params, job.inputs.whole, set_once, np.uint32(job.seed))
         self._fixed = jax.device_put(fixed, everywhere)
         self._step_draws = -(-plan.step_draws // len(devices)) * len(devices) if shard_draws else plan.step_draws
         self._draws = (dict(posterior.draws), np.arange(posterior.n_draws, dtype=np.uint32))
         # Draws that every step uses stay on the device.
-        self._all_draws = None if plan.whole else jax.device_put(self._cut_draws(slice(0, None)), along_draws)
+        self._all_draws = None if plan.whole else jax.device_put(self._cut_draws(slice(0, None)), for_draws)
 
     def __call__(self, step: Step) -> tuple:
         """Start a step."""

@@ -369,7 +369,7 @@ A = {"a": normal()}
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.PosteriorWarning")
 def test_slopes_through_draws_without_derivative(name):
     kernel, site = WITHOUT_DERIVATIVE[name]
-    with pytest.raises(ValueError, match=rf"A slope along 0 would leave out what it does through \['{site}'\]"):
+    with pytest.raises(ValueError, match=rf"A slope along 0 would leave out its effect through \['{site}'\]"):
         model_of(kernel, A).estimate_slope(ROWS, 0)
 
 

@@ -25,8 +25,7 @@ class Known(NumPyroImpactRegressor):
 
     distribution = "posterior"
 
-    def _fit(self, data):
-        X, y = data.X, data.y
+    def fit(self, X, y):
         covariance = np.linalg.inv(np.eye(X.shape[1]) + X.T @ X / 0.25)
         mean = covariance @ X.T @ y / 0.25
         mean, covariance = {

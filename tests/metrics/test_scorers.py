@@ -555,7 +555,7 @@ def test_more_refusals(model, classifiers):
     with pytest.raises(ValueError, match="outside the support"):
         metrics.LogPredictiveDensity()(counts, X, NUMBERS, exposure=EXPOSURE)
     binary, labels = classifiers[0]
-    with pytest.raises(ValueError, match=r"labels that were not there in `fit`: \['left'\]"):
+    with pytest.raises(ValueError, match=r"labels that `fit` did not see: \['left'\]"):
         metrics.NegBrierScore()(binary, X, np.where(labels == "up", "up", "left"))
 
 

@@ -82,11 +82,11 @@ def test_run_that_is_active(store, runs, estimator, data):
 
 
 def test_disable(runs, estimator, data):
-    before = ImpactEstimator.__dict__["fit"]
+    before = ImpactEstimator.fit
     skaimz.mlflow.autolog()
-    assert ImpactEstimator.__dict__["fit"] is not before
+    assert ImpactEstimator.fit is not before
     skaimz.mlflow.autolog(disable=True)
-    assert ImpactEstimator.__dict__["fit"] is before
+    assert ImpactEstimator.fit is before
     estimator.fit(*data)
     assert runs() == []
 
