@@ -10,7 +10,9 @@ from skaimz.inference.diagnostics import (
     LARGEST_MOVE,
     LEAST_ESS_PER_CHAIN,
     WORST_R_HAT,
+    bulk_sizes,
     r_hats,
+    tail_sizes,
 )
 from skaimz.inference.importance import LARGEST_K_HAT
 from skaimz.inference.result import FitResult

@@ -218,7 +218,7 @@ def warn_of_unreached(names: Sequence[str]) -> None:
     """Warn of effects that are zero because the output does not depend on what is changed."""
     for name in names:
         warn_user(
-            f"{name!r} leaves the outcome as it is for every posterior draw: the kernel's output does not depend on what "
-            "is changed. Check which columns, arguments and sites the kernel uses.",
+            f"{name!r} leaves the outcome as it is for every posterior draw: the kernel's output does not depend on "
+            "what is changed. Check which columns, arguments and sites the kernel uses.",
             UnreachedOutputWarning,
         )

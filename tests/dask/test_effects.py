@@ -122,7 +122,7 @@ def test_refusals(poisson, rows):
 
 def test_scenarios_that_reach_nothing_in_any_block(X, rows):
     model = NumPyroImpactRegressor(zoo.conjugate, random_state=0).set_posterior_sample({"coef": np.array([[1.0, 0.0]])})
-    with pytest.warns(UnreachedOutputWarning, match="'new' has no effect on the outcome"):
+    with pytest.warns(UnreachedOutputWarning, match="'new' leaves the outcome as it is"):
         found = model.estimate_effect(rows, scenarios={"new": {"columns": {1: 3.0}}})
     with pytest.warns(UnreachedOutputWarning):
         assert_same(found, model.estimate_effect(X, scenarios={"new": {"columns": {1: 3.0}}}))
