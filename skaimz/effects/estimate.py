@@ -143,7 +143,7 @@ def row_contrasts(comparisons: Comparisons, rows: np.ndarray, index: Any, attrs:
     for name, job in comparisons.jobs.items():
         drawing = sampling.Drawing(job, comparisons.quantity, paired=True)
         (field,) = drawing.fields
-        draws = sampling.as_numbers(drawing.in_memory()[field.name])
+        draws = sampling.with_nan(drawing.in_memory()[field.name])
         by_row = np.moveaxis(draws.reshape(-1, *draws.shape[2:]), 1 + (field.row_axis or 0), 1)
         arrays[name] = by_row[:, rows]
     spec = comparisons.job.spec

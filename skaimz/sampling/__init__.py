@@ -3,7 +3,7 @@
 from skaimz.sampling.averages import averages
 from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.forward import CLASS_DISTRIBUTIONS
-from skaimz.sampling.host_distributions import as_numbers, lacks_values
+from skaimz.sampling.host_distributions import lacks_values, with_nan
 from skaimz.sampling.job import PART_ROWS, Job, Part, Posterior, site_values, value_row_axis
 from skaimz.sampling.layout import Field
 from skaimz.sampling.limits import Limits
@@ -65,7 +65,6 @@ __all__ = [
     "Summary",
     "Values",
     "ZarrSink",
-    "as_numbers",
     "averages",
     "changes_nothing",
     "check_densities",
@@ -88,5 +87,6 @@ __all__ = [
     "upstream_of",
     "value_row_axis",
     "with_global_latents",
+    "with_nan",
     "without_derivative",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from skaimz.sampling.drawing import Drawing
-from skaimz.sampling.host_distributions import as_numbers
+from skaimz.sampling.host_distributions import with_nan
 from skaimz.sampling.job import Job
 from skaimz.sampling.plan import Batch, Step
 from skaimz.sampling.proofs import is_affine_in_rows
@@ -114,7 +114,7 @@ def _sums(
         for drawing, results in zip(drawings, launched, strict=True):
             drawn = drawing.bring(field, step, results[0])
             values = np.moveaxis(drawn, axis, -1)[..., slice(len(counted)) if every else counted]
-            numbers = as_numbers(values)
+            numbers = with_nan(values)
             # Single precision is enough for the sum over a tile; the total is in double precision.
             sums.append(np.moveaxis(numbers @ member.astype(numbers.dtype), -1, 1))
         return step.draws, occurring, sums

@@ -16,13 +16,13 @@ import numpyro.distributions as dist
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.sampling.forward import base_distribution, no_value
 
-__all__ = ["HostDistribution", "as_numbers", "host_distribution", "lacks_values", "parameters_of", "warn_of_absent"]
+__all__ = ["HostDistribution", "host_distribution", "lacks_values", "parameters_of", "warn_of_absent", "with_nan"]
 
 # NumPy's Poisson sampler refuses larger rates.
 MOST_RATE = 9e18
 
 
-def as_numbers(drawn: np.ndarray) -> np.ndarray:
+def with_nan(drawn: np.ndarray) -> np.ndarray:
     """Return draws as floats, with NaN for missing outcomes."""
     numbers = drawn.astype(np.result_type(drawn.dtype, np.float32), copy=False)
     if lacks_values(drawn):

@@ -10,7 +10,7 @@ import numpy as np
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import KernelSpec
 from skaimz.sampling.drawing import Drawing
-from skaimz.sampling.host_distributions import as_numbers, lacks_values, warn_of_absent
+from skaimz.sampling.host_distributions import lacks_values, warn_of_absent, with_nan
 from skaimz.sampling.job import Job
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
@@ -193,8 +193,7 @@ def changes_nothing(scenario: Job, baseline: Job, counts: np.ndarray) -> bool:
         rows = rows[: scenario.limits.rows_compared]
         scenario, baseline = (_only(each, rows) for each in (scenario, baseline))
     return all(
-        np.array_equal(of(scenario), of(baseline), equal_nan=True)
-        for of in (mean, lambda job: as_numbers(outcomes(job)))
+        np.array_equal(of(scenario), of(baseline), equal_nan=True) for of in (mean, lambda job: with_nan(outcomes(job)))
     )
 
 
@@ -244,7 +243,7 @@ def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
     Half the second mean is a weighted sum of the sorted draws. Its weights add up to zero, so the draws can be replaced
     by their differences from ``y``, which lose fewer digits.
     """
-    numbers = as_numbers(drawn)
+    numbers = with_nan(drawn)
     gaps = np.subtract(numbers, y[..., None], dtype=numbers.dtype)
     gaps.sort(axis=-1)
     n_draws = gaps.shape[-1]
@@ -263,7 +262,7 @@ def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
     This is the definition of ``numpy.quantile`` (Hyndman and Fan's seventh), computed by one sort, which is faster on
     long axes. Quantiles are NaN if a draw is.
     """
-    ordered = np.sort(as_numbers(drawn), axis=-1)
+    ordered = np.sort(with_nan(drawn), axis=-1)
     place = np.asarray(levels) * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)

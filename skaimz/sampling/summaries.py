@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from skaimz.sampling.drawing import Drawing
-from skaimz.sampling.host_distributions import as_numbers
+from skaimz.sampling.host_distributions import with_nan
 from skaimz.sampling.job import Job
 from skaimz.sampling.plan import Batch, Step
 from skaimz.sampling.quantities import Values
@@ -48,7 +48,7 @@ def summaries(job: Job, y: np.ndarray) -> tuple[Summary, Summary]:
     least, most = np.full(sums.shape[1:], np.inf), np.full(sums.shape[1:], -np.inf)
 
     def finish(_: Any, batch: Batch, step: Step, launched: tuple) -> tuple:
-        drawn = np.moveaxis(as_numbers(drawing.bring(field, step, launched[0])), axis, 0)
+        drawn = np.moveaxis(with_nan(drawing.bring(field, step, launched[0])), axis, 0)
         return step.draws, _statistics(drawn[: step.rows.stop - step.rows.start], centre)
 
     def take(finished: tuple) -> None:

@@ -399,7 +399,7 @@ def test_labels_that_are_wrong():
         model.fit(Batches(90, X=X, y=np.full(N_ROWS, "no")))
     with pytest.raises(ValueError, match="Unknown label type: continuous"):
         model.fit(in_zarr(X), in_zarr(Y))
-    with pytest.raises(ValueError, match=r"labels that were not there in `fit`: \['yes'\]"):
+    with pytest.raises(ValueError, match=r"labels that `fit` did not see: \['yes'\]"):
         model.partial_fit(Batches(90, X=X, y=LABELS), classes=["maybe", "no"])
     with pytest.raises(ValueError, match="y has no label in row 3"):
         model.fit(in_zarr(X), spoilt(LABELS.astype(object), 3, None))
