@@ -37,12 +37,10 @@ ADVICE = {
     ),
     "p_min": (
         "The least outcome is greater than replicated ones: do the outcomes have a bound that the kernel lacks?",
-        "The least outcome is smaller than replicated ones: look at that row, or use a distribution with heavier "
-        "tails.",
+        "The least outcome is smaller than replicated ones: look at that row, or give the output heavier tails.",
     ),
     "p_max": (
-        "The greatest outcome is greater than replicated ones: look at that row, or use a distribution with heavier "
-        "tails.",
+        "The greatest outcome is greater than replicated ones: look at that row, or give the output heavier tails.",
         "The greatest outcome is smaller than replicated ones: do the outcomes have a bound that the kernel lacks?",
     ),
 }

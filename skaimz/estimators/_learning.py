@@ -452,8 +452,7 @@ class KernelEstimator(SklearnObject):
         >>> table["verdict"].to_dict()
         {'importance': 'good', 'p_mean': 'good', 'p_max': 'bad'}
         >>> print(table.loc["p_max", "advice"])
-        The greatest outcome is greater than replicated ones: look at that row, or use a distribution with heavier
-        tails.
+        The greatest outcome is greater than replicated ones: look at that row, or give the output heavier tails.
         """
         check_is_fitted(self)
         model = Model.of(self)

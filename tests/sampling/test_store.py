@@ -1,5 +1,6 @@
 """Draws on disk: what a store holds, and what becomes of a call that is cut off."""
 
+import atexit
 import contextlib
 import dataclasses
 import errno
@@ -1090,7 +1091,9 @@ def main(folder, moment):
         tree = make_model(draws={"coef": np.zeros((12, 2))}).sample_posterior_predictive(MANY, store="zarr")
         if os.fork() == 0:
             NumPyroImpactRegressor.cleanup_all()
-            sys.exit()
+            # Python's exit hooks, without the destructors of JAX, which may wait for threads that were not forked.
+            atexit._run_exitfuncs()
+            os._exit(0)
         os.wait()
         print(tree[Y].values.std())
     else:

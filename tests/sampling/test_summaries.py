@@ -5,6 +5,7 @@ import pytest
 import zoo
 
 from skaimz import NumPyroImpactRegressor, sampling
+from skaimz.estimators import Model, read
 
 rng = np.random.default_rng(0)
 COEF = {"coef": rng.normal(size=(6, 2))}
@@ -26,8 +27,9 @@ def test_summaries_are_those_of_the_draws(kernel, draws, n_rows, arrays):
     drawn = drawn.reshape(-1, *drawn.shape[2:])
     axis = 1 + (kernel is zoo.sensors)
     y = np.moveaxis(drawn[2], axis - 1, 0)  # one of the draws is what was observed
-    with model._precision(X.dtype):
-        observed, found = sampling.summaries(model._prepare(X, arrays, in_sample=True), y)
+    call = read(Model.of(model), X, arrays)
+    with call.precision():
+        observed, found = sampling.summaries(call.job(in_sample=True), y)
     for name in ("mean", "std", "min", "max"):
         statistic = getattr(drawn.astype(float), name)(axis=axis)
         got = getattr(found, name.replace("std", "sd"))
