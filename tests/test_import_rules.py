@@ -60,8 +60,9 @@ def test_datatree_alone_builds_xarray_objects(path):
             assert name not in {"Dataset", "DataArray", "DataTree", "from_dict"}, f"{path}:{node.lineno} calls {name}"
 
 
-# Methods of named tuples, and those of `SklearnObject` that its subclasses in other rooms call.
-SHARED = {"_replace", "_fields", "_asdict", "_set_request"}
+# Methods of named tuples, the results of NumPyro's nested sampler, which it does not give otherwise, and the method of
+# `SklearnObject` that its subclasses in other rooms call.
+SHARED = {"_replace", "_fields", "_asdict", "_results", "_set_request"}
 
 
 def is_private(name):

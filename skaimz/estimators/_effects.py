@@ -90,7 +90,8 @@ class Effect(_Effects):
         spec = call.spec
         if self.of == "outcome" and spec[spec.output].distribution in LABEL_DISTRIBUTIONS:
             raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
-        return comparison.tree(QUANTITIES[self.of]((spec.output,)), {"contrast": name, "of": self.of})
+        tree = comparison.tree(QUANTITIES[self.of]((spec.output,)), {"contrast": name, "of": self.of})
+        return comparison.judged(tree)
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Slope(_Effects):
                 f"{along!r} only in steps, as with whole numbers and comparisons, and has the slope zero between "
                 "them. Use `estimate_effect`."
             )
-        return tree
+        return comparison.judged(tree)
 
 
 class _Comparison:
@@ -205,13 +206,18 @@ class _Comparison:
                 )
             else:
                 tree = row_contrasts(comparisons, counts, call.row_labels, attrs)
+        return tree
+
+    def judged(self, tree: EffectTree) -> EffectTree:
+        """Return effects after a warning of those that do not reach the output."""
+        with self.call.precision():
             unreached = [
                 name
                 for name, scenario, other in self.compared
                 if effects.is_unchanged(tree[name].to_dataset())
-                and (other is None or sampling.changes_nothing(jobs[scenario], jobs[other], counts))
+                and (other is None or sampling.changes_nothing(self.jobs[scenario], self.jobs[other], self.weights > 0))
             ]
-        if call.part is None:
+        if self.call.part is None:
             effects.warn_of_unreached(unreached)
         else:
             # The output may be reached in other blocks.

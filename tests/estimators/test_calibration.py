@@ -25,7 +25,7 @@ class Known(NumPyroImpactRegressor):
 
     distribution = "posterior"
 
-    def fit(self, X, y):
+    def fit(self, X, y, *, sample_weight=None):
         covariance = np.linalg.inv(np.eye(X.shape[1]) + X.T @ X / 0.25)
         mean = covariance @ X.T @ y / 0.25
         mean, covariance = {
