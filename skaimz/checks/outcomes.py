@@ -28,8 +28,8 @@ NEEDS_ARVIZ = "The check `k_hat` needs ArviZ: `pip install 'skaimz[arviz]'`."
 NOT_FINITE = "Some of the drawn outcomes are not finite: narrow the priors, or check what the kernel computes."
 ADVICE = {
     "p_mean": (
-        "The outcomes are on average greater than replicated ones: free the kernel's location, or ask what it lacks.",
-        "The outcomes are on average smaller than replicated ones: free the kernel's location, or ask what it lacks.",
+        "The outcomes are on average greater than replicated ones: let the kernel's location vary, or add predictors.",
+        "The outcomes are on average smaller than replicated ones: let the kernel's location vary, or add predictors.",
     ),
     "p_sd": (
         "The outcomes vary more than replicated ones: widen the noise, or let it differ between rows.",

@@ -147,7 +147,7 @@ def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.n
 
 
 def _refined(problem: Problem, mode: Mode, target: Target) -> Mode:
-    """Return the normal approximation nearest to the posterior, which is searched for from the one at the mode."""
+    """Return the normal approximation that a variational fit finds, starting at the mode."""
     units = Units(target.unpack(mode.middle), mode.root)
     params = fit_svi(problem.in_units(units), REFINING, judge=False).params
     target.evaluations += REFINING.num_steps
@@ -156,7 +156,7 @@ def _refined(problem: Problem, mode: Mode, target: Target) -> Mode:
 
 
 def _normal_result(problem: Problem, settings: Auto, target: Target, proposals: Proposals) -> FitResult:
-    """Return draws of an approximation that passed its check, each as often as it weighs."""
+    """Return draws of an approximation that passed its check, resampled in proportion to their weights."""
     weights = proposals.weights
     sites = target.constrain(proposals.positions)
     chosen = resampled(weights.weight, settings.num_samples, generator_of(problem.seed, Purpose.RESAMPLING))

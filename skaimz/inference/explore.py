@@ -19,10 +19,11 @@ from skaimz.runtime import Purpose, generator_of
 __all__ = ["Exploration", "explore", "explore_many", "some_rows"]
 
 # Draws at which the posterior is compared with the normal approximation. The log ratios of their densities are all the
-# same if the approximation is exact. Coordinates of an approximation whose log ratios vary more are of no use.
+# same if the approximation is exact. If they vary more than WIDEST_SPREAD, the approximation gives no coordinates.
 TEST_DRAWS = 48
 WIDEST_SPREAD = 4.0
-# Many rows are explored by a window's share of them first, and then in blocks, which stay in memory up to some bytes.
+# Many rows are explored in two rounds: WINDOW_ROWS / SHARE of them, then all, in blocks. Blocks stay in memory up to
+# HELD_BYTES.
 SHARE = 8
 BLOCK_ROWS = 2**17
 HELD_BYTES = 2**30
@@ -67,7 +68,7 @@ class Exploration(NamedTuple):
         return Units(start.target.unpack(middle), root)
 
     def begin(self, units: Units, seed: int, chain: int) -> dict[str, np.ndarray]:
-        """Return coordinates with a posterior density at which the Markov chain of a number begins."""
+        """Return coordinates with a finite density for the start of a Markov chain, given its number."""
         target, root = self.start.target, np.asarray(units.root)
         middle = target.pack(units.middle)
         rng = generator_of(seed, Purpose.CHAIN_START, chain)
@@ -125,8 +126,7 @@ def explore_many(problem: Problem) -> Exploration:
     Returns
     -------
     Exploration
-        Its target is the posterior given all rows. Its start is that of the posterior given some of them, weighted to
-        stand for all.
+        Its target is the posterior given all rows. Its start comes from some of them, weighted to stand for all.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The learning rate over the steps of a variational fit, and the steps at which its guide is compared with before."""
+"""The learning rate over the steps of a variational fit, and the steps after which its guide is compared."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ __all__ = ["Leg", "Pace", "falling", "legs_of"]
 
 # The learning rate ends at this share of its first value.
 FINAL_RATE = 0.01
-# Ends of the legs of a fit that may stop early, as shares of its steps. Each leg begins again with large steps.
+# Ends of the legs of a fit that may stop early, as shares of its steps. Each leg restarts the learning rate.
 EARLY_STOPS = (0.125, 0.25, 0.5, 1.0)
 # End of the first of two legs of any other fit.
 FIRST_LEG_SHARE = 0.75
@@ -24,7 +24,7 @@ class Pace(NamedTuple):
 
 
 class Leg(NamedTuple):
-    """Steps of a fit, after which its guide is compared with that after the leg before."""
+    """Steps of a fit. After each leg the guide is compared with the guide after the leg before."""
 
     stop: int
     pace: Pace
@@ -43,8 +43,9 @@ def falling(learning_rate: Any, num_steps: Any, first_step: Any) -> Callable[[An
 def legs_of(learning_rate: float, num_steps: int, *, early_stopping: bool) -> list[Leg]:
     """Return the legs of a fit.
 
-    With early stopping each is as long as all before it, and the learning rate falls over each (warm restarts,
-    Loshchilov and Hutter, ICLR 2017), so that the ends of two legs can be compared.
+    With early stopping each leg after the first is as long as all legs before it, and the learning rate falls over each
+    (warm restarts, Loshchilov and Hutter, ICLR 2017), so that the ends of two legs can be compared. Otherwise there are
+    two legs, and the learning rate falls once over both.
     """
     if not early_stopping:
         pace = Pace(learning_rate, float(num_steps))

@@ -84,10 +84,12 @@ def indices_of(traces: Sequence[ClosedJaxpr], arguments: Sequence[tuple], n_rows
     for reader, trace, abstract in zip(readers, traces, arguments, strict=True):
         reader.read(trace.jaxpr, _sources_of(abstract))
     few, many = (reader.indexed for reader in readers)
+    # Indices whose sources depend on the number of rows cannot be checked by one rule.
     if [source for source, _ in few] != [source for source, _ in many]:
         return ()
     shortest: dict[tuple[str, Any, int | None, bool], int] = {}
     for (source, length), (_, other) in zip(few, many, strict=True):
+        # A length that changes with the number of rows can only be that number itself.
         is_rows = length != other
         if source.key in readers[0].compared or (is_rows and (length, other) != n_rows):
             continue
@@ -149,7 +151,7 @@ class _Reader:
             return self.read(body, into) if body is not None and len(body.invars) == len(into) else []
         if name == "scan":
             body = params["jaxpr"].jaxpr
-            fixed = _same_in_all_steps(eqn, body)
+            fixed = _n_scan_constants(eqn, body)
             self.read(body, [*into[:fixed], *[None] * (len(into) - fixed)])
             return []
         if name == "select_n":
@@ -170,13 +172,13 @@ class _Reader:
             return [_sliced(into[0], params, eqn.invars[0].aval.shape)]
         elif name == "concatenate" and all(into) and params["dimension"] == eqn.outvars[0].aval.ndim - 1:
             return [tuple(into)]
-        elif name == "gather" and into[1] is not None and _is_silent(params):
+        elif name == "gather" and into[1] is not None and _clips_unasked(params):
             parts = into[1] if isinstance(into[1], tuple) else (into[1],)
             axes = params["dimension_numbers"].start_index_map
             if len(parts) == len(axes):
-                self._note(parts, axes, params["slice_sizes"], eqn.invars[0].aval.shape)
+                self._record_index(parts, axes, params["slice_sizes"], eqn.invars[0].aval.shape)
         elif name == "dynamic_slice":
-            self._note(into[1:], range(len(into) - 1), params["slice_sizes"], eqn.invars[0].aval.shape)
+            self._record_index(into[1:], range(len(into) - 1), params["slice_sizes"], eqn.invars[0].aval.shape)
         return []
 
     def _selected(self, into: list[Any]) -> Any:
@@ -188,13 +190,15 @@ class _Reader:
             self.compared.add(which.key)
         return one and replace(one, shifted=all(case.shifted for case in cases))
 
-    def _note(self, parts: Sequence[Any], axes: Sequence[int], sizes: Sequence[int], shape: Sequence[int]) -> None:
+    def _record_index(
+        self, parts: Sequence[Any], axes: Sequence[int], sizes: Sequence[int], shape: Sequence[int]
+    ) -> None:
         for source, axis in zip(parts, axes, strict=True):
             if isinstance(source, _Source) and not source.shifted and not source.is_sign and sizes[axis] == 1:
                 self.indexed.append((source, shape[axis]))
 
 
-def _same_in_all_steps(scan: Any, body: Any) -> int:
+def _n_scan_constants(scan: Any, body: Any) -> int:
     """Return the number of constants, which are the first inputs of a scan.
 
     The parameter of JAX for this number has different names in different versions. The inputs that follow are those
@@ -212,7 +216,7 @@ def _is_zero(variable: Any) -> bool:
     return isinstance(variable, Literal) and np.ndim(variable.val) == 0 and variable.val == 0
 
 
-def _is_silent(params: dict[str, Any]) -> bool:
+def _clips_unasked(params: dict[str, Any]) -> bool:
     """Whether JAX takes another entry for an index out of range, although the kernel did not ask for that."""
     mode, collapsed = params["mode"].name, params["dimension_numbers"].collapsed_slice_dims
     return mode == "PROMISE_IN_BOUNDS" or (mode == "CLIP" and not collapsed)

@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 # Avoids deadlocks by an order: a thread that traces a program, and so holds JAX's lock of that program, may wait for
 # this lock, but a thread that holds this lock must not call a program that another thread may be tracing.
-_HANDLERS = threading.RLock()
+_HANDLER_LOCK = threading.RLock()
 
 
 def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
@@ -25,7 +25,7 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def alone(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _HANDLERS:
+        with _HANDLER_LOCK:
             return function(*args, **kwargs)
 
     return alone
@@ -34,8 +34,9 @@ def one_at_a_time(function: Callable[P, R]) -> Callable[P, R]:
 def shared(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Cache like ``functools.lru_cache``, but compute each result once even if several threads need it at once.
 
-    It is meant for functions that create programs, since each of two equal programs would be compiled. The functions
-    hold a lock while they run, so they must be fast and must not trace.
+    It is meant for functions that create programs, since each of two equal programs would be compiled. A lock is held
+    while the function runs, so it must be fast. It must not trace either: tracing waits for the lock of the handlers,
+    whose holder may wait for this one.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

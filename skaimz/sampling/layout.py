@@ -41,10 +41,10 @@ class Field(NamedTuple):
 
     def place(self, batch: Batch) -> tuple[slice, ...]:
         """Return the slices of the array that hold a batch, draws first."""
-        rows = [slice(None)] * len(self.shape)
+        slices = [slice(None)] * len(self.shape)
         if self.row_axis is not None:
-            rows[self.row_axis] = batch.rows
-        return (batch.draws, *rows)
+            slices[self.row_axis] = batch.rows
+        return (batch.draws, *slices)
 
 
 class Layout(NamedTuple):
