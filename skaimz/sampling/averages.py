@@ -88,6 +88,21 @@ def _membership(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np
     return occurring, member
 
 
+def _weighted_sums(values: np.ndarray, member: np.ndarray) -> np.ndarray:
+    """Return the sum of each group over the last axis, by one product of matrices where all is finite.
+
+    Single precision is enough for a tile, since totals are in double precision, unless a sum exceeds its range. And an
+    infinite value is added to the sum of its own group alone, but a product of matrices multiplies it by zero as well.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        sums = values @ member.astype(values.dtype)
+        if np.isfinite(sums).all():
+            return sums
+        rows = [np.flatnonzero(weights) for weights in member.T]
+        by_group = [values[..., own].astype(np.float64) @ member[own, group] for group, own in enumerate(rows)]
+    return np.stack(by_group, axis=-1)
+
+
 def _sums(
     scenarios: Sequence[Job], quantity: PerDraw, weights: np.ndarray, groups: np.ndarray, n_groups: int
 ) -> np.ndarray:
@@ -114,9 +129,7 @@ def _sums(
         for drawing, results in zip(drawings, launched, strict=True):
             drawn = drawing.bring(field, step, results[0])
             values = np.moveaxis(drawn, axis, -1)[..., slice(len(counted)) if every else counted]
-            numbers = with_nan(values)
-            # Single precision is enough for the sum over a tile; the total is in double precision.
-            sums.append(np.moveaxis(numbers @ member.astype(numbers.dtype), -1, 1))
+            sums.append(np.moveaxis(_weighted_sums(with_nan(values), member), -1, 1))
         return step.draws, occurring, sums
 
     def take(finished: tuple) -> None:

@@ -147,6 +147,20 @@ def test_rows_without_weight_may_hold_what_has_no_sum():
     np.testing.assert_allclose(found, by_group(np.exp(COEF @ X.T)), rtol=1e-4)
 
 
+def test_sums_may_exceed_the_range_of_single_precision():
+    rates = 3e34 * np.exp(COEF.astype(float) @ X.T)
+    assert rates.max() < np.finfo(np.float32).max < rates[:, :1024].sum(axis=1).max()
+    found = average(scenario(zoo.poisson, arrays={"exposure": np.full(N_ROWS, 3e34, np.float32)}))[0]
+    np.testing.assert_allclose(found, by_group(rates), rtol=1e-4)
+
+
+def test_infinite_rows_are_in_the_average_of_their_own_group_alone():
+    exposure = np.where(GROUPS == 1, np.float32(np.inf), np.float32(1))
+    found = average(scenario(zoo.poisson, arrays={"exposure": exposure}))[0]
+    np.testing.assert_array_equal(found[:, 1], np.inf)
+    np.testing.assert_allclose(found[:, [0, 2]], by_group(np.exp(COEF @ X.T))[:, [0, 2]], rtol=1e-4)
+
+
 @pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.logistic])
 def test_groups_without_weight_have_no_average(kernel):
     found = average(scenario(kernel), groups=np.where(GROUPS == 1, 0, GROUPS))[0]
