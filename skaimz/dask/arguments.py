@@ -164,7 +164,7 @@ def _has_entries(name: Any, value: Any) -> bool:
 
 
 def without_rows(value: Any) -> Any:
-    """Return a nest of mappings and dataclasses with None in the place of rows."""
+    """Return nested mappings and dataclasses in which None replaces rows."""
     if isinstance(value, Rows):
         return None
     if isinstance(value, dict):

@@ -139,7 +139,7 @@ def draws_in_blocks(request: Any, X: Any) -> xr.DataTree:
     """
     index = X.index.compute() if hasattr(X, "index") else None
     table = _Table(request, X)
-    # The dimension of rows is the one whose length differs between one row and two.
+    # Answers for one row and for two tell which dimension is that of rows: its length differs.
     one, two = (table.first(_tree, n) for n in (1, min(2, table.rows.n_rows)))
     blocks = list(table.blocks(_answer))
     lengths = tuple(length for length in table.rows.lengths if length)

@@ -13,7 +13,8 @@ Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def _difference(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:
-    return scenario - baseline
+    with np.errstate(invalid="ignore"):  # infinite averages have no difference, which `summary` tells
+        return scenario - baseline
 
 
 def _ratio(scenario: np.ndarray, baseline: np.ndarray) -> np.ndarray:

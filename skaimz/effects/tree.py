@@ -114,8 +114,8 @@ class EffectTree(xr.DataTree):
                 columns = {key: np.where(missing.any(axis=1), np.nan, column) for key, column in columns.items()}
                 warn_user(
                     f"{missing.sum()} of {missing.size} draws of {name!r} are NaN, and so are the summaries of their "
-                    "effects. A parameter of the output's distribution is NaN for some posterior draws, or a ratio is "
-                    "of zero to zero.",
+                    "effects. A parameter of the output's distribution is NaN for some posterior draws, or "
+                    "infinite averages are subtracted, or a ratio is of zero to zero.",
                     EffectWarning,
                 )
             tables.append(pd.DataFrame(columns, labels))

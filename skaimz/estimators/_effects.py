@@ -91,7 +91,7 @@ class Effect(_Effects):
         if self.of == "outcome" and spec[spec.output].distribution in LABEL_DISTRIBUTIONS:
             raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
         tree = comparison.tree(QUANTITIES[self.of]((spec.output,)), {"contrast": name, "of": self.of})
-        return comparison.judged(tree)
+        return comparison.with_warnings(tree)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Slope(_Effects):
                 f"{along!r} only in steps, as with whole numbers and comparisons, and has the slope zero between "
                 "them. Use `estimate_effect`."
             )
-        return comparison.judged(tree)
+        return comparison.with_warnings(tree)
 
 
 class _Comparison:
@@ -208,8 +208,8 @@ class _Comparison:
                 tree = row_contrasts(comparisons, counts, call.row_labels, attrs)
         return tree
 
-    def judged(self, tree: EffectTree) -> EffectTree:
-        """Return effects after a warning of those that do not reach the output."""
+    def with_warnings(self, tree: EffectTree) -> EffectTree:
+        """Return effects after warning of those that do not reach the output; in a block of rows, note them instead."""
         with self.call.precision():
             unreached = [
                 name

@@ -20,7 +20,8 @@ RandomState: TypeAlias = int | np.random.RandomState | jax.Array | None
 Folder: TypeAlias = str | os.PathLike[str] | None
 # Values that sites, columns or arguments are set to.
 Scenario: TypeAlias = Mapping[str, Mapping[Any, Any]] | xr.DataTree
-# Columns by name or position, and functions of two arrays.
+# A column by name or position.
 Column: TypeAlias = str | int
+# A contrast by name, or a function of the scenario's array and the baseline's.
 Contrast: TypeAlias = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 Draws: TypeAlias = Mapping[str, ArrayLike] | xr.Dataset | xr.DataTree | numpyro.infer.MCMC

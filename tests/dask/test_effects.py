@@ -129,3 +129,22 @@ def test_scenarios_that_reach_nothing_in_any_block(X, rows):
     # In some blocks alone there is nothing to change.
     first = {"new": {"columns": {0: np.where(np.arange(N_ROWS) < 100, 2.0, X[:, 0])}}}
     assert_same(model.estimate_effect(rows, scenarios=first), model.estimate_effect(X, scenarios=first))
+
+
+@pytest.mark.parametrize("in_blocks", [False, True])
+def test_infinite_rows_are_in_the_average_of_their_own_group_alone(in_blocks):
+    X, group = np.random.default_rng(0).normal(size=(5000, 2)).astype(np.float32), np.arange(5000) % 3
+    X[group == 1, 0] = 200.0
+    slopes = np.array([[1.0, 0.0], [0.5, 0.0], [0.9, 0.0]])
+    model = NumPyroImpactRegressor(zoo.poisson, posterior={"coef": slopes}, random_state=0)
+    rows = da.from_array(X, chunks=(1100, 2)) if in_blocks else X
+    higher = {"columns": {0: lambda column: column + 0.1}}
+    tree = model.estimate_effect(rows, scenarios={"higher": higher}, by={"group": group}, exposure=1.0)
+    rates = np.exp(X[:, 0].astype(float)[:, None] * slopes[:, 0])
+    for label in (0, 2):
+        expected = rates[group == label].mean(axis=0)
+        np.testing.assert_allclose(tree["higher"]["baseline"][0, :, label], expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            tree["higher"]["effect"][0, :, label], expected * (np.exp(0.1 * slopes[:, 0]) - 1), rtol=1e-4
+        )
+    assert np.isinf(tree["higher"]["baseline"][0, :, 1]).all()
