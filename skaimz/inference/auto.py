@@ -33,15 +33,20 @@ __all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
 HOPELESS_R_HAT = 1.2
 # Problems that longer chains may solve.
 LENGTH_MENDS = {RHatWarning, EffectiveSampleSizeWarning}
+# Chains go on for longer if their draws are worth less than this share of independent ones: slow chains have seldom been
+# in the tails, so that their standard deviations are too small.
+LEAST_EFFICIENCY = 0.25
 # Variational inference fits a full covariance matrix up to this number of coordinates.
 MOST_COVARIANCE = 100
 REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1).checked()
-# Markov chains: first ordinary ones, then ones with smaller steps if those diverge or disagree, and then longer ones.
-CAREFUL = {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}}
-CHAINS: dict[str, dict[str, Any]] = {
-    "nuts": {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}},
+# Markov chains: first ordinary ones, then ones with smaller steps if those diverge or disagree. Either may go on.
+ORDINARY: dict[str, Any] = {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}}
+CAREFUL: dict[str, Any] = {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}}
+CHAINS = {
+    "nuts": ORDINARY,
+    "long nuts": {**ORDINARY, "thinning": 5},
     "careful nuts": CAREFUL,
-    "long nuts": {**CAREFUL, "thinning": 5},
+    "long careful nuts": {**CAREFUL, "thinning": 5},
 }
 
 
@@ -187,17 +192,28 @@ def _chains(problem: Problem, settings: Auto, exploration: Exploration, rungs: l
         })  # fmt: skip
         return result
 
-    result = run("nuts")
-    if _problems(result) and not watch.stopped and _may_agree(result.diagnostics):
-        result = run("careful nuts")
-        if set() < _problems(result) <= LENGTH_MENDS and not watch.stopped:
-            result = run("long nuts", before=result)
+    for rung in ("nuts", "careful nuts"):
+        result = run(rung)
+        if _may_go_on(result) and not watch.stopped:
+            result = run(f"long {rung}", before=result)
+        if not _problems(result) or not _may_agree(result.diagnostics) or watch.stopped:
+            break
     warn_of_chains(result.diagnostics)
     return result
 
 
 def _problems(result: FitResult) -> set[type[FitWarning]]:
     return {category for category, _ in problems_of(result.diagnostics)}
+
+
+def _may_go_on(result: FitResult) -> bool:
+    """Whether chains need to be longer, and nothing else."""
+    problems = _problems(result)
+    if problems:
+        return problems <= LENGTH_MENDS and _may_agree(result.diagnostics)
+    n_chains, n_draws = next(iter(result.draws.values())).shape[:2]
+    sizes = [size for size in result.diagnostics["ess"].values() if size is not None]
+    return min(sizes, default=np.inf) < LEAST_EFFICIENCY * n_chains * n_draws
 
 
 def _worth_refining(proposals: Proposals, target: Target) -> bool:
