@@ -111,4 +111,8 @@ def check_row_count(
     """Refuse a kernel whose sites on the rows of the data differ from those on the rows that it was traced with."""
     n_rows = len(inputs.rows[param_input])
     call = AbstractCall.of(traced.kernel, hyperparameters, inputs, (param_input, param_output))
-    compare_sites(n_rows, sites_if_run(call, n_rows), ROW_COUNTS[0], [site.name for site in traced.spec.sites])
+    compare_sites(n_rows, _sites_on(call, n_rows), ROW_COUNTS[0], [site.name for site in traced.spec.sites])
+
+
+# The folds of a search ask this again and again.
+_sites_on = functools.lru_cache(maxsize=SPECS_KEPT)(sites_if_run)
