@@ -19,7 +19,7 @@ from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
 from skaimz.estimators._increments import check_continuation, learns_in_parts
-from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, weighted_by
+from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._parameters import SklearnObject, setter
@@ -626,8 +626,8 @@ class KernelEstimator(SklearnObject):
             if self.posterior is None:
                 rows = {**inputs.rows, spec.output_parameter: y}
                 if observed is not None:
+                    rows[inference.OBSERVED] = observed = shaped_like(y, observed)
                     check_can_be_left_out(call, observed)
-                    rows[inference.OBSERVED] = observed
                 data = inference.Data(hyperparameters, rows, inputs.whole, weight)
                 if in_parts:
                     result = inference.partial_fit(traced, data, settings, self.seed_, before)

@@ -1,6 +1,5 @@
 """Outcomes that are missing: which entries they are, what stands in for them, and draws of them."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +19,7 @@ __all__ = [
     "drawn_missing",
     "filled",
     "r2_of_observed",
+    "shaped_like",
     "weighted_by",
 ]
 
@@ -128,16 +128,28 @@ def drawn_missing(call: Call, y: Any) -> dict[str, np.ndarray]:
         job = call.job(in_sample=True)
         if job.spec.rows_mix is None:
             job, missing = _only(job, rows), missing[rows]
-        drawn = sampling.outcomes(job)[missing]
+        drawn = sampling.outcomes(job)
+    # A column of outcomes has become an array of one dimension.
+    drawn = drawn[missing.reshape(drawn.shape[:-1])]
     return {unobserved(job.spec.output): np.moveaxis(drawn, -1, 0).reshape(job.posterior.n_chains, -1, len(drawn))}
 
 
 def weighted_by(observed: Any, weight: Any) -> Any:
     """Return the weights of rows, zero for those whose only outcome is missing."""
+
+    def weights(part: np.ndarray, start: int) -> np.ndarray:
+        counts = part.reshape(len(part), -1).all(axis=1)
+        return np.asarray(counts * (1.0 if weight is None else weight[start : start + len(part)]))
+
+    return LazyRows(observed, weights) if isinstance(observed, LazyRows) else weights(observed, 0)
+
+
+def shaped_like(y: Any, observed: Any) -> Any:
+    """Return which entries of outcomes are observed in their shape: a column may have become one dimension."""
+    row = y.shape[1:]
     if isinstance(observed, LazyRows):
-        count = lambda part, start: part * (1.0 if weight is None else weight[start : start + len(part)])  # noqa: E731
-        return LazyRows(observed, count)
-    return observed * (1.0 if weight is None else weight)
+        return observed.then(lambda part: part.reshape(len(part), *row))
+    return observed.reshape(len(observed), *row)
 
 
 def r2_of_observed(y: Any, predicted: np.ndarray, sample_weight: Any) -> float:
@@ -162,7 +174,7 @@ def accuracy_of_observed(y: Any, predicted: np.ndarray, sample_weight: Any) -> f
     return float(np.average(right, weights=counts))
 
 
-def _only(job: sampling.Job, rows: Sequence[int]) -> sampling.Job:
+def _only(job: sampling.Job, rows: np.ndarray) -> sampling.Job:
     """Return a job with some of its rows, and the draws of their own latent sites."""
     arguments = {name: np.asarray(array[:])[rows] for name, array in job.inputs.rows.items()}
     local = {name: np.take(draws, rows, 1 + (job.spec[name].row_axis or 0)) for name, draws in job.local.items()}

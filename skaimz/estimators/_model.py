@@ -278,8 +278,8 @@ class Call:
                 if len(self.X.shape) == 1:
                     raise ValueError(
                         "Expected 2D array, got 1D array instead: the kernel does not run on an X of one dimension "
-                        f"({type(error).__name__}: {error}). Reshape your data by `X.reshape(-1, 1)` if it is a table of "
-                        "one column, or by `X.reshape(1, -1)` if it is one row."
+                        f"({type(error).__name__}: {error}). Reshape your data by `X.reshape(-1, 1)` if it is a table "
+                        "of one column, or by `X.reshape(1, -1)` if it is one row."
                     ) from error
                 lengths = {name: len(array) for name, array in inputs.whole.items() if len(array) != self.n_rows}
                 if lengths:

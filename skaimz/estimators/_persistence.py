@@ -107,8 +107,7 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents else {}
     estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
-    draws = Model.of(estimator).draws
-    assert draws is not None
+    draws = dict(Model.of(estimator).draws or {})
     latents = {site.name for site in spec.latents}
     if draws.keys() != latents:
         raise ValueError(

@@ -251,9 +251,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         """
         # Each is computed once, rather than whenever scikit-learn looks at it.
         predict: Any = self.predict
-        y, predicted, sample_weight = map(loaded, (y, predict(X, **arrays), sample_weight))
+        outcomes: Any
+        outcomes, predicted, sample_weight = map(loaded, (y, predict(X, **arrays), sample_weight))
         if self.missing_outcomes != "error":
-            return r2_of_observed(y, predicted, sample_weight)
+            return r2_of_observed(outcomes, predicted, sample_weight)
         if np.ndim(predicted) > 2:
-            y, predicted = (np.reshape(array, (len(array), -1)) for array in (y, predicted))
-        return float(r2_score(y, predicted, sample_weight=sample_weight))
+            outcomes, predicted = (np.reshape(array, (len(array), -1)) for array in (outcomes, predicted))
+        return float(r2_score(outcomes, predicted, sample_weight=sample_weight))

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 import pandas as pd
 import pytest
 import zarr
+from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import r2_score
 from zoo import conjugate, softmax
 
@@ -132,6 +133,11 @@ def test_containers():
         pd.Series(HOLES).astype("Float64"),
     ):
         close(regressor().fit(X, y), expected, 0)
+    with pytest.warns(DataConversionWarning):
+        close(regressor().fit(X, HOLES[:, None]), expected, 0)
+    with pytest.warns(DataConversionWarning):
+        in_column = regressor(conjugate, "impute").fit(X, HOLES[:, None])
+    close(in_column, regressor(conjugate, "impute").fit(X, HOLES), 0)
     for refused in (HOLES, np.ma.masked_array(Y, MISSING)):
         with pytest.raises(ValueError, match="y contains NaN"):
             regressor(missing="error").fit(X, refused)

@@ -174,7 +174,7 @@ def test_integers_in_single_precision(of_integers):
     model = fitted(of_levels, LEVELS, y, SVI(num_steps=10), dtype="float32")
     assert model.posterior_["level"].dtype == np.float32
     assert model.predict(LEVELS).dtype == np.float32
-    with pytest.raises(ValueError, match="X holds 42949673.. in row 0, too large for int32"):
+    with pytest.raises(ValueError, match=r"X holds 42949673.. in row 0, too large for int32"):
         model.predict(LEVELS + 2**32)
 
 
