@@ -191,7 +191,7 @@ class LogLikelihood(DrawQuestion):
         sampling.check_densities(spec)
         rows = lazy_rows(y)
         if rows is not None:
-            encode, dtype = call.model.outcome.encode, call.X.dtype
+            encode, dtype = call.model.outcome.encode, call.dtype
             y = LazyRows(rows, lambda part, start: encode(part, spec, dtype, start))
         else:
             y = call.encode(y)

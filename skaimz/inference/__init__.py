@@ -2,7 +2,7 @@
 
 from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
-from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.data import OBSERVED, Data, bucket, pad_rows
 from skaimz.inference.densities import log_densities
 from skaimz.inference.nested import NestedSampling
 from skaimz.inference.nutpie import Nutpie
@@ -15,6 +15,7 @@ from skaimz.inference.settings import MCMC, SVI, Auto
 
 __all__ = [
     "MCMC",
+    "OBSERVED",
     "SVI",
     "Auto",
     "BlackJAX",

@@ -7,8 +7,9 @@ from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.indices import Index, check_index
+from skaimz.kernels.outcome_use import OutcomeUse, uses_of_outcome
 from skaimz.kernels.refusals import WITHIN_A_PLATE
-from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
+from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested, within
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.trace import check_row_count, trace_kernel
 from skaimz.kernels.values import (
@@ -17,6 +18,7 @@ from skaimz.kernels.values import (
     as_floats,
     as_numbers,
     finite,
+    float_type,
     in_type_of,
     is_text_of_numbers,
     narrowed,
@@ -36,6 +38,7 @@ __all__ = [
     "Kernel",
     "KernelSpec",
     "LinearRegression",
+    "OutcomeUse",
     "Site",
     "TracedKernel",
     "abstract_arrays",
@@ -48,6 +51,7 @@ __all__ = [
     "digest",
     "finite",
     "flattened",
+    "float_type",
     "freeze",
     "has_parameters",
     "improper_value",
@@ -63,4 +67,6 @@ __all__ = [
     "split_kernel",
     "trace_kernel",
     "unmasked",
+    "uses_of_outcome",
+    "within",
 ]

@@ -12,6 +12,7 @@ from numpyro.distributions import ImproperUniform, biject_to
 
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.messages import Message, innermost
+from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
 from skaimz.kernels.spec import Inputs
 from skaimz.runtime import one_at_a_time
@@ -112,7 +113,8 @@ class AbstractCall:
             handlers.substitute(substitute_fn=improper_value),
             handlers.substitute(data=sites),
         ):
-            self.kernel.bind(hyperparameters)(**nested({self.output: None, **rows, **whole, **constants}))
+            kernel = JoinedMasks(self.kernel.bind(hyperparameters))
+            kernel(**nested({self.output: None, **rows, **whole, **constants}))
         return trace
 
     @one_at_a_time

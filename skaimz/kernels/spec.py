@@ -6,6 +6,7 @@ from typing import Any
 
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
+from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
@@ -197,7 +198,7 @@ class TracedKernel:
 
     def model(self, hyperparameters: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
         """Run the kernel as a NumPyro model."""
-        return self.kernel.bind(hyperparameters)(**nested({**rows, **whole, **self.constants}))
+        return JoinedMasks(self.kernel.bind(hyperparameters))(**nested({**rows, **whole, **self.constants}))
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:
