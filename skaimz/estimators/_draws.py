@@ -169,7 +169,7 @@ class PriorPredictive(DrawQuestion):
         job = call.prior_job(num_samples, intervention=self.intervention, condition=self.condition)
         names = self.return_sites
         if names is None:
-            latents = (site.name for site in job.spec.latents)
+            latents = (site.name for site in job.spec.prior_sites)
             names = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
         return DrawTask(job, sampling.Values(_check_sites(job, names)), "prior_predictive")
 

@@ -16,20 +16,12 @@ from skaimz import sampling
 from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import Rules, check_indices, is_fixed, kernel_inputs, refuse_as_index, seed_of
 from skaimz.estimators._columns import Columns
+from skaimz.estimators._concrete import check_shapes_seen, warn_of_seen
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import (
-    WITHIN_A_PLATE,
-    Inputs,
-    KernelSpec,
-    TracedKernel,
-    float_type,
-    narrowed,
-    plain_array,
-    trace_kernel,
-)
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, float_type, narrowed, plain_array, trace_kernel
 from skaimz.sampling import Part
 
 __all__ = ["Call", "Model", "Traced", "precision_of", "unobserved"]
@@ -185,7 +177,7 @@ class Model:
         assert self.draws is not None
         if self.result is None:
             return match_draws(self.draws, spec, {}), {}
-        params = {site.name for site in spec.sites if site.kind == "param"}
+        params = {site.name for site in spec.every_site if site.kind == "param"}
         return self.draws, {name: value for name, value in self.result.params.items() if name in params}
 
 
@@ -288,12 +280,8 @@ class Call:
                         f"{lengths}."
                     )
                 raise
-        spec = traced.spec
-        if spec[spec.output].row_axis is None:
-            raise ValueError(
-                f"The kernel's output site {spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
-            )
-        return Traced(traced, hyperparameters, check_indices(spec, inputs, hyperparameters, self.first_row))
+        warn_of_seen(traced)
+        return Traced(traced, hyperparameters, check_indices(traced.spec, inputs, hyperparameters, self.first_row))
 
     @property
     def spec(self) -> KernelSpec:
@@ -326,16 +314,16 @@ class Call:
             Values that sites are set to, by the do-operator or in place of a draw.
         """
         spec = self.spec
+        check_shapes_seen(self.traced.kernel, self.model.draws or {})
         if spec.rows_mix is not None:
             if self.part is not None:
                 raise ValueError(
                     "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
                     f"{spec.rows_mix}. Compute them first: pass `X.compute()`."
                 )
-            warn_user(
-                f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
-                SpeedWarning,
-            )
+            if not self.traced.kernel.seen:
+                why = f"because its rows may depend on one another: {spec.rows_mix}."
+                warn_user(f"The kernel runs on all rows at once, {why}", SpeedWarning)
         draws, params = self.model.posterior_for(spec)
         result = self.model.result
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, result.num_samples if result else 1)

@@ -42,7 +42,7 @@ def saved_groups(model: Model) -> dict[str, xr.Dataset]:
         groups["sample_stats"] = draws_to_dataset(result.sample_stats)
     elif result.losses is not None:
         groups["sample_stats"] = arrays_to_dataset({"loss": result.losses}, {"loss": ("step",)})
-    params = {s.name: result.params[s.name] for s in spec.sites if s.kind == "param" and s.name in result.params}
+    params = {s.name: result.params[s.name] for s in spec.every_site if s.kind == "param" and s.name in result.params}
     groups["params"] = arrays_to_dataset(params)
     groups["hyperparameters"] = arrays_to_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
     return groups

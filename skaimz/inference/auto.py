@@ -52,7 +52,7 @@ CHAINS = {
 
 def needs_variational(traced: TracedKernel) -> bool:
     """Whether a kernel can be fitted by variational inference alone: it has parameters, or nothing is latent."""
-    return not traced.spec.latents or any(site.kind == "param" for site in traced.spec.sites)
+    return not traced.spec.latents or any(site.kind == "param" for site in traced.spec.every_site)
 
 
 def fit_auto(problem: Problem, settings: Auto) -> FitResult:

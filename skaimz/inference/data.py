@@ -14,7 +14,7 @@ from numpyro.distributions import Distribution, ImproperUniform, Independent, co
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import KernelSpec, TracedKernel, nested
+from skaimz.kernels import KernelSpec, TracedKernel
 
 __all__ = [
     "OBSERVED",
@@ -242,7 +242,7 @@ class _Weighted(Messenger):
         super().__init__(fn)
         self.spec, self.entries = spec, entries
         self.by_kind = {"latent": latent, "output": observed, "observed": observed, "companion": observed}
-        self.sites = {site.name: site for site in spec.sites if site.rows_are_batched}
+        self.sites = {site.name: site for site in spec.every_site}
 
     def process_message(self, msg: dict[str, Any]) -> None:
         site = self.sites.get(msg["name"]) if msg["type"] == "sample" else None
@@ -250,7 +250,7 @@ class _Weighted(Messenger):
             counts = jnp.moveaxis(self.entries, 0, site.row_axis or 0)
             msg["fn"], msg["value"] = _without(msg["fn"], counts), _supported(msg["fn"], msg["value"], counts)
         weight = None if site is None else self.by_kind.get(site.kind)
-        if site is None or weight is None or site.row_axis is None:
+        if site is None or weight is None or site.row_axis is None or not site.rows_are_batched:
             return
         after = len(site.shape) - site.event_dim - site.row_axis - 1
         weight = weight.reshape(weight.shape + (1,) * after)
@@ -318,7 +318,8 @@ def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool 
 def constrained(traced: TracedKernel, data: Data, coordinates: Mapping[str, Any]) -> dict[str, Any]:
     """Return values of the kernel's latent sites at coordinates in the ``units`` of its data."""
     assert data.units is not None
-    values = constrain_fn(weighted_model(traced), data, {}, data.units.position(coordinates))
+    model = weighted_model(traced.with_all_rows())
+    values = constrain_fn(model, data, {}, data.units.position(coordinates))
     return {site.name: values[site.name] for site in traced.spec.latents}
 
 
@@ -329,6 +330,6 @@ def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -
         hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None
     ) -> Any:
         arguments = {name: array for name, array in rows.items() if name != OBSERVED}
-        return _Weighted(guide, traced.spec, None, present)(**nested({**arguments, **whole, **traced.constants}))
+        return traced.formed(_Weighted(guide, traced.spec, None, present), arguments, whole)
 
     return wrapped

@@ -24,6 +24,7 @@ from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import refuse_other_models
 from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.subsampling import as_fitted
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
 from skaimz.kernels import TracedKernel
 
@@ -67,6 +68,7 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
     _refuse_processes()
     refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
     n_rows = len(data.rows[traced.spec.input])
+    traced = as_fitted(traced, settings)
     if data.weight is not None:
         _check_weighted(traced, "`sample_weight`")
     checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
@@ -196,6 +198,11 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
             f"{what} needs an output whose log density has an entry for each row, but the rows of {output.name!r} are "
             "on an event axis."
         )
+    if traced.subsampling:
+        raise ValueError(
+            f"{what} would not reach the site {output.name!r}, because the kernel draws minibatches of its own: set "
+            "`SVI(batch_size=...)`, for minibatches of skaimz, or use another inference, which sees all rows."
+        )
     if traced.spec.unweighted is not None:
         raise ValueError(
             f"{what} would not reach the site {traced.spec.unweighted!r}, whose density depends on rows and has no "
@@ -213,6 +220,7 @@ def resume(
     """
     if result.method == "independent" and isinstance(settings, Auto):
         return draw_again(result, seed, num_samples)
+    traced = as_fitted(traced, settings)
     problem = Problem(traced, Data(**result.data), result.n_rows, seed, Watch(verbose))
     if isinstance(settings, Auto) and result.method == "mcmc":
         with jax.enable_x64(True):

@@ -8,7 +8,6 @@ from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.indices import Index, check_index
 from skaimz.kernels.outcome_use import OutcomeUse, uses_of_outcome
-from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested, within
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.trace import check_row_count, trace_kernel
@@ -30,7 +29,6 @@ from skaimz.kernels.values import (
 __all__ = [
     "DURATIONS",
     "TIMES",
-    "WITHIN_A_PLATE",
     "ByValue",
     "ConjugatePosterior",
     "Index",

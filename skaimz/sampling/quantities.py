@@ -97,7 +97,7 @@ class KernelRun:
 
     def log_density(self, name: str) -> Any:
         """Return the log density of a site's value; that of the output includes the kernel's factors."""
-        sites = (name, *self.spec.factors) if name == self.spec.output else (name,)
+        sites = self.spec.scores if name == self.spec.output else (name,)
         return sum(self.trace[site]["fn"].log_prob(self.trace[site]["value"]) for site in sites)
 
 
