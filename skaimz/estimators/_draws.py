@@ -187,7 +187,7 @@ class LogLikelihood(DrawQuestion):
         y = call.outcomes if self.y is None else self.y
         if y is None:
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
-        job = call.job(in_sample=self.in_sample)
+        job = call.job(in_sample=self.in_sample, sums_states=True)
         sampling.check_densities(spec)
         rows = lazy_rows(y)
         if rows is not None:

@@ -12,6 +12,7 @@ from skaimz.inference.resolve import resolve_inference
 from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.states import state_probabilities
 
 __all__ = [
     "MCMC",
@@ -35,4 +36,5 @@ __all__ = [
     "picklable",
     "resolve_inference",
     "resume",
+    "state_probabilities",
 ]

@@ -28,7 +28,6 @@ __all__ = [
     "merged",
     "pad_rows",
     "padded",
-    "refuse_discrete",
     "weighted_guide",
     "weighted_model",
     "whitened_model",
@@ -211,24 +210,14 @@ class RowBlocks:
             yield in_double(self.data._replace(rows=padded_rows, weight=weight))
 
 
-def refuse_discrete(spec: KernelSpec, method: str) -> None:
-    """Refuse latent sites that have no gradient."""
-    discrete = [site.name for site in spec.latents if not np.issubdtype(site.dtype, np.floating)]
-    if discrete:
-        raise ValueError(
-            f"{method} needs continuous latent sites, but {discrete} are discrete: sum them out in the kernel, for "
-            "example with `numpyro.distributions.MixtureSameFamily`, sample them with "
-            "`inference=MCMC(sampler=DiscreteHMCGibbs(NUTS(kernel)))`, or give draws made elsewhere as `posterior`."
-        )
-
-
 class _Weighted(Messenger):
     """Multiply the log density of row-aligned sites by a weight for each row."""
 
     def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None):
         super().__init__(fn)
         self.spec = spec
-        self.by_kind = {"latent": latent, "output": observed, "observed": observed, "companion": observed}
+        kinds = {"latent": latent, "latent factor": latent}
+        self.by_kind = kinds | dict.fromkeys(("output", "observed", "companion"), observed)
         self.sites = {site.name: site for site in spec.sites if site.rows_are_batched}
 
     def process_message(self, msg: dict[str, Any]) -> None:

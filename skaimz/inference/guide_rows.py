@@ -1,7 +1,7 @@
 """The rows that a guide is fitted to: which it refuses, and the units that it gets from them."""
 
 from skaimz.exceptions import LocalGuideWarning, warn_user
-from skaimz.inference.data import RowBlocks, Units, bucket, in_double, refuse_discrete
+from skaimz.inference.data import RowBlocks, Units, bucket, in_double
 from skaimz.inference.explore import explore, some_rows
 from skaimz.inference.guides import CORRELATED, is_autoguide, kind_of, needs_data
 from skaimz.inference.prior import refuse_outside
@@ -26,7 +26,6 @@ def units_of(problem: Problem, settings: SVI, scale: float = 1.0) -> Units | Non
     by_row = any(site.row_axis is not None for site in spec.latents)
     if not isinstance(guide, type) or not spec.latents or (batch_size is not None and by_row):
         return None
-    refuse_discrete(spec, "An automatic guide")
     explored = problem.of(some_rows(problem, least=batch_size, scale=scale)) if batch_size else problem.padded()
     try:
         exploration = explore(explored, only_mode=False)

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,6 +22,7 @@ from skaimz.kernels.refusals import (
     unobserved_output,
 )
 from skaimz.kernels.spec import KernelSpec, without_rows
+from skaimz.kernels.states import count_states
 from skaimz.runtime import one_at_a_time
 
 __all__ = ["describe", "sites_if_run"]
@@ -70,10 +72,18 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     local = [name for name in others if None in tracer.templates[name]]
     row_factors, unscored = factors(output, call.output, local, fitting)
     mixing = "the kernel draws minibatches of its own" if tracer.subsamples else fit_mixing(sites, fitting)
+    discrete = {name for name in others if not jnp.issubdtype(tracer.sites[name].dtype, jnp.floating)} - companions
+    by_state = [
+        name
+        for name in dict.fromkeys(fitting.owners)
+        if name not in discrete
+        and fitting.messages[name].kind in ("latent", "observed")
+        and fitting.depends(name, [fitting.sites[site] for site in discrete])
+    ]
     runs = ((n, sites_if_run(call, n)) for n in LEAST_ROWS)
     least_rows, fewest = next((run for run in runs if run[1] is not None), (1, None))
     compare_sites(least_rows, fewest, n_rows[0], tracer.templates)
-    return KernelSpec(
+    spec = KernelSpec(
         sites=sites,
         input=call.input,
         output=output,
@@ -89,7 +99,10 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         unscored=unscored,
         masks=fitting.messages[output].is_masked,
         least_rows=least_rows,
+        by_state=tuple(by_state),
     )
+    # Each row is computed in all of its joint states.
+    return replace(spec, width=spec.width * count_states(spec.summed))
 
 
 class _Tracer:

@@ -4,9 +4,12 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
 from skaimz.kernels.signature import nested
+from skaimz.kernels.states import few_states
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
@@ -55,6 +58,8 @@ class Site:
         Number of classes of a categorical or ordered distribution.
     mixing : str or None
         Why its rows may depend on one another; None if they provably do not.
+    states : tuple of number, or None
+        Values that the site may have in a run without an outcome, if they are finitely many numbers.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Site:
     support: str | None = None
     n_classes: int | None = None
     mixing: str | None = None
+    states: tuple[float, ...] | None = None
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -114,6 +120,8 @@ class KernelSpec:
         Whether a mask that depends on data may leave outcomes out.
     least_rows : int
         Smallest number of rows that the kernel runs on. A kernel that takes differences between rows needs several.
+    by_state : tuple of str
+        Sites, other than discrete latent ones, whose density in a fit depends on the state of a discrete latent site.
     """
 
     sites: tuple[Site, ...]
@@ -131,6 +139,7 @@ class KernelSpec:
     unscored: str | None = None
     masks: bool = False
     least_rows: int = 1
+    by_state: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"
@@ -153,6 +162,19 @@ class KernelSpec:
     def drawn(self) -> tuple[Site, ...]:
         """Sites, other than the output, that a prediction draws unless their values are known."""
         return tuple(site for site in self.sites if site.kind in ("latent", "companion"))
+
+    @property
+    def discrete(self) -> tuple[Site, ...]:
+        """Latent sites that have no gradient."""
+        return tuple(site for site in self.latents if not np.issubdtype(site.dtype, np.floating))
+
+    @property
+    def summed(self) -> tuple[Site, ...]:
+        """Discrete latent sites of single rows, over whose states densities and means of a row are summed exactly."""
+        if self.fit_mixing is not None or self.rows_mix is not None:
+            return ()
+        sites = tuple(site for site in self.discrete if site.states is not None and site.rows_are_batched)
+        return sites if few_states(sites) else ()
 
     @property
     def local_latents(self) -> tuple[Site, ...]:
