@@ -122,7 +122,7 @@ class RowProof:
         for pair in zip(reversed(one.eqns), reversed(other.eqns), strict=True):
             if not needed.isdisjoint(pair[0].outvars):
                 needed |= self._needed(twins, pair[0].invars, pair[1].invars)
-                self._check(*pair)
+                self._check(*pair, needed)
         for variable, *constants in zip(one.constvars, first.consts, second.consts, strict=True):
             if variable in needed and not _same(*constants):
                 raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
@@ -139,8 +139,8 @@ class RowProof:
                 raise MixedRowsError(OTHERWISE)
         return {one for one in first if isinstance(one, Var)}
 
-    def _check(self, first: Any, second: Any) -> None:
-        """Check an operation, as it is in each of the traces."""
+    def _check(self, first: Any, second: Any, needed: set[Var]) -> None:
+        """Check an operation, as it is in each of the traces, given the variables that the chosen outputs depend on."""
         name = first.primitive.name
         if name != second.primitive.name or first.params.keys() != second.params.keys():
             raise MixedRowsError(OTHERWISE)
@@ -157,8 +157,12 @@ class RowProof:
         if touched and name not in CALLS and not keeps_rows(first, into, out):
             raise MixedRowsError(f"the operation '{name}' may mix rows")
         # Functions with custom derivatives have programs for these as well. Only the first one, the function, matters.
+        outputs = None
+        if name == "scan":
+            # A step also returns what nobody needs, such as the sizes of plates.
+            outputs = [i for i, out in enumerate(first.outvars) if i < first.params["num_carry"] or out in needed]
         for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
-            self._walk(*pair)
+            self._walk(*pair, outputs=outputs)
 
     def _check_parameter(self, name: str, key: str, first: Any, second: Any) -> None:
         """Check that a static parameter differs between the traces by the lengths of row axes only."""

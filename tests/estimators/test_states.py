@@ -4,11 +4,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import numpyro.infer
 import pytest
 from numpyro import handlers
-from numpyro.infer import MCMC as NumPyroMCMC
-from numpyro.infer import NUTS, SVI as NumPyroSVI
-from numpyro.infer import DiscreteHMCGibbs, TraceEnum_ELBO
+from numpyro.infer import NUTS, DiscreteHMCGibbs, TraceEnum_ELBO
 from numpyro.infer.autoguide import AutoNormal
 from scipy import stats
 from scipy.special import logsumexp
@@ -52,12 +51,12 @@ SHORT = {"num_warmup": 300, "num_samples": 600, "progress_bar": False}
 WAYS = {
     "auto": "auto",
     "mcmc": MCMC(num_warmup=300, num_samples=600, num_chains=1),
-    "ready NUTS": NumPyroMCMC(NUTS(mixture), **SHORT),
+    "ready NUTS": numpyro.infer.MCMC(NUTS(mixture), **SHORT),
     "svi": SVI(num_steps=1500, loss=TraceEnum_ELBO()),
-    "ready SVI": NumPyroSVI(
+    "ready SVI": numpyro.infer.SVI(
         mixture, AutoNormal(handlers.block(mixture, hide=["z"])), numpyro.optim.Adam(0.003), TraceEnum_ELBO()
     ),
-    "Gibbs": NumPyroMCMC(DiscreteHMCGibbs(NUTS(mixture)), **SHORT),
+    "Gibbs": numpyro.infer.MCMC(DiscreteHMCGibbs(NUTS(mixture)), **SHORT),
 }
 
 
