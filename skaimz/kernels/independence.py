@@ -24,6 +24,8 @@ __all__ = ["MixedRowsError", "RowProof"]
 LARGE_MATRIX = 32
 # Static parameters that may contain the length of a row axis.
 LENGTHS = frozenset({"shape", "new_sizes", "slice_sizes", "limit_indices", "sizes"})
+# Operations on slices that begin at places given by operands, and the number of arrays among their operands.
+SLICES = {"dynamic_slice": 1, "dynamic_update_slice": 2}
 CALLS = frozenset(
     "jit pjit closed_call core_call custom_jvp_call custom_vjp_call remat2 checkpoint cond while scan".split()
 )
@@ -121,11 +123,23 @@ class RowProof:
         needed = self._needed(twins, [one.outvars[i] for i in chosen], [other.outvars[i] for i in chosen])
         for pair in zip(reversed(one.eqns), reversed(other.eqns), strict=True):
             if not needed.isdisjoint(pair[0].outvars):
-                needed |= self._needed(twins, pair[0].invars, pair[1].invars)
+                needed |= self._needed(twins, *self._operands(*pair))
                 self._check(*pair, needed)
         for variable, *constants in zip(one.constvars, first.consts, second.consts, strict=True):
             if variable in needed and not _same(*constants):
                 raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
+
+    def _operands(self, first: Any, second: Any) -> tuple[list, list]:
+        """Return the operands of an operation, without the place where a slice of all rows begins: it has no choice."""
+        operands = list(first.invars), list(second.invars)
+        arrays = SLICES.get(first.primitive.name)
+        if arrays is not None:
+            rows = {self._axis(first.invars[i], second.invars[i]) for i in range(arrays)}
+            rows.add(self._axis(first.outvars[0], second.outvars[0]))
+            if len(rows) == 1 and None not in rows:
+                for each in operands:
+                    del each[arrays + next(iter(rows))]
+        return operands
 
     def _needed(self, twins: dict[Var, Var], first: Sequence, second: Sequence) -> set[Var]:
         """Return the variables among operands, which must be the same in both traces."""
