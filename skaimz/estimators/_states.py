@@ -10,10 +10,10 @@ from sklearn.utils.validation import check_consistent_length
 from skaimz import sampling
 from skaimz.estimators._model import Call
 from skaimz.estimators._questions import Question
-from skaimz.inference import state_probabilities
-from skaimz.kernels import Site, summed_out
+from skaimz.inference import log_likelihoods, state_probabilities
+from skaimz.kernels import KernelSpec, MarginalKernel, Site, summed_out
 
-__all__ = ["StatePosterior", "States"]
+__all__ = ["StatePosterior", "States", "needs_all_rows", "summed_log_likelihood"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,12 +93,32 @@ def _of_rows(job: sampling.Job, sites: tuple[Site, ...]) -> dict[str, np.ndarray
 
 def _of_all(job: sampling.Job) -> dict[str, np.ndarray]:
     """Return the probabilities of sites that rows share, of groups, or of a chain, given all rows."""
+    return state_probabilities(*_given(job), job.seed)
+
+
+def needs_all_rows(spec: KernelSpec) -> bool:
+    """Whether discrete sites with an entry for each row can be summed out, but not row by row."""
+    by_row = [site for site in spec.discrete if site.row_axis is not None and site not in spec.summed]
+    return bool(by_row) and all(site.states is not None for site in spec.discrete)
+
+
+def summed_log_likelihood(job: sampling.Job) -> dict[str, np.ndarray]:
+    """Return log densities of the outcomes of a job, where :func:`needs_all_rows`, by the name of the output.
+
+    Their shape is ``(n_chains, n_draws, n_rows)``, or ``(n_chains, n_draws)`` where rows depend on one another.
+    """
+    posterior = job.posterior
+    densities = log_likelihoods(*_given(job), posterior.n_draws)
+    return {job.spec.output: densities.reshape(posterior.n_chains, -1, *densities.shape[1:])}
+
+
+def _given(job: sampling.Job) -> tuple[MarginalKernel, tuple, dict[str, Any], dict[str, Any]]:
+    """Return the kernel without its discrete sites, its arguments, its params, and draws of its latent sites."""
     traced = summed_out(job.traced)
     rows = {name: np.asarray(array[:]) for name, array in job.inputs.rows.items()}
-    arguments = (job.posterior.hyperparameters, rows, job.inputs.whole)
     draws = {**job.posterior.draws, **job.local}
-    known = {site.name: draws[site.name] for site in traced.spec.latents if site.name in draws}
     missing = [site.name for site in traced.spec.latents if site.name not in draws]
     if missing:
-        raise ValueError(f"`infer_discrete` needs posterior draws of {missing}, which the states depend on.")
-    return state_probabilities(traced, arguments, job.posterior.params, known, job.seed)
+        raise ValueError(f"Discrete sites cannot be summed out without posterior draws of {missing}.")
+    known = {site.name: draws[site.name] for site in traced.spec.latents}
+    return traced, (job.posterior.hyperparameters, rows, job.inputs.whole), job.posterior.params, known

@@ -12,7 +12,7 @@ from skaimz.inference.resolve import resolve_inference
 from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, Auto
-from skaimz.inference.states import state_probabilities
+from skaimz.inference.states import log_likelihoods, state_probabilities
 
 __all__ = [
     "MCMC",
@@ -31,6 +31,7 @@ __all__ = [
     "bucket",
     "fit",
     "log_densities",
+    "log_likelihoods",
     "pad_rows",
     "partial_fit",
     "picklable",

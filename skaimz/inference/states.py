@@ -17,7 +17,7 @@ from skaimz.inference.settings import MCMC, SVI
 from skaimz.kernels import Fixed, MarginalKernel, TracedKernel, nested, summed_out
 from skaimz.runtime import Purpose, compiled, key_of, one_at_a_time, shared
 
-__all__ = ["fitted_kernel", "state_draws", "state_probabilities", "with_states", "without_states"]
+__all__ = ["fitted_kernel", "log_likelihoods", "state_draws", "state_probabilities", "with_states", "without_states"]
 
 PROGRAMS_KEPT = 12
 
@@ -138,6 +138,53 @@ def state_probabilities(
     numbers = np.arange(n_draws, dtype=np.uint32)
     averages = _averaging(traced)(arguments, dict(params), dict(draws), numbers, np.uint32(seed))
     return {name: np.asarray(average) for name, average in averages.items()}
+
+
+def log_likelihoods(
+    traced: MarginalKernel, arguments: tuple, params: Mapping[str, Any], draws: Mapping[str, Any], n_draws: int
+) -> np.ndarray:
+    """Return log densities of what is observed, with all discrete sites summed out.
+
+    Parameters
+    ----------
+    traced : MarginalKernel
+    arguments, params, draws
+        As in :func:`state_probabilities`.
+    n_draws : int
+
+    Returns
+    -------
+    array of shape (n_draws, n_rows) or (n_draws,)
+        With an entry for each row if the rows are independent, and no site has draws by row.
+    """
+    own = traced.own
+    by_row = own.fit_mixing is None and own.least_rows == 1 and not any(own[n].row_axis is not None for n in draws)
+    numbered = dict(draws), np.arange(n_draws)
+    return np.asarray(_likelihoods(traced, by_row)(arguments, dict(params), numbered))
+
+
+@shared(maxsize=PROGRAMS_KEPT)
+def _likelihoods(traced: MarginalKernel, by_row: bool) -> Callable:
+    """Compile log densities of what is observed, of each row alone or of all."""
+
+    @compiled
+    @one_at_a_time
+    def program(arguments: tuple, params: dict, numbered: tuple) -> Any:
+        hyperparameters, rows, whole = arguments
+
+        def of_draw(numbered: tuple) -> Any:
+            values = {**params, **numbered[0]}
+
+            def of_rows(rows: dict) -> Any:
+                return traced.log_likelihood(Fixed(traced, (hyperparameters, rows, whole), values))
+
+            return (
+                jax.vmap(lambda row: of_rows(jax.tree.map(lambda a: a[None], row)))(rows) if by_row else of_rows(rows)
+            )
+
+        return jax.lax.map(of_draw, numbered)
+
+    return program
 
 
 def _draws_states(traced: TracedKernel) -> bool:

@@ -1,9 +1,8 @@
 """Kernels whose discrete sites NumPyro sums out with funsor: sites of groups, chains of states in a ``scan``."""
 
 import importlib
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,12 +14,9 @@ from numpyro.distributions import Distribution
 from numpyro.primitives import Messenger
 
 from skaimz.kernels.spec import Site, TracedKernel
-from skaimz.kernels.summed import OF_OUTCOMES, Fixed, GridKernel, MarginalKernel, Silent
+from skaimz.kernels.summed import EARLIER, OF_OUTCOMES, Fixed, GridKernel, MarginalKernel, Silent, own_name
 
 __all__ = ["EnumeratedKernel", "summed_out"]
-
-# NumPyro's prefix of the first states of a chain, once for each step before the last of these.
-EARLIER = "_PREV_"
 
 
 def summed_out(traced: TracedKernel) -> MarginalKernel:
@@ -111,10 +107,18 @@ class EnumeratedKernel(MarginalKernel):
             by_site[site.name] = jnp.moveaxis(found, site.row_axis or 0, 0)
         return by_site
 
-    def _log_density(self, fixed: Fixed, tilts: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def log_density_of_outcomes(self, fixed: Fixed) -> Any:
+        """Return the log density of all that is observed and depends on the states."""
+        observed = set(self.own.by_state) - {site.name for site in self.own.latents}
+        return self._log_density(fixed)[0] - self._log_density(fixed, left_out=observed)[0]
+
+    def _log_density(
+        self, fixed: Fixed, tilts: Mapping[str, Any] | None = None, left_out: Collection[str] = ()
+    ) -> tuple[Any, dict[str, Any]]:
         """Return the log density of the sites that depend on the states, and the trace."""
         own = self.own
-        left_out = {site.name for site in own.sites} - {site.name for site in own.discrete} - set(own.by_state)
+        by_state = {site.name for site in own.discrete} | set(own.by_state)
+        left_out = {site.name for site in own.sites if site.name not in by_state} | set(left_out)
         funsor = _library([])
         model = funsor.enum(funsor.config_enumerate(fixed.model({})), first_available_dim=self._first_dim(fixed))
         with handlers.block():
@@ -132,7 +136,7 @@ class EnumeratedKernel(MarginalKernel):
 
         def densities() -> dict[str, Any]:
             _, trace = self._log_density(fixed)
-            found = {name: site for name, site in trace.items() if name.rpartition(EARLIER)[2] in discrete}
+            found = {name: site for name, site in trace.items() if own_name(name) in discrete}
             tables = {name: site["fn"].log_prob(site["value"]) for name, site in found.items()}
             for name, table in tables.items():
                 of_axis = found[name]["infer"]["dim_to_name"]
@@ -212,8 +216,7 @@ class _TiltedDistribution(Distribution):
 
 def _steps_of(site: Site, tables: Mapping[str, Table]) -> list[str]:
     """Return the names of the tables of a site, those of the first states of a chain in their order."""
-    names = (name for name in tables if re.fullmatch(f"({EARLIER})*{re.escape(site.name)}", name))
-    return sorted(names, key=len, reverse=True)
+    return sorted((name for name in tables if own_name(name) == site.name), key=len, reverse=True)
 
 
 def _with_time(table: Table, name: str, site: Site) -> Table:

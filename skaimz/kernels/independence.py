@@ -134,11 +134,12 @@ class RowProof:
         operands = list(first.invars), list(second.invars)
         arrays = SLICES.get(first.primitive.name)
         if arrays is not None:
-            rows = {self._axis(first.invars[i], second.invars[i]) for i in range(arrays)}
-            rows.add(self._axis(first.outvars[0], second.outvars[0]))
-            if len(rows) == 1 and None not in rows:
+            pairs = [*zip(first.invars[:arrays], second.invars[:arrays], strict=True)]
+            axes = {self._axis(*pair) for pair in [*pairs, (first.outvars[0], second.outvars[0])]}
+            rows = axes.pop()
+            if rows is not None and not axes:
                 for each in operands:
-                    del each[arrays + next(iter(rows))]
+                    del each[arrays + rows]
         return operands
 
     def _needed(self, twins: dict[Var, Var], first: Sequence, second: Sequence) -> set[Var]:
@@ -176,7 +177,7 @@ class RowProof:
             # A step also returns what nobody needs, such as the sizes of plates.
             outputs = [i for i, out in enumerate(first.outvars) if i < first.params["num_carry"] or out in needed]
         for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
-            self._walk(*pair, outputs=outputs)
+            self._walk(pair[0], pair[1], outputs)
 
     def _check_parameter(self, name: str, key: str, first: Any, second: Any) -> None:
         """Check that a static parameter differs between the traces by the lengths of row axes only."""

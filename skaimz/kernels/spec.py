@@ -80,6 +80,10 @@ class Site:
         """Shape of the value without its row axis."""
         return without_rows(self.shape)
 
+    def dims_of(self, n_axes: int) -> tuple[str, ...]:
+        """Return names of the axes of a density, which lacks the event's axes, or has the axis of the rows alone."""
+        return (self.dims[self.row_axis],) if n_axes == 1 and self.row_axis else self.dims[:n_axes]
+
     @property
     def rows_are_batched(self) -> bool:
         """Whether the site's log density has an entry for each row."""

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["count_states", "few_states", "finite_support", "joint_states", "marginals"]
 
-# Values of a site that is summed out at all.
-MOST_VALUES = 4096
-# Joint states of a row, or of the sites that rows share, that are summed one by one.
-MOST_STATES = 256
+# Joint states that are summed one by one: of a row, and of the sites that rows share.
+MOST_OF_ROW, MOST_SHARED = 256, 4096
 
 
 def finite_support(distribution: Any) -> tuple[float, ...] | None:
@@ -28,16 +26,17 @@ def finite_support(distribution: Any) -> tuple[float, ...] | None:
             values = np.ravel(distribution.enumerate_support(expand=False))
     except (NotImplementedError, TypeError, ValueError, jax.errors.JAXTypeError):
         return None  # the values depend on other sites, or differ between the elements of the site
-    return tuple(values.tolist()) if len(values) <= MOST_VALUES else None
+    return tuple(values.tolist()) if len(values) <= MOST_SHARED else None
 
 
 def few_states(sites: Sequence["Site"]) -> bool:
-    """Whether all joint states of sites can be summed one by one: of one row, for sites with rows."""
+    """Whether the joint states of sites, which all or none have rows, are few enough to be summed one by one."""
+    most = MOST_OF_ROW if any(site.row_axis is not None for site in sites) else MOST_SHARED
     logs = (
         math.prod(site.event_shape) * (math.inf if site.states is None else math.log(len(site.states)))
         for site in sites
     )
-    return sum(logs) < math.log(MOST_STATES + 0.5)
+    return sum(logs) < math.log(most + 0.5)
 
 
 def count_states(sites: Sequence["Site"]) -> int:

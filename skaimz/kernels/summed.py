@@ -17,6 +17,8 @@ from skaimz.kernels.states import few_states, joint_states, marginals
 
 __all__ = ["GridKernel", "MarginalKernel", "StateTable", "by_row"]
 
+# NumPyro's prefix of the first states of a chain, once for each step before the last of these.
+EARLIER = "_PREV_"
 # Factors in the place of the sites whose density depends on the states.
 OF_LATENTS, OF_OUTCOMES = "log_density_of_latents", "log_density_of_outcomes"
 
@@ -24,6 +26,13 @@ OF_LATENTS, OF_OUTCOMES = "log_density_of_latents", "log_density_of_outcomes"
 def by_row(density: Any, row_axis: int) -> Any:
     """Return the sum over all axes but that of the rows."""
     return jnp.moveaxis(density, row_axis, 0).reshape(density.shape[row_axis], -1).sum(axis=-1)
+
+
+def own_name(name: str) -> str:
+    """Return the name of a site, for NumPyro's name of the first states of an enumerated chain."""
+    while name.startswith(EARLIER):
+        name = name.removeprefix(EARLIER)
+    return name
 
 
 class Silent(Messenger):
@@ -34,7 +43,7 @@ class Silent(Messenger):
         self.names = names
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["name"] in self.names:
+        if msg["type"] == "sample" and own_name(msg["name"]) in self.names:
             msg["fn"] = msg["fn"].mask(False)
 
 
@@ -69,6 +78,18 @@ class MarginalKernel(TracedKernel, ABC):
     @abstractmethod
     def probabilities(self, fixed: "Fixed", key: Any) -> dict[str, Any]:
         """Return probabilities of the states of each discrete site, on the last axis, or unbiased estimates of them."""
+
+    @abstractmethod
+    def log_density_of_outcomes(self, fixed: "Fixed") -> Any:
+        """Return the log density of all that is observed and depends on the states, given the values of other sites."""
+
+    def log_likelihood(self, fixed: "Fixed") -> Any:
+        """Return the log density of all that is observed, given the values of all sites that are not discrete."""
+        names = {site.name for site in self.own.sites if site.kind not in ("latent", "deterministic", "param")}
+        with handlers.block():
+            trace = handlers.trace(fixed.model({})).get_trace(*fixed.arguments)
+        others = [trace[name] for name in names - set(self.own.by_state) if name in trace]
+        return self.log_density_of_outcomes(fixed) + sum(site["fn"].log_prob(site["value"]).sum() for site in others)
 
     @property
     def drawn(self) -> tuple[Site, ...]:
@@ -136,13 +157,14 @@ class StateTable(NamedTuple):
 
     Attributes
     ----------
-    shared : array of shape (n_shared_states,)
-        Densities without rows.
+    shared, shared_outcomes : array of shape (n_shared_states,)
+        Densities without rows: of latent sites, discrete ones among them, and of what is observed.
     latents, outcomes : array of shape (n_shared_states, n_states, n_rows)
-        Densities of each row: of latent sites, discrete ones among them, and of what is observed.
+        Densities of each row.
     """
 
     shared: Any
+    shared_outcomes: Any
     latents: Any
     outcomes: Any
 
@@ -153,7 +175,12 @@ class StateTable(NamedTuple):
 
     def of_shared(self) -> Any:
         """Return the log density in each joint state of the shared sites, outcomes included."""
-        return self.shared + sum(self.row_densities()).sum(axis=-1)
+        return self.shared + self.shared_outcomes + sum(self.row_densities()).sum(axis=-1)
+
+    def of_outcomes(self) -> Any:
+        """Return the log density of all outcomes."""
+        prior = self.shared + self.row_densities()[0].sum(axis=-1)
+        return logsumexp(self.of_shared()) - logsumexp(prior)
 
 
 @dataclass(frozen=True)
@@ -200,27 +227,33 @@ class GridKernel(MarginalKernel):
             with handlers.block():
                 trace = handlers.trace(fixed.model({**shared, **of_row})).get_trace(*fixed.arguments)
             latents, outcomes = jnp.zeros((2, n_rows))
-            rest: Any = 0.0
+            shared_latents, shared_outcomes = jnp.zeros(2)
             for name in names:
                 site, message = own[name], trace[name]
                 density = message["fn"].log_prob(message["value"])
                 density = density if message["scale"] is None else density * message["scale"]
-                if not site.rows_are_batched:
-                    rest = rest + density.sum()
-                elif site.kind == "latent":
+                if site.rows_are_batched and site.kind == "latent":
                     latents = latents + by_row(density, site.row_axis or 0)
-                else:
+                elif site.rows_are_batched:
                     outcomes = outcomes + by_row(density, site.row_axis or 0)
-            return rest, latents, outcomes
+                elif site.kind == "latent":
+                    shared_latents = shared_latents + density.sum()
+                else:
+                    shared_outcomes = shared_outcomes + density.sum()
+            return shared_latents, shared_outcomes, latents, outcomes
 
-        shared, of_rows = joint_states(self.drawn, n_rows), joint_states(own.summed, n_rows)
-        n_shared, n_states = (len(next(iter(states.values()), (0,))) for states in (shared, of_rows))
+        of_shared, of_rows = joint_states(self.drawn, n_rows), joint_states(own.summed, n_rows)
+        n_shared, n_states = (len(next(iter(states.values()), (0,))) for states in (of_shared, of_rows))
 
-        def of_shared(states: Mapping[str, Any]) -> tuple:
-            return jax.vmap(lambda row: of_state(states, row), axis_size=n_states)(of_rows)
+        def in_all_of_row(shared: Mapping[str, Any]) -> tuple:
+            return jax.vmap(lambda of_row: of_state(shared, of_row), axis_size=n_states)(of_rows)
 
-        rest, latents, outcomes = jax.vmap(of_shared, axis_size=n_shared)(shared)
-        return StateTable(rest[:, 0], latents, outcomes)
+        shared_latents, shared_outcomes, *of_each_row = jax.vmap(in_all_of_row, axis_size=n_shared)(of_shared)
+        return StateTable(shared_latents[:, 0], shared_outcomes[:, 0], *of_each_row)
+
+    def log_density_of_outcomes(self, fixed: Fixed) -> Any:
+        """Return the log density of all that is observed and depends on the states."""
+        return self.table(fixed).of_outcomes()
 
     def draw(self, fixed: Fixed, key: Any) -> dict[str, Any]:
         """Draw the states of the sites that all rows share."""

@@ -190,9 +190,7 @@ class Drawing:
         del one_draw[self._draw_axis]
         axis = None if row_axis is None else row_axis - (self._draw_axis == 0)
         sizes = tuple(self.job.n_rows if i == axis else size for i, size in enumerate(one_draw))
-        # A row that has one number, although the site has several for it, keeps the name of its axis.
-        dims = site.dims[: len(sizes)] if axis == site.row_axis else tuple(site.dims[i] for i in (site.row_axis,) if i)
-        return Field(name, sizes, dtype, axis, dims)
+        return Field(name, sizes, dtype, axis, site.dims_of(len(sizes)))
 
     def _finish(self, arrays: Mapping[str, np.ndarray], batch: Batch, step: Step, results: tuple) -> None:
         """Put a step's draws in their place."""

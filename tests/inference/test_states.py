@@ -77,6 +77,9 @@ def test_a_hidden_markov_chain(series):
     np.testing.assert_allclose(posterior.probabilities["z"], expected, atol=0.02)
     np.testing.assert_allclose(z[0].mean(axis=0), expected[:, 1], atol=6 * 0.5 / np.sqrt(1000))
     assert (posterior.most_probable("z") == states).mean() > 0.9
+    density = model.log_likelihood(X, y)["log_likelihood"]["y"]
+    assert density.dims == ("chain", "draw")
+    np.testing.assert_allclose(density[0, :3], [forward_backward(each, y)[0] for each in shift[0, :3]], rtol=1e-4)
     drawn = model.sample_posterior_predictive_on_batch(X, return_datatree=False)["y"][0]
     np.testing.assert_allclose(drawn.mean(axis=0), mean + 2 * expected[:, 1] - 1, atol=6 * 1.3 / np.sqrt(1000))
     with pytest.warns(StateWarning, match=r"\['z'\] are drawn instead of summed out"):
@@ -129,6 +132,9 @@ def test_states_of_many_entries_of_a_row():
     expected = np.tensordot(p, [softmax(by_state(each), axis=-1) for each in grid], axes=1)
     posterior = model.infer_discrete(X, y)
     np.testing.assert_allclose(posterior.probabilities["z"], expected, atol=0.01)
+    density = model.log_likelihood(X[:3], y[:3], in_sample=False)["log_likelihood"]["y"]
+    own = [logsumexp(by_state(each)[:3], axis=-1).sum(axis=-1) for each in spread[0, :4]]
+    np.testing.assert_allclose(density[0, :4], own, rtol=1e-5)
     found = np.stack([(z[0] == state).mean(axis=0) for state in range(3)], axis=-1)
     np.testing.assert_allclose(found, expected, atol=6 * 0.5 / np.sqrt(len(z[0])))
 
@@ -179,7 +185,8 @@ def test_capture_and_recapture():
         moved = np.stack([forward[..., 0] + (1 - SURVIVE) * forward[..., 1], SURVIVE * forward[..., 1]], axis=-1)
         emission = np.stack([1 - y[:, time] + 0 * seen, np.where(y[:, time], seen, 1 - seen)], axis=-1)
         forward = moved * emission
-    density = model.log_likelihood_on_batch(X, y, in_sample=False, return_datatree=False)["y"]
+    density = model.log_likelihood(X, y, in_sample=False)["log_likelihood"]["y"]
+    assert density.dims == ("chain", "draw", "rows")
     np.testing.assert_allclose(density[0], np.log(forward.sum(axis=-1)), rtol=1e-4)
     last = (forward[..., 1] / forward.sum(axis=-1)).mean(axis=0)
     probabilities = model.infer_discrete(X, y).probabilities["alive"]
