@@ -21,7 +21,7 @@ CHAINS = MCMC(num_warmup=200, num_samples=1000, num_chains=1)
 # A hidden Markov chain along the rows, with levels -1 and 1 of the outcome, which `shift` moves
 
 START, STAY = np.array([0.5, 0.5]), np.array([[0.9, 0.1], [0.2, 0.8]])
-LENGTH = 50
+LENGTH = 30
 
 
 def chain(X, y=None):
@@ -63,7 +63,7 @@ def forward_backward(shift, y):
 def test_a_hidden_markov_chain(series):
     X, y, states = series
     model = NumPyroImpactRegressor(chain, inference=CHAINS, random_state=0).fit(X, y)
-    grid = np.linspace(-0.7, 1.3, 201)
+    grid = np.linspace(-0.9, 1.5, 121)
     log_p = np.array([forward_backward(shift, y)[0] for shift in grid]) - grid**2 / 2
     p = np.exp(log_p - logsumexp(log_p))
     mean = p @ grid
