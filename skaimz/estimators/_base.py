@@ -366,8 +366,7 @@ class ImpactEstimator(KernelEstimator):
         Returns
         -------
         StatePosterior
-            Exact for sites of single rows, and of few joint states that all rows share. For sites of groups, and chains
-            of states, these are the frequencies of states that are drawn once for each posterior draw.
+            Probabilities, exact given the posterior draws.
 
         Examples
         --------

@@ -95,8 +95,8 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents and len(tree["posterior"].data_vars) else {}
     draws = estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
-    latents, summed = ({site.name for site in sites} for sites in (spec.latents, spec.summed))
-    if draws.keys() | summed != latents:
+    latents, discrete = ({site.name for site in sites} for sites in (spec.latents, spec.discrete))
+    if draws.keys() | discrete != latents:
         raise ValueError(
             f"The tree has draws of {sorted(draws)}, but the kernel's latent sites are {sorted(latents)}: pass the "
             "kernel that the draws belong to."

@@ -93,7 +93,7 @@ def _of_rows(job: sampling.Job, sites: tuple[Site, ...]) -> dict[str, np.ndarray
 
 def _of_all(job: sampling.Job) -> dict[str, np.ndarray]:
     """Return the probabilities of sites that rows share, of groups, or of a chain, given all rows."""
-    return state_probabilities(*_given(job), job.seed)
+    return state_probabilities(*_given(job))
 
 
 def needs_all_rows(spec: KernelSpec) -> bool:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
+from skaimz.exceptions import StateWarning, warn_user
 from skaimz.inference.data import Data, loaded
 from skaimz.inference.guides import is_autoguide
 from skaimz.inference.result import FitResult
@@ -66,10 +67,19 @@ def with_states(traced: TracedKernel, data: Data, result: FitResult, seed: int) 
     """
     if not _draws_states(traced):
         return result
+    assert isinstance(traced, MarginalKernel)
     # The states of fresh draws follow from all rows, too.
     data = loaded(data, len(data.rows[traced.spec.input]))._replace(units=result.data.get("units"))
     result = dataclasses.replace(result, data=data._asdict())
-    return dataclasses.replace(result, draws=result.draws | state_draws(traced, result, result.draws, seed))
+    states = state_draws(traced, result, result.draws, seed)
+    missing = [site.name for site in traced.drawn if site.name not in states]
+    if missing:
+        warn_user(
+            f"The states of {missing} are not drawn: only those of a single chain can be, of which each state depends "
+            "on the one before it. `infer_discrete` has their probabilities; predictions draw them from their prior.",
+            StateWarning,
+        )
+    return dataclasses.replace(result, draws=result.draws | states)
 
 
 def without_states(traced: TracedKernel, result: FitResult) -> FitResult:
@@ -114,7 +124,7 @@ def state_draws(
 
 
 def state_probabilities(
-    traced: MarginalKernel, arguments: tuple, params: Mapping[str, Any], draws: Mapping[str, Any], seed: int
+    traced: MarginalKernel, arguments: tuple, params: Mapping[str, Any], draws: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Return the probabilities of the states of discrete sites given outcomes, averaged over posterior draws.
 
@@ -126,8 +136,6 @@ def state_probabilities(
     params : dict of str to array
     draws : dict of str to array of shape (n_draws, ...)
         Draws of the latent sites that are not discrete.
-    seed : int
-        Needed where probabilities are averages of drawn states.
 
     Returns
     -------
@@ -135,8 +143,7 @@ def state_probabilities(
         Rows first, for sites with rows.
     """
     n_draws = next((len(draw) for draw in draws.values()), 1)
-    numbers = np.arange(n_draws, dtype=np.uint32)
-    averages = _averaging(traced)(arguments, dict(params), dict(draws), numbers, np.uint32(seed))
+    averages = _averaging(traced)(arguments, dict(params), (dict(draws), np.arange(n_draws)))
     return {name: np.asarray(average) for name, average in averages.items()}
 
 
@@ -213,17 +220,16 @@ def _averaging(traced: MarginalKernel) -> Callable:
 
     @compiled
     @one_at_a_time
-    def program(arguments: tuple, params: dict, draws: dict, numbers: Any, seed: Any) -> dict:
-        def of_draw(values: dict, number: Any) -> dict:
-            fixed = Fixed(traced, arguments, {**params, **values})
-            return traced.probabilities(fixed, key_of(seed, Purpose.STATE, number))
+    def program(arguments: tuple, params: dict, numbered: tuple) -> dict:
+        def of_draw(numbered: tuple) -> dict:
+            return traced.probabilities(Fixed(traced, arguments, {**params, **numbered[0]}))
 
         def add(total: dict, numbered: tuple) -> tuple[dict, None]:
-            return jax.tree.map(jnp.add, total, of_draw(*numbered)), None
+            return jax.tree.map(jnp.add, total, of_draw(numbered)), None
 
-        first = jax.tree.map(lambda array: array[0], (draws, numbers))
-        none = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), jax.eval_shape(of_draw, *first))
-        total, _ = jax.lax.scan(add, none, (draws, numbers))
-        return jax.tree.map(lambda array: array / len(numbers), total)
+        first = jax.tree.map(lambda array: array[0], numbered)
+        none = jax.tree.map(lambda one: jnp.zeros(one.shape, one.dtype), jax.eval_shape(of_draw, first))
+        total, _ = jax.lax.scan(add, none, numbered)
+        return jax.tree.map(lambda array: array / len(numbered[1]), total)
 
     return program

@@ -91,11 +91,16 @@ class EnumeratedKernel(MarginalKernel):
     def draw(self, fixed: Fixed, key: Any) -> dict[str, Any]:
         """Draw a joint state of all discrete sites, and return those of the sites :attr:`drawn`."""
         tables = self._tables(fixed)
-        states = self._draw_chain(tables, key) if self._is_chain(tables) else self._draw_groups(fixed, key)
+        if self._is_chain(tables):
+            states = self._draw_chain(tables, key)
+        elif any(name.startswith(EARLIER) for name in tables):
+            return {}
+        else:
+            states = self._draw_groups(fixed, key)
         return {site.name: _shaped(states[site.name], site, fixed).astype(site.dtype) for site in self.drawn}
 
-    def probabilities(self, fixed: Fixed, key: Any) -> dict[str, Any]:
-        """Return the probabilities of the states of each discrete site, on the last axis."""
+    def probabilities(self, fixed: Fixed) -> dict[str, Any]:
+        """Return the probabilities of the states of each discrete site, on the last axis; rows are on the first."""
         tables = self._tables(fixed)
         by_site = {}
         for site in self.own.discrete:

@@ -73,11 +73,14 @@ class MarginalKernel(TracedKernel, ABC):
 
     @abstractmethod
     def draw(self, fixed: "Fixed", key: Any) -> dict[str, Any]:
-        """Draw the states of the sites :attr:`drawn`, given the values of all other sites and what is observed."""
+        """Draw states of the sites :attr:`drawn`, given the values of all other sites and what is observed.
+
+        Sites whose states cannot be drawn are left out.
+        """
 
     @abstractmethod
-    def probabilities(self, fixed: "Fixed", key: Any) -> dict[str, Any]:
-        """Return probabilities of the states of each discrete site, on the last axis, or unbiased estimates of them."""
+    def probabilities(self, fixed: "Fixed") -> dict[str, Any]:
+        """Return the probabilities of the states of each discrete site, on the last axis; rows are on the first."""
 
     @abstractmethod
     def log_density_of_outcomes(self, fixed: "Fixed") -> Any:
@@ -260,8 +263,8 @@ class GridKernel(MarginalKernel):
         chosen = jax.random.categorical(key, self.table(fixed).of_shared())
         return {name: jnp.asarray(states)[chosen] for name, states in joint_states(self.drawn, fixed.n_rows).items()}
 
-    def probabilities(self, fixed: Fixed, key: Any) -> dict[str, Any]:
-        """Return the probabilities of the states of each discrete site, on the last axis."""
+    def probabilities(self, fixed: Fixed) -> dict[str, Any]:
+        """Return the probabilities of the states of each discrete site, on the last axis; rows are on the first."""
         table = self.table(fixed)
         of_shared = jax.nn.softmax(table.of_shared())
         of_rows = jnp.einsum("g,gkn->nk", of_shared, jax.nn.softmax(table.latents + table.outcomes, axis=1))
