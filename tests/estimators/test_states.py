@@ -238,3 +238,61 @@ def counted(X, y=None):
 def test_sites_without_bound_are_refused(inference):
     with pytest.raises(ValueError, match=r"\['n'\] do not have a finite number of states"):
         NumPyroImpactRegressor(counted, inference=inference).fit(X, Y)
+
+
+# Labels of items by annotators who err (Dawid and Skene), and inputs that are missing
+
+
+def annotated(X, y=None):
+    """Three annotators label each row; the first column of X is 1 for items that are hard."""
+    right = numpyro.sample("right", dist.Beta(2, 1).expand([3]).to_event(1))
+    with numpyro.plate("items", X.shape[0], dim=-2):
+        c = numpyro.sample("c", dist.Bernoulli(0.4), infer={"enumerate": "parallel"})
+        with numpyro.plate("annotators", 3, dim=-1):
+            p = jnp.where(X[:, :1] > 0, 0.5, right)
+            numpyro.sample("y", dist.Bernoulli(jnp.where(c == 1, p, 1 - p)), obs=y)
+
+
+def test_annotators():
+    right = np.array([[0.9, 0.8, 0.6], [0.7, 0.95, 0.5]])
+    y = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 0], [1, 1, 1]])
+    X = np.array([[0.0], [0.0], [1.0], [0.0]])
+    model = NumPyroImpactRegressor(annotated, posterior={"right": right}, random_state=0)
+    p = np.where(X > 0, 0.5, right[:, None])
+    by_state = [np.log(share) + np.log(np.where(y == c, p, 1 - p)).sum(axis=-1) for c, share in enumerate([0.6, 0.4])]
+    total = logsumexp(by_state, axis=0)
+    density = model.log_likelihood_on_batch(X, y, in_sample=False, return_datatree=False)["y"]
+    np.testing.assert_allclose(density[0], total, rtol=1e-5)
+    expected = np.exp(by_state - total).mean(axis=1).T
+    probabilities = model.infer_discrete(X, y, in_sample=False).probabilities["c"]
+    np.testing.assert_allclose(probabilities.reshape(4, 2), expected, rtol=1e-4)
+
+
+def imputed(X, y=None):
+    """A binary input that is missing where it is -1."""
+    share = numpyro.sample("share", dist.Beta(2, 2))
+    seen = X[:, 0] >= 0
+    with numpyro.plate("rows", X.shape[0]):
+        with handlers.mask(mask=seen):
+            numpyro.sample("a_seen", dist.Bernoulli(share), obs=jnp.where(seen, X[:, 0], 0.0))
+        with handlers.mask(mask=~seen):
+            a = numpyro.sample("a", dist.Bernoulli(share), infer={"enumerate": "parallel"})
+        numpyro.sample("y", dist.Normal(jnp.where(seen, X[:, 0], a), 0.5), obs=y)
+
+
+def test_discrete_inputs_are_imputed():
+    X = np.array([[0.0], [1.0], [-1.0], [-1.0]] * 5)
+    y = np.array([0.1, 0.8, 0.9, 0.4] * 5)
+    model = NumPyroImpactRegressor(imputed, random_state=0).fit(X, y)
+    grid = np.linspace(0.005, 0.995, 199)[:, None]
+    normal = stats.norm.logpdf(y[:4], np.array([[0.0], [1.0]]), 0.5)
+    both = np.logaddexp(np.log(1 - grid) + normal[0, 2:], np.log(grid) + normal[1, 2:])
+    log_p = stats.beta.logpdf(grid[:, 0], 2, 2) + 5 * (np.log(grid * (1 - grid))[:, 0] + both.sum(axis=1))
+    p = np.exp(log_p - logsumexp(log_p))
+    assert model.posterior_["share"].mean() == pytest.approx(p @ grid[:, 0], abs=0.01)
+    share = model.posterior_["share"].ravel()[:, None]
+    density = model.log_likelihood_on_batch(X, y, return_datatree=False)["y"][0, :, :4]
+    expected = np.logaddexp(np.log(1 - share) + normal[0, 2:], np.log(share) + normal[1, 2:])
+    np.testing.assert_allclose(density[:, 2:], expected, rtol=1e-4)
+    np.testing.assert_allclose(density[:, :2], np.broadcast_to([normal[0, 0], normal[1, 1]], (len(density), 2)))
+    np.testing.assert_allclose(model.predict(X[:3]), [0, 1, share.mean()], atol=1e-4)
