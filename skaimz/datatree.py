@@ -148,13 +148,13 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
     index : pandas.Index, array or DataFrame of levels, optional
         Labels of the rows.
     """
-    named = {site.name: site.dims for site in (*spec.only_fitted, *spec.sites)} if spec else {}
+    named = {site.name: site for site in (*spec.only_fitted, *spec.sites)} if spec else {}
     variables: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for name, array in arrays.items():
-        own = named.get(name, tuple(f"{name}_dim_{axis}" for axis in range(array.ndim - 2)))
-        # The log density of a site has no event dimensions.
-        dims = (*CHAIN_AND_DRAW, *own[: array.ndim - 2])
+        n_axes = array.ndim - 2
+        unnamed = tuple(f"{name}_dim_{axis}" for axis in range(n_axes))
+        dims = (*CHAIN_AND_DRAW, *(named[name].dims_of(n_axes) if name in named else unnamed))
         variables[name] = (dims, array)
         sizes.update(zip(dims, array.shape, strict=True))
     return xr.Dataset(variables, _coordinates(sizes, spec, index))

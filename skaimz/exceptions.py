@@ -31,6 +31,7 @@ __all__ = [
     "RHatWarning",
     "RatioWarning",
     "SpeedWarning",
+    "StateWarning",
     "StoppedFitWarning",
     "StuckChainWarning",
     "UnreachedOutputWarning",
@@ -88,6 +89,10 @@ class OutputWarning(UserWarning):
 
 class PosteriorWarning(OutputWarning):
     """Posterior draws that were passed do not match the latent sites of the kernel."""
+
+
+class StateWarning(OutputWarning):
+    """Discrete latent sites of the rows were drawn, because they could not be summed out."""
 
 
 class SpeedWarning(UserWarning):

@@ -12,6 +12,7 @@ from skaimz.estimators._predictions import Scores, among_classes
 from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._read import read
 from skaimz.estimators._regressor import NumPyroImpactRegressor
+from skaimz.estimators._states import StatePosterior
 from skaimz.estimators._training import TrainingData
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Question",
     "Scores",
     "SklearnObject",
+    "StatePosterior",
     "TrainingData",
     "among_classes",
     "answer_by_row",

@@ -23,8 +23,9 @@ from skaimz.estimators._effects import Effect, Slope, answer_with_effects
 from skaimz.estimators._learning import KernelEstimator
 from skaimz.estimators._model import Model
 from skaimz.estimators._predictions import Outcomes, Scores
-from skaimz.estimators._questions import answer_by_row, frees_on_error, request_for
+from skaimz.estimators._questions import answer_by_row, frees_on_error, in_memory, request_for
 from skaimz.estimators._scenarios import Over
+from skaimz.estimators._states import StatePosterior, States
 from skaimz.estimators._types import Argument, Column, Contrast, Folder, RandomState, Rows, Scenario
 
 __all__ = ["ImpactEstimator"]
@@ -346,6 +347,46 @@ class ImpactEstimator(KernelEstimator):
         """
         place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
         return answer_with_draws(Model.of(self), LogLikelihood(y, in_sample), X, arrays, None, place)
+
+    def infer_discrete(
+        self, X: Rows, y: Rows | None = None, *, in_sample: bool = True, **arrays: Argument
+    ) -> StatePosterior:
+        """Return what outcomes tell of the states of discrete latent sites, such as the components of a mixture.
+
+        Given a posterior draw, the probabilities follow from Bayes' rule. They are averaged over the draws.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, n_features)
+        y : array-like of shape (n_rows,) or (n_rows, n_outputs)
+            May be left out where X is an iterable of mappings that hold it.
+        in_sample, **arrays
+            As in :meth:`log_likelihood`.
+
+        Returns
+        -------
+        StatePosterior
+            Probabilities, exact given the posterior draws.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
+        >>> from skaimz import NumPyroImpactRegressor
+        >>> def kernel(X, y=None):
+        ...     shift = numpyro.sample("shift", dist.Normal(0.0, 5.0))
+        ...     with numpyro.plate("rows", X.shape[0]):
+        ...         z = numpyro.sample("z", dist.Bernoulli(0.3))
+        ...         numpyro.sample("y", dist.Normal(shift + 6.0 * z, 1.0), obs=y)
+        >>> y = np.array([0.2, 6.1, -0.5, 0.3, 5.7, -0.1])
+        >>> model = NumPyroImpactRegressor(kernel, random_state=0).fit(np.zeros((6, 1)), y)
+        >>> model.infer_discrete(np.zeros((6, 1)), y).most_probable("z").tolist()
+        [0, 1, 0, 0, 1, 0]
+        """
+        request = request_for(Model.of(self), States(in_memory(y), in_sample), arrays, None)
+        with frees_on_error():
+            return request.question.answer(request.read(in_memory(X)))
 
     def log_likelihood_on_batch(
         self,

@@ -17,6 +17,7 @@ from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._questions import Question, frees_on_error, request_for
+from skaimz.estimators._states import needs_all_rows, summed_log_likelihood
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.rows import LazyRows, dask_door, is_collection, lazy_rows
 
@@ -181,13 +182,33 @@ class LogLikelihood(DrawQuestion):
     y: Any = None
     in_sample: bool = True
 
+    def answer(self, call: Call) -> dict[str, np.ndarray]:
+        """Return arrays of shape ``(n_chains, n_draws, ...)`` by site, in memory."""
+        if not needs_all_rows(call.spec):
+            return super().answer(call)
+        with call.precision():
+            return summed_log_likelihood(self.task(call).job)
+
+    def tree(self, call: Call, destination: Destination = IN_MEMORY) -> xr.DataTree:
+        """Return a tree of log densities, in memory or in a store."""
+        if not needs_all_rows(call.spec):
+            return super().tree(call, destination)
+        if destination.store == "zarr" or destination.output_dir is not None:
+            names = [site.name for site in call.spec.discrete]
+            raise ValueError(f"`log_likelihood` sums {names} out in memory: leave out `store` and `output_dir`.")
+        with call.precision():
+            job = self.task(call).job
+            densities = draws_to_dataset(summed_log_likelihood(job), job.spec, call.row_labels)
+        groups = {**_known(job, job.local, call.row_labels), "log_likelihood": densities}
+        return to_tree(groups, {"seed": job.seed, "output": job.spec.output})
+
     def task(self, call: Call) -> DrawTask:
         """Return what is computed."""
         spec = call.spec
         y = call.outcomes if self.y is None else self.y
         if y is None:
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
-        job = call.job(in_sample=self.in_sample)
+        job = call.job(in_sample=self.in_sample, sums_states=True)
         sampling.check_densities(spec)
         rows = lazy_rows(y)
         if rows is not None:

@@ -32,6 +32,7 @@ from skaimz.estimators._types import Argument, Draws, RandomState, Rows
 from skaimz.exceptions import OutputWarning, let_go, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import (
+    OBSERVED,
     KernelSpec,
     check_row_count,
     flattened,
@@ -626,7 +627,7 @@ class KernelEstimator(SklearnObject):
             if self.posterior is None:
                 rows = {**inputs.rows, spec.output_parameter: y}
                 if observed is not None:
-                    rows[inference.OBSERVED] = observed = shaped_like(y, observed)
+                    rows[OBSERVED] = observed = shaped_like(y, observed)
                     check_can_be_left_out(call, observed)
                 data = inference.Data(hyperparameters, rows, inputs.whole, weight)
                 if in_parts:

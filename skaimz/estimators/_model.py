@@ -301,6 +301,7 @@ class Call:
         self,
         *,
         in_sample: bool = False,
+        sums_states: bool = False,
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
     ) -> sampling.Job:
@@ -310,6 +311,8 @@ class Call:
         ----------
         in_sample : bool, default=False
             Whether these are the rows of the fit, whose row-aligned latent sites have posterior draws.
+        sums_states : bool, default=False
+            Whether discrete sites of the rows are summed out even if they have posterior draws.
         intervention, condition : dict of str to array, optional
             Values that sites are set to, by the do-operator or in place of a draw.
         """
@@ -332,6 +335,8 @@ class Call:
             for name, draw in draws.items()
         }
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
+        if sums_states:
+            local = {name: draw for name, draw in local.items() if spec[name] not in spec.summed}
         if in_sample:
             check_local(spec, local, self.total_rows)
         params = {name: narrowed(f"Parameter {name!r}", np.asarray(v), self.dtype) for name, v in params.items()}

@@ -105,11 +105,11 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
         traced, _ = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
     spec = estimator.kernel_spec_ = traced.spec
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
-    saved = draws_from(tree) if spec.latents else {}
+    saved = draws_from(tree) if spec.latents and len(tree["posterior"].data_vars) else {}
     estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
     draws = dict(Model.of(estimator).draws or {})
-    latents = {site.name for site in spec.latents}
-    if draws.keys() != latents:
+    latents, discrete = ({site.name for site in sites} for sites in (spec.latents, spec.discrete))
+    if draws.keys() | discrete != latents:
         raise ValueError(
             f"The tree has draws of {sorted(draws)}, but the kernel's latent sites are {sorted(latents)}: pass the "
             "kernel that the draws belong to."

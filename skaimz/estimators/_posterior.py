@@ -65,7 +65,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
     sites = {site.name: site for site in spec.every_site}
     latents = {site.name: site for site in spec.latents}
     foreign = sorted(draws.keys() - sites.keys())
-    missing = sorted(latents.keys() - draws.keys())
+    missing = sorted(latents.keys() - draws.keys() - {site.name for site in spec.summed})
     if spec.output in draws:
         warn_user(
             f"Posterior draws of the output site {spec.output!r} are left out: outcomes are predicted, not given.",
@@ -93,7 +93,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
         for name, site in latents.items()
         if name in draws
     }
-    if not kept and latents:
+    if not kept and (missing or draws):
         raise ValueError(f"None of the posterior draws {sorted(draws)} is of a latent site: {sorted(latents)}.")
     for index in spec.indices:
         if index.kind == "site" and index.name in kept and index.length is not None:

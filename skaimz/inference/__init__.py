@@ -2,7 +2,7 @@
 
 from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
-from skaimz.inference.data import OBSERVED, Data, bucket, pad_rows
+from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.densities import log_densities
 from skaimz.inference.nested import NestedSampling
 from skaimz.inference.nutpie import Nutpie
@@ -12,10 +12,10 @@ from skaimz.inference.resolve import resolve_inference
 from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.states import log_likelihoods, state_probabilities
 
 __all__ = [
     "MCMC",
-    "OBSERVED",
     "SVI",
     "Auto",
     "BlackJAX",
@@ -31,9 +31,11 @@ __all__ = [
     "bucket",
     "fit",
     "log_densities",
+    "log_likelihoods",
     "pad_rows",
     "partial_fit",
     "picklable",
     "resolve_inference",
     "resume",
+    "state_probabilities",
 ]

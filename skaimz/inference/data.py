@@ -10,14 +10,13 @@ import numpy as np
 import numpyro
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
-from numpyro.distributions import Distribution, ImproperUniform, Independent, constraints
+from numpyro.distributions import ImproperUniform, constraints
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
 from skaimz.kernels import KernelSpec, TracedKernel
 
 __all__ = [
-    "OBSERVED",
     "Data",
     "RowBlocks",
     "Units",
@@ -29,15 +28,12 @@ __all__ = [
     "merged",
     "pad_rows",
     "padded",
-    "refuse_discrete",
     "weighted_guide",
     "weighted_model",
     "whitened_model",
 ]
 
 
-# Name among the rows of an array that tells which entries of the outcome are observed. No argument can have it.
-OBSERVED = "observed entries"
 # Equal rows are merged up to this number of rows.
 MOST_MERGED = 2**14
 
@@ -221,57 +217,24 @@ class RowBlocks:
             yield in_double(self.data._replace(rows=padded_rows, weight=weight))
 
 
-def refuse_discrete(spec: KernelSpec, method: str) -> None:
-    """Refuse latent sites that have no gradient."""
-    discrete = [site.name for site in spec.latents if not np.issubdtype(site.dtype, np.floating)]
-    if discrete:
-        raise ValueError(
-            f"{method} needs continuous latent sites, but {discrete} are discrete: sum them out in the kernel, for "
-            "example with `numpyro.distributions.MixtureSameFamily`, sample them with "
-            "`inference=MCMC(sampler=DiscreteHMCGibbs(NUTS(kernel)))`, or give draws made elsewhere as `posterior`."
-        )
-
-
 class _Weighted(Messenger):
-    """Multiply the log density of row-aligned sites by a weight for each row, and leave out entries of the output.
+    """Multiply the log density of row-aligned sites by a weight for each row."""
 
-    ``entries`` tells which entries of the outcome count; all do where it is None.
-    """
-
-    def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None, entries: Any = None):
+    def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None):
         super().__init__(fn)
-        self.spec, self.entries = spec, entries
-        self.by_kind = {"latent": latent, "output": observed, "observed": observed, "companion": observed}
+        self.spec = spec
+        kinds = {"latent": latent, "latent factor": latent}
+        self.by_kind = kinds | dict.fromkeys(("output", "observed", "companion"), observed)
         self.sites = {site.name: site for site in spec.every_site}
 
     def process_message(self, msg: dict[str, Any]) -> None:
         site = self.sites.get(msg["name"]) if msg["type"] == "sample" else None
-        if site is not None and site.kind == "output" and self.entries is not None:
-            counts = jnp.moveaxis(self.entries, 0, site.row_axis or 0)
-            msg["fn"], msg["value"] = _without(msg["fn"], counts), _supported(msg["fn"], msg["value"], counts)
         weight = None if site is None else self.by_kind.get(site.kind)
         if site is None or weight is None or site.row_axis is None or not site.rows_are_batched:
             return
         after = len(site.shape) - site.event_dim - site.row_axis - 1
         weight = weight.reshape(weight.shape + (1,) * after)
         msg["scale"] = weight if msg["scale"] is None else msg["scale"] * weight
-
-
-def _without(distribution: Distribution, counts: Any) -> Distribution:
-    """Return a distribution whose log density leaves out the entries that do not count."""
-    if isinstance(distribution, Independent):
-        return _without(distribution.base_dist, counts).to_event(distribution.reinterpreted_batch_ndims)
-    event = tuple(range(counts.ndim - distribution.event_dim, counts.ndim))
-    return distribution.mask(counts.all(axis=event))
-
-
-def _supported(distribution: Distribution, value: Any, counts: Any) -> Any:
-    """Return a value in which entries that do not count are in the support, which may differ between rows."""
-    support: Any = distribution.support
-    try:
-        return jnp.where(counts, value, support.feasible_like(value).astype(value.dtype))
-    except NotImplementedError:
-        return value
 
 
 def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., Any]:
@@ -281,9 +244,7 @@ def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., A
     """
 
     def model(hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
-        arguments = {name: array for name, array in rows.items() if name != OBSERVED}
-        weighted = _Weighted(traced.model, traced.spec, weight, present, rows.get(OBSERVED))
-        return weighted(hyperparameters, arguments, whole)
+        return _Weighted(traced.model, traced.spec, weight, present)(hyperparameters, rows, whole)
 
     return model
 
@@ -329,7 +290,6 @@ def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -
     def wrapped(
         hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None
     ) -> Any:
-        arguments = {name: array for name, array in rows.items() if name != OBSERVED}
-        return traced.formed(_Weighted(guide, traced.spec, None, present), arguments, whole)
+        return traced.formed(_Weighted(guide, traced.spec, None, present), rows, whole)
 
     return wrapped

@@ -15,6 +15,7 @@ from skaimz.inference.data import Data, padded, weighted_model
 from skaimz.inference.guides import make_guide
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import SVI
+from skaimz.inference.states import fitted_kernel, without_states
 from skaimz.kernels import ByValue, TracedKernel
 from skaimz.runtime import compiled, one_at_a_time, shared
 
@@ -50,6 +51,8 @@ def log_densities(traced: TracedKernel, data: Data, settings: SVI, result: FitRe
         latent sites by the guide, if it is known. Both are densities of the latent sites themselves, without
         transformation.
     """
+    traced = fitted_kernel(traced, settings, data)
+    result = without_states(traced, result)
     draws = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in result.draws.items()}
     n_chains = next(iter(result.draws.values())).shape[0]
     data = padded(traced, data._replace(units=result.data["units"]), len(data.rows[traced.spec.input]))

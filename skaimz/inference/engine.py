@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from skaimz.inference.data import Data, refuse_discrete
+from skaimz.inference.data import Data
 from skaimz.inference.diagnostics import check_chains, warn_of_chains
 from skaimz.inference.explore import explore
 from skaimz.inference.problem import Problem
@@ -35,7 +35,6 @@ def fit_by_protocol(problem: Problem, sampler: Sampler) -> FitResult:
     traced, name = problem.traced, type(sampler).__name__
     if not traced.spec.latents:
         raise ValueError(f"{name} needs a kernel with at least one latent site, and this one has none.")
-    refuse_discrete(traced.spec, name)
     refuse_params(traced, name)
     exploration = explore(problem)
     units, target = exploration.units(dense=True), exploration.start.target

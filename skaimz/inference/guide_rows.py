@@ -3,7 +3,7 @@
 import dataclasses
 
 from skaimz.exceptions import LocalGuideWarning, warn_user
-from skaimz.inference.data import RowBlocks, Units, bucket, in_double, refuse_discrete
+from skaimz.inference.data import RowBlocks, Units, bucket, in_double
 from skaimz.inference.explore import explore, some_rows
 from skaimz.inference.guides import CORRELATED, is_autoguide, kind_of, needs_data
 from skaimz.inference.prior import refuse_outside
@@ -30,7 +30,6 @@ def units_of(problem: Problem, settings: SVI, scale: float = 1.0) -> Units | Non
     if not isinstance(guide, type) or not spec.latents or (in_minibatches and by_row):
         return None
     problem = dataclasses.replace(problem, traced=problem.traced.with_all_rows())
-    refuse_discrete(spec, "An automatic guide")
     explored = problem.of(some_rows(problem, least=batch_size, scale=scale)) if batch_size else problem.padded()
     try:
         exploration = explore(explored, only_mode=False)

@@ -11,7 +11,7 @@ import numpy as np
 from numpyro import handlers
 from numpyro.infer import autoguide
 
-from skaimz.inference.data import Data, refuse_discrete, weighted_guide, weighted_model, whitened_model
+from skaimz.inference.data import Data, weighted_guide, weighted_model, whitened_model
 from skaimz.inference.precision import start_in_precision
 from skaimz.inference.recipes import OwnModel, blocks_around, rewrapped, stand_in
 from skaimz.kernels import TracedKernel
@@ -157,8 +157,6 @@ def make_guide(
     model = weighted_model(traced, present)
     if not traced.spec.latents:
         return model, _nothing_latent
-    if is_autoguide(setting) and not leaves_sites(setting):
-        refuse_discrete(traced.spec, "An automatic guide")
     if whitened:
         # A point estimate is the mode of the kernel's own density, whatever the coordinates.
         model = whitened_model(traced, present, jacobian=setting is not autoguide.AutoDelta)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
+from numpyro import handlers
 from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.inference.chains import (
@@ -22,7 +23,7 @@ from skaimz.inference.chains import (
 )
 from skaimz.inference.checkpoint import Checkpoint
 from skaimz.inference.chunks import CHUNK_STEPS, Phase
-from skaimz.inference.data import Data, constrained, refuse_discrete, weighted_model, whitened_model
+from skaimz.inference.data import Data, constrained, weighted_model, whitened_model
 from skaimz.inference.diagnostics import check_chains, warn_of_stop
 from skaimz.inference.problem import Problem
 from skaimz.inference.result import FitResult, to_numpy
@@ -36,8 +37,6 @@ __all__ = ["check_chains_can_run", "continue_chains", "fit_mcmc", "given_start"]
 
 # Compiled code is counted in memory maps, of which a process may have 65530 by Linux's default.
 PROGRAMS_KEPT = 12
-# Samplers that need a gradient, or move through a continuous space.
-CONTINUOUS = (numpyro.infer.HMC, numpyro.infer.SA, numpyro.infer.BarkerMH, numpyro.infer.AIES, numpyro.infer.ESS)
 # Statistics of a step in a sampler's state, by ArviZ's names.
 STATISTICS: dict[str, Callable[[Any], Any]] = {
     "energy": lambda state: state.energy,
@@ -67,6 +66,9 @@ def _programs(traced: TracedKernel, sampler: ByValue, num_warmup: int, together:
     def start(keys: Any, data: Data, first: Any) -> tuple[MCMCKernel, Any]:
         """Build the sampler anew; compiled programs share nothing but arrays."""
         model = weighted_model(traced) if data.units is None else whitened_model(traced)
+        if traced.spec.discrete:
+            # The sampler draws discrete sites, whether the kernel marks them to be enumerated or not.
+            model = handlers.infer_config(model, config_fn=lambda site: {"enumerate": None})
         kernel = sampler_in_precision(with_model(sampler.value, model))
         return kernel, kernel.init(keys, num_warmup, init_params=first, model_args=data, model_kwargs={})
 
@@ -234,8 +236,6 @@ def check_chains_can_run(traced: TracedKernel, settings: MCMC) -> None:
     """Refuse kernels that Markov chains do not fit."""
     if not traced.spec.latents:
         raise ValueError("MCMC needs a kernel with at least one latent site, and this one has none.")
-    if isinstance(settings.sampler, CONTINUOUS):
-        refuse_discrete(traced.spec, "MCMC")
     refuse_params(traced, "MCMC")
 
 

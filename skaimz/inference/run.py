@@ -10,7 +10,7 @@ from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
 from skaimz.inference.checkpoint import checkpoint_of
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, in_double, padded, refuse_discrete
+from skaimz.inference.data import Data, in_double, padded
 from skaimz.inference.densities import log_densities
 from skaimz.inference.diagnostics import warn_of_chains
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
@@ -24,9 +24,10 @@ from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import refuse_other_models
 from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.states import fitted_kernel, state_draws, with_states, without_states
 from skaimz.inference.subsampling import as_fitted
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
-from skaimz.kernels import TracedKernel
+from skaimz.kernels import MarginalKernel, TracedKernel
 
 __all__ = ["fit", "partial_fit", "resume"]
 
@@ -68,7 +69,7 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
     _refuse_processes()
     refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
     n_rows = len(data.rows[traced.spec.input])
-    traced = as_fitted(traced, settings)
+    traced = as_fitted(fitted_kernel(traced, settings, data), settings)
     if data.weight is not None:
         _check_weighted(traced, "`sample_weight`")
     checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
@@ -81,7 +82,6 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
         if not needs_stream(data, n_rows):
             result = _compared(problem, settings, result)
     elif isinstance(settings, Auto):
-        refuse_discrete(traced.spec, "Automatic inference")
         result = fit_auto(problem, settings)
     elif isinstance(settings, MCMC):
         result = _fit_chains(problem.distinct(), settings)
@@ -89,6 +89,7 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
         result = fit_by_protocol(problem.distinct(), settings)
     if not watch.stopped:
         checkpoint.remove()
+    result = with_states(traced, data, result, seed)
     return dataclasses.replace(result, seen=_seen(data.weight, n_rows), n_given=n_rows)
 
 
@@ -156,6 +157,7 @@ def partial_fit(traced: TracedKernel, data: Data, settings: Settings, seed: int,
     assert isinstance(settings, SVI)
     _refuse_processes()
     refuse_other_models(settings.own_models, traced.kernel.function)
+    traced = fitted_kernel(traced, settings, data)
     spec = traced.spec
     if not spec.can_be_padded:
         local = [site.name for site in spec.local_latents]
@@ -203,6 +205,10 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
             f"{what} would not reach the site {output.name!r}, because the kernel draws minibatches of its own: set "
             "`SVI(batch_size=...)`, for minibatches of skaimz, or use another inference, which sees all rows."
         )
+    if isinstance(traced, MarginalKernel) and traced.drawn:
+        raise ValueError(
+            f"{what} needs rows that stand alone, but {traced.spec.fit_mixing}. Leave it out, or repeat rows."
+        )
     if traced.spec.unweighted is not None:
         raise ValueError(
             f"{what} would not reach the site {traced.spec.unweighted!r}, whose density depends on rows and has no "
@@ -218,6 +224,16 @@ def resume(
     ``seed`` decides the draws of a fitted guide and the choice among weighted draws. Markov chains go on with their own
     random numbers.
     """
+    data = Data(**result.data) if result.data else None
+    traced = fitted_kernel(traced, settings, data)
+    draws = _resume(traced, without_states(traced, result), settings, seed, num_samples, verbose=verbose)
+    first = len(next((draw.reshape(-1, *draw.shape[2:]) for draw in result.draws.values()), ()))
+    return draws | state_draws(traced, result, draws, seed, first=first)
+
+
+def _resume(
+    traced: TracedKernel, result: FitResult, settings: Settings, seed: int, num_samples: int, *, verbose: int
+) -> dict[str, np.ndarray]:
     if result.method == "independent" and isinstance(settings, Auto):
         return draw_again(result, seed, num_samples)
     traced = as_fitted(traced, settings)

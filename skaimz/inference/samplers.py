@@ -2,7 +2,7 @@
 
 import copy
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpyro.infer
@@ -16,6 +16,7 @@ __all__ = [
     "SAMPLERS",
     "check_number_of_chains",
     "check_ready",
+    "draws_discrete",
     "own_model",
     "parts_of",
     "sampler_in_precision",
@@ -30,6 +31,8 @@ SAMPLERS: dict[str, type[MCMCKernel]] = {
     "aies": numpyro.infer.AIES,
     "ess": numpyro.infer.ESS,
 }
+# Samplers that need a gradient, or move through a continuous space.
+CONTINUOUS = (numpyro.infer.HMC, numpyro.infer.SA, numpyro.infer.BarkerMH, numpyro.infer.AIES, numpyro.infer.ESS)
 # Moves of ensembles that need two chains in the other half.
 PAIRED = frozenset({"make_de_move", "make_differential_move"})
 # Attributes that samplers set when they are initialised. They must exist before.
@@ -41,6 +44,13 @@ LEARNED = frozenset(
 )
 # Attributes that samplers add when they are initialised.
 ADDED = frozenset({"_num_warmup", "_wa_update", "batch_log_density"})
+
+
+def draws_discrete(sampler: MCMCKernel, names: Collection[str]) -> bool:
+    """Whether a sampler draws discrete sites itself, rather than moving through the density without them."""
+    if isinstance(sampler, numpyro.infer.HMCGibbs) and not isinstance(sampler, numpyro.infer.DiscreteHMCGibbs):
+        return any(name in names for name in sampler._gibbs_sites or ())
+    return not isinstance(sampler, CONTINUOUS)
 
 
 def own_model(sampler: MCMCKernel) -> Any:

@@ -338,5 +338,9 @@ def _order(problem: Problem) -> tuple[np.uint32, np.uint32]:
 
 
 def _programs_of(traced: TracedKernel, settings: SVI, data: Data) -> Programs:
-    guide, optim, loss = map(ByValue.of, (settings.guide, settings.optim, settings.loss))
+    loss: Any = settings.loss
+    if isinstance(loss, numpyro.infer.TraceEnum_ELBO) and not traced.spec.discrete:
+        # Without discrete sites it is the same loss, which weights of rows can be given to.
+        loss = numpyro.infer.Trace_ELBO(loss.num_particles, loss.vectorize_particles)
+    guide, optim, loss = map(ByValue.of, (settings.guide, settings.optim, loss))
     return _programs(traced, guide, optim, loss, settings.batch_size, len(data.rows[traced.spec.input]))

@@ -43,7 +43,8 @@ class SiteProofs(NamedTuple):
 
     def depends(self, name: str, positions: Iterable[list[int]]) -> bool:
         """Whether the density of a site may depend on some of the inputs, given their positions."""
-        return dependent(self.proof.traces[0], list(itertools.chain(*positions)))[self.owners.index(name)]
+        found = dependent(self.proof.traces[0], list(itertools.chain(*positions)))
+        return any(found[output] for output in self._outputs(name))
 
     def mixing(self, name: str) -> str | None:
         """Return why the rows of a site may depend on one another, or None if they provably do not."""

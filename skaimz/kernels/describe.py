@@ -22,6 +22,7 @@ from skaimz.kernels.refusals import (
     unobserved_output,
 )
 from skaimz.kernels.spec import KernelSpec, without_rows
+from skaimz.kernels.states import count_states
 from skaimz.runtime import one_at_a_time
 
 __all__ = ["describe", "sites_if_run"]
@@ -87,10 +88,18 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     elsewhere = [name for name in row_factors if in_fit[name].index(None) != tracer.templates[output].index(None)]
     if elsewhere:
         row_factors, unscored = (), f"the rows of {elsewhere[0]!r} and {output!r} are not on the same axis"
+    discrete = {site.name for site in of_fit if site.kind == "latent" and not jnp.issubdtype(site.dtype, jnp.floating)}
+    by_state = [
+        name
+        for name in dict.fromkeys(fitting.owners)
+        if name not in discrete
+        and fitting.messages[name].kind in ("latent", "observed")
+        and fitting.depends(name, [fitting.sites[site] for site in discrete])
+    ]
     runs = ((n, sites_if_run(call, n)) for n in LEAST_ROWS)
     least_rows, fewest = next((run for run in runs if run[1] is not None), (1, None))
     compare_sites(least_rows, fewest, n_rows[0], tracer.templates)
-    return KernelSpec(
+    spec = KernelSpec(
         sites=sites,
         input=call.input,
         output=output,
@@ -108,7 +117,10 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         least_rows=least_rows,
         only_fitted=only_fitted,
         form=call.form,
+        by_state=tuple(by_state),
     )
+    # Each row is computed in all of its joint states.
+    return replace(spec, width=spec.width * count_states(spec.summed))
 
 
 class _Output(NamedTuple):

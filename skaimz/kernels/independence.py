@@ -25,6 +25,8 @@ __all__ = ["MixedRowsError", "RowProof"]
 LARGE_MATRIX = 32
 # Static parameters that may contain the length of a row axis.
 LENGTHS = frozenset({"shape", "new_sizes", "slice_sizes", "limit_indices", "sizes"})
+# Operations on slices that begin at places given by operands, and the number of arrays among their operands.
+SLICES = {"dynamic_slice": 1, "dynamic_update_slice": 2}
 CALLS = frozenset(
     "jit pjit closed_call core_call custom_jvp_call custom_vjp_call remat2 checkpoint cond while scan".split()
 )
@@ -124,27 +126,41 @@ class RowProof:
         for pair in zip(reversed(one.eqns), reversed(other.eqns), strict=True):
             if needed.isdisjoint(pair[0].outvars):
                 continue
-            used = self._used(pair, (one, other), numbers)
-            needed |= self._needed(twins, *used)
-            if used[0] is pair[0].invars:
-                self._check(*pair)
+            in_place = self._in_place(pair, (one, other), numbers)
+            needed |= self._needed(twins, *(in_place or self._operands(*pair)))
+            if in_place is None:
+                self._check(*pair, needed)
         for variable, *constants in zip(one.constvars, first.consts, second.consts, strict=True):
             if variable in needed and not _same(*constants):
                 raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
 
-    def _used(self, pair: tuple, jaxprs: tuple, numbers: Sequence[Mapping[Any, int]]) -> list[Sequence]:
-        """Return the operands that an operation depends on, as it is in each of the traces.
+    def _in_place(self, pair: tuple, jaxprs: tuple, numbers: Sequence[Mapping[Any, int]]) -> tuple[list, list] | None:
+        """Return the operands of an operation that indexes rows by their own numbers; None for any other operation.
 
-        An operation that indexes rows by their own numbers leaves each where it is, whatever its number.
+        It leaves each row where it is, whatever its number.
         """
-        if pair[0].primitive.name == "gather" and pair[0].params == pair[1].params:
-            rows = self._axis(pair[0].invars[0], pair[1].invars[0])
-            first, second = (
-                other_indices(jaxpr, eqn, rows, axes) for jaxpr, eqn, axes in zip(jaxprs, pair, numbers, strict=True)
-            )
-            if first is not None and second is not None:
-                return [[pair[0].invars[0], *first], [pair[1].invars[0], *second]]
-        return [eqn.invars for eqn in pair]
+        if pair[0].primitive.name != "gather" or pair[0].params != pair[1].params:
+            return None
+        rows = self._axis(pair[0].invars[0], pair[1].invars[0])
+        first, second = (
+            other_indices(jaxpr, eqn, rows, axes) for jaxpr, eqn, axes in zip(jaxprs, pair, numbers, strict=True)
+        )
+        if first is None or second is None:
+            return None
+        return [pair[0].invars[0], *first], [pair[1].invars[0], *second]
+
+    def _operands(self, first: Any, second: Any) -> tuple[list, list]:
+        """Return the operands of an operation, without the place where a slice of all rows begins: it has no choice."""
+        operands = list(first.invars), list(second.invars)
+        arrays = SLICES.get(first.primitive.name)
+        if arrays is not None:
+            pairs = [*zip(first.invars[:arrays], second.invars[:arrays], strict=True)]
+            axes = {self._axis(*pair) for pair in [*pairs, (first.outvars[0], second.outvars[0])]}
+            rows = axes.pop()
+            if rows is not None and not axes:
+                for each in operands:
+                    del each[arrays + rows]
+        return operands
 
     def _needed(self, twins: dict[Var, Var], first: Sequence, second: Sequence) -> set[Var]:
         """Return the variables among operands, which must be the same in both traces."""
@@ -158,8 +174,8 @@ class RowProof:
                 raise MixedRowsError(OTHERWISE)
         return {one for one in first if isinstance(one, Var)}
 
-    def _check(self, first: Any, second: Any) -> None:
-        """Check an operation, as it is in each of the traces."""
+    def _check(self, first: Any, second: Any, needed: set[Var]) -> None:
+        """Check an operation, as it is in each of the traces, given the variables that the chosen outputs depend on."""
         name = first.primitive.name
         if name != second.primitive.name or first.params.keys() != second.params.keys():
             raise MixedRowsError(OTHERWISE)
@@ -176,8 +192,12 @@ class RowProof:
         if touched and name not in CALLS and not keeps_rows(first, into, out):
             raise MixedRowsError(f"the operation '{name}' may mix rows")
         # Functions with custom derivatives have programs for these as well. Only the first one, the function, matters.
+        outputs = None
+        if name == "scan":
+            # A step also returns what nobody needs, such as the sizes of plates.
+            outputs = [i for i, out in enumerate(first.outvars) if i < first.params["num_carry"] or out in needed]
         for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
-            self._walk(*pair)
+            self._walk(pair[0], pair[1], outputs)
 
     def _check_parameter(self, name: str, key: str, first: Any, second: Any) -> None:
         """Check that a static parameter differs between the traces by the lengths of row axes only."""

@@ -18,6 +18,7 @@ from numpyro.distributions import (
 
 from skaimz.kernels.forms import SUBSAMPLED
 from skaimz.kernels.spec import Site
+from skaimz.kernels.states import finite_support
 
 __all__ = ["Message", "density_parts", "innermost"]
 
@@ -46,6 +47,8 @@ class Message:
         Name of the constraint on the values, if it has no parameters.
     n_classes : int or None
         Number of classes of a categorical distribution.
+    states : tuple of number, or None
+        Values that the site may have in a run without an outcome, if they are finitely many numbers.
     plates : tuple of numpyro.primitives.CondIndepStackFrame
     event_names : tuple of str
         Names of the event dimensions, from ``infer={"event_dims": ...}``.
@@ -66,6 +69,7 @@ class Message:
     event_dim: int
     support: str | None
     n_classes: int | None
+    states: tuple[float, ...] | None
     plates: tuple[Any, ...]
     event_names: tuple[str, ...]
     is_factor: bool
@@ -95,6 +99,7 @@ class Message:
             event_dim=event_dim,
             support=support,
             n_classes=n_classes,
+            states=finite_support(distribution) if kind == "latent" else None,
             plates=tuple(message.get("cond_indep_stack", ())),
             event_names=tuple((message.get("infer") or {}).get("event_dims", ())),
             is_factor=isinstance(innermost(distribution), Unit),
@@ -122,6 +127,7 @@ class Message:
             support=self.support,
             n_classes=self.n_classes,
             mixing=mixing,
+            states=self.states,
         )
 
     def _dim(self, name: str, axis: int, row_axis: int | None) -> str:

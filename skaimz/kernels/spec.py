@@ -4,11 +4,16 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
+
+from skaimz.kernels.entries import OBSERVED, LeftOut
 from skaimz.kernels.forms import AS_WRITTEN, Form, Formed
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
 from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
+from skaimz.kernels.states import few_states
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
@@ -59,6 +64,8 @@ class Site:
         Number of classes of a categorical or ordered distribution.
     mixing : str or None
         Why its rows may depend on one another; None if they provably do not.
+    states : tuple of number, or None
+        Values that the site may have in a run without an outcome, if they are finitely many numbers.
     """
 
     name: str
@@ -72,11 +79,16 @@ class Site:
     support: str | None = None
     n_classes: int | None = None
     mixing: str | None = None
+    states: tuple[float, ...] | None = None
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """Shape of the value without its row axis."""
         return without_rows(self.shape)
+
+    def dims_of(self, n_axes: int) -> tuple[str, ...]:
+        """Return names of the axes of a density, which lacks the event's axes, or has the axis of the rows alone."""
+        return (self.dims[self.row_axis],) if n_axes == 1 and self.row_axis else self.dims[:n_axes]
 
     @property
     def rows_are_batched(self) -> bool:
@@ -124,6 +136,8 @@ class KernelSpec:
         Sites that exist only with an outcome.
     form : Form
         What is changed in the kernel when it runs.
+    by_state : tuple of str
+        Sites, other than discrete latent ones, whose density in a fit depends on the state of a discrete latent site.
     """
 
     sites: tuple[Site, ...]
@@ -143,6 +157,7 @@ class KernelSpec:
     least_rows: int = 1
     only_fitted: tuple[Site, ...] = ()
     form: Form = AS_WRITTEN
+    by_state: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"
@@ -172,6 +187,19 @@ class KernelSpec:
     def drawn(self) -> tuple[Site, ...]:
         """Sites, other than the output, that a prediction draws unless their values are known."""
         return tuple(site for site in self.sites if site.kind in ("latent", "companion"))
+
+    @property
+    def discrete(self) -> tuple[Site, ...]:
+        """Latent sites that have no gradient."""
+        return tuple(site for site in self.latents if not np.issubdtype(site.dtype, np.floating))
+
+    @property
+    def summed(self) -> tuple[Site, ...]:
+        """Discrete latent sites of single rows, over whose states densities and means of a row are summed exactly."""
+        if self.fit_mixing is not None or self.rows_mix is not None:
+            return ()
+        sites = tuple(site for site in self.discrete if site.states is not None and site.rows_are_batched)
+        return sites if few_states(sites) else ()
 
     @property
     def local_latents(self) -> tuple[Site, ...]:
@@ -247,11 +275,18 @@ class TracedKernel:
         return self.formed(JoinedMasks(self.kernel.bind(hyperparameters)), rows, whole)
 
     def formed(self, function: Callable, rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
-        """Run a function with the kernel's arguments, such as its guide, in the kernel's form."""
+        """Run a function with the kernel's arguments, such as its guide, in the kernel's form.
+
+        Entries of the outcome are left out if the rows tell which are observed.
+        """
         form, observes = self.spec.form, rows.get(self.spec.output_parameter) is not None
-        n_rows = len(rows[self.spec.input])
-        formed = Formed(function, form, n_rows, observes=observes, subsamples=self.subsampling)
-        return formed(**nested({**rows, **whole, **self.constants}))
+        n_rows, entries = len(rows[self.spec.input]), rows.get(OBSERVED)
+        formed: Any = Formed(function, form, n_rows, observes=observes, subsamples=self.subsampling)
+        if entries is not None:
+            output = self.spec[self.spec.output]
+            formed = LeftOut(formed, output.name, jnp.moveaxis(entries, 0, output.row_axis or 0))
+        arguments = {name: array for name, array in rows.items() if name != OBSERVED}
+        return formed(**nested({**arguments, **whole, **self.constants}))
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ class Purpose(enum.IntEnum):
     PRIOR_SITE = 3
     CHOSEN_DRAWS = 4
     BROKEN_TIES = 5
+    STATE = 6
     # Variational inference
     GUIDE_START = 11
     ROW_ORDER = 12

@@ -35,6 +35,7 @@ from skaimz.sampling.quantities import (
     PerDraw,
     Quantity,
     Slope,
+    StateProbabilities,
     Values,
 )
 from skaimz.sampling.store import Store, readable, store_state
@@ -61,6 +62,7 @@ __all__ = [
     "Posterior",
     "Quantity",
     "Slope",
+    "StateProbabilities",
     "Store",
     "Summary",
     "Values",

@@ -20,6 +20,7 @@ from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import host_distribution_of
 from skaimz.sampling.quantities import PerDraw
 from skaimz.sampling.sinks import MemorySink
+from skaimz.sampling.states import warn_of_drawn_states
 from skaimz.sampling.store import Store
 from skaimz.sampling.tile_loop import Sink, run_steps, to_place
 from skaimz.sampling.writer import ZarrSink
@@ -62,6 +63,7 @@ class Drawing:
         batch_size: int | None = None,
         paired: bool = False,
     ):
+        warn_of_drawn_states(job, quantity)
         self.job = job = with_global_latents(job)
         spec = job.spec
         whole = spec.rows_mix is not None or any(spec[name].mixing for name in quantity.names)
@@ -188,7 +190,7 @@ class Drawing:
         del one_draw[self._draw_axis]
         axis = None if row_axis is None else row_axis - (self._draw_axis == 0)
         sizes = tuple(self.job.n_rows if i == axis else size for i, size in enumerate(one_draw))
-        return Field(name, sizes, dtype, axis, site.dims[: len(sizes)])
+        return Field(name, sizes, dtype, axis, site.dims_of(len(sizes)))
 
     def _finish(self, arrays: Mapping[str, np.ndarray], batch: Batch, step: Step, results: tuple) -> None:
         """Put a step's draws in their place."""

@@ -25,6 +25,7 @@ from skaimz.sampling.quantities import (
     PerDraw,
     Values,
 )
+from skaimz.sampling.states import warn_of_drawn_states
 from skaimz.sampling.tile_loop import run_steps, to_place
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
 
 def expectation(job: Job, quantity: Expectation) -> list[np.ndarray]:
     """Return a quantity averaged over the posterior draws: each of its results with the rows on the first axis."""
+    warn_of_drawn_states(job, quantity)
     job = at_average_draw(with_global_latents(job), quantity)
     # Draws are averaged whatever chain they are from.
     job = replace(job, posterior=job.posterior._replace(n_chains=1))

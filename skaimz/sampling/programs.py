@@ -184,12 +184,13 @@ def _program(design: _Design) -> Callable:
             key = key_of(fixed.seed, *purpose, draw)
             run_key, own_key = jax.random.split(fused_key(key) if design.fused else key)
 
-            def trace_on(rows: Mapping[str, Any]) -> dict:
+            def trace_on(rows: Mapping[str, Any], states: Mapping[str, Any]) -> dict:
                 arguments = Arguments(fixed.hyperparameters, rows, fixed.whole)
-                values = {**sites, **fixed.params, **settings}
+                values = {**sites, **states, **fixed.params, **settings}
                 return run_kernel(traced, arguments, values, run_key, interventions, without_outcome=design.on_host)
 
-            return quantity.of_draw(KernelRun(traced.spec, rows, own_key, trace_on, design.settings, design.on_host))
+            known, set_by_user = sites.keys(), design.settings
+            return quantity.of_draw(KernelRun(traced.spec, rows, own_key, trace_on, known, set_by_user, design.on_host))
 
         def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
             one_row = lambda row: run(jax.tree.map(lambda a: a[None], row), sites, draw)  # noqa: E731

@@ -86,10 +86,10 @@ def _result_of(quantity: Quantity, traced: TracedKernel, arguments: Arguments, s
     """Return a quantity for one draw."""
     run_key, own_key = jax.random.split(key)
 
-    def trace_on(rows: Mapping[str, Any]) -> dict:
-        return run_kernel(traced, arguments._replace(rows=rows), sites, run_key)
+    def trace_on(rows: Mapping[str, Any], states: Mapping[str, Any]) -> dict:
+        return run_kernel(traced, arguments._replace(rows=rows), {**sites, **states}, run_key)
 
-    return quantity.of_draw(KernelRun(traced.spec, arguments.rows, own_key, trace_on))
+    return quantity.of_draw(KernelRun(traced.spec, arguments.rows, own_key, trace_on, sites.keys()))
 
 
 def influence(job: Job, name: str) -> tuple[bool, list[str]] | None:
@@ -193,6 +193,7 @@ def without_derivative(job: Job, along: tuple[str, int | None]) -> list[str]:
     }
     known = {**posterior.params, **{site: draws[0] for site, draws in posterior.draws.items()}, **local, **settings}
     drawn: list[str] = []
+    summed = {site.name for site in spec.summed}  # their derivative is that of the rows' weights
 
     def run(array: Any, sites: dict, key: Any) -> dict:
         run_key, _ = jax.random.split(key)
@@ -204,7 +205,7 @@ def without_derivative(job: Job, along: tuple[str, int | None]) -> list[str]:
         trace = run(array, known, key)
         drawn.clear()
         for site, message in trace.items():
-            if message["type"] != "sample" or message["is_observed"] or site in known:
+            if message["type"] != "sample" or message["is_observed"] or site in known or site in summed:
                 continue
             if not has_derivative(message["fn"]) and (site != spec.output or not has_mean(message["fn"])):
                 drawn.append(site)
@@ -243,6 +244,8 @@ def is_random(quantity: Quantity, job: Job) -> bool:
     are no sites, such as those of dropout in a network.
     """
     known = job.posterior.draws.keys() | job.local.keys() | job.settings.keys()
+    if quantity.sums_states:
+        known |= {site.name for site in job.spec.summed}
     if any(site.name not in known for site in job.spec.prior_sites):
         return True
     arguments, sites = job.described()

@@ -7,7 +7,7 @@ To add a quantity, derive a frozen dataclass from :class:`Expectation` (averaged
 import functools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from skaimz.kernels import KernelSpec, Site
+from skaimz.kernels import KernelSpec, Site, by_row, joint_states, marginals
 from skaimz.sampling.forward import (
     checked_outcome,
     class_probabilities,
@@ -38,6 +38,7 @@ __all__ = [
     "PerDraw",
     "Quantity",
     "Slope",
+    "StateProbabilities",
     "Values",
 ]
 
@@ -54,7 +55,10 @@ class KernelRun:
     key : PRNG key
         For random numbers of the quantity itself.
     trace_on : callable
-        Runs the kernel on row-aligned arguments, always with the same draw and random numbers, and returns its trace.
+        Runs the kernel on row-aligned arguments, with some more sites set to values, always with the same draw and
+        random numbers, and returns its trace.
+    known : collection of str
+        Latent sites that have draws.
     settings : tuple of str
         Sites that the user has set to a value.
     on_host : bool
@@ -64,14 +68,15 @@ class KernelRun:
     spec: KernelSpec
     rows: Mapping[str, Any]
     key: Any
-    trace_on: Callable[[Mapping[str, Any]], dict[str, dict[str, Any]]]
+    trace_on: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, dict[str, Any]]]
+    known: Collection[str] = ()
     settings: tuple[str, ...] = ()
     on_host: bool = False
 
     @functools.cached_property
     def trace(self) -> dict[str, dict[str, Any]]:
         """The kernel's trace on the rows."""
-        return self.trace_on(self.rows)
+        return self.trace_on(self.rows, {})
 
     @property
     def output(self) -> Site:
@@ -96,9 +101,65 @@ class KernelRun:
         return parameters_of(self.distribution) if self.on_host else checked_outcome(self.distribution, value)
 
     def log_density(self, name: str) -> Any:
-        """Return the log density of a site's value; that of the output includes the kernel's factors."""
+        """Return the log density of a site's value; that of the output includes the kernel's factors.
+
+        Where discrete sites of rows are summed out, it has one entry for each row.
+        """
         sites = self.spec.scores if name == self.spec.output else (name,)
-        return sum(self.trace[site]["fn"].log_prob(self.trace[site]["value"]) for site in sites)
+        parts = lambda trace: [trace[site]["fn"].log_prob(trace[site]["value"]) for site in sites]  # noqa: E731
+        if not self.summed:
+            return sum(parts(self.trace))
+        axes = [self.spec[site].row_axis or 0 for site in sites]
+        log_weights, densities = self.by_state(lambda trace: sum(map(by_row, parts(trace), axes)))
+        return jax.nn.logsumexp(log_weights + densities, axis=0)
+
+    def average(self, name: str, function: Callable[[dist.Distribution], Any]) -> Any:
+        """Return a function of a site's distribution, averaged over the states of discrete sites of the rows."""
+        if not self.summed or self.spec[name].row_axis is None:
+            return function(self.trace[name]["fn"])
+        log_weights, values = self.by_state(lambda trace: function(trace[name]["fn"]))
+        return jax.tree.map(lambda value: self._averaged(name, log_weights, value), values)
+
+    def moments(self, function: Callable[[dist.Distribution], tuple]) -> tuple:
+        """Return mean and variance of the output, given a function that returns those of a distribution."""
+        if not self.summed:
+            return function(self.distribution)
+        output = self.spec.output
+        log_weights, (means, variances) = self.by_state(lambda trace: function(trace[output]["fn"]))
+        mean = self._averaged(output, log_weights, means)
+        return mean, self._averaged(output, log_weights, variances + (means - mean) ** 2)
+
+    def _averaged(self, name: str, log_weights: Any, values: Any) -> Any:
+        """Average values in the shape of a site over the states on their first axis."""
+        axis = 1 + (self.spec[name].row_axis or 0)
+        weights = jnp.expand_dims(jnp.exp(log_weights), (*range(1, axis), *range(axis + 1, values.ndim)))
+        # A state without weight may have no mean.
+        return jnp.where(weights > 0, weights * values, 0.0).sum(axis=0)
+
+    @property
+    def summed(self) -> tuple[Site, ...]:
+        """Discrete sites of the rows that are summed out: those without draws, that the user has not set."""
+        return tuple(site for site in self.spec.summed if site.name not in (*self.known, *self.settings))
+
+    def by_state(self, function: Callable[[dict[str, dict[str, Any]]], Any]) -> tuple[Any, Any]:
+        """Return log weights ``(n_states, n_rows)`` of the rows' states, and a function of the trace in each state.
+
+        The weights are those of the prior, given the draws of other sites.
+        """
+        spec, summed = self.spec, self.summed
+        # Draws of a row's own latent sites tell something of its state.
+        tell = [name for name in self.known if name in spec.by_state and name not in self.settings]
+        weighing = [*(site.name for site in summed), *(site.name for site in spec.local_latents if site.name in tell)]
+
+        def of_state(states: Mapping[str, Any]) -> tuple:
+            trace = self.trace_on(self.rows, states)
+            log_weights = (
+                by_row(trace[name]["fn"].log_prob(trace[name]["value"]), spec[name].row_axis or 0) for name in weighing
+            )
+            return sum(log_weights), function(trace)
+
+        log_weights, results = jax.vmap(of_state)(joint_states(summed, len(self.rows[spec.input])))
+        return jax.nn.log_softmax(log_weights, axis=0), results
 
 
 class Quantity(ABC):
@@ -108,12 +169,15 @@ class Quantity(ABC):
     ----------
     shares_random_numbers : bool
         Whether all rows see the same random numbers, so that the result for a row does not depend on the other rows.
+    sums_states : bool
+        Whether discrete sites of rows are summed out, so that they need no random numbers.
     may_be_affine : bool
         Whether the quantity can be affine in the draws or in the rows, so that a proof of it is tried. Its average is
         then its value at the average draw or row. An expectation must average draws by their mean for this.
     """
 
     shares_random_numbers: ClassVar[bool] = False
+    sums_states: ClassVar[bool] = True
     may_be_affine: ClassVar[bool] = False
 
     @abstractmethod
@@ -178,7 +242,8 @@ class Mean(Expectation):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the conditional mean."""
-        return (run.rows_first(conditional_mean(run.distribution, run.key)),)
+        mean = run.average(run.spec.output, lambda distribution: conditional_mean(distribution, run.key))
+        return (run.rows_first(mean),)
 
 
 @dataclass(frozen=True)
@@ -189,7 +254,8 @@ class Moments(Expectation):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the conditional mean and variance."""
-        return tuple(map(run.rows_first, conditional_moments(run.distribution, run.key)))
+        moments = run.moments(lambda distribution: conditional_moments(distribution, run.key))
+        return tuple(map(run.rows_first, moments))
 
     def over_draws(self, results: tuple, n_draws: Any) -> tuple:
         """Average both, and add the variance of conditional means to that of outcomes."""
@@ -209,7 +275,7 @@ class ClassProbabilities(Expectation):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the conditional probabilities."""
-        return (run.rows_first(class_probabilities(run.distribution)),)
+        return (run.rows_first(run.average(run.spec.output, class_probabilities)),)
 
 
 @dataclass(frozen=True)
@@ -225,8 +291,7 @@ class LogPredictive(Expectation):
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the log density of each row."""
         densities = run.log_density(run.spec.output)
-        others = tuple(axis for axis in range(densities.ndim) if axis != (run.output.row_axis or 0))
-        return (densities.sum(axis=others),)
+        return (densities if run.summed else by_row(densities, run.output.row_axis or 0),)
 
     def over_draws(self, results: tuple, n_draws: Any) -> tuple:
         """Average the densities."""
@@ -238,6 +303,38 @@ class LogPredictive(Expectation):
         """Join the logarithms of average densities."""
         one, other = math.log(1 - share), math.log(share)
         return [np.logaddexp(one + before, other + after) for before, after in zip(first, second, strict=True)]
+
+
+@dataclass(frozen=True)
+class StateProbabilities(Expectation):
+    """Probabilities of the states of each discrete site of the rows, on the last axis, given the row's outcome.
+
+    Attributes
+    ----------
+    names : tuple of str
+        All sites in ``spec.summed``.
+    """
+
+    names: tuple[str, ...]
+    shares_random_numbers = False
+
+    def of_draw(self, run: KernelRun) -> tuple:
+        """Return the probabilities, by Bayes' rule."""
+        sites = (run.spec.output, *run.spec.factors)
+        axes = [run.spec[site].row_axis or 0 for site in sites]
+
+        def outcome(trace: Mapping[str, Any]) -> Any:
+            densities = (trace[site]["fn"].log_prob(trace[site]["value"]) for site in sites)
+            return sum(map(by_row, densities, axes))
+
+        log_weights, densities = run.by_state(outcome)
+        probabilities = jax.nn.softmax(log_weights + densities, axis=0)
+        by_site = marginals(jnp.moveaxis(probabilities, 0, -1), run.summed)
+        return tuple(by_site[name] for name in self.names)
+
+    def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
+        """Return 0 for every site."""
+        return (0,) * len(self.names)
 
 
 @dataclass(frozen=True)
@@ -277,6 +374,7 @@ class Values(PerDraw):
     """Values of sites: outcomes of the output, draws of latent sites, values of deterministic sites."""
 
     has_outcomes = True
+    sums_states = False
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the values."""
@@ -291,7 +389,7 @@ class ExpectedOutcomes(PerDraw):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the conditional means."""
-        return tuple(expected_outcome(run.trace[name]["fn"], run.key) for name in self.names)
+        return tuple(run.average(name, lambda each: expected_outcome(each, run.key)) for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -334,6 +432,11 @@ class Slope(PerDraw):
 @dataclass(frozen=True)
 class LogDensity(PerDraw):
     """Log densities of the values of sites."""
+
+    def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
+        """Return the row axis of each result, draws included."""
+        # Where discrete sites of rows are summed out, a row has one density for all of its outputs.
+        return (int(not self.draws_last),) * len(self.names) if spec.summed else super().row_axes(spec)
 
     def row_axis(self, site: Site) -> int | None:
         """Return the row axis, None where all rows have one joint density."""

@@ -254,13 +254,6 @@ def test_kernels_behind_partials_are_seen(quick):
         NumPyroImpactRegressor(numpyro.handlers.scale(no_default, scale=2.0), inference=quick).fit(X, y)
 
 
-@pytest.mark.parametrize("inference", ["svi", "mcmc"])
-def test_discrete_latent_sites_need_a_way_to_sum_them_out(inference):
-    model = NumPyroImpactRegressor(zoo.hidden_class, inference=inference)
-    with pytest.raises(ValueError, match=r"needs continuous latent sites, but \['which'\] are discrete"):
-        model.fit(X, y)
-
-
 # Names that a kernel takes, or would take, and that do not belong to its further arguments
 
 

@@ -684,9 +684,13 @@ def test_an_ensemble_has_two_chains_in_each_half(kind):
     MCMC(kind(regression), num_chains=4).checked()
 
 
-def test_samplers_that_need_a_gradient_name_one_that_does_not():
-    with pytest.raises(ValueError, match=r"\['c'\] are discrete.*DiscreteHMCGibbs\(NUTS\(kernel\)\)"):
-        fitted(choice, MCMC())
+def test_samplers_that_need_a_gradient_move_without_discrete_sites():
+    probabilities, means, _ = exact_choice()
+    posterior = fitted(choice, MCMC(num_warmup=300, num_chains=2)).posterior_
+    assert np.issubdtype(posterior["c"].dtype, np.integer)
+    for c, probability in enumerate(probabilities):
+        assert_mean(posterior["c"] == c, probability)
+    assert_mean(posterior["a"], probabilities @ means)
 
 
 def test_an_ensemble_keeps_its_number_of_chains():
