@@ -15,11 +15,22 @@ from skaimz import sampling
 from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import check_indices, is_fixed, kernel_inputs, refuse_as_index, seed_of
 from skaimz.estimators._columns import Columns
+from skaimz.estimators._encoders import encoder_for
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
-from skaimz.inference import FitResult
-from skaimz.kernels import WITHIN_A_PLATE, Inputs, KernelSpec, TracedKernel, narrowed, trace_kernel
+from skaimz.inference import FitResult, guide_function
+from skaimz.kernels import (
+    WITHIN_A_PLATE,
+    Inputs,
+    KernelSpec,
+    Site,
+    TracedKernel,
+    in_type_of,
+    narrowed,
+    restored_leaf,
+    trace_kernel,
+)
 from skaimz.sampling import Part
 
 __all__ = ["Call", "Model", "Traced", "precision_of"]
@@ -28,6 +39,13 @@ __all__ = ["Call", "Model", "Traced", "precision_of"]
 def precision_of(dtype: Any) -> AbstractContextManager:
     """Return a context in which JAX computes in the precision of a type. Nothing is set globally."""
     return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+
+def _as_learned(site: Site, array: Any) -> Any:
+    """Return a parameter or a state of a layer in the type that the kernel has it in."""
+    if site.dtype.startswith("key<"):
+        return restored_leaf(array, site.dtype)
+    return in_type_of(site, f"Parameter {site.name!r}", np.asarray(array))
 
 
 class Traced(NamedTuple):
@@ -79,6 +97,8 @@ class Model:
     seed : int
     dtype : str or None
         Precision of all arithmetic, "float32" or "float64"; that of X where None.
+    guide : callable or None
+        Guide function of the variational fit that made the draws, if it had one.
     """
 
     owner: Any
@@ -93,6 +113,7 @@ class Model:
     spec: KernelSpec | None
     seed: int
     dtype: str | None
+    guide: Callable | None = None
 
     @classmethod
     def of(cls, estimator: Any) -> Model:
@@ -123,6 +144,7 @@ class Model:
             spec=fitted.get("kernel_spec_"),
             seed=seed,
             dtype=estimator.dtype,
+            guide=guide_function(fitted.get("inference_")),
         )
 
     @property
@@ -140,12 +162,11 @@ class Model:
         return self.seed if random_state is None else seed_of(random_state)
 
     def posterior_for(self, spec: KernelSpec) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
-        """Return posterior draws that fit a kernel, and the values of its ``param`` sites."""
+        """Return posterior draws that fit a kernel, and the values of its parameters and states of layers."""
         assert self.draws is not None
         if self.result is None:
             return match_draws(self.draws, spec, {}), {}
-        params = {site.name for site in spec.sites if site.kind == "param"}
-        return self.draws, {name: value for name, value in self.result.params.items() if name in params}
+        return self.draws, spec.values_of(self.result.params, _as_learned)
 
 
 @dataclass(frozen=True)
@@ -252,6 +273,7 @@ class Call:
         in_sample: bool = False,
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
+        has_outcome: bool = False,
     ) -> sampling.Job:
         """Return the sampling core's job with posterior draws.
 
@@ -261,6 +283,8 @@ class Call:
             Whether these are the rows of the fit, whose row-aligned latent sites have posterior draws.
         intervention, condition : dict of str to array, optional
             Values that sites are set to, by the do-operator or in place of a draw.
+        has_outcome : bool, default=False
+            Whether the caller adds outcomes, which a guide may need.
         """
         spec = self.spec
         if spec.rows_mix is not None:
@@ -283,9 +307,13 @@ class Call:
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
         if in_sample:
             check_local(spec, local, self.total_rows)
-        params = {name: narrowed(f"Parameter {name!r}", np.asarray(v), self.X.dtype) for name, v in params.items()}
         posterior = sampling.Posterior(self.traced.hyperparameters, params, flat, n_chains * n_draws, n_chains)
-        return self._job(posterior, local if in_sample else {}, intervention, condition)
+        job = self._job(posterior, local if in_sample else {}, intervention, condition)
+        encoder = None if in_sample else encoder_for(self.model, job, has_outcome=has_outcome)
+        if encoder is None:
+            return job
+        assert result is not None
+        return replace(job, encoder=encoder, posterior=posterior._replace(params={**result.params, **params}))
 
     def prior_job(
         self,

@@ -14,7 +14,7 @@ from numpyro.distributions import ImproperUniform, constraints
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import KernelSpec, TracedKernel, nested
+from skaimz.kernels import KeptState, KernelSpec, TracedKernel, nested
 
 __all__ = [
     "Data",
@@ -294,6 +294,7 @@ def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -
     def wrapped(
         hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None
     ) -> Any:
-        return _Weighted(guide, traced.spec, None, present)(**nested({**rows, **whole, **traced.constants}))
+        with KeptState():
+            return _Weighted(guide, traced.spec, None, present)(**nested({**rows, **whole, **traced.constants}))
 
     return wrapped

@@ -98,13 +98,13 @@ def minibatch(data: Data, step: Any, order: tuple[Any, Any], batch_size: int | N
     n_rows, seed = jnp.asarray(order[0], jnp.uint32), order[1]
     places = jnp.arange(batch_size, dtype=jnp.uint32)
     if step is None:
-        chosen = jnp.minimum(places, n_rows - 1)
+        chosen = places % n_rows
     else:
         step = jnp.asarray(step, jnp.uint32)
         per_epoch = (n_rows + batch_size - 1) // batch_size
         places = step % per_epoch * batch_size + places
         most_rows = len(next(iter(data.rows.values())))
-        chosen = shuffle.ordered(jnp.minimum(places, n_rows - 1), n_rows, most_rows, seed, step // per_epoch)
+        chosen = shuffle.ordered(places % n_rows, n_rows, most_rows, seed, step // per_epoch)
     inside, dtype = places < n_rows, jnp.result_type(float)
     present = inside.astype(dtype) * (n_rows.astype(dtype) / inside.sum().astype(dtype))
     rows = spread({name: array[chosen] for name, array in data.rows.items()})
@@ -180,20 +180,34 @@ def _ahead(pool: ThreadPoolExecutor, items: Iterator[Any]) -> Iterator[Any]:
 
 
 def _windows(data: Data, passes: Passes) -> Iterator[Any]:
-    """Yield rows and weights in their order, each epoch filled up to whole minibatches with rows of weight zero."""
+    """Yield rows and weights in their order, each epoch filled up to whole minibatches.
+
+    The first rows of the epoch fill it up, with weight zero: layers that train see rows of all weights.
+    """
     n_rows, size, epoch = passes.n_rows, passes.size, passes.epoch
     arrays = (data.rows, data.weight)
     missing = -n_rows % size
-    filling = {name: np.repeat(array[:1], missing, axis=0) for name, array in data.rows.items()}
     length = n_rows if size == n_rows else shuffle.WINDOW_ROWS
     wanted = passes.num_steps * size
+    heads: list[Any] = []
+
+    def noted(window: Any) -> Any:
+        held = sum(len(weight) for _, weight in heads)
+        if held < missing:
+            heads.append(jax.tree.map(np.array, _cut(window, 0, missing - held)))
+        return window
+
     while wanted > 0:
+        heads.clear()
         for start in range(0, n_rows, length):
             if wanted > 0:
                 # Bound to no name, or it would stay in memory while the next is read.
-                yield arrays if size == n_rows else _window(arrays, start // length, passes._replace(epoch=epoch))
+                yield noted(
+                    arrays if size == n_rows else _window(arrays, start // length, passes._replace(epoch=epoch))
+                )
                 wanted -= min(length, n_rows - start)
-        yield filling, np.zeros(missing, data.weight.dtype)
+        if missing and wanted > 0:
+            yield _joined(heads)[0], np.zeros(missing, data.weight.dtype)
         wanted -= missing
         epoch += 1
 

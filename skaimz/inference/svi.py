@@ -32,6 +32,7 @@ from skaimz.inference.pace import Pace, falling, legs_of
 from skaimz.inference.problem import Problem
 from skaimz.inference.result import FitResult, pack_state, to_numpy, unpack_state
 from skaimz.inference.settings import SVI
+from skaimz.inference.states import check_loss, kept_if_finite, learned_in
 from skaimz.kernels import ByValue, TracedKernel
 from skaimz.runtime import Purpose, compiled, key_of, one_at_a_time, shared
 
@@ -77,7 +78,7 @@ def _programs(
         svi, _, state = start(key, data, pace, present)
         if params is None:
             return state
-        return svi.init(key, *data, init_params=match_params(params, svi.get_params(state)))
+        return svi.init(key, *data, init_params=match_params(params, learned_in(svi, state)))
 
     @functools.partial(compiled, donate_argnums=0)
     @one_at_a_time
@@ -88,8 +89,8 @@ def _programs(
             batch, present = minibatch(data, first + i, order, batch_size)
             # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
             svi, _, _ = start(jax.random.key(0), batch, pace, present)
-            state, loss = svi.stable_update(state, *batch)
-            return state, losses.at[i].set(loss)
+            after, loss = svi.stable_update(state, *batch)
+            return kept_if_finite(state, after, loss), losses.at[i].set(loss)
 
         return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(CHUNK_STEPS, jnp.result_type(float))))
 
@@ -101,7 +102,7 @@ def _programs(
         data, present = minibatch(data, None, order, batch_size) if of_batch else (data, None)
         key = key_of(*key)
         svi, fitted_guide, _ = start(key, data, pace, present)
-        params = svi.get_params(state)
+        params = learned_in(svi, state)
         draws = draws_of((svi.model, fitted_guide), traced, params, data, key, num_samples)
         if data.units is not None:
             draws = jax.vmap(lambda coordinates: constrained(traced, data, coordinates))(draws)
@@ -136,6 +137,7 @@ def fit_svi(problem: Problem, settings: SVI, *, judge: bool = True) -> FitResult
     FitResult
     """
     traced, watch, n_rows, batch_size = problem.traced, problem.watch, problem.n_rows, settings.batch_size
+    check_loss(traced, settings)
     if batch_size is not None:
         check_minibatches(problem, settings)
     streamed = batch_size is not None and needs_stream(problem.data, n_rows)
@@ -234,7 +236,10 @@ def continue_svi(problem: Problem, settings: SVI, before: FitResult | None, scal
     """
     check_guide_of_windows(settings)
     traced, n_rows = problem.traced, problem.n_rows
+    check_loss(traced, settings)
     size = min(settings.batch_size or n_rows, n_rows)
+    # Rows that fill up a minibatch would be seen by layers that train.
+    padded_size = bucket(size) if traced.spec.can_be_padded else size
     if before is None:
         problem = problem.in_units(units_of(problem, dataclasses.replace(settings, batch_size=size), scale))
     else:
@@ -245,7 +250,7 @@ def continue_svi(problem: Problem, settings: SVI, before: FitResult | None, scal
     programs = state = None
     epoch = 0 if before is None else len(before.losses)  # type: ignore[arg-type]
     passes = Passes(n_rows, size, -(-n_rows // size), problem.seed, epoch)
-    with contextlib.closing(minibatches(problem.data, passes, padded_size=bucket(size), scale=scale)) as stacks:
+    with contextlib.closing(minibatches(problem.data, passes, padded_size=padded_size, scale=scale)) as stacks:
         for stack in stacks:
             if programs is None:
                 first = stack.minibatch(0)[0]
@@ -319,7 +324,7 @@ def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
 def _to_draw(problem: Problem, settings: SVI) -> tuple[Programs, tuple]:
     """Return the programs that draw from a guide, and their inputs beside its state."""
     traced, data = problem.traced, problem.data
-    if traced.spec.can_be_padded:
+    if traced.spec.rowless and traced.spec.minibatch_mixing is None:
         data = padded(traced, data, len(data.rows[traced.spec.input]))
         if is_autoguide(settings.guide):
             # One program draws for fits of any size, and guides that look at data again see all of them.

@@ -6,11 +6,14 @@ from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.digest import digest
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
+from skaimz.kernels.independence import RowProof
 from skaimz.kernels.indices import Index, check_index
+from skaimz.kernels.names import own_names, stored_name
 from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
-from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
-from skaimz.kernels.trace import check_row_count, trace_kernel
+from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
+from skaimz.kernels.trace import check_row_count, parameter_trees, trace_kernel
+from skaimz.kernels.trees import KeptState, named_leaves, plain_leaf, restored_leaf, with_leaves
 from skaimz.kernels.values import (
     DURATIONS,
     TIMES,
@@ -33,9 +36,11 @@ __all__ = [
     "ConjugatePosterior",
     "Index",
     "Inputs",
+    "KeptState",
     "Kernel",
     "KernelSpec",
     "LinearRegression",
+    "RowProof",
     "Site",
     "TracedKernel",
     "abstract_arrays",
@@ -56,11 +61,19 @@ __all__ = [
     "is_text_of_numbers",
     "kernel_parameters",
     "materialise",
+    "named_leaves",
     "narrowed",
     "nested",
     "numbers_in",
+    "own_names",
+    "parameter_trees",
     "plain_array",
+    "plain_leaf",
+    "restored_leaf",
     "split_kernel",
+    "stored_name",
     "trace_kernel",
     "unmasked",
+    "with_leaves",
+    "without_rows",
 ]

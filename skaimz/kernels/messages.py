@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import CategoricalLogits, CategoricalProbs, MaskedDistribution, Unit, constraints
 
+from skaimz.kernels.names import stored_name
 from skaimz.kernels.spec import Site
 
 __all__ = ["Message", "density_parts", "innermost"]
@@ -46,6 +47,8 @@ class Message:
         Whether a mask that depends on data may leave some of the outcomes out.
     is_subsampled : bool
         Whether the message belongs to a plate that draws minibatches.
+    statement : str
+        Name of the statement whose value this is, or a leaf of it, if it is a parameter or a state.
     sizes : tuple of int
         Shape of the value.
     dtype : numpy.dtype or None
@@ -62,6 +65,7 @@ class Message:
     is_factor: bool
     is_masked: bool
     is_subsampled: bool
+    statement: str = ""
     sizes: tuple[int, ...] = ()
     dtype: Any = None
 
@@ -91,6 +95,7 @@ class Message:
             is_factor=isinstance(innermost(distribution), Unit),
             is_masked=_is_masked(distribution),
             is_subsampled=kind == "plate" and message["args"][1] not in (None, message["args"][0]),
+            statement=message.get("statement", ""),
         )
 
     def site(self, name: str, template: tuple[int | None, ...], kind: str, mixing: str | None) -> Site:
@@ -104,10 +109,11 @@ class Message:
             dtype=str(self.dtype),
             row_axis=row_axis,
             event_dim=self.event_dim,
-            dims=tuple(self._dim(name, axis, row_axis) for axis in range(len(template))),
+            dims=tuple(stored_name(self._dim(name, axis, row_axis)) for axis in range(len(template))),
             support=self.support,
             n_classes=self.n_classes,
             mixing=mixing,
+            statement=self.statement,
         )
 
     def _dim(self, name: str, axis: int, row_axis: int | None) -> str:

@@ -1,12 +1,13 @@
 """The description of a kernel: its arguments, its sites, and whether its rows are independent."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
 from skaimz.kernels.signature import nested
+from skaimz.kernels.trees import KeptState, named_leaves, with_leaves
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
@@ -37,9 +38,10 @@ class Site:
     Attributes
     ----------
     name : str
-    kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
+    kind : {"latent", "output", "observed", "companion", "deterministic", "param", "mutable", "unused"}
         In a fit, a companion is observed together with the output, or does not exist. In a prediction, it is drawn
-        together with the output.
+        together with the output. A mutable site is a state of layers. An unused one is a parameter that nothing
+        depends on, such as the first weights of a network whose weights have priors.
     distribution : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)
@@ -55,6 +57,8 @@ class Site:
         Number of classes of a categorical or ordered distribution.
     mixing : str or None
         Why its rows may depend on one another; None if they provably do not.
+    statement : str
+        Name of the kernel's statement, of whose value the site is a leaf, if it is a parameter or a state.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Site:
     support: str | None = None
     n_classes: int | None = None
     mixing: str | None = None
+    statement: str = ""
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -114,6 +119,9 @@ class KernelSpec:
         Whether a mask that depends on data may leave outcomes out.
     least_rows : int
         Smallest number of rows that the kernel runs on. A kernel that takes differences between rows needs several.
+    trains : bool
+        Whether layers of the kernel train where there is an outcome: they have a state, as those of batch
+        normalisation, or draw random numbers that are no sites, as dropout.
     """
 
     sites: tuple[Site, ...]
@@ -131,6 +139,7 @@ class KernelSpec:
     unscored: str | None = None
     masks: bool = False
     least_rows: int = 1
+    trains: bool = False
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"
@@ -176,10 +185,44 @@ class KernelSpec:
         return next((site.mixing for site in sites if site.mixing), None)
 
     @property
+    def learned(self) -> dict[str, tuple[Site, ...]]:
+        """Sites that are leaves of parameters and states, by the names of their statements."""
+        sites = self._of_kind("param") + self._of_kind("mutable")
+        names = dict.fromkeys(site.statement for site in sites)
+        return {name: tuple(site for site in sites if site.statement == name) for name in names}
+
+    def values_of(self, params: Mapping[str, Any], convert: Callable[[Site, Any], Any]) -> dict[str, Any]:
+        """Return the values of the kernel's own parameters and states, given all that a fit has learned.
+
+        Parameters
+        ----------
+        params : dict of str to array or tree of arrays
+        convert : callable
+            Returns an array as a site has it, given the site and the array.
+        """
+        values = {}
+        for name in self.learned.keys() & params.keys():
+            leaves = named_leaves(name, params[name])
+            values[name] = with_leaves(name, params[name], lambda leaf, own=leaves: convert(self[leaf], own[leaf]))
+        return values
+
+    @property
+    def rowless(self) -> bool:
+        """Whether neither latent sites nor parameters have an entry for each row."""
+        return all(site.row_axis is None for site in self.sites if site.kind in ("latent", "param"))
+
+    @property
     def can_be_padded(self) -> bool:
         """Whether additional rows of weight zero leave the log density unchanged."""
-        rowless = all(site.row_axis is None for site in self.sites if site.kind in ("latent", "param"))
-        return rowless and self.fit_mixing is None
+        return self.rowless and self.fit_mixing is None
+
+    @property
+    def minibatch_mixing(self) -> str | None:
+        """Why the log density of a minibatch may not be that of its rows; None if it is.
+
+        Layers that train see the rows of their minibatch together, as their authors mean them to.
+        """
+        return self.rows_mix if self.trains else self.fit_mixing
 
 
 @dataclass(frozen=True)
@@ -197,7 +240,8 @@ class TracedKernel:
 
     def model(self, hyperparameters: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
         """Run the kernel as a NumPyro model."""
-        return self.kernel.bind(hyperparameters)(**nested({**rows, **whole, **self.constants}))
+        with KeptState():
+            return self.kernel.bind(hyperparameters)(**nested({**rows, **whole, **self.constants}))
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:
