@@ -71,7 +71,7 @@ def _programs(
     @compiled
     @one_at_a_time
     def init(data: Data, order: tuple, pace: tuple, params: Any = None) -> Any:
-        data, present = minibatch(data, None, order, batch_size)
+        data, present = minibatch(data, None, order, batch_size, wraps=traced.spec.trains)
         fitted_guide = make_guide(guide.value, traced, data.units is not None, present)[1]
         refuse_left(fitted_guide, traced, data, loss.value.can_infer_discrete)
         key = key_of(order[1], Purpose.GUIDE_START)
@@ -86,7 +86,7 @@ def _programs(
         def step(i: Any, carry: tuple) -> tuple:
             state, losses = carry
             # The optimiser's own counter stays where a step was not finite, and would ask for the same rows for ever.
-            batch, present = minibatch(data, first + i, order, batch_size)
+            batch, present = minibatch(data, first + i, order, batch_size, wraps=traced.spec.trains)
             # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
             svi, _, _ = start(jax.random.key(0), batch, pace, present)
             after, loss = svi.stable_update(state, *batch)
@@ -99,7 +99,7 @@ def _programs(
     def draw(state: Any, data: Data, order: tuple, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
         # An autoguide has the shapes of a minibatch. Any other guide computes the latent sites of all rows.
         of_batch = is_autoguide(guide.value) and not leaves_sites(guide.value)
-        data, present = minibatch(data, None, order, batch_size) if of_batch else (data, None)
+        data, present = minibatch(data, None, order, batch_size, wraps=traced.spec.trains) if of_batch else (data, None)
         key = key_of(*key)
         svi, fitted_guide, _ = start(key, data, pace, present)
         params = learned_in(svi, state)
@@ -166,7 +166,7 @@ def fit_svi(problem: Problem, settings: SVI, *, judge: bool = True) -> FitResult
     with contextlib.ExitStack() as stack:
         stretches: Iterator[Stretch] = iter([Stretch(first_rows, 0, num_steps)])
         if streamed:
-            passes = Passes(n_rows, n_loaded, num_steps, problem.seed)
+            passes = Passes(n_rows, n_loaded, num_steps, problem.seed, wraps=traced.spec.trains)
             stretches = stack.enter_context(contextlib.closing(_streamed(problem.data, passes, course.done)))
         phase = stack.enter_context(watch.phase("SVI", num_steps))
         phase.skip(course.done)
@@ -249,7 +249,7 @@ def continue_svi(problem: Problem, settings: SVI, before: FitResult | None, scal
     pace, order = Pace(settings.learning_rate, float(fall)), _order(problem)
     programs = state = None
     epoch = 0 if before is None else len(before.losses)  # type: ignore[arg-type]
-    passes = Passes(n_rows, size, -(-n_rows // size), problem.seed, epoch)
+    passes = Passes(n_rows, size, -(-n_rows // size), problem.seed, epoch, traced.spec.trains)
     with contextlib.closing(minibatches(problem.data, passes, padded_size=padded_size, scale=scale)) as stacks:
         for stack in stacks:
             if programs is None:

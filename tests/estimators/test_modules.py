@@ -3,10 +3,8 @@
 import pickle
 
 import jax
-import jax.numpy as jnp
 import networks
 import numpy as np
-import numpyro.distributions as dist
 import pytest
 import xarray as xr
 from flax import nnx
@@ -15,8 +13,8 @@ from scipy.stats import norm
 from sklearn.base import clone
 
 from skaimz import NumPyroImpactRegressor, open_draws
+from skaimz.exceptions import FitWarning
 from skaimz.inference import MCMC, SVI
-from skaimz.kernels import freeze, split_kernel
 
 SHORT = SVI(num_steps=200, learning_rate=0.02, num_samples=20)
 
@@ -103,7 +101,7 @@ def test_describe_has_a_row_for_each_array_of_a_network(models):
 def test_draws_of_random_networks_are_those_of_numpyro(data, kernel):
     X, y = data
     short = MCMC(num_warmup=20, num_samples=10, num_chains=1)
-    with pytest.warns(UserWarning):  # chains as short as these warn
+    with pytest.warns(FitWarning):  # chains as short as these warn
         model = NumPyroImpactRegressor(kernel, inference=short, random_state=0).fit(X, y)
     draws = {name: draw[0] for name, draw in model.posterior_.items()}
     mean = Predictive(kernel, draws, return_sites=["mu"])(jax.random.key(0), X)["mu"]
