@@ -114,6 +114,13 @@ def batch_norm(X, y=None):
     observed(net(X, train=y is not None), y)
 
 
+def random_batch_norm(X, y=None):
+    net = random_flax_module(
+        "net", Normalised(), dist.Normal(), train=False, input_shape=(1, 2), mutable=["batch_stats"]
+    )
+    observed(net(X, train=y is not None), y)
+
+
 class NnxNormalised(nnx.Module):
     def __init__(self, *, rngs):
         self.norm = nnx.BatchNorm(2, momentum=0.9, rngs=rngs)
@@ -146,6 +153,30 @@ def dropout(X, y=None):
     observed(net(X, train=y is not None, rngs={"dropout": numpyro.prng_key()}), y, sigma)
 
 
+LAYERS = [Linen(3), nnx.Linear(2, 1, rngs=nnx.Rngs(0)), EQX, STAX]
+
+
+def widened(layer):
+    """Return a network of the same kind that differs in its shape or in its first values."""
+    if layer is STAX:
+        return stax.serial(stax.Dense(4), stax.Tanh, stax.Dense(1))
+    if layer is EQX:
+        return eqx.nn.MLP(2, "scalar", 3, 1, activation=jax.nn.relu, key=jax.random.key(0))
+    return Linen(4) if isinstance(layer, linen.Module) else nnx.Linear(2, 1, rngs=nnx.Rngs(1))
+
+
+def of_any(X, y=None, *, layer):
+    if isinstance(layer, linen.Module):
+        mean = flax_module("net", layer, input_shape=(1, 2))(X)
+    elif isinstance(layer, nnx.Module):
+        mean = nnx_module("net", layer)(X)[..., 0]
+    elif isinstance(layer, eqx.Module):
+        mean = jax.vmap(eqx_module("net", layer))(X)
+    else:
+        mean = numpyro.module("net", layer, input_shape=(1, 2))(X)[..., 0]
+    observed(mean, y)
+
+
 LOADING, SPREAD = jnp.array([[1.0, 0.5, -1.0]]), 0.5
 
 
@@ -169,4 +200,10 @@ def encoder(X, y=None):
 
 
 def encoder_of_outcomes(X, y=None):
-    return encoder(jnp.concatenate([y, X[:, 3:]], axis=1))
+    encoder(jnp.concatenate([y, X[:, 3:]], axis=1))
+
+
+def of_these_rows(X, y=None):
+    loc = numpyro.param("loc", jnp.zeros((X.shape[0], 1)))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("factor", dist.Normal(loc, 0.3).to_event(1))

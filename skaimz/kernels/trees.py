@@ -103,5 +103,10 @@ class KeptState(Messenger):
 
 
 def _copied(tree: Any) -> Any:
-    """Return a tree of the same arrays."""
-    return jax.tree.map(lambda leaf: leaf, tree)
+    """Return a state with other containers, in double precision if that is the precision of the run."""
+    double = jnp.result_type(float) == np.float64
+
+    def copied(leaf: Any) -> Any:
+        return leaf.astype(float) if double and getattr(leaf, "dtype", None) == np.float32 else leaf
+
+    return jax.tree.map(copied, tree)
