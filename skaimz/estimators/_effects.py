@@ -182,7 +182,7 @@ class _Comparison:
         self.jobs: dict[str, sampling.Job] = {}
         for name, changes in named.items():
             scenario = changed(call, changes)
-            set_sites = {key: changes.get(key) for key in ("intervention", "condition")}
+            set_sites: dict[str, Any] = {key: changes.get(key) for key in ("intervention", "condition")}
             with call.precision():
                 if call.model.has_draws:
                     self.jobs[name] = scenario.job(in_sample=over.in_sample, **set_sites)

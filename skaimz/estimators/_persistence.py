@@ -14,7 +14,7 @@ from skaimz.estimators._labels import plain, restored, restored_labels, stored_l
 from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._parameters import copy_of
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, named_leaves, own_names, parameter_trees, trace_kernel, with_leaves
+from skaimz.kernels import Inputs, KernelSpec, map_leaves, named_leaves, own_names, parameter_trees, trace_kernel
 
 __all__ = ["abstract_inputs", "check_picklable", "describe_inputs", "restore", "saved_attributes", "saved_groups"]
 
@@ -163,7 +163,7 @@ def _trees_of(group: Any, spec: KernelSpec, trees: Mapping[str, Any]) -> dict[st
     arrays = own_names(_arrays_of(group), [site.name for site in spec.sites])
     leaves = {name: named_leaves(name, trees[name]).keys() for name in spec.learned}
     return {
-        name: with_leaves(name, trees[name], arrays.__getitem__)
+        name: map_leaves(lambda leaf, _: arrays[leaf], name, trees[name])
         for name, names in leaves.items()
         if names <= arrays.keys()
     }

@@ -45,7 +45,7 @@ def _by_chain(draws: Mapping[str, np.ndarray], spec: KernelSpec) -> dict[str, np
     return {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in draws.items() if draw.ndim > 2}
 
 
-def match_draws(draws: dict[str, np.ndarray], spec: KernelSpec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Keep the draws ``(n_chains, n_draws, ...)`` of a kernel's latent sites; ``params`` are what a fit has learned.
 
     Those of a mapping may have an axis of chains before, which their shapes tell.
@@ -62,7 +62,8 @@ def match_draws(draws: dict[str, np.ndarray], spec: KernelSpec, params: Mapping[
         parameter has not been learned.
     """
     sites = {site.name: site for site in spec.sites}
-    draws = _by_chain(type(draws)(own_names(draws, sites)), spec)
+    named = own_names(draws, sites)
+    draws = _by_chain(FlatDraws(named) if isinstance(draws, FlatDraws) else named, spec)
     latents = {site.name: site for site in spec.latents}
     foreign = sorted(draws.keys() - sites.keys())
     missing = sorted(latents.keys() - draws.keys())

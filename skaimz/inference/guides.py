@@ -220,6 +220,8 @@ def match_params(start: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
             f"SVI: `init_params` has {unknown}, but the parameters of the guide and the kernel are {sorted(own)}."
         )
     matched = {}
+    structure: Any
+    needed: Any
     for name, value in start.items():
         leaves, structure = jax.tree.flatten(value)
         likes, needed = jax.tree.flatten(own[name])

@@ -13,7 +13,7 @@ from skaimz.kernels.refusals import WITHIN_A_PLATE
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.trace import check_row_count, parameter_trees, trace_kernel
-from skaimz.kernels.trees import KeptState, named_leaves, plain_leaf, restored_leaf, with_leaves
+from skaimz.kernels.trees import KeptState, map_leaves, named_leaves, plain_leaf, restored_leaf
 from skaimz.kernels.values import (
     DURATIONS,
     TIMES,
@@ -60,6 +60,7 @@ __all__ = [
     "is_affine",
     "is_text_of_numbers",
     "kernel_parameters",
+    "map_leaves",
     "materialise",
     "named_leaves",
     "narrowed",
@@ -74,6 +75,5 @@ __all__ = [
     "stored_name",
     "trace_kernel",
     "unmasked",
-    "with_leaves",
     "without_rows",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
 from skaimz.kernels.signature import nested
-from skaimz.kernels.trees import KeptState, named_leaves, with_leaves
+from skaimz.kernels.trees import KeptState, map_leaves
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
@@ -200,11 +200,11 @@ class KernelSpec:
         convert : callable
             Returns an array as a site has it, given the site and the array.
         """
-        values = {}
-        for name in self.learned.keys() & params.keys():
-            leaves = named_leaves(name, params[name])
-            values[name] = with_leaves(name, params[name], lambda leaf, own=leaves: convert(self[leaf], own[leaf]))
-        return values
+        return {
+            name: map_leaves(lambda leaf, array: convert(self[leaf], array), name, params[name])
+            for name in self.learned
+            if name in params
+        }
 
     @property
     def rowless(self) -> bool:

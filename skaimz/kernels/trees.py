@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro.primitives import Messenger
 
-__all__ = ["KeptState", "named_leaves", "plain_leaf", "restored_leaf", "with_leaves", "without_trees"]
+__all__ = ["KeptState", "map_leaves", "named_leaves", "plain_leaf", "restored_leaf", "without_trees"]
 
 # Kinds of statements whose value may be a tree: parameters, and the state of layers.
 TREES = ("param", "mutable")
@@ -41,9 +41,10 @@ def _step(key: Any) -> str:
     return str(next(getattr(key, kind) for kind in ("key", "idx", "name") if hasattr(key, kind)))
 
 
-def with_leaves(name: str, like: Any, leaf_of: Callable[[str], Any]) -> Any:
-    """Return a value of the structure of another, given its leaves by their names."""
-    return jax.tree.unflatten(jax.tree.structure(like), map(leaf_of, named_leaves(name, like)))
+def map_leaves(function: Callable[[str, Any], Any], name: str, value: Any) -> Any:
+    """Return a value with the results of a function of the name and the array of each leaf in their places."""
+    leaves = named_leaves(name, value)
+    return jax.tree.unflatten(jax.tree.structure(value), map(function, leaves.keys(), leaves.values()))
 
 
 def without_trees(trace: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
