@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 
 from skaimz.exceptions import IncompleteDrawsError
-from skaimz.kernels import KernelSpec, as_numbers
+from skaimz.kernels import KernelSpec, as_numbers, stored_name
 from skaimz.sampling import readable, store_state
 
 __all__ = [
@@ -154,8 +154,9 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
     for name, array in arrays.items():
         n_axes = array.ndim - 2
         unnamed = tuple(f"{name}_dim_{axis}" for axis in range(n_axes))
-        dims = (*CHAIN_AND_DRAW, *(named[name].dims_of(n_axes) if name in named else unnamed))
-        variables[name] = (dims, array)
+        own = named[name].dims_of(n_axes) if name in named else unnamed
+        dims = (*CHAIN_AND_DRAW, *map(stored_name, own))
+        variables[stored_name(name)] = (dims, array)
         sizes.update(zip(dims, array.shape, strict=True))
     return xr.Dataset(variables, _coordinates(sizes, spec, index))
 
@@ -173,7 +174,7 @@ def _labels_of_rows(dims: Collection[str], spec: KernelSpec, index: Any) -> dict
     coordinates: dict[str, Any] = {}
     for dim in sorted({site.dims[site.row_axis] for site in spec.sites if site.row_axis is not None}):
         if dim in dims:
-            taken = {*dims, *coordinates, *(site.name for site in spec.sites)}
+            taken = {*dims, *coordinates, *(stored_name(site.name) for site in spec.sites)}
             coordinates |= row_coordinates(dim, index, taken)
     return coordinates
 
@@ -220,8 +221,9 @@ def data_to_dataset(
         first = (row_dim,) if name in rows else ()
         own = tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(array) - len(first)))
         # xarray would take a variable with the name of a dimension for the labels of that dimension.
-        free = name if name not in coordinates and name != row_dim else f"{name}_values"
-        variables[free] = ((dims or {}).get(name, (*first, *own)), array)
+        stored = stored_name(name)
+        free = stored if stored not in coordinates and stored != row_dim else f"{stored}_values"
+        variables[free] = ((dims or {}).get(name, (*first, *map(stored_name, own))), array)
     return xr.Dataset(variables, coordinates)
 
 
@@ -229,8 +231,8 @@ def arrays_to_dataset(arrays: Mapping[str, Any], dims: Mapping[str, tuple[str, .
     """Build a dataset from arrays and numbers; dimensions are named by ``dims`` or else ``<name>_dim_<axis>``."""
     named = dict(dims or {})
     for name, value in arrays.items():
-        named.setdefault(name, tuple(f"{name}_dim_{axis}" for axis in range(np.ndim(value))))
-    return xr.Dataset({name: (named[name], np.asarray(value)) for name, value in arrays.items()})
+        named.setdefault(name, tuple(f"{stored_name(name)}_dim_{axis}" for axis in range(np.ndim(value))))
+    return xr.Dataset({stored_name(name): (named[name], np.asarray(value)) for name, value in arrays.items()})
 
 
 def effects_to_dataset(
@@ -354,8 +356,8 @@ def with_more_rows(
     index : pandas.Index or None
         Labels of the rows.
     array : callable
-        Returns the draws of a site. Its arguments are the name of the site, the shape and type of its draws for one
-        row, and the axis of the rows or None.
+        Returns the draws of a site. Its arguments are the stored name of the site, the shape and type of its draws
+        for one row, and the axis of the rows or None.
     """
     groups: dict[str, xr.Dataset] = {}
     for group, node in one.children.items():

@@ -22,6 +22,7 @@ from skaimz.dask.arguments import by_row, rows_between, with_rows, without_rows
 from skaimz.datatree import open_draws, with_more_rows
 from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast, warn_of_unreached
 from skaimz.exceptions import NoRowsError
+from skaimz.kernels import stored_name
 from skaimz.sampling import Part, Store
 
 __all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks"]
@@ -141,7 +142,7 @@ def draws_in_blocks(request: Any, X: Any) -> xr.DataTree:
     table = _Table(request, X)
     # Answers for one row and for two tell which dimension is that of rows: its length differs.
     one, two = (table.first(_tree, n) for n in (1, min(2, table.rows.n_rows)))
-    blocks = list(table.blocks(_answer))
+    blocks = list(table.blocks(_stored_answer))
     lengths = tuple(length for length in table.rows.lengths if length)
 
     def lazy(name: str, shape: Sequence[int], dtype: np.dtype, axis: int | None) -> da.Array:
@@ -152,6 +153,11 @@ def draws_in_blocks(request: Any, X: Any) -> xr.DataTree:
         return da.concatenate(parts, axis).rechunk({axis: lengths})
 
     return with_more_rows(one, two, table.rows.n_rows, index, lazy)
+
+
+def _stored_answer(question: Any, call: Any) -> dict[str, np.ndarray]:
+    """Return draws by the names that their sites have in trees."""
+    return {stored_name(name): array for name, array in question.answer(call).items()}
 
 
 def _tree(question: Any, call: Any) -> xr.DataTree:

@@ -19,6 +19,7 @@ from skaimz.estimators._model import Call, Model
 from skaimz.estimators._questions import Question, frees_on_error, request_for
 from skaimz.estimators._states import needs_all_rows, summed_log_likelihood
 from skaimz.exceptions import SpeedWarning, warn_user
+from skaimz.kernels import stored_name
 from skaimz.rows import LazyRows, dask_door, is_collection, lazy_rows
 
 __all__ = [
@@ -208,7 +209,7 @@ class LogLikelihood(DrawQuestion):
         y = call.outcomes if self.y is None else self.y
         if y is None:
             raise ValueError("`log_likelihood` needs outcomes: pass y.")
-        job = call.job(in_sample=self.in_sample, sums_states=True)
+        job = call.job(in_sample=self.in_sample, sums_states=True, has_outcome=True)
         sampling.check_densities(spec)
         rows = lazy_rows(y)
         if rows is not None:
@@ -258,7 +259,7 @@ def _drawing(task: DrawTask, destination: Destination) -> sampling.Drawing:
 def _attributes(task: DrawTask, drawing: sampling.Drawing) -> dict[str, Any]:
     return {
         "seed": task.job.seed,
-        "output": task.job.spec.output,
+        "output": stored_name(task.job.spec.output),
         "batch_size": drawing.plan.batch_rows,
         "n_devices": jax.local_device_count(),
         "shard_axis": "draw" if drawing.shard_draws else "obs",
@@ -306,7 +307,8 @@ def _bytes_of(labels: Any) -> bytes:
 
 def _check_sites(job: sampling.Job, names: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of sites to draw, which must be sites that no intervention sets."""
-    sites = {site.name: site for site in job.spec.sites}
+    # A leaf of a tree of parameters is no statement of the kernel.
+    sites = {site.name: site for site in job.spec.sites if site.statement in ("", site.name)}
     task = tuple(dict.fromkeys([names] if isinstance(names, str) or not isinstance(names, Iterable) else names))
     for name in task:
         if name not in sites:

@@ -22,6 +22,7 @@ from skaimz.estimators._scenarios import (
     weights_of,
     with_continuous_input,
 )
+from skaimz.kernels import stored_name
 from skaimz.rows import dask_door, is_collection
 
 __all__ = ["Effect", "Slope", "answer_with_effects"]
@@ -256,5 +257,5 @@ def _of_trees(model: Model, question: Effect, X: Any, arrays: Mapping[str, Any],
             "`baseline`, `scenarios` and `contrast`."
         )
     # Without a fit the trees alone tell which site is the output.
-    output = model.spec.output if model.spec else getattr(question.baseline, "attrs", {}).get("output")
+    output = stored_name(model.spec.output) if model.spec else getattr(question.baseline, "attrs", {}).get("output")
     return effects.effects_of_draws(question.baseline, question.scenarios, output, contrast, name)

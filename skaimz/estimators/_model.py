@@ -17,11 +17,23 @@ from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import Rules, check_indices, is_fixed, kernel_inputs, refuse_as_index, seed_of
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._concrete import check_shapes_seen, warn_of_seen
+from skaimz.estimators._encoders import encoder_for
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
-from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, TracedKernel, float_type, narrowed, plain_array, trace_kernel
+from skaimz.inference import FitResult, guide_function
+from skaimz.kernels import (
+    Inputs,
+    KernelSpec,
+    Site,
+    TracedKernel,
+    float_type,
+    in_type_of,
+    narrowed,
+    plain_array,
+    restored_leaf,
+    trace_kernel,
+)
 from skaimz.sampling import Part
 
 __all__ = ["Call", "Model", "Traced", "precision_of", "unobserved"]
@@ -35,6 +47,13 @@ def unobserved(output: str) -> str:
 def precision_of(dtype: Any) -> AbstractContextManager:
     """Return a context in which JAX computes in the precision of a type. Nothing is set globally."""
     return jax.enable_x64(np.dtype(dtype) == np.float64)
+
+
+def _as_learned(site: Site, array: Any) -> Any:
+    """Return a parameter or a state of a layer in the type that the kernel has it in."""
+    if site.dtype.startswith("key<"):
+        return restored_leaf(array, site.dtype)
+    return in_type_of(site, f"Parameter {site.name!r}", np.asarray(array))
 
 
 class Traced(NamedTuple):
@@ -94,6 +113,8 @@ class Model:
     seed : int
     dtype : str or None
         Precision of all arithmetic, "float32" or "float64"; that of X where None.
+    guide : callable or None
+        Guide function of the variational fit that made the draws, if it had one.
     """
 
     owner: Any
@@ -112,6 +133,7 @@ class Model:
     spec: KernelSpec | None
     seed: int
     dtype: str | None
+    guide: Callable | None = None
 
     @classmethod
     def of(cls, estimator: Any) -> Model:
@@ -150,6 +172,7 @@ class Model:
             spec=spec,
             seed=seed,
             dtype=estimator.dtype,
+            guide=guide_function(fitted.get("inference_")),
         )
 
     @property
@@ -173,12 +196,11 @@ class Model:
         return self.seed if random_state is None else seed_of(random_state)
 
     def posterior_for(self, spec: KernelSpec) -> tuple[Mapping[str, np.ndarray], dict[str, Any]]:
-        """Return posterior draws that fit a kernel, and the values of its ``param`` sites."""
+        """Return posterior draws that fit a kernel, and the values of its parameters and states of layers."""
         assert self.draws is not None
         if self.result is None:
             return match_draws(self.draws, spec, {}), {}
-        params = {site.name for site in spec.every_site if site.kind == "param"}
-        return self.draws, {name: value for name, value in self.result.params.items() if name in params}
+        return self.draws, spec.values_of(self.result.params, _as_learned)
 
 
 @dataclass(frozen=True)
@@ -304,6 +326,7 @@ class Call:
         sums_states: bool = False,
         intervention: Mapping[str, Any] | None = None,
         condition: Mapping[str, Any] | None = None,
+        has_outcome: bool = False,
     ) -> sampling.Job:
         """Return the sampling core's job with posterior draws.
 
@@ -315,6 +338,8 @@ class Call:
             Whether discrete sites of the rows are summed out even if they have posterior draws.
         intervention, condition : dict of str to array, optional
             Values that sites are set to, by the do-operator or in place of a draw.
+        has_outcome : bool, default=False
+            Whether the caller adds outcomes, which a guide may need.
         """
         spec = self.spec
         check_shapes_seen(self.traced.kernel, self.model.draws or {})
@@ -339,9 +364,13 @@ class Call:
             local = {name: draw for name, draw in local.items() if spec[name] not in spec.summed}
         if in_sample:
             check_local(spec, local, self.total_rows)
-        params = {name: narrowed(f"Parameter {name!r}", np.asarray(v), self.dtype) for name, v in params.items()}
         posterior = sampling.Posterior(self.traced.hyperparameters, params, flat, n_chains * n_draws, n_chains)
-        return self._job(posterior, local if in_sample else {}, intervention, condition)
+        job = self._job(posterior, local if in_sample else {}, intervention, condition)
+        encoder = None if in_sample else encoder_for(self.model, job, has_outcome=has_outcome)
+        if encoder is None:
+            return job
+        assert result is not None
+        return replace(job, encoder=encoder, posterior=posterior._replace(params={**result.params, **params}))
 
     def prior_job(
         self,

@@ -15,7 +15,7 @@ from skaimz.estimators._labels import plain, restored, restored_labels, stored_l
 from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._parameters import copy_of
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, map_leaves, named_leaves, own_names, parameter_trees, trace_kernel
 
 __all__ = ["abstract_inputs", "check_picklable", "describe_inputs", "restore", "saved_attributes", "saved_groups"]
 
@@ -42,8 +42,9 @@ def saved_groups(model: Model) -> dict[str, xr.Dataset]:
         groups["sample_stats"] = draws_to_dataset(result.sample_stats)
     elif result.losses is not None:
         groups["sample_stats"] = arrays_to_dataset({"loss": result.losses}, {"loss": ("step",)})
-    params = {s.name: result.params[s.name] for s in spec.every_site if s.kind == "param" and s.name in result.params}
-    groups["params"] = arrays_to_dataset(params)
+    learned = result.params.keys() & spec.learned.keys()
+    params = [named_leaves(name, result.params[name]) for name in sorted(learned)]
+    groups["params"] = arrays_to_dataset({name: array for leaves in params for name, array in leaves.items()})
     groups["hyperparameters"] = arrays_to_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
     return groups
 
@@ -102,10 +103,12 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     param_input, param_output = estimator.param_input, estimator.param_output
     inputs = abstract_inputs(estimator.arguments_, n_rows)
     with precision_of(Model.of(estimator).precision):
-        traced, _ = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
+        traced, numbers = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
+        trees = parameter_trees(traced, numbers, inputs, param_input, param_output) if traced.spec.learned else {}
     spec = estimator.kernel_spec_ = traced.spec
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents and len(tree["posterior"].data_vars) else {}
+    saved = own_names(saved, [site.name for site in spec.every_site])
     estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
     draws = dict(Model.of(estimator).draws or {})
     latents, discrete = ({site.name for site in sites} for sites in (spec.latents, spec.discrete))
@@ -115,7 +118,7 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
             "kernel that the draws belong to."
         )
     estimator.fit_result_ = FitResult(
-        "injected", draws, _arrays_of(tree["params"]), n_rows=n_rows, num_samples=int(attrs["num_samples"])
+        "injected", draws, _trees_of(tree["params"], spec, trees), n_rows=n_rows, num_samples=int(attrs["num_samples"])
     )
     return estimator
 
@@ -167,3 +170,14 @@ def _is_default(model: Model) -> bool:
 
 def _arrays_of(group: Any) -> dict[str, np.ndarray]:
     return {str(name): variable.to_numpy() for name, variable in group.data_vars.items()}
+
+
+def _trees_of(group: Any, spec: KernelSpec, trees: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters and states of layers from their stored leaves, given their abstract values."""
+    arrays = own_names(_arrays_of(group), [site.name for site in spec.sites])
+    leaves = {name: named_leaves(name, trees[name]).keys() for name in spec.learned}
+    return {
+        name: map_leaves(lambda leaf, _: arrays[leaf], name, trees[name])
+        for name, names in leaves.items()
+        if names <= arrays.keys()
+    }

@@ -12,7 +12,7 @@ from skaimz.datatree import FlatDraws
 from skaimz.exceptions import FixedSiteWarning, HeldLatentWarning, PosteriorWarning, UnreachedOutputWarning, warn_user
 from skaimz.inference import FitResult
 from skaimz.inference.diagnostics import check_chains
-from skaimz.kernels import KernelSpec, check_index, in_type_of
+from skaimz.kernels import KernelSpec, check_index, in_type_of, own_names
 
 __all__ = ["OF_STATE", "check_interventions", "check_local", "digest_of", "match_draws", "with_draws"]
 
@@ -61,8 +61,9 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
         If the output or a foreign site is dropped, a latent site has no draws or draws that are not finite, or a
         parameter has not been learned.
     """
-    draws = _by_chain(draws, spec)
     sites = {site.name: site for site in spec.every_site}
+    named = own_names(draws, sites)
+    draws = _by_chain(FlatDraws(named) if isinstance(draws, FlatDraws) else named, spec)
     latents = {site.name: site for site in spec.latents}
     foreign = sorted(draws.keys() - sites.keys())
     missing = sorted(latents.keys() - draws.keys() - {site.name for site in spec.summed})
@@ -81,7 +82,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
             f"Latent sites {missing} have no posterior draws: they are drawn from their prior given the others.",
             PosteriorWarning,
         )
-    unlearned = [site.name for site in spec.sites if site.kind == "param" and site.name not in params]
+    unlearned = sorted(spec.learned.keys() - params.keys())
     if unlearned:
         warn_user(
             f"Parameters {unlearned} keep their first value: posterior draws do not hold what `numpyro.param` stands "

@@ -17,7 +17,7 @@ from skaimz.estimators._model import Call, Model
 from skaimz.estimators._persistence import saved_attributes, saved_groups
 from skaimz.estimators._questions import request_for
 from skaimz.inference import FitResult
-from skaimz.kernels import KernelSpec
+from skaimz.kernels import KernelSpec, stored_name
 from skaimz.rows import open_rows
 
 __all__ = ["RowsOfFit", "tree_of"]
@@ -91,7 +91,7 @@ def _with_rows(
     assert result is not None
     assert spec is not None
     _check_rows_of_fit(model, result, rows.X)
-    groups, output = dict(groups), spec.output
+    groups, output = dict(groups), stored_name(spec.output)
     if model.draws:
         groups["posterior"] = draws_to_dataset({**model.draws, **model.imputed}, spec, rows.row_labels)
 

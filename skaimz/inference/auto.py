@@ -51,8 +51,8 @@ CHAINS = {
 
 
 def needs_variational(traced: TracedKernel) -> bool:
-    """Whether a kernel can be fitted by variational inference alone: it has parameters, or nothing is latent."""
-    return not traced.spec.latents or any(site.kind == "param" for site in traced.spec.every_site)
+    """Whether variational inference alone can fit a kernel: it has parameters or states, or nothing is latent."""
+    return not traced.spec.latents or bool(traced.spec.learned)
 
 
 def fit_auto(problem: Problem, settings: Auto) -> FitResult:

@@ -16,7 +16,7 @@ from skaimz.inference.guides import make_guide
 from skaimz.inference.result import FitResult
 from skaimz.inference.settings import SVI
 from skaimz.inference.states import fitted_kernel, without_states
-from skaimz.kernels import ByValue, TracedKernel
+from skaimz.kernels import ByValue, TracedKernel, restored_leaf
 from skaimz.runtime import compiled, one_at_a_time, shared
 
 __all__ = ["log_densities"]
@@ -66,8 +66,7 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
     @one_at_a_time
     def densities(draws: Mapping[str, Any], params: Mapping[str, Any], data: Data) -> dict[str, Any]:
         _, fitted = make_guide(guide.value, traced, data.units is not None)
-        own = {site.name for site in traced.spec.every_site if site.kind == "param"}
-        of_model = {name: value for name, value in params.items() if name in own}
+        of_model = traced.spec.values_of(params, lambda site, leaf: restored_leaf(leaf, site.dtype))
         model = handlers.substitute(weighted_model(traced), data=of_model)
         of_guide = _density_of(fitted, model, params, data, {site.name for site in traced.spec.latents})
 

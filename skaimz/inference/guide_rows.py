@@ -60,10 +60,10 @@ def check_minibatches(problem: Problem, settings: SVI) -> None:
     spec, n_rows = problem.traced.spec, problem.n_rows
     if settings.batch_size > n_rows:  # type: ignore[operator]
         raise ValueError(f"SVI: `batch_size`={settings.batch_size} exceeds the number of rows, {n_rows}.")
-    if spec.fit_mixing is not None:
+    if spec.minibatch_mixing is not None:
         raise ValueError(
             "SVI: `batch_size` needs a kernel whose log density is a sum over rows, but "
-            f"{spec.fit_mixing}. Set `batch_size=None`."
+            f"{spec.minibatch_mixing}. Set `batch_size=None`."
         )
     local = [site.name for site in spec.local_latents]
     if local and is_autoguide(settings.guide):

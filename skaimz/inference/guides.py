@@ -14,7 +14,7 @@ from numpyro.infer import autoguide
 from skaimz.inference.data import Data, weighted_guide, weighted_model, whitened_model
 from skaimz.inference.precision import start_in_precision
 from skaimz.inference.recipes import OwnModel, blocks_around, rewrapped, stand_in
-from skaimz.kernels import TracedKernel
+from skaimz.kernels import TracedKernel, restored_leaf
 
 __all__ = [
     "CORRELATED",
@@ -22,6 +22,7 @@ __all__ = [
     "blank_guide",
     "check_kind",
     "draws_of",
+    "guide_function",
     "is_autoguide",
     "kind_of",
     "leaves_sites",
@@ -89,6 +90,12 @@ def kind_of(guide: Any) -> type:
 def is_autoguide(guide: Any) -> bool:
     """Whether a guide is one of NumPyro's, or the class of one."""
     return issubclass(kind_of(guide), autoguide.AutoGuide)
+
+
+def guide_function(settings: Any) -> Callable | None:
+    """Return the guide of a variational fit, if it is a function that its user wrote."""
+    guide = getattr(settings, "guide", None)
+    return None if guide is None or is_autoguide(guide) else guide
 
 
 def needs_data(guide: Any) -> bool:
@@ -211,15 +218,29 @@ def match_params(start: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
             f"SVI: `init_params` has {unknown}, but the parameters of the guide and the kernel are {sorted(own)}."
         )
     matched = {}
+    structure: Any
+    needed: Any
     for name, value in start.items():
-        shapes = [jax.tree.map(jnp.shape, each) for each in (value, own[name])]
-        if shapes[0] != shapes[1]:
+        leaves, structure = jax.tree.flatten(value)
+        likes, needed = jax.tree.flatten(own[name])
+        if structure == needed:
+            leaves = [restored_leaf(leaf, like.dtype) for leaf, like in zip(leaves, likes, strict=True)]
+        shapes = [
+            jax.tree.unflatten(needed, map(jnp.shape, likes)),
+            jax.tree.unflatten(structure, map(jnp.shape, leaves)),
+        ]
+        if structure != needed or list(map(jnp.shape, leaves)) != list(map(jnp.shape, likes)):
             raise ValueError(
-                f"SVI: the parameter {name!r} of `init_params` has the shape {shapes[0]}, but that of the fit has "
-                f"{shapes[1]}."
+                f"SVI: the parameter {name!r} of `init_params` has the shape {shapes[1]}, but that of the fit has "
+                f"{shapes[0]}."
             )
-        matched[name] = jax.tree.map(lambda array, like: jnp.asarray(array, like.dtype), value, own[name])
+        matched[name] = jax.tree.unflatten(needed, map(_as_like, leaves, likes))
     return matched
+
+
+def _as_like(leaf: Any, like: Any) -> Any:
+    """Return an array in the type of another."""
+    return leaf if jax.dtypes.issubdtype(like.dtype, jax.dtypes.extended) else jnp.asarray(leaf, like.dtype)
 
 
 def refuse_left(guide: Callable, traced: TracedKernel, data: Data, sums_out: bool) -> None:

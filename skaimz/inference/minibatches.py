@@ -34,6 +34,9 @@ class Passes(NamedTuple):
     seed : int
     epoch : int
         Number of the first epoch, on which its order depends.
+    wraps : bool
+        Whether the first rows of an epoch fill up its last minibatch, with weight zero, rather than copies of one row.
+        Layers that train see rows of all weights; a row whose density is not finite should be met only once.
     """
 
     n_rows: int
@@ -41,6 +44,7 @@ class Passes(NamedTuple):
     num_steps: int
     seed: int
     epoch: int = 0
+    wraps: bool = False
 
     @property
     def per_epoch(self) -> int:
@@ -70,7 +74,9 @@ class Stack(NamedTuple):
         return self.data._replace(rows=rows, weight=weight), int(self.sizes[step])
 
 
-def minibatch(data: Data, step: Any, order: tuple[Any, Any], batch_size: int | None) -> tuple[Data, Any]:
+def minibatch(
+    data: Data, step: Any, order: tuple[Any, Any], batch_size: int | None, *, wraps: bool = False
+) -> tuple[Data, Any]:
     """Return the rows of a step inside a compiled program.
 
     Parameters
@@ -83,6 +89,8 @@ def minibatch(data: Data, step: Any, order: tuple[Any, Any], batch_size: int | N
         Number of all rows, and the seed.
     batch_size : int or None
         Static; None where each step takes all rows.
+    wraps : bool, default=False
+        As in :class:`Passes`.
 
     Returns
     -------
@@ -97,14 +105,18 @@ def minibatch(data: Data, step: Any, order: tuple[Any, Any], batch_size: int | N
         return data, None
     n_rows, seed = jnp.asarray(order[0], jnp.uint32), order[1]
     places = jnp.arange(batch_size, dtype=jnp.uint32)
+
+    def existing(places: Any) -> Any:
+        return places % n_rows if wraps else jnp.minimum(places, n_rows - 1)
+
     if step is None:
-        chosen = jnp.minimum(places, n_rows - 1)
+        chosen = existing(places)
     else:
         step = jnp.asarray(step, jnp.uint32)
         per_epoch = (n_rows + batch_size - 1) // batch_size
         places = step % per_epoch * batch_size + places
         most_rows = len(next(iter(data.rows.values())))
-        chosen = shuffle.ordered(jnp.minimum(places, n_rows - 1), n_rows, most_rows, seed, step // per_epoch)
+        chosen = shuffle.ordered(existing(places), n_rows, most_rows, seed, step // per_epoch)
     inside, dtype = places < n_rows, jnp.result_type(float)
     present = inside.astype(dtype) * (n_rows.astype(dtype) / inside.sum().astype(dtype))
     rows = spread({name: array[chosen] for name, array in data.rows.items()})
@@ -187,13 +199,26 @@ def _windows(data: Data, passes: Passes) -> Iterator[Any]:
     filling = {name: np.repeat(array[:1], missing, axis=0) for name, array in data.rows.items()}
     length = n_rows if size == n_rows else shuffle.WINDOW_ROWS
     wanted = passes.num_steps * size
+    # Copies of the first rows of an epoch.
+    heads: list[Any] = []
+
+    def noted(window: Any) -> Any:
+        held = sum(len(weight) for _, weight in heads)
+        if passes.wraps and held < missing:
+            heads.append(jax.tree.map(np.array, _cut(window, 0, missing - held)))
+        return window
+
     while wanted > 0:
+        heads.clear()
         for start in range(0, n_rows, length):
             if wanted > 0:
                 # Bound to no name, or it would stay in memory while the next is read.
-                yield arrays if size == n_rows else _window(arrays, start // length, passes._replace(epoch=epoch))
+                yield noted(
+                    arrays if size == n_rows else _window(arrays, start // length, passes._replace(epoch=epoch))
+                )
                 wanted -= min(length, n_rows - start)
-        yield filling, np.zeros(missing, data.weight.dtype)
+        if wanted > 0:
+            yield _joined(heads)[0] if heads else filling, np.zeros(missing, data.weight.dtype)
         wanted -= missing
         epoch += 1
 

@@ -41,7 +41,8 @@ class Mode(NamedTuple):
     ----------
     middle : array of shape (size,)
     root : array of shape (size, size)
-        ``position = middle + root @ v``, where the approximation is a standard normal distribution of ``v``.
+        ``position = middle + root @ v``, where the approximation is a standard normal distribution of ``v``; empty if
+        there are too many coordinates for one.
     reason : str
         Why the approximation cannot be used; empty if it can.
     """
@@ -74,7 +75,7 @@ def find_mode(start: Start, *, only_mode: bool = True) -> Mode:
     with np.errstate(all="ignore"), threadpool_limits(1, user_api="blas"):
         middle, lowest = _climb(target, start.middle, scale)
         if target.size > MOST_COORDINATES:
-            return Mode(middle, np.diag(scale), f"more than {MOST_COORDINATES} coordinates")
+            return Mode(middle, np.empty((0, 0)), f"more than {MOST_COORDINATES} coordinates")
         climbed = middle
         middle, root, reason = _curvature(target, climbed, scale)
         if reason:

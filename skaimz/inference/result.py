@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from skaimz.kernels import TracedKernel
+from skaimz.kernels import TracedKernel, plain_leaf, restored_leaf
 
 __all__ = ["FitResult", "check_same_sites", "pack_state", "unpack_state"]
 
@@ -26,8 +25,9 @@ class FitResult:
         made elsewhere.
     draws : dict of str to array of shape (n_chains, n_draws, ...)
         Posterior draws of the latent sites.
-    params : dict of str to array
-        Values of the ``param`` sites of kernel and guide (nested for guides that are networks); empty for MCMC.
+    params : dict of str to array or tree of arrays
+        Values of the ``param`` sites of kernel and guide, and states of layers, in the structure that NumPyro gives
+        them; empty for MCMC. Random keys among the states are held as their data.
     losses : array of shape (n_steps,) or None
         Loss at every step; None for MCMC.
     sample_stats : dict of str to array of shape (n_chains, n_draws)
@@ -90,7 +90,7 @@ def check_same_sites(traced: TracedKernel, before: FitResult) -> None:
 
 def pack_state(state: Any) -> tuple[np.ndarray, ...]:
     """Reduce a state of any structure to its arrays; keys become their data."""
-    return tuple(np.asarray(_raw(leaf)) for leaf in jax.tree.leaves(state))
+    return tuple(map(plain_leaf, jax.tree.leaves(state)))
 
 
 def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
@@ -102,17 +102,11 @@ def unpack_state(arrays: tuple[np.ndarray, ...], like: Any) -> Any:
     )
     if not fits:
         raise ValueError(ANOTHER)
-    restored = [
-        jax.random.wrap_key_data(jnp.asarray(array)) if is_key else array
-        for array, is_key in zip(arrays, keys, strict=True)
-    ]
-    return jax.tree.unflatten(structure, restored)
+    return jax.tree.unflatten(
+        structure, [restored_leaf(array, leaf.dtype) for array, leaf in zip(arrays, leaves, strict=True)]
+    )
 
 
 def to_numpy(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return writable copies of arrays on the host, in whatever they are nested."""
-    return jax.tree.map(np.array, dict(arrays))
-
-
-def _raw(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+    """Return writable copies of arrays on the host, in whatever they are nested; random keys become their data."""
+    return jax.tree.map(lambda leaf: np.array(plain_leaf(leaf)), dict(arrays))

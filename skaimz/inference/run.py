@@ -159,9 +159,9 @@ def partial_fit(traced: TracedKernel, data: Data, settings: Settings, seed: int,
     refuse_other_models(settings.own_models, traced.kernel.function)
     traced = fitted_kernel(traced, settings, data)
     spec = traced.spec
-    if not spec.can_be_padded:
+    if not spec.rowless or spec.minibatch_mixing is not None:
         local = [site.name for site in spec.local_latents]
-        reason = f"latent sites {local} have an entry for each row" if local else spec.fit_mixing
+        reason = f"latent sites {local} have an entry for each row" if local else spec.minibatch_mixing
         raise ValueError(f"`partial_fit` needs a kernel whose rows stand alone given its latent sites, but {reason}.")
     _check_weighted(traced, "`partial_fit`")
     n_rows = len(data.rows[spec.input])

@@ -117,7 +117,7 @@ def state_draws(
     flat = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in draws.items()}
     numbers = np.arange(first, first + n_chains * n_draws, dtype=np.uint32)
     data = Data(**result.data)
-    params = {site.name: result.params[site.name] for site in traced.spec.sites if site.kind == "param"}
+    params = traced.spec.values_of(result.params, lambda _, array: array)
     arguments = (data.hyperparameters, data.rows, data.whole)
     states = _drawing(traced)(arguments, params, flat, numbers, np.uint32(seed))
     return {name: np.asarray(state).reshape(n_chains, n_draws, *state.shape[1:]) for name, state in states.items()}

@@ -27,6 +27,7 @@ from skaimz.inference.guides import (
     needs_data,
     refuse_left,
 )
+from skaimz.inference.layers import check_loss, kept_if_finite, learned_in
 from skaimz.inference.minibatches import Passes, minibatch, minibatches, needs_stream
 from skaimz.inference.pace import Pace, falling, legs_of
 from skaimz.inference.problem import Problem
@@ -72,14 +73,14 @@ def _programs(
     @compiled
     @one_at_a_time
     def init(data: Data, order: tuple, pace: tuple, params: Any = None) -> Any:
-        data, present = minibatch(data, None, order, batch_size)
+        data, present = minibatch(data, None, order, batch_size, wraps=traced.spec.trains)
         fitted_guide = make_guide(guide.value, traced, data.units is not None, present)[1]
         refuse_left(fitted_guide, traced, data, loss.value.can_infer_discrete)
         key = key_of(order[1], Purpose.GUIDE_START)
         svi, _, state = start(key, data, pace, present)
         if params is None:
             return state
-        return svi.init(key, *data, init_params=match_params(params, svi.get_params(state)))
+        return svi.init(key, *data, init_params=match_params(params, learned_in(svi, state)))
 
     @functools.partial(compiled, donate_argnums=0)
     @one_at_a_time
@@ -87,11 +88,11 @@ def _programs(
         def step(i: Any, carry: tuple) -> tuple:
             state, losses = carry
             # The optimiser's own counter stays where a step was not finite, and would ask for the same rows for ever.
-            batch, present = minibatch(data, first + i, order, batch_size)
+            batch, present = minibatch(data, first + i, order, batch_size, wraps=traced.spec.trains)
             # NumPyro's objects learn the parameters' constraints from a first pass, which the compiler then drops.
             svi, _, _ = start(jax.random.key(0), batch, pace, present)
-            state, loss = svi.stable_update(state, *batch)
-            return state, losses.at[i].set(loss)
+            after, loss = svi.stable_update(state, *batch)
+            return kept_if_finite(state, after, loss), losses.at[i].set(loss)
 
         return jax.lax.fori_loop(0, count, step, (state, jnp.zeros(CHUNK_STEPS, jnp.result_type(float))))
 
@@ -100,10 +101,10 @@ def _programs(
     def draw(state: Any, data: Data, order: tuple, pace: tuple, key: tuple, num_samples: int) -> tuple[dict, dict]:
         # An autoguide has the shapes of a minibatch. Any other guide computes the latent sites of all rows.
         of_batch = is_autoguide(guide.value) and not leaves_sites(guide.value)
-        data, present = minibatch(data, None, order, batch_size) if of_batch else (data, None)
+        data, present = minibatch(data, None, order, batch_size, wraps=traced.spec.trains) if of_batch else (data, None)
         key = key_of(*key)
         svi, fitted_guide, _ = start(key, data, pace, present, traced.with_all_rows())
-        params = svi.get_params(state)
+        params = learned_in(svi, state)
         draws = draws_of((svi.model, fitted_guide), traced, params, data, key, num_samples)
         if data.units is not None:
             draws = jax.vmap(lambda coordinates: constrained(traced, data, coordinates))(draws)
@@ -138,6 +139,7 @@ def fit_svi(problem: Problem, settings: SVI, *, judge: bool = True) -> FitResult
     FitResult
     """
     traced, watch, n_rows, batch_size = problem.traced, problem.watch, problem.n_rows, settings.batch_size
+    check_loss(traced, settings)
     if batch_size is not None:
         check_minibatches(problem, settings)
     streamed = batch_size is not None and needs_stream(problem.data, n_rows)
@@ -166,7 +168,7 @@ def fit_svi(problem: Problem, settings: SVI, *, judge: bool = True) -> FitResult
     with contextlib.ExitStack() as stack:
         stretches: Iterator[Stretch] = iter([Stretch(first_rows, 0, num_steps)])
         if streamed:
-            passes = Passes(n_rows, n_loaded, num_steps, problem.seed)
+            passes = Passes(n_rows, n_loaded, num_steps, problem.seed, wraps=traced.spec.trains)
             stretches = stack.enter_context(contextlib.closing(_streamed(problem.data, passes, course.done)))
         phase = stack.enter_context(watch.phase("SVI", num_steps))
         phase.skip(course.done)
@@ -236,7 +238,10 @@ def continue_svi(problem: Problem, settings: SVI, before: FitResult | None, scal
     """
     check_guide_of_windows(settings)
     traced, n_rows = problem.traced, problem.n_rows
+    check_loss(traced, settings)
     size = min(settings.batch_size or n_rows, n_rows)
+    # Rows that fill up a minibatch would be seen by layers that train.
+    padded_size = bucket(size) if traced.spec.can_be_padded else size
     if before is None:
         problem = problem.in_units(units_of(problem, dataclasses.replace(settings, batch_size=size), scale))
     else:
@@ -246,8 +251,8 @@ def continue_svi(problem: Problem, settings: SVI, before: FitResult | None, scal
     pace, order = Pace(settings.learning_rate, float(fall)), _order(problem)
     programs = state = None
     epoch = 0 if before is None else len(before.losses)  # type: ignore[arg-type]
-    passes = Passes(n_rows, size, -(-n_rows // size), problem.seed, epoch)
-    with contextlib.closing(minibatches(problem.data, passes, padded_size=bucket(size), scale=scale)) as stacks:
+    passes = Passes(n_rows, size, -(-n_rows // size), problem.seed, epoch, traced.spec.trains)
+    with contextlib.closing(minibatches(problem.data, passes, padded_size=padded_size, scale=scale)) as stacks:
         for stack in stacks:
             if programs is None:
                 first = stack.minibatch(0)[0]
@@ -321,7 +326,7 @@ def _kept(traced: TracedKernel, settings: SVI, data: Data) -> Data:
 def _to_draw(problem: Problem, settings: SVI) -> tuple[Programs, tuple]:
     """Return the programs that draw from a guide, and their inputs beside its state."""
     traced, data = problem.traced, problem.data
-    if traced.spec.can_be_padded:
+    if traced.spec.rowless and traced.spec.minibatch_mixing is None:
         data = padded(traced, data, len(data.rows[traced.spec.input]))
         if is_autoguide(settings.guide):
             # One program draws for fits of any size, and guides that look at data again see all of them.

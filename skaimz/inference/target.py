@@ -181,10 +181,17 @@ class Target:
 
 
 def refuse_params(traced: TracedKernel, method: str) -> None:
-    """Refuse kernels with ``numpyro.param``, which only variational inference learns."""
-    params = [site.name for site in traced.spec.every_site if site.kind == "param"]
+    """Refuse kernels with parameters or states of layers, which only variational inference learns."""
+    sites = traced.spec.every_site
+    params = dict.fromkeys(site.statement for site in sites if site.kind == "param")
+    states = dict.fromkeys(site.statement for site in sites if site.kind == "mutable")
     if params:
         raise ValueError(
-            f"{method} does not learn {params}: `numpyro.param` would stay at its first value. Give it a prior by "
-            "`numpyro.sample`, or fit by SVI."
+            f"{method} does not learn {list(params)}: `numpyro.param` would stay at its first value. Give it a prior "
+            "by `numpyro.sample`, or fit by SVI."
+        )
+    if states:
+        raise ValueError(
+            f"{method} does not keep the state of layers {list(states)}, with which predictions would be made. Use "
+            "layers without state, or fit by SVI."
         )

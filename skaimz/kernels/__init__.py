@@ -8,13 +8,16 @@ from skaimz.kernels.digest import digest
 from skaimz.kernels.entries import OBSERVED
 from skaimz.kernels.enumerated import summed_out
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
+from skaimz.kernels.independence import RowProof
 from skaimz.kernels.indices import Index, check_index
+from skaimz.kernels.names import own_names, stored_name
 from skaimz.kernels.outcome_use import OutcomeUse, uses_of_outcome
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested, within
-from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
+from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.states import joint_states, marginals
 from skaimz.kernels.summed import Fixed, MarginalKernel, by_row
-from skaimz.kernels.trace import check_row_count, trace_kernel
+from skaimz.kernels.trace import check_row_count, parameter_trees, trace_kernel
+from skaimz.kernels.trees import KeptState, map_leaves, named_leaves, plain_leaf, restored_leaf
 from skaimz.kernels.values import (
     DURATIONS,
     TIMES,
@@ -39,11 +42,13 @@ __all__ = [
     "Fixed",
     "Index",
     "Inputs",
+    "KeptState",
     "Kernel",
     "KernelSpec",
     "LinearRegression",
     "MarginalKernel",
     "OutcomeUse",
+    "RowProof",
     "Site",
     "TracedKernel",
     "abstract_arrays",
@@ -66,16 +71,24 @@ __all__ = [
     "is_text_of_numbers",
     "joint_states",
     "kernel_parameters",
+    "map_leaves",
     "marginals",
     "materialise",
+    "named_leaves",
     "narrowed",
     "nested",
     "numbers_in",
+    "own_names",
+    "parameter_trees",
     "plain_array",
+    "plain_leaf",
+    "restored_leaf",
     "split_kernel",
+    "stored_name",
     "summed_out",
     "trace_kernel",
     "unmasked",
     "uses_of_outcome",
     "within",
+    "without_rows",
 ]

@@ -16,32 +16,44 @@ from skaimz.kernels.messages import Message, innermost
 from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
 from skaimz.kernels.spec import Inputs
+from skaimz.kernels.trees import TREES, KeptState, without_trees
 from skaimz.runtime import one_at_a_time
 
 __all__ = ["AbstractCall", "abstract_arrays", "improper_value", "materialise"]
 
-# The name, shape and type of each array; the shape is None for a Python number.
-Described = tuple[tuple[str, tuple[int, ...] | None, Any], ...]
+# The name of each value, its structure, which is that of a leaf for an array, and the shape and type of each of its
+# arrays; the shape is None for a Python number.
+Described = tuple[tuple[str, Any, tuple[tuple[tuple[int, ...] | None, Any], ...]], ...]
 
 
 def abstract_arrays(arrays: Mapping[str, Any]) -> Described:
-    """Describe arrays by shape and type, and Python numbers, which JAX types weakly, by their type alone."""
+    """Describe arrays, and trees of them, by shape and type; Python numbers, typed weakly by JAX, by their type."""
     described = []
     for name, value in arrays.items():
-        weak = isinstance(value, int | float) and not isinstance(value, np.generic)
-        described.append((name, None, type(value)) if weak else (name, np.shape(value), np.dtype(value.dtype)))
+        leaves, structure = jax.tree.flatten(value)
+        described.append((name, structure, tuple(map(_described, leaves))))
     return tuple(described)
+
+
+def _described(array: Any) -> tuple[tuple[int, ...] | None, Any]:
+    weak = isinstance(array, int | float) and not isinstance(array, np.generic)
+    return (None, type(array)) if weak else (np.shape(array), array.dtype)
 
 
 def materialise(described: Described, n_rows: int | None = None) -> dict[str, Any]:
     """Return abstract arrays from their description. ``n_rows`` replaces the length of the first axis."""
-    return {
-        name: dtype(1)
-        if shape is None
-        else jax.ShapeDtypeStruct(
-            shape if n_rows is None else (n_rows, *shape[1:]), jax.dtypes.canonicalize_dtype(dtype)
+
+    def materialised(shape: tuple[int, ...] | None, dtype: Any) -> Any:
+        if shape is None:
+            return dtype(1)
+        return jax.ShapeDtypeStruct(
+            shape if n_rows is None else (n_rows, *shape[1:]),
+            jax.dtypes.canonicalize_dtype(dtype, allow_extended_dtype=True),
         )
-        for name, shape, dtype in described
+
+    return {
+        name: jax.tree.unflatten(structure, [materialised(*array) for array in arrays])
+        for name, structure, arrays in described
     }
 
 
@@ -112,13 +124,20 @@ class AbstractCall:
         return materialise(self.hyperparameters), rows, materialise(self.whole), dict(sites or {}), key
 
     def run(self, hyperparameters: dict, rows: dict, whole: dict, sites: dict, key: Any) -> dict[str, Any]:
-        """Run the kernel with the values of some sites set, and return the messages of all sites."""
+        """Run the kernel with the values of some sites set, and return the messages of all sites.
+
+        Parameters and states that are trees have a message for each of their leaves.
+        """
+        return without_trees(self._trace(hyperparameters, rows, whole, sites, key))
+
+    def _trace(self, hyperparameters: dict, rows: dict, whole: dict, sites: dict, key: Any) -> dict[str, Any]:
         constants = {name: constant.value for name, constant in self.static}
         with (
             handlers.trace() as trace,
             handlers.seed(rng_seed=key),
             handlers.substitute(substitute_fn=improper_value),
             handlers.substitute(data=sites),
+            KeptState(),
         ):
             kernel, n_rows = JoinedMasks(self.kernel.bind(hyperparameters)), len(rows[self.input])
             for name, seen in self.values:
@@ -127,18 +146,24 @@ class AbstractCall:
             kernel(**nested({self.output: None, **rows, **whole, **constants}))
         return trace
 
-    @one_at_a_time
     def sites_on(self, n_rows: int, outcome: Any = None) -> dict[str, Message]:
         """Describe the sites and plates of a run, without an outcome or with an abstract one."""
+        return self.described_on(n_rows, outcome)[0]
+
+    @one_at_a_time
+    def described_on(self, n_rows: int, outcome: Any = None) -> tuple[dict[str, Message], dict[str, Any]]:
+        """Describe the sites and plates of a run, and its parameters and states as they are."""
         messages: dict[str, Message] = {}
 
-        def run(*arguments: Any) -> dict[str, Any]:
-            trace = self.run(*arguments)
-            messages.update({name: Message.of(message) for name, message in trace.items()})
-            # The state of a layer may be a tree, and is refused later.
-            return {name: site["value"] for name, site in trace.items() if site["type"] not in ("plate", "mutable")}
+        def run(*arguments: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+            trace = self._trace(*arguments)
+            leaves = without_trees(trace)
+            messages.update({name: Message.of(message) for name, message in leaves.items()})
+            values = {name: message["value"] for name, message in leaves.items() if message["type"] != "plate"}
+            return values, {name: message["value"] for name, message in trace.items() if message["type"] in TREES}
 
-        values = jax.eval_shape(run, *self.arguments(n_rows, outcome))
-        return messages | {
+        values, trees = jax.eval_shape(run, *self.arguments(n_rows, outcome))
+        described = {
             name: replace(messages[name], sizes=value.shape, dtype=value.dtype) for name, value in values.items()
         }
+        return messages | described, trees

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from jax.interpreters.partial_eval import dce_jaxpr
+
 from skaimz.kernels.abstract import AbstractCall
 from skaimz.kernels.affine import dependent
 from skaimz.kernels.independence import MixedRowsError, RowProof
@@ -45,6 +47,21 @@ class SiteProofs(NamedTuple):
         """Whether the density of a site may depend on some of the inputs, given their positions."""
         found = dependent(self.proof.traces[0], list(itertools.chain(*positions)))
         return any(found[output] for output in self._outputs(name))
+
+    def inputs_of(self, outputs: Iterable[str]) -> list[bool]:
+        """Return for each input of the traced function whether the densities or values of some sites depend on it."""
+        jaxpr, chosen = self.proof.traces[0].jaxpr, set(outputs)
+        wanted = [owner in chosen for owner in self.owners]
+        return dce_jaxpr(jaxpr, [*wanted, *[False] * (len(jaxpr.outvars) - len(wanted))])[1]
+
+    def used_statements(self) -> set[str]:
+        """Return the names of the statements of parameters and states on which anything else depends."""
+        inputs = self.inputs_of(owner for owner in self.owners if not self.messages[owner].statement)
+        return {name for name, positions in self.sites.items() if any(inputs[position] for position in positions)}
+
+    def is_random(self, name: str) -> bool:
+        """Whether the density of a site depends on random numbers that are no sites, such as those of dropout."""
+        return self.inputs_of([name])[-1]
 
     def mixing(self, name: str) -> str | None:
         """Return why the rows of a site may depend on one another, or None if they provably do not."""

@@ -18,7 +18,6 @@ from skaimz.kernels.messages import Message, density_parts
 from skaimz.kernels.refusals import (
     check_names,
     compare_sites,
-    refuse_mutable,
     unobserved_output,
 )
 from skaimz.kernels.spec import KernelSpec, without_rows
@@ -73,7 +72,7 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         fitting = tracer.prove([*(name for name in others if name not in companions), *more], output)
     # A kernel may do something else when it has no outcome to observe, so prediction needs a proof of its own.
     predicting = tracer.prove(tracer.latents, None)
-    kinds = {output: "output"} | dict.fromkeys(companions, "companion")
+    kinds = {output: "output"} | dict.fromkeys(companions, "companion") | tracer.unused(fitting, predicting)
     sites = tuple(
         message.site(name, tracer.templates[name], kinds.get(name, message.kind), predicting.mixing(name))
         for name, message in tracer.sites.items()
@@ -96,6 +95,13 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         and fitting.messages[name].kind in ("latent", "observed")
         and fitting.depends(name, [fitting.sites[site] for site in discrete])
     ]
+    masks = any(fitting.messages[name].is_masked for name in (output, *row_factors) if name in fitting.messages)
+    trains = any(message.kind == "mutable" for message in tracer.sites.values()) or fitting.is_random(output)
+    if trains and (row_factors or masks or changes_outcome):
+        unscored = unscored or (
+            "layers of the kernel train where there is an outcome, and a factor, a mask or the value that is observed "
+            "may depend on the outcome too"
+        )
     runs = ((n, sites_if_run(call, n)) for n in LEAST_ROWS)
     least_rows, fewest = next((run for run in runs if run[1] is not None), (1, None))
     compare_sites(least_rows, fewest, n_rows[0], tracer.templates)
@@ -113,11 +119,12 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         multiplies_matrices=predicting.proof.multiplies_matrices,
         factors=row_factors,
         unscored=unscored,
-        masks=any(fitting.messages[name].is_masked for name in (output, *row_factors) if name in fitting.messages),
+        masks=masks,
         least_rows=least_rows,
         only_fitted=only_fitted,
         form=call.form,
         by_state=tuple(by_state),
+        trains=trains,
     )
     # Each row is computed in all of its joint states.
     return replace(spec, width=spec.width * count_states(spec.summed))
@@ -144,18 +151,21 @@ class _Tracer:
         The same for sites that exist only with an outcome; empty before :meth:`learn_fit_sites`.
     latents : list of str
         Sites that a run without an outcome does not observe.
+    parameters : dict of int to dict
+        Abstract values of parameters and states of layers, by the number of rows.
     subsamples : bool
         Whether the kernel draws minibatches.
     """
 
     def __init__(self, call: AbstractCall, n_rows: tuple[int, int]):
         self.call, self.n_rows = call, n_rows
-        runs = [call.sites_on(n) for n in n_rows]
+        described = [call.described_on(n) for n in n_rows]
+        runs = [messages for messages, _ in described]
+        self.parameters = {n: trees for n, (_, trees) in zip(n_rows, described, strict=True)}
         self.subsamples = any(message.is_subsampled for messages in runs for message in messages.values())
         few, self.sites = (
             {name: message for name, message in messages.items() if message.kind != "plate"} for messages in runs
         )
-        refuse_mutable(self.sites)
         self.shapes = [{name: message.sizes for name, message in sites.items()} for sites in (few, self.sites)]
         self.templates = {name: self._template(name, self.shapes) for name in few}
         self.fit_sites: dict[str, Message] = {}
@@ -171,6 +181,12 @@ class _Tracer:
     def template(self, name: str) -> tuple[int | None, ...]:
         """Return the shape of a latent site, with None on the row axis."""
         return self.templates[name] if name in self.templates else self.fit_templates[name]
+
+    def unused(self, *proofs: SiteProofs) -> dict[str, str]:
+        """Return the kind of parameters on which nothing in some proofs depends, by the names of their sites."""
+        sites = {name: site.statement for name, site in self.sites.items() if site.kind == "param"}
+        used = set[str]().union(*(proof.used_statements() for proof in proofs))
+        return {name: "unused" for name, statement in sites.items() if statement not in used}
 
     def _value(self, name: str, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(shape, (self.sites if name in self.sites else self.fit_sites)[name].dtype)
@@ -274,7 +290,7 @@ class _Tracer:
         Parameters
         ----------
         latents : collection of str
-            Sites whose values are arguments of the trace.
+            Sites whose values are arguments of the trace, beside parameters and states of layers.
         outcome : str or None
             Site that observes the outcome, as in a fit; None for a run without an outcome, as in a prediction.
         """
@@ -293,7 +309,7 @@ class _Tracer:
 
         def arguments_on(n_rows: int) -> tuple:
             shapes = {name: tuple(n_rows if size is None else size for size in self.template(name)) for name in latents}
-            sites = {name: self._value(name, shape) for name, shape in shapes.items()}
+            sites = {name: self._value(name, shape) for name, shape in shapes.items()} | self.parameters[n_rows]
             if outcome is None:
                 return self.call.arguments(n_rows, None, sites)
             return self.call.arguments(n_rows, self._outcome(outcome, n_rows), sites)
@@ -301,6 +317,6 @@ class _Tracer:
         proof = RowProof.of(densities, arguments_on, self.n_rows)
         places: list[dict[str, list[int]]] = [collections.defaultdict(list) for _ in range(5)]
         for place, (path, _) in enumerate(jax.tree.leaves_with_path(arguments_on(self.n_rows[0]))):
-            places[path[0].idx][getattr(path[-1], "key", "")].append(place)
+            places[path[0].idx][path[1].key if len(path) > 1 else ""].append(place)
         indices = indices_of(proof.traces, [arguments_on(n) for n in self.n_rows], self.n_rows)
         return SiteProofs(proof, messages, owners, indices, places[1], places[3])

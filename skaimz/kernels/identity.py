@@ -14,7 +14,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import jax
@@ -47,11 +47,19 @@ def has_parameters(value: object) -> bool:
 
 
 def _importable(value: Any) -> bool:
-    """Whether importing the module and name of a function or class gives that very object."""
-    named = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
+    """Whether importing the module and name of a function or class gives that very object, or JAX's wrapper of it."""
+    named: Any = sys.modules.get(value.__module__) if value.__module__ != "__main__" else None
     for name in value.__qualname__.split("."):
         named = getattr(named, name, None)
-    return named is value
+    return named is value or _function_in(named) is value
+
+
+def _function_in(value: Any) -> Any:
+    """Return the function that JAX's compiled functions and functions with derivatives of their own are made of."""
+    while isinstance(value, jax.custom_jvp | jax.custom_vjp) or type(value).__name__ == "PjitFunction":
+        # A copy of a compiled function has this state, but not the attribute `__wrapped__`.
+        value = value.__reduce_ex__(4)[2]["fun"] if type(value).__name__ == "PjitFunction" else value.fun
+    return value
 
 
 @dataclass(frozen=True)
@@ -77,9 +85,12 @@ def freeze(value: Any, _path: tuple[int, ...] = ()) -> Hashable:
         return type(value).__name__, repr(value)  # 0.0 and -0.0 compare equal, but behave differently
     if value is None or isinstance(value, str | bytes | bool | int | np.dtype | types.ModuleType | types.CodeType):
         return type(value).__name__, value
-    if id(value) in _path:
-        return "cycle", _path.index(id(value))
-    inner = functools.partial(freeze, _path=(*_path, id(value)))
+    # A copy of JAX's wrapper of a function is another object, while the function still refers to the original.
+    function = _function_in(value)
+    mark = id(value) if function is value else -id(function)
+    if mark in _path:
+        return "cycle", _path.index(mark)
+    inner = functools.partial(freeze, _path=(*_path, mark))
     if isinstance(value, type):
         return _freeze_class(value, inner)
     if _is_array(value):
@@ -110,6 +121,7 @@ def _freeze_class(value: type, inner: Callable) -> Hashable:
         return "class", value
     # Attributes that Python itself sets, such as `__module__`, do not matter, but special methods do.
     body = {name: part for name, part in vars(value).items() if not name.startswith("__") or callable(part)}
+    body.pop("_abc_impl", None)
     return "class", value.__qualname__, inner(value.__bases__), inner(body)
 
 
@@ -147,8 +159,16 @@ def _contents(cell: types.CellType) -> Any:
 
 def _freeze_object(value: Any, inner: Callable) -> Hashable:
     leaves, structure = jax.tree.flatten(value)
-    if not (len(leaves) == 1 and leaves[0] is value) and _is_hashable(structure):
-        return "pytree", inner(type(value)), structure, inner(leaves)
+    if not (len(leaves) == 1 and leaves[0] is value):
+        return "pytree", inner(type(value)), _freeze_structure(structure, inner), inner(leaves)
+    function = _function_in(value)
+    if function is not value:
+        rules = vars(value) if isinstance(value, jax.custom_jvp | jax.custom_vjp) else {}
+        rules = {name: rule for name, rule in rules.items() if isinstance(rule, types.FunctionType)}
+        return "wrapped", type(value).__name__, inner(function), inner(rules)
+    if _is_value(type(value)):
+        compared = {each.name: getattr(value, each.name) for each in fields(value) if each.compare}
+        return "dataclass", inner(type(value)), inner(compared)
     if isinstance(value, weakref.ref):
         return ("weak reference",)
     if hasattr(value, "__array__"):  # such as a data frame
@@ -160,6 +180,19 @@ def _freeze_object(value: Any, inner: Callable) -> Hashable:
     if (state or hasattr(value, "__dict__")) and type(value).__module__ != "builtins":
         return "object", inner(type(value)), inner(state | getattr(value, "__dict__", {}))
     return _Same(value)
+
+
+def _freeze_structure(structure: Any, inner: Callable) -> Hashable:
+    """Freeze the structure of a tree, whose nodes may hold anything, such as the activation functions of a network."""
+    node = structure.node_data()
+    children = tuple(_freeze_structure(child, inner) for child in structure.children())
+    return None if node is None else (inner(node[0]), inner(node[1]), children)
+
+
+def _is_value(kind: type) -> bool:
+    """Whether objects of a class are equal and hashed by their fields, such as modules of flax.linen."""
+    parameters = getattr(kind, "__dataclass_params__", None)
+    return parameters is not None and parameters.eq and (parameters.frozen or parameters.unsafe_hash)
 
 
 def _is_hashable(value: Any) -> bool:

@@ -17,6 +17,7 @@ from numpyro.distributions import (
 )
 
 from skaimz.kernels.forms import SUBSAMPLED
+from skaimz.kernels.names import stored_name
 from skaimz.kernels.spec import Site
 from skaimz.kernels.states import finite_support
 
@@ -58,6 +59,8 @@ class Message:
         Whether a mask that depends on data may leave some of the outcomes out.
     is_subsampled : bool
         Whether the message belongs to a plate that draws minibatches.
+    statement : str
+        Name of the statement whose value this is, or a leaf of it, if it is a parameter or a state.
     sizes : tuple of int
         Shape of the value.
     dtype : numpy.dtype or None
@@ -75,6 +78,7 @@ class Message:
     is_factor: bool
     is_masked: bool
     is_subsampled: bool
+    statement: str = ""
     sizes: tuple[int, ...] = ()
     dtype: Any = None
 
@@ -105,6 +109,7 @@ class Message:
             is_factor=isinstance(innermost(distribution), Unit),
             is_masked=any(np.ndim(mask) > 0 for mask in _masks(distribution)),
             is_subsampled=SUBSAMPLED in message,
+            statement=message.get("statement", ""),
         )
 
     @property
@@ -123,11 +128,12 @@ class Message:
             dtype=str(self.dtype),
             row_axis=row_axis,
             event_dim=self.event_dim,
-            dims=tuple(self._dim(name, axis, row_axis) for axis in range(len(template))),
+            dims=tuple(stored_name(self._dim(name, axis, row_axis)) for axis in range(len(template))),
             support=self.support,
             n_classes=self.n_classes,
             mixing=mixing,
             states=self.states,
+            statement=self.statement,
         )
 
     def _dim(self, name: str, axis: int, row_axis: int | None) -> str:

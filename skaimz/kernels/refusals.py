@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from skaimz.kernels.messages import Message
+from skaimz.kernels.names import refuse_equal_names
 
 __all__ = [
     "WITHIN_A_PLATE",
@@ -18,7 +18,6 @@ __all__ = [
     "check_names",
     "compare_sites",
     "explain",
-    "refuse_mutable",
     "unobserved_output",
 ]
 
@@ -124,21 +123,10 @@ def compare_sites(few: int, sites: Collection[str] | None, many: int, others: Co
         )
 
 
-def refuse_mutable(sites: Mapping[str, Message]) -> None:
-    """Refuse layers with a state that a fit would change."""
-    mutable = [name for name, message in sites.items() if message.kind == "mutable"]
-    if mutable:
-        raise ValueError(
-            f"The kernel has mutable state {mutable}, which predictions would not take over from the fit. Use layers "
-            "without state, such as layer normalisation instead of batch normalisation."
-        )
-
-
 def check_names(templates: Mapping[str, tuple]) -> None:
     """Refuse site names that a tree of draws cannot use, and sites with rows on more than one axis."""
+    refuse_equal_names(templates)
     for name, shape in templates.items():
-        if "/" in name:
-            raise ValueError(f"Site name {name!r} contains '/', which separates groups of a DataTree: rename the site.")
         if name in ("chain", "draw"):
             raise ValueError(f"Site name {name!r} is the name of a dimension of draws: rename the site.")
         if sum(size is None for size in shape) > 1:

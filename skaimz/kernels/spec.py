@@ -14,6 +14,7 @@ from skaimz.kernels.indices import Index
 from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
 from skaimz.kernels.states import few_states
+from skaimz.kernels.trees import KeptState, map_leaves
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
 
@@ -46,9 +47,10 @@ class Site:
     Attributes
     ----------
     name : str
-    kind : {"latent", "output", "observed", "companion", "deterministic", "param"}
+    kind : {"latent", "output", "observed", "companion", "deterministic", "param", "mutable", "unused"}
         In a fit, a companion is observed together with the output, or does not exist. In a prediction, it is drawn
-        together with the output.
+        together with the output. A mutable site is a state of layers. An unused one is a parameter that nothing
+        depends on, such as the first weights of a network whose weights have priors.
     distribution : str or None
         Name of the distribution's class.
     shape : tuple of (int or None)
@@ -66,6 +68,8 @@ class Site:
         Why its rows may depend on one another; None if they provably do not.
     states : tuple of number, or None
         Values that the site may have in a run without an outcome, if they are finitely many numbers.
+    statement : str
+        Name of the kernel's statement, of whose value the site is a leaf, if it is a parameter or a state.
     """
 
     name: str
@@ -80,6 +84,7 @@ class Site:
     n_classes: int | None = None
     mixing: str | None = None
     states: tuple[float, ...] | None = None
+    statement: str = ""
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -138,6 +143,9 @@ class KernelSpec:
         What is changed in the kernel when it runs.
     by_state : tuple of str
         Sites, other than discrete latent ones, whose density in a fit depends on the state of a discrete latent site.
+    trains : bool
+        Whether layers of the kernel train where there is an outcome: they have a state, as those of batch
+        normalisation, or draw random numbers that are no sites, as dropout.
     """
 
     sites: tuple[Site, ...]
@@ -158,6 +166,7 @@ class KernelSpec:
     only_fitted: tuple[Site, ...] = ()
     form: Form = AS_WRITTEN
     by_state: tuple[str, ...] = ()
+    trains: bool = False
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"
@@ -228,10 +237,44 @@ class KernelSpec:
         return next((site.mixing for site in sites if site.mixing), None)
 
     @property
+    def learned(self) -> dict[str, tuple[Site, ...]]:
+        """Sites that are leaves of parameters and states, by the names of their statements."""
+        sites = [site for site in self.every_site if site.kind in ("param", "mutable")]
+        names = dict.fromkeys(site.statement for site in sites)
+        return {name: tuple(site for site in sites if site.statement == name) for name in names}
+
+    def values_of(self, params: Mapping[str, Any], convert: Callable[[Site, Any], Any]) -> dict[str, Any]:
+        """Return the values of the kernel's own parameters and states, given all that a fit has learned.
+
+        Parameters
+        ----------
+        params : dict of str to array or tree of arrays
+        convert : callable
+            Returns an array as a site has it, given the site and the array.
+        """
+        return {
+            name: map_leaves(lambda leaf, array: convert(self[leaf], array), name, params[name])
+            for name in self.learned
+            if name in params
+        }
+
+    @property
+    def rowless(self) -> bool:
+        """Whether neither latent sites nor parameters have an entry for each row."""
+        return all(site.row_axis is None for site in self.every_site if site.kind in ("latent", "param"))
+
+    @property
     def can_be_padded(self) -> bool:
         """Whether additional rows of weight zero leave the log density unchanged."""
-        rowless = all(site.row_axis is None for site in self.every_site if site.kind in ("latent", "param"))
-        return rowless and self.fit_mixing is None
+        return self.rowless and self.fit_mixing is None
+
+    @property
+    def minibatch_mixing(self) -> str | None:
+        """Why the log density of a minibatch may not be that of its rows; None if it is.
+
+        Layers that train see the rows of their minibatch together, as their authors mean them to.
+        """
+        return self.rows_mix if self.trains else self.fit_mixing
 
 
 @dataclass(frozen=True)
@@ -286,7 +329,8 @@ class TracedKernel:
             output = self.spec[self.spec.output]
             formed = LeftOut(formed, output.name, jnp.moveaxis(entries, 0, output.row_axis or 0))
         arguments = {name: array for name, array in rows.items() if name != OBSERVED}
-        return formed(**nested({**arguments, **whole, **self.constants}))
+        with KeptState():
+            return formed(**nested({**arguments, **whole, **self.constants}))
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:

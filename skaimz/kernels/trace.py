@@ -17,7 +17,7 @@ from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
 from skaimz.kernels.values import narrowed
 from skaimz.runtime import refuse_fork
 
-__all__ = ["check_row_count", "trace_kernel"]
+__all__ = ["check_row_count", "parameter_trees", "trace_kernel"]
 
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
@@ -117,3 +117,11 @@ def check_row_count(
 
 # The folds of a search ask this again and again.
 _sites_on = functools.lru_cache(maxsize=SPECS_KEPT)(sites_if_run)
+
+
+def parameter_trees(
+    traced: TracedKernel, hyperparameters: Mapping[str, Any], inputs: Inputs, param_input: str, param_output: str
+) -> dict[str, Any]:
+    """Return abstract values of a kernel's parameters and states of layers, which may be trees."""
+    call = AbstractCall.of(traced.kernel, hyperparameters, inputs, (param_input, param_output))
+    return call.described_on(len(inputs.rows[param_input]))[1]

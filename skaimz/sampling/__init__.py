@@ -2,6 +2,7 @@
 
 from skaimz.sampling.averages import averages
 from skaimz.sampling.drawing import Drawing
+from skaimz.sampling.encoders import Encoder, encoder_of
 from skaimz.sampling.forward import CLASS_DISTRIBUTIONS
 from skaimz.sampling.host_distributions import lacks_values, with_nan
 from skaimz.sampling.job import PART_ROWS, Job, Part, Posterior, site_values, value_row_axis
@@ -47,6 +48,7 @@ __all__ = [
     "PART_ROWS",
     "ClassProbabilities",
     "Drawing",
+    "Encoder",
     "Expectation",
     "ExpectedOutcomes",
     "Field",
@@ -72,6 +74,7 @@ __all__ = [
     "check_densities",
     "crps",
     "differs_along",
+    "encoder_of",
     "expectation",
     "influence",
     "lacks_values",

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from skaimz.kernels import named_leaves, plain_leaf
 from skaimz.sampling.job import Job
 from skaimz.sampling.layout import Layout
 from skaimz.sampling.plan import Batch, Plan
@@ -29,9 +30,10 @@ def fingerprint(job: Job, group: str, layout: Layout, labels: bytes) -> str:
     digest = hashlib.blake2b(labels, digest_size=SIZE)
     digest.update(repr((group, list(layout.fields), counts, job.seed, names)).encode())
     for arrays in (posterior.hyperparameters, posterior.params, posterior.draws, job.inputs.whole, whole):
-        for name, array in sorted(arrays.items()):
-            digest.update(repr((name, np.shape(array))).encode())
-            digest.update(_sums(array))
+        for name, value in sorted(arrays.items()):
+            for leaf, array in named_leaves(name, value).items():
+                digest.update(repr((leaf, np.shape(array))).encode())
+                digest.update(_sums(plain_leaf(array)))
     return digest.hexdigest()
 
 

@@ -79,10 +79,26 @@ def run_kernel(
     The output is observed only if the rows include it. With ``without_outcome`` it is not drawn, for callers that need
     only its distribution.
     """
+    if traced.spec.trains:
+        arguments, sites = _without_training(traced, arguments, sites)
     arguments = arguments._replace(rows={traced.spec.output_parameter: None, **arguments.rows})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
     model = handlers.substitute(handlers.do(model, data=dict(intervention or {})), data=dict(sites))
     return handlers.trace(_Seeded(model, rng_seed=key)).get_trace(*arguments)
+
+
+def _without_training(
+    traced: TracedKernel, arguments: Arguments, sites: Mapping[str, Any]
+) -> tuple[Arguments, Mapping[str, Any]]:
+    """Return arguments without the outcome, which is the value of the output site instead.
+
+    Layers train where a kernel has an outcome. Without one, they are as they are in a prediction.
+    """
+    rows, output = dict(arguments.rows), traced.spec[traced.spec.output]
+    outcome = rows.pop(traced.spec.output_parameter, None)
+    if outcome is None:
+        return arguments, sites
+    return arguments._replace(rows=rows), {**sites, output.name: jnp.moveaxis(outcome, 0, output.row_axis or 0)}
 
 
 class _Seeded(handlers.seed):

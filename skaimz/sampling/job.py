@@ -17,6 +17,7 @@ from skaimz.kernels import (
     in_type_of,
 )
 from skaimz.sampling import limits
+from skaimz.sampling.encoders import Encoder
 from skaimz.sampling.forward import Arguments
 from skaimz.sampling.limits import Limits
 
@@ -33,8 +34,8 @@ class Posterior(NamedTuple):
     ----------
     hyperparameters : dict
         The kernel's numeric hyperparameters.
-    params : dict of str to array
-        Values of its ``param`` sites.
+    params : dict of str to array or tree of arrays
+        Values of its parameters and states of layers, and of those of an encoder.
     draws : dict of str to array of shape (n_draws, ...)
         Draws of latent sites, chains flattened. A latent site without draws is drawn from its conditional prior.
     n_draws : int
@@ -84,6 +85,8 @@ class Job:
     part : Part, optional
         Where the rows lie in a larger table.
     limits : Limits
+    encoder : Encoder, optional
+        Draws latent sites of the rows that have no draws, in place of their prior.
     """
 
     traced: TracedKernel
@@ -95,6 +98,7 @@ class Job:
     condition: Mapping[str, np.ndarray] = field(default_factory=dict)
     part: Part | None = None
     limits: Limits = field(default_factory=lambda: limits.DEFAULT)
+    encoder: Encoder | None = None
 
     @property
     def spec(self) -> KernelSpec:

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from skaimz.kernels import TracedKernel
 from skaimz.runtime import Purpose, compiled, fused_key, key_of, shared
+from skaimz.sampling.encoders import Encoder
 from skaimz.sampling.forward import Arguments, run_kernel
 from skaimz.sampling.job import Job, cut
 from skaimz.sampling.plan import Plan, Step
@@ -22,6 +23,8 @@ __all__ = ["Launcher", "with_global_latents"]
 
 PROGRAMS_KEPT = 32
 SHARD = "shard"
+# Folded into the key of a draw for the random numbers of an encoder.
+ENCODER = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class _Design:
         Whether random bits come from the fused generator.
     on_host : bool
         Whether NumPy will draw the outcomes.
+    encoder : Encoder or None
+        Draws latent sites of the rows.
     interventions, settings, local : tuple of str
         Sites that interventions set, all sites that are set, and row-aligned latent sites with draws.
     """
@@ -55,6 +60,7 @@ class _Design:
     alone: bool
     fused: bool
     on_host: bool
+    encoder: Encoder | None
     interventions: tuple[str, ...]
     settings: tuple[str, ...]
     local: tuple[str, ...]
@@ -115,6 +121,7 @@ class Launcher:
             alone=by_row and not plan.whole and is_random(quantity, job),
             fused=runs_fused(job.traced, on_host, *job.described()),
             on_host=on_host,
+            encoder=job.encoder,
             interventions=tuple(sorted(job.intervention)),
             settings=tuple(sorted(settings)),
             local=tuple(sorted(job.local)),
@@ -187,6 +194,9 @@ def _program(design: _Design) -> Callable:
             def trace_on(rows: Mapping[str, Any], states: Mapping[str, Any]) -> dict:
                 arguments = Arguments(fixed.hyperparameters, rows, fixed.whole)
                 values = {**sites, **states, **fixed.params, **settings}
+                if design.encoder is not None:
+                    encoder_key = jax.random.fold_in(key, ENCODER)
+                    values |= design.encoder.draw(traced, arguments, values, encoder_key)
                 return run_kernel(traced, arguments, values, run_key, interventions, without_outcome=design.on_host)
 
             known, set_by_user = sites.keys(), design.settings

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skaimz.kernels import TracedKernel, dependent, is_affine, materialise
+from skaimz.kernels import TracedKernel, abstract_arrays, dependent, is_affine, materialise
 from skaimz.runtime import compiled, fused_key
 from skaimz.sampling.forward import (
     UNDRAWN,
@@ -70,13 +70,15 @@ def _may_be_averaged(job: Job, quantity: Quantity, arrays: Mapping[str, Any]) ->
 @functools.lru_cache(maxsize=ANSWERS_KEPT)
 def _is_affine_in(what: str, quantity: Quantity, traced: TracedKernel, arguments: Arguments, sites: tuple) -> bool:
     """Whether a quantity is affine in the draws of sites, or in the row-aligned arguments."""
-    every = {**materialised(arguments)._asdict(), "draws": materialise(sites)}
+    draws = materialise(sites)
+    params = {name: draws.pop(name) for name in traced.spec.learned if name in draws}
+    every = {**materialised(arguments)._asdict(), "draws": draws, "params": params}
     varying = every.pop(what)
 
     def run(varying: dict, others: dict) -> tuple:
         values = {**others, what: varying}
-        draws = values.pop("draws")
-        return _result_of(quantity, traced, Arguments(**values), draws, jax.random.key(0))
+        known = {**values.pop("params"), **values.pop("draws")}
+        return _result_of(quantity, traced, Arguments(**values), known, jax.random.key(0))
 
     trace = jax.make_jaxpr(run)(varying, every)
     return is_affine(trace, range(len(jax.tree.leaves(varying))))
@@ -250,7 +252,7 @@ def is_random(quantity: Quantity, job: Job) -> bool:
         return True
     arguments, sites = job.described()
     more = {name: _few_rows(job, name) for name in (*job.local, *job.settings) if name not in job.posterior.draws}
-    sites += tuple((name, value.shape, np.dtype(value.dtype)) for name, value in more.items())
+    sites += abstract_arrays(more)
     return _uses_key(quantity, job.traced, arguments, sites)
 
 

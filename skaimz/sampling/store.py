@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 from zarr.storage import LocalStore
 
+from skaimz.kernels import stored_name
 from skaimz.sampling.layout import Field, Layout
 from skaimz.sampling.plan import Batch, Plan
 
@@ -138,7 +139,7 @@ class Store:
             chunks[2 + field.row_axis] = min(plan.batch_rows, plan.n_rows)
         try:
             parent.create_array(
-                field.name,
+                stored_name(field.name),
                 shape=(plan.n_chains, per_chain, *shape),
                 chunks=tuple(max(1, size) for size in chunks),
                 dtype=field.dtype,
@@ -157,7 +158,7 @@ class Store:
     def _arrays(self) -> dict[str, zarr.Array]:
         with zarr.config.set({"array.write_empty_chunks": True}):
             return {
-                field.name: zarr.open_array(self.path, path=f"{self.group}/{field.name}", mode="r+")
+                field.name: zarr.open_array(self.path, path=f"{self.group}/{stored_name(field.name)}", mode="r+")
                 for field in self.layout.fields
             }
 
@@ -261,7 +262,7 @@ class Store:
             array[place] = chunk
             return
         numbers = ((where.start or 0) // size for where, size in zip(place, array.chunks, strict=True))
-        path = self.path.joinpath(self.group, field.name, "c", *map(str, numbers))
+        path = self.path.joinpath(self.group, stored_name(field.name), "c", *map(str, numbers))
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(path, chunk.reshape(-1).view(np.uint8).data)
 

@@ -754,7 +754,6 @@ class TestNames:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("a/b", "Site name 'a/b' contains '/', which separates groups of a DataTree: rename the site."),
             ("chain", "Site name 'chain' is the name of a dimension of draws: rename the site."),
             ("draw", "Site name 'draw' is the name of a dimension of draws: rename the site."),
         ],
