@@ -35,7 +35,7 @@ def input_checks(model: Any, X: Any, *, reset: bool) -> dict[str, Any]:
         "allow_nd": True,
         "ensure_all_finite": "allow-nan" if model.allow_nan else True,
         # If rows have columns, scikit-learn refuses an X of one dimension, and tells how to reshape it.
-        "ensure_2d": bool(known) or _rank(X) != 1,
+        "ensure_2d": bool(known) or (array := _with_shape(X)) is None or len(array.shape) != 1,
     }
 
 
@@ -48,10 +48,10 @@ def whole_type(X: Any) -> np.dtype | None:
             return None
         dtype = np.result_type(*types)
     else:
-        try:
-            dtype = np.asarray(X if isinstance(X, list | tuple) else X[:0]).dtype
-        except (TypeError, ValueError, IndexError):
-            return None  # scikit-learn refuses it
+        array = _with_shape(X)
+        if array is None or not len(array.shape):
+            return None
+        dtype = np.asarray(array[:0]).dtype
     # JAX accepts only the byte order of the machine.
     return dtype.newbyteorder("=") if dtype.kind in "biu" else None
 
@@ -87,10 +87,10 @@ def check_row_shape(model: Any, shape: tuple[int, ...]) -> None:
         )
 
 
-def _rank(X: Any) -> int | None:
-    """Return the number of dimensions, None for lists of unequal lengths, which scikit-learn refuses."""
+def _with_shape(X: Any) -> Any:
+    """Return X, or an array of what has no shape; None for lists of unequal lengths, which scikit-learn refuses."""
     try:
-        return np.ndim(X)
+        return X if hasattr(X, "shape") else np.asarray(X)
     except ValueError:
         return None
 
