@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -13,6 +14,7 @@ from numpyro.primitives import Messenger
 
 from skaimz.kernels import Site, TracedKernel, materialise
 from skaimz.runtime import one_at_a_time
+from skaimz.sampling.stacked import Stacked, stacked
 
 __all__ = [
     "CLASS_DISTRIBUTIONS",
@@ -84,7 +86,11 @@ def run_kernel(
     arguments = arguments._replace(rows={traced.spec.output_parameter: None, **arguments.rows})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
     model = handlers.substitute(handlers.do(model, data=dict(intervention or {})), data=dict(sites))
-    return handlers.trace(_Seeded(model, rng_seed=key)).get_trace(*arguments)
+    trace = handlers.trace(_Seeded(model, rng_seed=key)).get_trace(*arguments)
+    for site in trace.values():
+        if site["type"] == "sample":
+            site["fn"] = stacked(site)
+    return trace
 
 
 def _without_training(
@@ -197,6 +203,8 @@ def has_derivative(distribution: dist.Distribution) -> bool:
     base = base_distribution(distribution)
     if isinstance(base, CENSORED):
         return has_derivative(base.base_dist)
+    if isinstance(base, Stacked):
+        return has_derivative(base.steps)
     smooth = isinstance(base, DIFFERENTIABLE) or base.has_rsample
     return bool(smooth and not base.is_discrete and all(map(has_derivative, _components(base))))
 
@@ -208,6 +216,8 @@ def has_mean(distribution: dist.Distribution) -> bool:
 
 def _mean(distribution: dist.Distribution) -> Any:
     base = base_distribution(distribution)
+    if isinstance(base, Stacked):
+        return jax.vmap(_mean)(base.steps)
     if isinstance(base, CATEGORICAL):
         codes = jnp.arange(base.probs.shape[-1])
         return jnp.broadcast_to(base.probs @ codes, distribution.batch_shape + distribution.event_shape)
@@ -216,6 +226,8 @@ def _mean(distribution: dist.Distribution) -> Any:
 
 def _variance(distribution: dist.Distribution) -> Any:
     base = base_distribution(distribution)
+    if isinstance(base, Stacked):
+        return jax.vmap(_variance)(base.steps)
     if isinstance(base, CATEGORICAL):
         codes = jnp.arange(base.probs.shape[-1])
         variance = base.probs @ codes**2 - (base.probs @ codes) ** 2
