@@ -141,6 +141,21 @@ def nnx_batch_norm(X, y=None):
     observed(net(X, train=y is not None), y, sigma)
 
 
+EQX_NORM, EQX_STATE = eqx.nn.make_with_state(eqx.nn.BatchNorm)(2, "batch", mode="batch")
+EQX_LAST = eqx.nn.Linear(2, 1, key=jax.random.key(0))
+
+
+def eqx_batch_norm(X, y=None):
+    norm = eqx_module("norm", eqx.nn.inference_mode(EQX_NORM, value=y is None))
+    holder = numpyro.primitives.mutable("norm$state", {"state": EQX_STATE})
+    hidden, holder["state"] = normalised_by(norm, X, holder["state"])
+    observed(jax.vmap(eqx_module("last", EQX_LAST))(hidden)[:, 0], y)
+
+
+def normalised_by(norm, X, state):
+    return jax.vmap(norm, in_axes=(0, None), out_axes=(0, None), axis_name="batch")(X, state)
+
+
 class Dropped(linen.Module):
     @linen.compact
     def __call__(self, x, train):

@@ -14,7 +14,7 @@ from numpyro.infer.util import log_density, potential_energy, unconstrain_fn
 from skaimz.inference.data import Data, padded, weighted_model
 from skaimz.inference.guides import make_guide
 from skaimz.inference.result import FitResult
-from skaimz.inference.settings import SVI
+from skaimz.inference.settings import SVI, Auto
 from skaimz.inference.states import fitted_kernel, without_states
 from skaimz.kernels import ByValue, TracedKernel, restored_leaf
 from skaimz.runtime import compiled, one_at_a_time, shared
@@ -31,7 +31,7 @@ WITHOUT_DENSITY = (
 )
 
 
-def log_densities(traced: TracedKernel, data: Data, settings: SVI, result: FitResult) -> dict[str, np.ndarray]:
+def log_densities(traced: TracedKernel, data: Data, settings: SVI | Auto, result: FitResult) -> dict[str, np.ndarray]:
     """Return the log densities of a variational fit's draws, by the kernel and by the guide.
 
     Parameters
@@ -39,7 +39,7 @@ def log_densities(traced: TracedKernel, data: Data, settings: SVI, result: FitRe
     traced : TracedKernel
     data : Data
         All rows of the fit, in memory.
-    settings : SVI
+    settings : SVI or Auto
         Checked settings of the fit.
     result : FitResult
         What the fit returned.
@@ -56,7 +56,9 @@ def log_densities(traced: TracedKernel, data: Data, settings: SVI, result: FitRe
     draws = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in result.draws.items()}
     n_chains = next(iter(result.draws.values())).shape[0]
     data = padded(traced, data._replace(units=result.data["units"]), len(data.rows[traced.spec.input]))
-    densities = _program(traced, ByValue.of(settings.guide))(draws, dict(result.params), data)
+    # Automatic inference leaves no settings of the variational fit that it chose, which are the defaults.
+    guide = settings.guide if isinstance(settings, SVI) else SVI().checked().guide
+    densities = _program(traced, ByValue.of(guide))(draws, dict(result.params), data)
     return {name: np.array(density).reshape(n_chains, -1) for name, density in densities.items()}
 
 

@@ -104,10 +104,16 @@ class KeptState(Messenger):
 
 
 def _copied(tree: Any) -> Any:
-    """Return a state with other containers, in double precision if that is the precision of the run."""
+    """Return a state with other containers, in double precision if that is the precision of the run.
+
+    Layers refuse a next state of another type than the last, and counters without a type of their own take the run's.
+    """
     double = jnp.result_type(float) == np.float64
 
     def copied(leaf: Any) -> Any:
-        return leaf.astype(float) if double and getattr(leaf, "dtype", None) == np.float32 else leaf
+        dtype = getattr(leaf, "dtype", None) if double else None
+        if dtype == np.float32:
+            return leaf.astype(float)
+        return leaf.astype(int) if dtype == np.int32 and leaf.weak_type else leaf
 
     return jax.tree.map(copied, tree)

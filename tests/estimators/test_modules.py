@@ -3,7 +3,9 @@
 import functools
 import pickle
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import networks
 import numpy as np
 import pytest
@@ -236,6 +238,27 @@ def test_dropout_trains_in_fit_and_is_off_later(shifted, kernel):
     np.testing.assert_allclose(found, norm.logpdf(y, mean, sigma[:, None]), rtol=1e-3, atol=1e-3)
     again = NumPyroImpactRegressor.from_datatree(kernel, model.to_datatree())
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_states_of_equinox(shifted):
+    X, y = shifted
+    model = NumPyroImpactRegressor(networks.eqx_batch_norm, inference=SHORT, random_state=0).fit(X, y)
+    params = model.fit_result_.params
+    state = jax.tree.map(jnp.asarray, params["norm$state"]["state"])
+    norm = eqx.combine(params["norm$params"], networks.EQX_NORM)
+    hidden, _ = networks.normalised_by(eqx.nn.inference_mode(norm), X, state)
+    np.testing.assert_allclose(np.mean(hidden, axis=0), 0.0, atol=0.01)
+    mean = jax.vmap(eqx.combine(params["last$params"], networks.EQX_LAST))(hidden)[:, 0]
+    np.testing.assert_allclose(model.predict(X), mean, rtol=1e-4, atol=1e-5)
+    again = NumPyroImpactRegressor.from_datatree(networks.eqx_batch_norm, model.to_datatree())
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+
+
+def test_automatic_inference_learns_weights_and_makes_whole_trees(data):
+    X, y = data
+    model = NumPyroImpactRegressor(networks.of_flax, random_state=0).fit(X, y)
+    assert np.mean((model.predict(X) - y) ** 2) < 0.1 * y.var()
+    assert model.to_datatree(X, y)["sample_stats"]["log_q"].sizes["draw"] == 1000
 
 
 def test_states_are_refused_where_nothing_would_keep_them(shifted):
