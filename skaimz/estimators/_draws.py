@@ -154,7 +154,7 @@ class PosteriorPredictive(DrawQuestion):
         if self.in_sample and unknown:
             warn_user(
                 f"The states of {unknown} are drawn given the other sites, but not given the outcomes of the rows. "
-                "`infer_discrete` has their probabilities given the outcomes. Pass `in_sample=False` for draws without.",
+                "`infer_discrete` has their probabilities given the outcomes. Pass `in_sample=False` for other rows.",
                 StateWarning,
             )
         return DrawTask(job, quantity, group)
