@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean demo distributions docs doors lint test test-floors test-other test-short trust
+.PHONY: bench clean coverage demo distributions docs doors lint test test-floors test-other test-short trust
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -35,7 +35,11 @@ test: export XLA_FLAGS ?= --xla_cpu_use_fusion_emitters=false
 
 # Two processes: compilation dominates and does not share a core well with more.
 test: $(VENV)/.test $(VENV)/.demo
-	$(RUN) -m pytest -n 2 --dist worksteal --cov=skaimz --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
+	$(RUN) -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# The same suite, with the lines that no test runs. Tracing makes it a third slower.
+coverage:
+	$(MAKE) test PYTEST_ARGS="--cov=skaimz --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)"
 
 # A short selection on another Python, where that is found: on the path, or among pyenv's.
 test-other:

@@ -148,7 +148,7 @@ def draws_to_dataset(arrays: Mapping[str, np.ndarray], spec: KernelSpec | None =
     index : pandas.Index, array or DataFrame of levels, optional
         Labels of the rows.
     """
-    named = {site.name: site for site in spec.sites} if spec else {}
+    named = {site.name: site for site in (*spec.only_fitted, *spec.sites)} if spec else {}
     variables: dict[str, Any] = {}
     sizes: dict[str, int] = {}
     for name, array in arrays.items():

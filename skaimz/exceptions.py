@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 __all__ = [
     "CleanupWarning",
+    "ConcreteKernelWarning",
     "DivergenceWarning",
     "EffectWarning",
     "EffectiveSampleSizeWarning",
@@ -96,6 +97,10 @@ class StateWarning(OutputWarning):
 
 class SpeedWarning(UserWarning):
     """A result is correct, but its computation was slower than usual."""
+
+
+class ConcreteKernelWarning(SpeedWarning):
+    """A kernel needs the values of its arguments while it is traced, so that programs serve these values alone."""
 
 
 class EffectWarning(UserWarning):

@@ -190,7 +190,7 @@ def simulation_based_calibration(
     fitted, unfitted = Model.of(estimator), Model.of(model)
     arrays = {**fitted.outcome.extra_arguments(model.kernel), **arrays}
     spec = read(unfitted, X, arrays, prior=True).spec
-    names = [site.name for site in spec.latents if site not in spec.summed]
+    names = [site.name for site in spec.prior_sites if site not in spec.summed]
     if not names:
         raise ValueError("The kernel has no latent sites, so that there is nothing to infer.")
     seeds = np.random.SeedSequence(unfitted.seed_of(random_state)).generate_state(1 + num_replications).tolist()

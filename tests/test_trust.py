@@ -19,6 +19,7 @@ RUNGS = {
     "spector": "mode",
     "negative_binomial_exposure": "mode",
     "eight_schools_non_centred": "variational",
+    "random_walk_level": "long nuts",
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 
 from skaimz.dask.rows import Rows, has_rows, table_of
-from skaimz.kernels import KernelSpec, flattened
+from skaimz.kernels import KernelSpec, flattened, within
 from skaimz.sampling import value_row_axis
 
 __all__ = ["by_row", "rows_between", "with_rows", "without_rows"]
@@ -51,6 +51,7 @@ class _Opener:
     def __init__(self, request: Any, rows: Rows):
         arguments = request.model.arguments
         self.known = {kind: dict(arguments.get(kind, {})) for kind in ("rows", "whole", "static")}
+        self.known["whole"] |= dict.fromkeys(request.model.whole_args)
         self._request, self._rows = request, rows
 
     def question(self, question: Any, arrays: Mapping[str, Any]) -> Any:
@@ -93,7 +94,7 @@ class _Opener:
         known, value = self.known, _opened(value)
         if not _has_entries(name, value):
             return value
-        if name not in known["whole"]:
+        if not within(name, known["whole"]):
             rows = Rows(value)
             if rows.n_rows == self._rows.n_rows:
                 known["rows"].setdefault(name)

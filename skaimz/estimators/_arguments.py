@@ -1,9 +1,9 @@
 """From what a user passes to what a kernel takes."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Number
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -24,12 +24,14 @@ from skaimz.kernels import (
     kernel_parameters,
     narrowed,
     nested,
+    within,
 )
 from skaimz.rows import LazyRows, check_numbers, lazy_rows
 
 __all__ = [
     "PRIOR_DRAWS",
     "RESERVED",
+    "Rules",
     "check_count",
     "check_indices",
     "check_names_of_arguments",
@@ -71,11 +73,11 @@ def check_count(name: str, value: Any) -> int:
     return int(value)
 
 
-def check_weight(weight: Any, X: Any) -> np.ndarray:
-    """Return the weight of each row in X's precision, or refuse what is none."""
+def check_weight(weight: Any, X: Any, dtype: Any) -> np.ndarray:
+    """Return the weight of each row of X as floats of a type, or refuse what is none."""
     if not isinstance(weight, Number):
-        weight = as_floats("sample_weight", as_numbers("sample_weight", weight), X.dtype)
-    return _check_sample_weight(weight, X, dtype=X.dtype, ensure_non_negative=True)
+        weight = as_floats("sample_weight", as_numbers("sample_weight", weight), dtype)
+    return _check_sample_weight(weight, X, dtype=dtype, ensure_non_negative=True)
 
 
 def check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
@@ -87,26 +89,39 @@ def check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
     return levels.tolist()
 
 
+class Rules(NamedTuple):
+    """How arguments of a kernel are sorted and checked.
+
+    Attributes
+    ----------
+    rows, whole : collection of str
+        Names of the arguments that are row-aligned and whole, as far as `fit` or the user has told.
+    dtype : type
+        Type of floats.
+    allow_nan : bool
+        Whether arrays may have missing entries.
+    """
+
+    rows: Collection[str]
+    whole: Collection[str]
+    dtype: Any
+    allow_nan: bool
+
+
 def kernel_inputs(
-    kernel: Callable,
-    X: np.ndarray,
-    arrays: Mapping[str, Any],
-    *,
-    names: tuple[str, str],
-    known: Mapping[str, Any],
+    kernel: Callable, X: np.ndarray, arrays: Mapping[str, Any], names: tuple[str, str], rules: Rules
 ) -> Inputs:
     """Sort a kernel's arguments into rows, whole arrays and static values, and check them.
 
     Parameters
     ----------
     kernel : callable
-    X : array of shape (n_rows, n_features)
+    X : array of shape (n_rows, ...)
     arrays : dict
         Arguments beyond X and y by name.
     names : tuple of str
         Parameters for the input and the outcome.
-    known : dict
-        How `fit` classified each argument (``rows``, ``whole``). This call reuses it.
+    rules : Rules
 
     Returns
     -------
@@ -140,14 +155,16 @@ def kernel_inputs(
             static.append((name, value.item() if isinstance(value, np.generic) else value))
             continue
         if isinstance(value, Number | np.generic):
-            static.append((name, _number(name, value, X.dtype)))
+            static.append((name, _number(name, value, rules.dtype)))
             continue
-        array = _numeric(name, value, X.dtype)
+        array = _numeric(name, value, rules)
         if array.ndim == 0:
             static.append((name, array.item()))
-        elif len(array) == len(X) and name not in known.get("whole", ()):
+        elif within(name, rules.whole):
+            whole[name] = array[:]
+        elif len(array) == len(X):
             rows[name] = array
-        elif name in known.get("rows", ()):
+        elif name in rules.rows:
             raise ValueError(f"Argument {name!r} has {len(array)} rows, but X has {len(X)}.")
         else:
             whole[name] = array[:]
@@ -180,9 +197,9 @@ def refuse_as_index(inputs: Inputs, param_input: str, error: Exception) -> None:
     if not any(text in str(error) for text in ("Indexer must have integer", "boolean indices must be concrete")):
         return
     arrays = {**inputs.rows, **inputs.whole, **{name: np.asarray(value) for name, value in inputs.static}}
-    kinds = {
-        name: str(array.dtype) for name, array in arrays.items() if array.dtype.kind in "fb" and name != param_input
-    }
+    kinds = {name: str(array.dtype) for name, array in arrays.items() if array.dtype.kind in "fb"}
+    if len(kinds) > 1:
+        kinds.pop(param_input, None)
     raise TypeError(
         f"The kernel uses an array as an index that does not hold integers. Of its arguments these do not: {kinds}. "
         "Pass codes of groups as integers, for example by `.astype(int)`, or name their column in `column_args` with "
@@ -235,11 +252,13 @@ def _number(name: str, value: Any, dtype: np.dtype) -> int | float:
     return float(number) if number.dtype.kind == "f" else number.item()
 
 
-def _numeric(name: str, value: Any, dtype: np.dtype) -> Any:
+def _numeric(name: str, value: Any, rules: Rules) -> Any:
     """Return an argument as an array of numbers that fit beside floats of X's precision."""
     what = f"Argument {name!r}"
-    rows = lazy_rows(value)
-    return check_numbers(what, value, 0, dtype) if rows is None else rows.numbers(what, dtype)
+    rows, dtype, allow_nan = lazy_rows(value), rules.dtype, rules.allow_nan
+    if rows is None:
+        return check_numbers(what, value, 0, dtype, allow_nan=allow_nan)
+    return rows.numbers(what, dtype, allow_nan=allow_nan)
 
 
 def without_single_column(y: Any) -> Any:

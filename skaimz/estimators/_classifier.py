@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_consistent_length
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._bases import ClassifierMixin
 from skaimz.estimators._increments import learns_in_parts
+from skaimz.estimators._missing import accuracy_of_observed
 from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Codes, Labels, Outcome
 from skaimz.estimators._parameters import setter
@@ -38,6 +39,16 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Names of the kernel's parameters for the input and the outcome.
     column_args : dict, optional
         Columns of X that hold further arguments of the kernel, and do not reach its X: see NumPyroImpactRegressor.
+    whole_args : sequence of str, optional
+        Names of the kernel's arguments that are passed whole, even if their first axis has as many entries as X has
+        rows. Other arrays of that length have an entry for each row.
+    allow_nan : bool, default=False
+        Whether X and further arguments of the kernel may have missing entries. A kernel of your own gets them as NaN,
+        and must replace them, for example by latent sites; the default kernel takes none.
+    missing_outcomes : {"error", "ignore", "impute"}, default="error"
+        What a fit does with outcomes that are NaN, None or masked: it refuses them, leaves each missing entry of y out
+        of the likelihood, or leaves them out and adds draws of them to ``posterior_``, in the order of
+        ``numpy.argwhere``, as the site ``"<output>_unobserved"``.
     inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
@@ -72,7 +83,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
     seed_ : int
         The seed that ``random_state`` gave.
     n_features_in_ : int
-        Number of columns of X.
+        Length of the second axis of X: for a table, its number of columns. Absent if X has one dimension.
     feature_names_in_ : array of str
         Names of the columns, where X had any.
 
@@ -250,6 +261,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         """
         # Each is computed once, rather than whenever scikit-learn looks at it.
         y, predicted, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
+        if self.missing_outcomes != "error":
+            return accuracy_of_observed(y, predicted, sample_weight)
         if predicted.ndim == 1:
             return float(accuracy_score(y, predicted, sample_weight=sample_weight))
         y = np.asarray(y)

@@ -138,13 +138,14 @@ class Columns:
         self.X, self.categories = X, categories
         columns = getattr(X, "columns", names)
         self.names = None if columns is None else list(columns)
+        self._n_features = X.shape[1] if len(X.shape) == 2 else None
         self._arguments = [] if column_args is None else _arguments(column_args, X.shape[1], self.names)
         taken = {place for argument in self._arguments for place in argument.places}
-        self._rest = [place for place in range(X.shape[1]) if place not in taken]
+        self._rest = [place for place in range(self._n_features or 0) if place not in taken]
 
     def series(self, column: Any, what: str = "A scenario") -> Any:
         """Return a column with the type that the user passed; error messages say that ``what`` names the column."""
-        series = _columns(self.X, _place(column, self.X.shape[1], self.names, what))
+        series = _columns(self.X, self._place(column, what))
         return series[:] if isinstance(series, LazyRows) else series
 
     def values(self, column: Any) -> np.ndarray:
@@ -158,11 +159,20 @@ class Columns:
 
         The place is None if the column is the whole argument.
         """
-        place = _place(column, self.X.shape[1], self.names, what)
+        place = self._place(column, what)
         for argument in self._arguments:
             if place in argument.places:
                 return argument.name, None if argument.single else argument.places.index(place)
         return None, self._rest.index(place)
+
+    def _place(self, column: Any, what: str) -> int:
+        if self._n_features is None:
+            raise ValueError(
+                f"{what} names column {column!r}, but X has the shape {tuple(self.X.shape)}, and only a table has "
+                "columns. Change X as a whole, by {'arguments': {...: rows}}, or make what changes an argument of the "
+                "kernel."
+            )
+        return _place(column, self._n_features, self.names, what)
 
     def coded(self, column: Any, values: np.ndarray) -> np.ndarray:
         """Return values of a column with codes for categories, as the kernel gets them."""

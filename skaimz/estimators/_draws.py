@@ -179,7 +179,7 @@ class PriorPredictive(DrawQuestion):
         job = call.prior_job(num_samples, intervention=self.intervention, condition=self.condition)
         names = self.return_sites
         if names is None:
-            latents = (site.name for site in job.spec.latents)
+            latents = (site.name for site in job.spec.prior_sites)
             names = [name for name in (*job.spec.return_sites, *latents) if name not in job.intervention]
         return DrawTask(job, sampling.Values(_check_sites(job, names)), "prior_predictive")
 
@@ -221,7 +221,7 @@ class LogLikelihood(DrawQuestion):
         sampling.check_densities(spec)
         rows = lazy_rows(y)
         if rows is not None:
-            encode, dtype = call.model.outcome.encode, call.X.dtype
+            encode, dtype = call.model.outcome.encode, call.dtype
             y = LazyRows(rows, lambda part, start: encode(part, spec, dtype, start))
         else:
             y = call.encode(y)

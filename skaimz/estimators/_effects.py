@@ -20,6 +20,7 @@ from skaimz.estimators._scenarios import (
     grouping,
     named_scenarios,
     weights_of,
+    with_continuous_input,
 )
 from skaimz.rows import dask_door, is_collection
 
@@ -121,6 +122,7 @@ class Slope(_Effects):
         """Return the slopes."""
         groups: dict[str, xr.Dataset] = {}
         attrs: dict[Any, Any] = {}
+        call = with_continuous_input(call, self.inputs)
         for along in self.inputs:
             tree = self._along(call, along)
             groups[str(along)] = tree[str(along)].to_dataset()

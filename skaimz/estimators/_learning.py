@@ -14,17 +14,18 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaimz import inference
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
-from skaimz.estimators._arguments import RESERVED, check_count, is_fixed, join_arguments, seed_of, without_single_column
+from skaimz.estimators._arguments import check_count, is_fixed, join_arguments, seed_of
+from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
 from skaimz.estimators._increments import check_continuation, learns_in_parts
+from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
 from skaimz.estimators._outcomes import Outcome
-from skaimz.estimators._parameters import SklearnObject, copy_of, setter
+from skaimz.estimators._parameters import SklearnObject, setter
 from skaimz.estimators._persistence import abstract_inputs, check_picklable, describe_inputs, restore
 from skaimz.estimators._posterior import OF_STATE, digest_of, match_draws, with_draws
 from skaimz.estimators._questions import in_memory
-from skaimz.estimators._read import FLOATS
 from skaimz.estimators._training import Learner, TrainingData
 from skaimz.estimators._tree import RowsOfFit, tree_of
 from skaimz.estimators._types import Argument, Draws, RandomState, Rows
@@ -33,8 +34,8 @@ from skaimz.inference import FitResult
 from skaimz.kernels import (
     KernelSpec,
     check_row_count,
-    check_signature,
     flattened,
+    float_type,
     kernel_parameters,
     trace_kernel,
 )
@@ -74,6 +75,9 @@ class KernelEstimator(SklearnObject):
         param_input: str = "X",
         param_output: str = "y",
         column_args: Mapping[str, Any] | None = None,
+        whole_args: Sequence[str] | None = None,
+        allow_nan: bool = False,
+        missing_outcomes: str = "error",
         inference: Any = "auto",
         posterior: Draws | None = None,
         dtype: str | None = None,
@@ -84,6 +88,9 @@ class KernelEstimator(SklearnObject):
         self.param_input = param_input
         self.param_output = param_output
         self.column_args = column_args
+        self.whole_args = whole_args
+        self.allow_nan = allow_nan
+        self.missing_outcomes = missing_outcomes
         self.inference = inference
         self.posterior = posterior
         self.dtype = dtype
@@ -102,19 +109,21 @@ class KernelEstimator(SklearnObject):
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-            Input; float32 stays float32, everything else becomes float64. Or anything that can be iterated over
-            repeatedly and gives mappings of names to arrays with some of the rows: X, y, sample_weight and further
-            arguments.
-        y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
+        X : array-like of shape (n_rows, n_features), or (n_rows, ...) with a kernel of your own
+            Input. Other floats than float32 become float64. A kernel of your own is given integers and booleans as they
+            are, so that it can use them as indices; for the default kernel they become float64. Or anything that can be
+            iterated over repeatedly and gives mappings of names to arrays with some of the rows: X, y, sample_weight
+            and further arguments.
+        y : array-like of shape (n_rows,) or (n_rows, ...), optional
             Outcome, in the shape of the kernel's output site. It may be left out where it comes with X.
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all. That which
             comes with X where None.
         **arrays : array or scalar
             The kernel's further arguments by name. Arrays whose first axis has ``n_rows`` entries are row-aligned,
-            other arrays are passed whole, scalars and strings are constants of the program. A mapping is passed as a
-            dict, of which each entry is one of these; its name in messages and scenarios is ``argument.entry``.
+            other arrays, and those in ``whole_args``, are passed whole, scalars and strings are constants of the
+            program. A mapping is passed as a dict, of which each entry is one of these; its name in messages and
+            scenarios is ``argument.entry``.
 
         Returns
         -------
@@ -244,7 +253,7 @@ class KernelEstimator(SklearnObject):
         """
         with self._unchanged_on_error():
             if not hasattr(self, "kernel_"):
-                self._check_parameters()
+                check_parameters(self)
                 if self.kernel is None:
                     raise ValueError("`set_posterior_sample` needs a `kernel`, or a fitted default one.")
             arrays = draws_from(draws, num_chains)
@@ -302,7 +311,7 @@ class KernelEstimator(SklearnObject):
             )
         num_samples = check_count("num_samples", num_samples)
         seed = model.seed_of(random_state)
-        with precision_of(model.arguments["rows"][spec.input][1]):
+        with precision_of(model.precision):
             inputs = abstract_inputs(model.arguments, result.n_rows)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
@@ -565,7 +574,7 @@ class KernelEstimator(SklearnObject):
         self, data: TrainingData, *, before: FitResult | None = None, in_parts: bool = False, classes: Any = None
     ) -> None:
         with self._unchanged_on_error(), Scratch() as scratch:
-            self._check_parameters()
+            check_parameters(self)
             settings = inference.resolve_inference(self.inference)
             model = Model.of(self)
             data = data.taken_apart(model.names)
@@ -585,6 +594,10 @@ class KernelEstimator(SklearnObject):
     def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
         """Infer the posterior from checked training data."""
         X, y, weight, arrays = training.X, training.y, training.weight, training.arrays
+        y, observed = filled(y, self.missing_outcomes)
+        if observed is not None and self.kernel is None:
+            # The default kernel is scaled to its weighted data, and has one outcome for each row.
+            weight, observed = weighted_by(observed, weight), None
         if before is None:
             if getattr(settings, "checkpoint_dir", None) is not None and not is_fixed(self.random_state):
                 raise ValueError(
@@ -593,9 +606,9 @@ class KernelEstimator(SklearnObject):
                 )
             self.seed_ = seed_of(self.random_state)
             self.arguments_ = {}
-        with precision_of(X.dtype):
+        with precision_of(self.dtype or float_type(X.dtype)):
             if before is None:
-                self.kernel_ = self._make_kernel(X, y, weight)
+                self.kernel_ = kernel_of(self, X, y, weight)
             call = Call(Model.of(self), X, arrays, self.seed_, X, arrays)
             traced, hyperparameters, inputs = call.traced
             spec = traced.spec
@@ -612,6 +625,9 @@ class KernelEstimator(SklearnObject):
                 )
             if self.posterior is None:
                 rows = {**inputs.rows, spec.output_parameter: y}
+                if observed is not None:
+                    rows[inference.OBSERVED] = observed = shaped_like(y, observed)
+                    check_can_be_left_out(call, observed)
                 data = inference.Data(hyperparameters, rows, inputs.whole, weight)
                 if in_parts:
                     result = inference.partial_fit(traced, data, settings, self.seed_, before)
@@ -623,6 +639,9 @@ class KernelEstimator(SklearnObject):
         self.inference_ = settings
         self.fit_result_ = result
         self.posterior_ = result.draws
+        if self.missing_outcomes == "impute":
+            call = Call(Model.of(self), X, arrays, self.seed_, X, arrays)
+            self.posterior_ = {**result.draws, **drawn_missing(call, training.y)}
 
     @contextlib.contextmanager
     def _unchanged_on_error(self) -> Iterator[None]:
@@ -634,38 +653,14 @@ class KernelEstimator(SklearnObject):
             let_go(error)
             raise
 
-    def _check_parameters(self) -> None:
-        for name in ("param_input", "param_output"):
-            if not isinstance(getattr(self, name), str):
-                raise TypeError(f"`{name}` must be a string, got {getattr(self, name)!r}.")
-        if self.dtype is not None and self.dtype not in FLOATS:
-            raise ValueError(f"`dtype` must be None, 'float32' or 'float64', got {self.dtype!r}.")
-        if not isinstance(self.verbose, int | np.integer) or self.verbose < 0:
-            raise ValueError(f"`verbose` must be a non-negative integer, got {self.verbose!r}.")
-        if self.kernel is not None:
-            check_signature(self.kernel, self.param_input, self.param_output, RESERVED)
-        elif self.posterior is not None:
-            raise ValueError(
-                "`posterior` needs a `kernel`: the default kernel is scaled to its training data, which draws from "
-                "elsewhere do not know."
-            )
-
-    def _make_kernel(self, X: Any, y: Any, weight: Any) -> Callable:
-        if self.kernel is not None:
-            return copy_of(self.kernel)
-        if (self.param_input, self.param_output) != ("X", "y"):
-            raise ValueError("`param_input` and `param_output` rename arguments of a kernel; the default has X and y.")
-        y = without_single_column(y)
-        if len(y.shape) > 1:
-            raise ValueError(
-                f"The default kernel has one output, but y has the shape {y.shape}. Give a `kernel`, or fit each "
-                "output alone with scikit-learn's MultiOutputRegressor or MultiOutputClassifier."
-            )
-        return self._default_kernel.of({"X": X, "y": y}, weight, len(getattr(self, "classes_", ())))
-
     def _outcome(self) -> Outcome:
         """Return how outcomes are coded."""
         return self._unlearned_outcome
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = bool(self.allow_nan)
+        return tags
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "posterior_") or self.posterior is not None

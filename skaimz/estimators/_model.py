@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 
 from skaimz import sampling
 from skaimz.datatree import draws_from
-from skaimz.estimators._arguments import check_indices, is_fixed, kernel_inputs, refuse_as_index, seed_of
+from skaimz.estimators._arguments import Rules, check_indices, is_fixed, kernel_inputs, refuse_as_index, seed_of
 from skaimz.estimators._columns import Columns
+from skaimz.estimators._concrete import check_shapes_seen, warn_of_seen
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference import FitResult
-from skaimz.kernels import WITHIN_A_PLATE, Inputs, KernelSpec, TracedKernel, narrowed, trace_kernel
+from skaimz.kernels import Inputs, KernelSpec, TracedKernel, float_type, narrowed, plain_array, trace_kernel
 from skaimz.sampling import Part
 
-__all__ = ["Call", "Model", "Traced", "precision_of"]
+__all__ = ["Call", "Model", "Traced", "precision_of", "unobserved"]
+
+
+def unobserved(output: str) -> str:
+    """Return the name of the draws of missing outcomes, which NumPyro gives them too."""
+    return f"{output}_unobserved"
 
 
 def precision_of(dtype: Any) -> AbstractContextManager:
@@ -64,6 +71,12 @@ class Model:
         The kernel's parameters for the input and the outcome.
     column_args : mapping or None
         Columns of X that hold arguments of the kernel: the estimator's parameter of that name.
+    whole_args : sequence of str
+        Arguments that the user declares to be whole.
+    allow_nan : bool
+        Whether X and further arguments may have missing entries.
+    missing_outcomes : {"error", "ignore", "impute"}
+        What a fit does with missing outcomes.
     outcome : Outcome
         How outcomes are coded.
     arguments : dict of str to dict
@@ -72,6 +85,8 @@ class Model:
         Categories of the arguments that are columns of X; None before `fit`.
     draws : dict of str to array of shape (n_chains, n_draws, ...), or None
         Posterior draws; None where there is no posterior yet.
+    imputed : dict of str to array of shape (n_chains, n_draws, n_missing)
+        Draws of missing outcomes.
     result : FitResult or None
         None before `fit`, and for injected draws that have not been matched to a kernel yet.
     spec : KernelSpec or None
@@ -85,10 +100,14 @@ class Model:
     kernel: Callable | None
     names: tuple[str, str]
     column_args: Mapping[str, Any] | None
+    whole_args: Sequence[str]
+    allow_nan: bool
+    missing_outcomes: str
     outcome: Outcome
     arguments: Mapping[str, Mapping[str, Any]]
     categories: Mapping[str, Any] | None
     draws: Mapping[str, np.ndarray] | None
+    imputed: Mapping[str, np.ndarray]
     result: FitResult | None
     spec: KernelSpec | None
     seed: int
@@ -103,7 +122,11 @@ class Model:
             # Draws from the prior see the static arguments of a NumPyro SVI object, as its fit would.
             static = getattr(estimator.inference, "static_kwargs", {}) if estimator.posterior is None else {}
             arguments = {"static": static}
-        draws = fitted.get("posterior_")
+        draws, spec = fitted.get("posterior_"), fitted.get("kernel_spec_")
+        imputed: dict[str, np.ndarray] = {}
+        if draws is not None and spec is not None and unobserved(spec.output) in draws:
+            draws = dict(draws)
+            imputed = {unobserved(spec.output): draws.pop(unobserved(spec.output))}
         if draws is None and estimator.posterior is not None:
             draws = draws_from(estimator.posterior)
         seed = fitted.get("seed_")
@@ -115,12 +138,16 @@ class Model:
             kernel=fitted.get("kernel_", estimator.kernel),
             names=(estimator.param_input, estimator.param_output),
             column_args=estimator.column_args,
+            whole_args=estimator.whole_args or (),
+            allow_nan=bool(estimator.allow_nan),
+            missing_outcomes=estimator.missing_outcomes,
             outcome=estimator._outcome(),
             arguments=arguments,
             categories=fitted.get("categories_"),
             draws=draws,
+            imputed=imputed,
             result=fitted.get("fit_result_"),
-            spec=fitted.get("kernel_spec_"),
+            spec=spec,
             seed=seed,
             dtype=estimator.dtype,
         )
@@ -131,9 +158,15 @@ class Model:
         return self.draws is not None
 
     @property
-    def whole(self) -> Mapping[str, Any]:
-        """Arguments that are passed whole, however many entries they have."""
-        return self.arguments.get("whole", {})
+    def whole(self) -> Collection[str]:
+        """Arguments that are passed whole, however many entries they have; all entries of a mapping among them."""
+        return {*self.arguments.get("whole", ()), *self.whole_args}
+
+    @property
+    def precision(self) -> np.dtype:
+        """Type of the floats of a fit: that of its rows, or the one that the estimator is set to if they are whole."""
+        of_rows = np.dtype(self.arguments["rows"][self.names[0]][1])
+        return of_rows if of_rows.kind == "f" else np.dtype(self.dtype or np.float64)
 
     def seed_of(self, random_state: Any) -> int:
         """Return the seed of one call: its own, or else the model's."""
@@ -144,7 +177,7 @@ class Model:
         assert self.draws is not None
         if self.result is None:
             return match_draws(self.draws, spec, {}), {}
-        params = {site.name for site in spec.sites if site.kind == "param"}
+        params = {site.name for site in spec.every_site if site.kind == "param"}
         return self.draws, {name: value for name, value in self.result.params.items() if name in params}
 
 
@@ -206,9 +239,14 @@ class Call:
         names = getattr(self.model.owner, "feature_names_in_", None)
         return Columns(self.source, self.model.column_args, names, dict(self.model.categories or {}))
 
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of floats: that which the estimator is set to, or else that of the rows, float64 if they are whole."""
+        return np.dtype(self.model.dtype or float_type(self.X.dtype))
+
     def precision(self) -> AbstractContextManager:
         """Return a context in which JAX computes in the precision of the rows."""
-        return precision_of(self.X.dtype)
+        return precision_of(self.dtype)
 
     @functools.cached_property
     def traced(self) -> Traced:
@@ -217,25 +255,33 @@ class Call:
         param_input, param_output = model.names
         kernel: Any = model.kernel
         given = {**model.arguments.get("static", {}), **model.outcome.extra_arguments(kernel), **self.arrays}
-        inputs = kernel_inputs(kernel, self.X, given, names=model.names, known=model.arguments)
+        inputs = kernel_inputs(
+            kernel,
+            self.X,
+            given,
+            model.names,
+            Rules(model.arguments.get("rows", ()), model.whole, self.dtype, model.allow_nan),
+        )
         with self.precision():
             try:
                 traced, hyperparameters = trace_kernel(kernel, inputs, param_input, param_output)
             except Exception as error:
                 refuse_as_index(inputs, param_input, error)
-                lengths = {name: len(array) for name, array in inputs.whole.items()}
+                if len(self.X.shape) == 1:
+                    raise ValueError(
+                        "Expected 2D array, got 1D array instead: the kernel does not run on an X of one dimension "
+                        f"({type(error).__name__}: {error}). Reshape your data by `X.reshape(-1, 1)` if it is a table "
+                        "of one column, or by `X.reshape(1, -1)` if it is one row."
+                    ) from error
+                lengths = {name: len(array) for name, array in inputs.whole.items() if len(array) != self.n_rows}
                 if lengths:
                     error.add_note(
                         f"X has {self.total_rows} rows. These arguments have another length, and were passed whole: "
                         f"{lengths}."
                     )
                 raise
-        spec = traced.spec
-        if spec[spec.output].row_axis is None:
-            raise ValueError(
-                f"The kernel's output site {spec.output!r} has no value for each row of X. {WITHIN_A_PLATE}"
-            )
-        return Traced(traced, hyperparameters, check_indices(spec, inputs, hyperparameters, self.first_row))
+        warn_of_seen(traced)
+        return Traced(traced, hyperparameters, check_indices(traced.spec, inputs, hyperparameters, self.first_row))
 
     @property
     def spec(self) -> KernelSpec:
@@ -244,7 +290,12 @@ class Call:
 
     def encode(self, y: Any) -> np.ndarray:
         """Return outcomes of the rows as the kernel takes them."""
-        return self.model.outcome.encode(y, self.spec, self.X.dtype, self.first_row)
+        if self.model.missing_outcomes != "error" and pd.isna(plain_array(y)).any():
+            raise ValueError(
+                "y has missing outcomes, which a fit leaves out, but which have no density and no score: pass the rows "
+                "with outcomes alone, with `in_sample=False` where the method has it."
+            )
+        return self.model.outcome.encode(y, self.spec, self.dtype, self.first_row)
 
     def job(
         self,
@@ -266,21 +317,21 @@ class Call:
             Values that sites are set to, by the do-operator or in place of a draw.
         """
         spec = self.spec
+        check_shapes_seen(self.traced.kernel, self.model.draws or {})
         if spec.rows_mix is not None:
             if self.part is not None:
                 raise ValueError(
                     "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
                     f"{spec.rows_mix}. Compute them first: pass `X.compute()`."
                 )
-            warn_user(
-                f"The kernel runs on all rows at once, because its rows may depend on one another: {spec.rows_mix}.",
-                SpeedWarning,
-            )
+            if not self.traced.kernel.seen:
+                why = f"because its rows may depend on one another: {spec.rows_mix}."
+                warn_user(f"The kernel runs on all rows at once, {why}", SpeedWarning)
         draws, params = self.model.posterior_for(spec)
         result = self.model.result
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, result.num_samples if result else 1)
         flat = {
-            name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), self.X.dtype)
+            name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), self.dtype)
             for name, draw in draws.items()
         }
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
@@ -288,7 +339,7 @@ class Call:
             local = {name: draw for name, draw in local.items() if spec[name] not in spec.summed}
         if in_sample:
             check_local(spec, local, self.total_rows)
-        params = {name: narrowed(f"Parameter {name!r}", np.asarray(v), self.X.dtype) for name, v in params.items()}
+        params = {name: narrowed(f"Parameter {name!r}", np.asarray(v), self.dtype) for name, v in params.items()}
         posterior = sampling.Posterior(self.traced.hyperparameters, params, flat, n_chains * n_draws, n_chains)
         return self._job(posterior, local if in_sample else {}, intervention, condition)
 

@@ -19,6 +19,8 @@ __all__ = ["Codes", "Labels", "Numbers", "Outcome"]
 
 # A row whose drawn classes do not exist is drawn again at most this often, each time with the seed moved on by a step.
 MOST_ATTEMPTS, SEED_STEP = 100, 0x9E3779B9
+# Code of missing labels.
+MISSING_CODE = -1
 CLASS_DISTRIBUTIONS = {distribution.__name__ for distribution in sampling.CLASS_DISTRIBUTIONS}
 
 
@@ -35,18 +37,25 @@ class Outcome:
 
     labels: Any = None
     class_counts: list[int] | None = None
-    # Keyword arguments of scikit-learn's checks of training data.
+    # Keyword arguments of scikit-learn's check of training outcomes.
     checks: ClassVar[Mapping[str, Any]] = {}
 
     def prepare(self, y: Any) -> Any:
         """Return training outcomes for scikit-learn's checks."""
         return y
 
-    def learn(self, y: np.ndarray, dtype: Any, classes: Any = None) -> "tuple[Outcome, np.ndarray]":
-        """Return the coding that checked training outcomes ask for, and the outcomes in it."""
+    def learn(
+        self, y: np.ndarray, dtype: Any, classes: Any = None, *, allow_missing: bool = False
+    ) -> "tuple[Outcome, np.ndarray]":
+        """Return the coding that checked training outcomes ask for, and the outcomes in it.
+
+        Missing outcomes are NaN, or -1 among codes of classes.
+        """
         raise NotImplementedError
 
-    def learn_in_parts(self, y: Any, dtype: Any, classes: Any = None) -> "tuple[Outcome, Reader]":
+    def learn_in_parts(
+        self, y: Any, dtype: Any, classes: Any = None, *, allow_missing: bool = False
+    ) -> "tuple[Outcome, Reader]":
         """Return the coding that training outcomes ask for, and a function that reads a part of them in it."""
         raise NotImplementedError
 
@@ -74,20 +83,29 @@ class Outcome:
 class Numbers(Outcome):
     """Outcomes that are numbers."""
 
-    checks: ClassVar[Mapping[str, Any]] = {"y_numeric": True, "ensure_min_samples": 1}
+    checks: ClassVar[Mapping[str, Any]] = {"allow_nd": True}
 
     def prepare(self, y: Any) -> Any:
         """Convert numbers that are stored as objects."""
         return in_numbers(y)
 
-    def learn(self, y: np.ndarray, dtype: Any, classes: Any = None) -> tuple[Outcome, np.ndarray]:
+    def learn(
+        self, y: np.ndarray, dtype: Any, classes: Any = None, *, allow_missing: bool = False
+    ) -> tuple[Outcome, np.ndarray]:
         """Convert outcomes to floats of a type."""
+        y = as_floats("y", y, dtype)
         # scikit-learn looks for missing numbers before it converts objects.
-        return self, finite("y", as_floats("y", y, dtype))
+        return self, finite("y", y, allow_nan=allow_missing)
 
-    def learn_in_parts(self, y: Any, dtype: Any, classes: Any = None) -> tuple[Outcome, Reader]:
+    def learn_in_parts(
+        self, y: Any, dtype: Any, classes: Any = None, *, allow_missing: bool = False
+    ) -> tuple[Outcome, Reader]:
         """Return a function that converts a part of the outcomes to floats of a type."""
-        return self, lambda part, start: as_floats("y", check_numbers("y", part, start), dtype, start)
+
+        def read(part: np.ndarray, start: int) -> np.ndarray:
+            return as_floats("y", check_numbers("y", part, start, allow_nan=allow_missing), dtype, start)
+
+        return self, read
 
     def check(self, y: Any, spec: KernelSpec, first: int = 0) -> Any:
         """Check outcomes; class codes become integers."""
@@ -107,22 +125,27 @@ class Numbers(Outcome):
 class Codes(Outcome):
     """Classes before a fit: `learn` finds their labels, and until then outcomes are the kernel's own codes."""
 
-    def learn(self, y: np.ndarray, dtype: Any, classes: Any = None) -> tuple[Outcome, np.ndarray]:
+    def learn(
+        self, y: np.ndarray, dtype: Any, classes: Any = None, *, allow_missing: bool = False
+    ) -> tuple[Outcome, np.ndarray]:
         """Return the labels, which ``classes`` may name, and the codes of outcomes."""
-        y = without_single_column(y)
+        y = without_single_column(y) if allow_missing else _checked_labels(y, 0)
         present = _labels_in([y])
         outcome = self._of(present if classes is None else classes, len(present), named=classes is not None)
         return outcome, outcome.codes(y)
 
-    def learn_in_parts(self, y: Any, dtype: Any, classes: Any = None) -> tuple[Outcome, Reader]:
+    def learn_in_parts(
+        self, y: Any, dtype: Any, classes: Any = None, *, allow_missing: bool = False
+    ) -> tuple[Outcome, Reader]:
         """Return the labels, which ``classes`` may name, and a function that codes a part of the outcomes."""
-        labels = classes if classes is not None else self._labels_of(y)
+        checked = _with_missing if allow_missing else _checked_labels
+        labels = classes if classes is not None else self._labels_of(y, checked)
         outcome = self._of(labels, 1 if len(y.shape) == 1 else y.shape[1], named=classes is not None)
-        return outcome, lambda part, start: outcome.codes(_checked_labels(part, start))
+        return outcome, lambda part, start: outcome.codes(checked(part, start))
 
-    def _labels_of(self, y: Any) -> Any:
+    def _labels_of(self, y: Any, checked: Reader) -> Any:
         """Return the labels in all pieces of the outcomes."""
-        return _labels_in(_checked_labels(*part) for part in _numbered(y))
+        return _labels_in(checked(*part) for part in _numbered(y))
 
     def _of(self, labels: Any, n_outputs: int, *, named: bool) -> "Labels":
         """Return the coding with the labels of each output, which the user may have named."""
@@ -150,7 +173,7 @@ class Labels(Codes):
         self.by_output: list[np.ndarray] = labels if isinstance(labels, list) else [labels]
         self.class_counts = list(map(len, self.by_output))
 
-    def _labels_of(self, y: Any) -> Any:
+    def _labels_of(self, y: Any, checked: Reader) -> Any:
         """Return the known labels: each part is compared with them when it is read."""
         return self.by_output
 
@@ -190,18 +213,20 @@ class Labels(Codes):
     def encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
         """Return the codes of labels."""
         labels = np.asarray(y) if spec[spec.output].event_shape else column_or_1d(y)
-        return check_outcome(self.codes(labels), spec, first)
+        return check_outcome(self.codes(_checked_labels(labels, first)), spec, first)
 
     def codes(self, y: np.ndarray) -> np.ndarray:
-        """Return the positions of labels among the classes."""
+        """Return the positions of labels among the classes, -1 for missing ones."""
         outputs, codes = outputs_of(y), []
         if len(outputs) != len(self.by_output):
             raise ValueError(f"y has {len(outputs)} output(s), but had {len(self.by_output)} in `fit`.")
         for labels, classes in zip(outputs, self.by_output, strict=True):
+            labels, present = _present(labels)
             unknown = sorted(set(labels.tolist()) - set(classes.tolist()), key=str)
             if unknown:
                 raise ValueError(f"y holds labels that `fit` did not see: {unknown}. Known are {classes.tolist()}.")
-            codes.append(np.searchsorted(classes, labels).astype(np.int32))
+            codes.append(np.full(len(present), MISSING_CODE, np.int32))
+            codes[-1][present] = np.searchsorted(classes, labels)
         return codes[0] if y.ndim == 1 else np.column_stack(codes)
 
     def draw(self, job: sampling.Job) -> np.ndarray:
@@ -237,7 +262,18 @@ def outputs_of(y: np.ndarray) -> Sequence[np.ndarray]:
     """Return the outcomes of each output, each with a type of its own."""
     if y.ndim == 1:
         return [y]
-    return [np.asarray(labels.tolist()) if y.dtype == object else labels for labels in y.T]
+    return [_plain(labels) if not np.asarray(pd.isna(labels)).any() else labels for labels in y.T]
+
+
+def _plain(labels: np.ndarray) -> np.ndarray:
+    """Return labels that are objects in a type of NumPy."""
+    return np.asarray(labels.tolist()) if labels.dtype == object else labels
+
+
+def _present(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labels of one output that are not missing, and where they are."""
+    present = ~np.asarray(pd.isna(labels))
+    return (labels if present.all() else _plain(labels[present])), present
 
 
 def _by_output(labels: Any, n_outputs: int, *, named: bool) -> list[np.ndarray]:
@@ -254,7 +290,7 @@ def _labels_in(parts: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Return the distinct labels of each output in all parts of y."""
     labels: list[np.ndarray] = []
     for y in parts:
-        outputs = outputs_of(y)
+        outputs = [_present(output)[0] for output in outputs_of(y)]
         for output in outputs:
             check_classification_targets(output)
         here = list(map(np.unique, outputs))
@@ -274,6 +310,10 @@ def _checked_labels(y: np.ndarray, start: int) -> np.ndarray:
     missing = pd.isna(y)
     if missing.any():
         raise ValueError(f"y has no label in row {start + int(np.argwhere(missing)[0, 0])}.")
+    return without_single_column(y)
+
+
+def _with_missing(y: np.ndarray, start: int) -> np.ndarray:
     return without_single_column(y)
 
 

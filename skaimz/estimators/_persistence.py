@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from skaimz.datatree import arrays_to_dataset, draws_from, draws_to_dataset
+from skaimz.estimators._constructor import check_parameters
 from skaimz.estimators._labels import plain, restored, restored_labels, stored_labels
 from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._parameters import copy_of
@@ -18,7 +19,16 @@ from skaimz.kernels import Inputs, trace_kernel
 
 __all__ = ["abstract_inputs", "check_picklable", "describe_inputs", "restore", "saved_attributes", "saved_groups"]
 
-SAVED_PARAMETERS = ("param_input", "param_output", "column_args", "dtype", "verbose")
+SAVED_PARAMETERS = (
+    "param_input",
+    "param_output",
+    "column_args",
+    "whole_args",
+    "allow_nan",
+    "missing_outcomes",
+    "dtype",
+    "verbose",
+)
 
 
 def saved_groups(model: Model) -> dict[str, xr.Dataset]:
@@ -27,12 +37,12 @@ def saved_groups(model: Model) -> dict[str, xr.Dataset]:
     assert spec is not None
     assert result is not None
     assert model.draws is not None
-    groups = {"posterior": draws_to_dataset(model.draws, spec)}
+    groups = {"posterior": draws_to_dataset({**model.draws, **model.imputed}, spec)}
     if result.sample_stats:
         groups["sample_stats"] = draws_to_dataset(result.sample_stats)
     elif result.losses is not None:
         groups["sample_stats"] = arrays_to_dataset({"loss": result.losses}, {"loss": ("step",)})
-    params = {s.name: result.params[s.name] for s in spec.sites if s.kind == "param" and s.name in result.params}
+    params = {s.name: result.params[s.name] for s in spec.every_site if s.kind == "param" and s.name in result.params}
     groups["params"] = arrays_to_dataset(params)
     groups["hyperparameters"] = arrays_to_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
     return groups
@@ -49,12 +59,13 @@ def saved_attributes(model: Model) -> dict[str, Any]:
         "seed": model.seed,
         "n_rows": result.n_rows,
         "num_samples": result.num_samples,
-        "n_features_in": owner.n_features_in_,
         "arguments": json.dumps(model.arguments),
         "parameters": json.dumps(plain({name: getattr(owner, name) for name in SAVED_PARAMETERS})),
         "categories": json.dumps(categories),
         "feature_names_in": json.dumps(list(getattr(owner, "feature_names_in_", []))),
     }
+    if hasattr(owner, "n_features_in_"):
+        attributes["n_features_in"] = owner.n_features_in_
     labels = model.outcome.labels
     if labels is not None:
         several = isinstance(labels, list)
@@ -71,9 +82,10 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     if bool(attrs["default_kernel"]) != (kernel is None):
         raise ValueError("Pass `kernel=None` for a tree of the default kernel, and the kernel for any other.")
     estimator = cls(kernel, **restored(json.loads(attrs["parameters"])))
-    estimator._check_parameters()
+    check_parameters(estimator)
     estimator.seed_ = int(attrs["seed"])
-    estimator.n_features_in_ = int(attrs["n_features_in"])
+    if "n_features_in" in attrs:
+        estimator.n_features_in_ = int(attrs["n_features_in"])
     estimator.arguments_ = json.loads(attrs["arguments"])
     estimator.categories_ = {
         name: list(map(restored_labels, columns)) for name, columns in json.loads(attrs["categories"]).items()
@@ -89,12 +101,13 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     n_rows = int(attrs["n_rows"])
     param_input, param_output = estimator.param_input, estimator.param_output
     inputs = abstract_inputs(estimator.arguments_, n_rows)
-    with precision_of(inputs.rows[param_input].dtype):
+    with precision_of(Model.of(estimator).precision):
         traced, _ = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
     spec = estimator.kernel_spec_ = traced.spec
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents and len(tree["posterior"].data_vars) else {}
-    draws = estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
+    estimator.posterior_ = {name: array for name, array in saved.items() if name not in derived}
+    draws = dict(Model.of(estimator).draws or {})
     latents, discrete = ({site.name for site in sites} for sites in (spec.latents, spec.discrete))
     if draws.keys() | discrete != latents:
         raise ValueError(

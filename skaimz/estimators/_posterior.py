@@ -62,7 +62,7 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
         parameter has not been learned.
     """
     draws = _by_chain(draws, spec)
-    sites = {site.name: site for site in spec.sites}
+    sites = {site.name: site for site in spec.every_site}
     latents = {site.name: site for site in spec.latents}
     foreign = sorted(draws.keys() - sites.keys())
     missing = sorted(latents.keys() - draws.keys() - {site.name for site in spec.summed})

@@ -4,18 +4,18 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_array, check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Naming, culprits_named, in_numbers, number_of_codes, split_columns
+from skaimz.estimators._constructor import check_parameters
+from skaimz.estimators._input import as_input, check_row_shape, input_checks
 from skaimz.estimators._model import Call, Model
-from skaimz.kernels import as_floats, flattened, kernel_parameters
+from skaimz.kernels import flattened, kernel_parameters
 from skaimz.rows import as_table, loaded, open_rows
 from skaimz.sampling import Part
 
-__all__ = ["FLOATS", "cast", "read", "read_training_table", "split"]
-
-FLOATS = {"float32": np.float32, "float64": np.float64}
+__all__ = ["read", "read_training_table", "split"]
 
 
 def read(
@@ -47,29 +47,31 @@ def read(
     if not prior:
         check_is_fitted(model.owner)
     elif model.spec is None:
-        model.owner._check_parameters()
+        check_parameters(model.owner)
         if model.kernel is None:
             raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
     seed = model.seed_of(random_state)
-    lazy = open_rows(X, model.names[0])
+    lazy = open_rows(X, model.names[0], keeps_whole=model.owner.kernel is not None, allow_nan=model.allow_nan)
     if lazy is None:
         table, columns = _read_table(model, X, arrays, learn=prior)
-        return Call(model, cast(model, table), {**columns, **arrays}, seed, _indexable(as_table(X)), arrays, part)
+        return Call(model, as_input(model, table), {**columns, **arrays}, seed, _indexable(as_table(X)), arrays, part)
     rows, more = lazy
     outcomes, weight = (more.pop(name, None) for name in (model.names[1], "sample_weight"))
-    n_features = getattr(model.owner, "n_features_in_", rows.shape[-1])
-    if rows.ndim != 2 or rows.shape[1] != n_features:
+    n_features = getattr(model.owner, "n_features_in_", None)
+    if (model.owner.kernel is None and rows.ndim != 2) or n_features not in (None, *rows.shape[1:2]):
         raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")
+    check_row_shape(model, rows.shape)
     source = rows
     rows, columns, _ = split(model, rows, model.categories, {**more, **arrays}, learn=False)
-    rows = rows if model.dtype is None else rows.floats("X", FLOATS[model.dtype])
+    if model.dtype is not None:
+        rows = rows.then(lambda part: as_input(model, part))
     return Call(model, rows, {**columns, **more, **arrays}, seed, source, arrays, part, outcomes, weight)
 
 
 def read_training_table(
     model: Model, X: Any, y: Any, given: Collection[str], *, reset: bool, **checks: Any
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], dict[str, Any]]:
-    """Check training data in memory as scikit-learn does.
+    """Check training data in memory as scikit-learn does; ``checks`` are arguments of its check of y.
 
     Returns
     -------
@@ -78,17 +80,29 @@ def read_training_table(
         Arguments of the kernel that are columns of X.
     categories : dict
     """
-    checks = {"dtype": [np.float64, np.float32], "multi_output": True, **checks}
     X = as_table(X)
-    if model.column_args is None:
-        with culprits_named(X, y):
-            X, y = validate_data(model.owner, in_numbers(X), y, reset=reset, **checks)
-        return cast(model, X, reset=reset), y, {}, {} if reset else dict(model.categories or {})
-    validate_data(model.owner, X, y, reset=reset, skip_check_array=True)
-    X, columns, categories = split(model, X, None if reset else model.categories, given, learn=reset)
+    columns: dict[str, Any] = {}
+    categories = {} if reset else dict(model.categories or {})
+    if model.column_args is not None:
+        validate_data(model.owner, X, y, reset=reset, skip_check_array=True)
+        X, columns, categories = split(model, X, None if reset else model.categories, given, learn=reset)
     with culprits_named(X, y):
-        X, y = check_X_y(in_numbers(X), y, estimator=model.owner, **checks)
-    return cast(model, X, reset=reset), y, columns, categories
+        X = in_numbers(X)
+        of_X, of_y = input_checks(model, X, reset=reset), {"dtype": None, "ensure_2d": False, **checks}
+        if model.column_args is None:
+            has_columns = of_X["ensure_2d"]
+            if reset and not has_columns:
+                vars(model.owner).pop("n_features_in_", None)
+            X, y = validate_data(
+                model.owner, X, y, reset=reset, validate_separately=(of_X, of_y), ensure_2d=has_columns
+            )
+        else:
+            X = check_array(X, estimator=model.owner, input_name="X", **of_X)
+            y = check_array(y, estimator=model.owner, input_name="y", **of_y)
+        check_consistent_length(X, y)
+    if not reset:
+        check_row_shape(model, X.shape)
+    return as_input(model, X, reset=reset), y, columns, categories
 
 
 def split(
@@ -125,26 +139,24 @@ def split(
     return X, columns, categories
 
 
-def cast(model: Model, X: np.ndarray, *, reset: bool = True) -> np.ndarray:
-    """Convert rows to the precision that the estimator is set to; an inference that goes on keeps its own."""
-    dtype = model.dtype if reset else model.arguments["rows"][model.names[0]][1]
-    return X if dtype is None else as_floats("X", X, FLOATS[dtype])
-
-
 def _read_table(model: Model, X: Any, given: Collection[str], *, learn: bool) -> tuple[np.ndarray, dict[str, Any]]:
     """Check rows in memory. Where no `fit` has seen columns, there is nothing to compare theirs with."""
-    floats = [np.float64, np.float32]
     X = as_table(loaded(X))
     columns: dict[str, Any] = {}
-    if hasattr(model.owner, "n_features_in_"):
-        if model.column_args is None:
-            with culprits_named(X):
-                return validate_data(model.owner, in_numbers(X), reset=False, dtype=floats), columns
-        validate_data(model.owner, X, reset=False, skip_check_array=True)
+    knows_columns = hasattr(model.owner, "n_features_in_")
     if model.column_args is not None:
+        if knows_columns:
+            validate_data(model.owner, X, reset=False, skip_check_array=True)
         X, columns, _ = split(model, X, model.categories, given, learn=learn)
     with culprits_named(X):
-        return check_array(in_numbers(X), dtype=floats, estimator=model.owner, input_name="X"), columns
+        X = in_numbers(X)
+        checks = input_checks(model, X, reset=False)
+        if model.column_args is None and knows_columns:
+            X = validate_data(model.owner, X, reset=False, **checks)
+        else:
+            X = check_array(X, estimator=model.owner, input_name="X", **checks)
+    check_row_shape(model, X.shape)
+    return X, columns
 
 
 def _indexable(X: Any) -> Any:

@@ -11,6 +11,7 @@ from sklearn.metrics import r2_score
 from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._bases import RegressorMixin
+from skaimz.estimators._missing import r2_of_observed
 from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Numbers
 from skaimz.estimators._predictions import Intervals, Means, Moments, Quantiles
@@ -43,6 +44,16 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         number of codes; then the column holds labels, whatever its type. Otherwise text and columns with ``categories``
         are labels, and numbers are numbers, however they are stored. Times, durations and numbers that are stored as
         text could be either, and are refused.
+    whole_args : sequence of str, optional
+        Names of the kernel's arguments that are passed whole, even if their first axis has as many entries as X has
+        rows. Other arrays of that length have an entry for each row.
+    allow_nan : bool, default=False
+        Whether X and further arguments of the kernel may have missing entries. A kernel of your own gets them as NaN,
+        and must replace them, for example by latent sites; the default kernel takes none.
+    missing_outcomes : {"error", "ignore", "impute"}, default="error"
+        What a fit does with outcomes that are NaN, None or masked: it refuses them, leaves each missing entry of y out
+        of the likelihood, or leaves them out and adds draws of them to ``posterior_``, in the order of
+        ``numpy.argwhere``, as the site ``"<output>_unobserved"``.
     inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
         ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
@@ -75,7 +86,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     seed_ : int
         The seed that ``random_state`` gave.
     n_features_in_ : int
-        Number of columns of X.
+        Length of the second axis of X: for a table, its number of columns. Absent if X has one dimension.
     feature_names_in_ : array of str
         Names of the columns, where X had any.
 
@@ -240,5 +251,10 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         """
         # Each is computed once, rather than whenever scikit-learn looks at it.
         predict: Any = self.predict
-        y, predicted, sample_weight = map(loaded, (y, predict(X, **arrays), sample_weight))
-        return float(r2_score(y, predicted, sample_weight=sample_weight))
+        outcomes: Any
+        outcomes, predicted, sample_weight = map(loaded, (y, predict(X, **arrays), sample_weight))
+        if self.missing_outcomes != "error":
+            return r2_of_observed(outcomes, predicted, sample_weight)
+        if np.ndim(predicted) > 2:
+            outcomes, predicted = (np.reshape(array, (len(array), -1)) for array in (outcomes, predicted))
+        return float(r2_score(outcomes, predicted, sample_weight=sample_weight))

@@ -11,10 +11,19 @@ from skaimz.estimators._columns import Columns
 from skaimz.estimators._model import Call
 from skaimz.estimators._read import read
 from skaimz.exceptions import NoRowsError
-from skaimz.kernels import as_floats, as_numbers, finite, flattened, nested, numbers_in, plain_array
+from skaimz.kernels import as_floats, as_numbers, finite, flattened, narrowed, nested, numbers_in, plain_array, within
 from skaimz.rows import LazyRows, lazy_rows, loaded
 
-__all__ = ["Over", "changed", "check_names", "continuous_input", "grouping", "named_scenarios", "weights_of"]
+__all__ = [
+    "Over",
+    "changed",
+    "check_names",
+    "continuous_input",
+    "grouping",
+    "named_scenarios",
+    "weights_of",
+    "with_continuous_input",
+]
 
 CHANGES = ("columns", "arguments", "intervention", "condition")
 
@@ -49,7 +58,7 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
     X, arrays = call.X, dict(call.arrays)
     for name, value in _flat_changes(arguments, arrays).items():
         current = arrays.get(name)
-        by_row = current is not None and name not in call.model.whole and np.shape(current)[:1] == (n_rows,)
+        by_row = current is not None and not within(name, call.model.whole) and np.shape(current)[:1] == (n_rows,)
         arrays[name] = _new_argument(name, value, current, n_rows if by_row else None)
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
@@ -57,7 +66,7 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
         home, place = call.columns.home(column)
         if home is None:
             assert place is not None
-            moved[place] = _finite(column, values, X.dtype)
+            moved[place] = _of_input(column, values, call)
         elif place is None:
             arrays[home] = _as_current(values, arrays[home])
         else:
@@ -130,17 +139,28 @@ def _new_column(column: Any, value: Any, columns: Columns, n_rows: int) -> np.nd
     return columns.coded(column, np.broadcast_to(values, n_rows))
 
 
-def _finite(column: Any, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return values of a column of the input in its precision."""
+def _of_input(column: Any, values: np.ndarray, call: Call) -> np.ndarray:
+    """Return values of a column of the input in its type, or in a wider one that holds them."""
     what = f"The array of values that a scenario gives column {column!r}"
-    return as_floats(what, finite(what, as_numbers(what, values)), dtype)
+    values = finite(what, as_numbers(what, values))
+    dtype = call.X.dtype
+    if dtype.kind == "f":
+        return as_floats(what, values, dtype)
+    with np.errstate(invalid="ignore"):
+        candidate = values.astype(dtype)
+    if (candidate == values).all():
+        return candidate
+    values = _as_current(values, candidate.astype(np.int64))
+    return as_floats(what, values, call.dtype) if values.dtype.kind == "f" else narrowed(what, values, call.dtype)
 
 
 def _overlaid(X: Any, moved: Mapping[int, np.ndarray]) -> LazyRows:
     """Return rows with other values in some columns, copied as they are read."""
+    floats = [values.dtype for values in moved.values() if values.dtype.kind == "f"]
+    dtype = floats[0] if floats else np.result_type(X.dtype, *moved.values())
 
     def put(part: np.ndarray, start: int) -> np.ndarray:
-        part = np.array(part)
+        part = np.array(part, dtype)
         for place, values in moved.items():
             part[:, place] = values[start : start + len(part)]
         return part
@@ -209,6 +229,13 @@ def grouping(by: Any, call: Call) -> dict[str, Any]:
             "write `by={'name': values}`."
         )
     return {str(name): _values_of(name, call, "by") for name in names}
+
+
+def with_continuous_input(call: Call, along: Iterable[Any]) -> Call:
+    """Return a call with floats for an X of integers, if slopes are taken along columns of X."""
+    if call.X.dtype.kind not in "iu" or all(isinstance(name, str) and name in call.arrays for name in along):
+        return call
+    return call.with_rows(LazyRows(call.X).floats("X", call.dtype), call.arrays)
 
 
 def continuous_input(job: sampling.Job, along: Any, call: Call) -> tuple[str, int | None]:

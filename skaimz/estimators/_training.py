@@ -11,10 +11,11 @@ from sklearn.utils.validation import validate_data
 
 from skaimz.estimators._arguments import check_names_of_arguments, check_weight
 from skaimz.estimators._columns import check_numeric, culprits_named, split_columns
+from skaimz.estimators._input import check_row_shape, keeps_whole, whole_type
 from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Outcome
-from skaimz.estimators._read import FLOATS, read_training_table, split
-from skaimz.kernels import as_floats
+from skaimz.estimators._read import read_training_table, split
+from skaimz.kernels import as_floats, float_type
 from skaimz.rows import (
     Reader,
     RowSource,
@@ -101,13 +102,17 @@ class Learner:
     def load(self, data: TrainingData) -> TrainingData:
         """Return training data that are brought into memory and checked there."""
         X, y, weight, *arrays = loaded_together([data.X, data.y, data.weight, *data.arrays.values()])
+        checks = dict(self.outcome.checks)
+        if self._allows_missing and y is not None:
+            y, checks["ensure_all_finite"] = to_array(y), "allow-nan"
         X, y, columns, self.categories = read_training_table(
-            self.model, X, self.outcome.prepare(y), data.arrays, reset=self.reset, **self.outcome.checks
+            self.model, X, self.outcome.prepare(y), data.arrays, reset=self.reset, **checks
         )
+        dtype = self._precision_of(X.dtype)
         with culprits_named(X, y):
-            self.outcome, y = self.outcome.learn(y, X.dtype, self.classes)
+            self.outcome, y = self.outcome.learn(y, dtype, self.classes, allow_missing=self._allows_missing)
         if weight is not None:
-            weight = check_weight(weight, X)
+            weight = check_weight(weight, X, dtype)
         return TrainingData(X, y, weight, {**columns, **dict(zip(data.arrays, arrays, strict=True))})
 
     def open(self, data: TrainingData, scratch: Scratch) -> TrainingData:
@@ -125,24 +130,38 @@ class Learner:
         if not y.shape:
             raise ValueError(f"y must have an entry for each row of X, got a single value: {y}.")
         dtype, read_table, columns = self._check_columns(sources[param_input], data.arrays)
-        self.outcome, read_outcome = self.outcome.learn_in_parts(y, dtype, self.classes)
-        readers = {param_input: _numbers("X", dtype), param_output: read_outcome, "sample_weight": _weights(dtype)}
+        self.outcome, read_outcome = self.outcome.learn_in_parts(
+            y, dtype, self.classes, allow_missing=self._allows_missing
+        )
+        stored = sources[param_input].dtype
+        readers = {
+            param_input: self._input_reader(stored, dtype),
+            param_output: read_outcome,
+            "sample_weight": _weights(dtype),
+        }
         if read_table is not None:
             columns |= spooled_table(sources.pop(param_input), read_table, scratch)
             X = columns.pop(param_input)
         rows: dict[str, Any] = spooled(
-            {name: (source, readers.get(name, _numbers(f"Argument {name!r}"))) for name, source in sources.items()},
+            {
+                name: (source, readers.get(name, _numbers(f"Argument {name!r}", allow_nan=self.model.allow_nan)))
+                for name, source in sources.items()
+            },
             scratch,
         )
         if read_table is None:
             X = rows.pop(param_input)
             X, columns, self.categories = split(self.model, X, self._known, data.arrays, learn=False)
         y = rows.pop(param_output) if param_output in rows else read_outcome(y, 0)
-        weight = rows.pop("sample_weight", None if weight is None else check_weight(weight, X))
+        weight = rows.pop("sample_weight", None if weight is None else check_weight(weight, X, dtype))
         for name, array in {param_output: y, "sample_weight": weight}.items():
             if array is not None and len(array) != len(X):
                 raise ValueError(f"{name} has {len(array)} rows, but X has {len(X)}.")
         return TrainingData(X, y, weight, {**columns, **arrays, **rows})
+
+    @property
+    def _allows_missing(self) -> bool:
+        return self.model.missing_outcomes != "error"
 
     @property
     def _known(self) -> Any:
@@ -169,39 +188,51 @@ class Learner:
         columns : dict
             Arguments that follow from the columns of a table alone, such as numbers of categories.
         """
-        if X.ndim != 2:
-            raise ValueError(f"X must have two dimensions, rows and columns, got {X.ndim}.")
         model, table = self.model, X.table
-        like = np.empty((0, X.shape[1])) if table is None else table
+        if X.ndim != 2 and model.owner.kernel is None:
+            raise ValueError(f"X must have two dimensions, rows and columns, got {X.ndim}.")
+        if self.reset:
+            vars(model.owner).pop("n_features_in_", None)
+        else:
+            check_row_shape(model, X.shape)
+        like = np.empty((0, *X.shape[1:])) if table is None else table
         validate_data(model.owner, like, reset=self.reset, skip_check_array=True)
         if table is None:
             return self._precision_of(X.dtype), None, {}
         rest, arguments, self.categories = split(model, table, self._known, names, learn=False)
         columns = {name: value for name, value in arguments.items() if np.ndim(value) == 0}
         check_numeric([name for name, dtype in rest.dtypes.items() if not is_numeric_dtype(dtype)])
-        dtype = self._precision_of(to_array(rest).dtype)
-        read, categories, columns_of_table = _numbers("X", dtype), self.categories, list(table.columns)
+        whole, dtype = whole_type(rest), self._precision_of(to_array(rest).dtype)
+        read, categories, columns_of_table = self._input_reader(whole, dtype), self.categories, list(table.columns)
 
         def read_table(piece: pd.DataFrame, start: int) -> Mapping[str, np.ndarray]:
             rest, arguments, _ = split_columns(piece, model.column_args, categories, columns_of_table)
-            checked = {name: check_numbers(f"Argument {name!r}", array, start) for name, array in arguments.items()}
-            return {model.names[0]: read(to_array(rest), start), **checked}
+            checked = {
+                name: check_numbers(f"Argument {name!r}", array, start, allow_nan=model.allow_nan)
+                for name, array in arguments.items()
+            }
+            rows = to_array(rest) if whole is None else rest.to_numpy(whole)
+            return {model.names[0]: read(rows, start), **checked}
 
         return dtype, read_table, columns
 
     def _precision_of(self, dtype: np.dtype) -> Any:
         """Return the type of floats for X: that of the estimator, of the fit that goes on, or of the stored rows."""
-        precision = self.model.dtype if self.reset else self.model.arguments["rows"][self.model.names[0]][1]
-        if precision is None:
-            return np.float32 if dtype == np.float32 else np.float64
-        return FLOATS[precision]
+        return (self.model.dtype or float_type(dtype)) if self.reset else self.model.precision
+
+    def _input_reader(self, stored: np.dtype | None, precision: Any) -> Reader:
+        """Return a reader of X, whose rows are stored in a type; None for floats."""
+        if stored is None or not keeps_whole(self.model, stored, reset=self.reset):
+            return _numbers("X", precision, allow_nan=self.model.allow_nan)
+        dtype = stored.newbyteorder("=")
+        return lambda rows, start: check_numbers("X", rows, start, precision).astype(dtype, copy=False)
 
 
-def _numbers(name: str, dtype: Any = None) -> Reader:
+def _numbers(name: str, dtype: Any = None, *, allow_nan: bool = False) -> Reader:
     """Return a reader of finite numbers, as floats of a type if there is one."""
 
     def read(rows: np.ndarray, start: int) -> np.ndarray:
-        numbers = check_numbers(name, rows, start)
+        numbers = check_numbers(name, rows, start, allow_nan=allow_nan)
         return numbers if dtype is None else as_floats(name, numbers, dtype, start)
 
     return read

@@ -12,6 +12,7 @@ from skaimz import inference
 from skaimz.datatree import data_to_dataset, draws_to_dataset, storable_labels, to_tree, with_labels
 from skaimz.estimators._arguments import PRIOR_DRAWS, check_weight
 from skaimz.estimators._draws import Destination, DrawQuestion, LogLikelihood, PosteriorPredictive, PriorPredictive
+from skaimz.estimators._input import is_table
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._persistence import saved_attributes, saved_groups
 from skaimz.estimators._questions import request_for
@@ -92,7 +93,7 @@ def _with_rows(
     _check_rows_of_fit(model, result, rows.X)
     groups, output = dict(groups), spec.output
     if model.draws:
-        groups["posterior"] = draws_to_dataset(model.draws, spec, rows.row_labels)
+        groups["posterior"] = draws_to_dataset({**model.draws, **model.imputed}, spec, rows.row_labels)
 
     def drawn(question: DrawQuestion) -> xr.DataTree:
         return question.tree(request_for(model, question, rows.arrays, rows.seed).read(rows.X), WHEREVER_IT_FITS)
@@ -119,7 +120,7 @@ def _with_rows(
     # The density of a kernel that draws minibatches of its own is itself an estimate.
     has_density = result.method == "svi" and bool(model.draws) and not call.spec.subsamples
     if "log_likelihood" in names and has_density:
-        weight = None if rows.sample_weight is None else check_weight(rows.sample_weight, call.X)
+        weight = None if rows.sample_weight is None else check_weight(rows.sample_weight, call.X, call.dtype)
         traced, hyperparameters, inputs = call.traced
         data = inference.Data(hyperparameters, {**inputs.rows, call.spec.output_parameter: y}, inputs.whole, weight)
         with call.precision():
@@ -139,8 +140,9 @@ def _constant_data(call: Call) -> xr.Dataset:
     row_dim = _row_dim(spec)
     names = getattr(call.model.owner, "feature_names_in_", ())
     # Columns that are arguments of the kernel have left X.
-    labels = {"feature": names} if len(names) == call.X.shape[1] else {}
-    dims: dict[str, tuple[str, ...]] = {spec.input: (row_dim, "feature")}
+    has_columns = is_table(call.X)
+    labels = {"feature": names} if has_columns and len(names) == call.X.shape[1] else {}
+    dims: dict[str, tuple[str, ...]] = {spec.input: (row_dim, "feature")} if has_columns else {}
     return data_to_dataset(inputs.rows, inputs.whole, row_dim, call.row_labels, dims=dims, labels=labels)
 
 

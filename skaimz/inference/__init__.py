@@ -2,7 +2,7 @@
 
 from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
-from skaimz.inference.data import Data, bucket, pad_rows
+from skaimz.inference.data import OBSERVED, Data, bucket, pad_rows
 from skaimz.inference.densities import log_densities
 from skaimz.inference.nested import NestedSampling
 from skaimz.inference.nutpie import Nutpie
@@ -16,6 +16,7 @@ from skaimz.inference.states import log_likelihoods, state_probabilities
 
 __all__ = [
     "MCMC",
+    "OBSERVED",
     "SVI",
     "Auto",
     "BlackJAX",

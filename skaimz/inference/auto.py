@@ -33,8 +33,8 @@ __all__ = ["chains_of", "draw_again", "fit_auto", "needs_variational"]
 HOPELESS_R_HAT = 1.2
 # Problems that longer chains may solve.
 LENGTH_MENDS = {RHatWarning, EffectiveSampleSizeWarning}
-# Chains go on for longer if their draws are worth less than this share of independent ones: slow chains have seldom been
-# in the tails, so that their standard deviations are too small.
+# Chains go on for longer if their draws are worth less than this share of independent ones: slow chains have seldom
+# been in the tails, so that their standard deviations are too small.
 LEAST_EFFICIENCY = 0.25
 # Variational inference fits a full covariance matrix up to this number of coordinates.
 MOST_COVARIANCE = 100
@@ -52,7 +52,7 @@ CHAINS = {
 
 def needs_variational(traced: TracedKernel) -> bool:
     """Whether a kernel can be fitted by variational inference alone: it has parameters, or nothing is latent."""
-    return not traced.spec.latents or any(site.kind == "param" for site in traced.spec.sites)
+    return not traced.spec.latents or any(site.kind == "param" for site in traced.spec.every_site)
 
 
 def fit_auto(problem: Problem, settings: Auto) -> FitResult:

@@ -10,13 +10,14 @@ import numpy as np
 import numpyro
 from jax.flatten_util import ravel_pytree
 from numpyro import handlers
-from numpyro.distributions import ImproperUniform, constraints
+from numpyro.distributions import Distribution, ImproperUniform, Independent, constraints
 from numpyro.infer.util import constrain_fn, log_density, potential_energy
 from numpyro.primitives import Messenger
 
-from skaimz.kernels import KernelSpec, TracedKernel, nested
+from skaimz.kernels import KernelSpec, TracedKernel
 
 __all__ = [
+    "OBSERVED",
     "Data",
     "RowBlocks",
     "Units",
@@ -34,6 +35,8 @@ __all__ = [
 ]
 
 
+# Name among the rows of an array that tells which entries of the outcome are observed. No argument can have it.
+OBSERVED = "observed entries"
 # Equal rows are merged up to this number of rows.
 MOST_MERGED = 2**14
 
@@ -79,8 +82,9 @@ class Data(NamedTuple):
     hyperparameters : dict
         The kernel's numeric hyperparameters.
     rows : dict of str to array
-        Row-aligned arguments, the output among them. Before a fit pads them, rows and weight may be any objects
-        with ``shape`` and ``dtype`` that give arrays when they are sliced by rows.
+        Row-aligned arguments, the output among them, and ``OBSERVED`` where outcomes are missing. Before a fit pads
+        them, rows and weight may be any objects with ``shape`` and ``dtype`` that give arrays when they are sliced by
+        rows.
     whole : dict of str to array
     weight : array of shape (n_rows,) or None
         Factor on the log-likelihood of each row; None if every row counts once and none is padding.
@@ -93,6 +97,12 @@ class Data(NamedTuple):
     whole: dict[str, Any]
     weight: Any
     units: Units | None = None
+
+    @property
+    def float_type(self) -> np.dtype:
+        """Type of the floats among the rows, which have one precision; JAX's default if all rows are whole numbers."""
+        types = (np.dtype(array.dtype) for array in self.rows.values())
+        return next((dtype for dtype in types if dtype.kind == "f"), np.dtype(jnp.result_type(float)))
 
 
 def bucket(n_rows: int) -> int:
@@ -122,7 +132,7 @@ def padded(traced: TracedKernel, data: Data, n_rows: int) -> Data:
         weight = None if data.weight is None else np.broadcast_to(data.weight, n_rows)
         return data._replace(rows={name: pad_rows(array, n_rows) for name, array in data.rows.items()}, weight=weight)
     size = bucket(n_rows)
-    weight = np.zeros(size, data.rows[spec.input].dtype)
+    weight = np.zeros(size, data.float_type)
     weight[:n_rows] = 1.0 if data.weight is None else np.broadcast_to(data.weight[:n_rows], n_rows)
     return data._replace(rows={name: pad_rows(array, size) for name, array in data.rows.items()}, weight=weight)
 
@@ -149,7 +159,7 @@ def merged(traced: TracedKernel, data: Data) -> tuple[Data, np.ndarray]:
     total = np.bincount(np.ravel(place), weight, minlength=len(first))
     kept = total > 0
     places = np.where(kept, np.cumsum(kept) - 1, -1)[np.ravel(place)]
-    dtype = data.rows[traced.spec.input].dtype
+    dtype = data.float_type
     rows = {name: array[first[kept]] for name, array in data.rows.items()}
     return data._replace(rows=rows, weight=total[kept].astype(dtype)), places
 
@@ -199,7 +209,7 @@ class RowBlocks:
         return -(-self.n_rows // self.block_rows)
 
     def __iter__(self) -> Iterator[Data]:
-        dtype = self.data.rows[self.traced.spec.input].dtype
+        dtype = self.data.float_type
         for start in range(0, self.n_rows, self.block_rows):
             block = slice(start, min(start + self.block_rows, self.n_rows))
             size = block.stop - start
@@ -211,23 +221,46 @@ class RowBlocks:
 
 
 class _Weighted(Messenger):
-    """Multiply the log density of row-aligned sites by a weight for each row."""
+    """Multiply the log density of row-aligned sites by a weight for each row, and leave out entries of the output.
 
-    def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None):
+    ``entries`` tells which entries of the outcome count; all do where it is None.
+    """
+
+    def __init__(self, fn: Callable, spec: KernelSpec, observed: Any, latent: Any = None, entries: Any = None):
         super().__init__(fn)
-        self.spec = spec
+        self.spec, self.entries = spec, entries
         kinds = {"latent": latent, "latent factor": latent}
         self.by_kind = kinds | dict.fromkeys(("output", "observed", "companion"), observed)
-        self.sites = {site.name: site for site in spec.sites if site.rows_are_batched}
+        self.sites = {site.name: site for site in spec.every_site}
 
     def process_message(self, msg: dict[str, Any]) -> None:
         site = self.sites.get(msg["name"]) if msg["type"] == "sample" else None
+        if site is not None and site.kind == "output" and self.entries is not None:
+            counts = jnp.moveaxis(self.entries, 0, site.row_axis or 0)
+            msg["fn"], msg["value"] = _without(msg["fn"], counts), _supported(msg["fn"], msg["value"], counts)
         weight = None if site is None else self.by_kind.get(site.kind)
-        if site is None or weight is None or site.row_axis is None:
+        if site is None or weight is None or site.row_axis is None or not site.rows_are_batched:
             return
         after = len(site.shape) - site.event_dim - site.row_axis - 1
         weight = weight.reshape(weight.shape + (1,) * after)
         msg["scale"] = weight if msg["scale"] is None else msg["scale"] * weight
+
+
+def _without(distribution: Distribution, counts: Any) -> Distribution:
+    """Return a distribution whose log density leaves out the entries that do not count."""
+    if isinstance(distribution, Independent):
+        return _without(distribution.base_dist, counts).to_event(distribution.reinterpreted_batch_ndims)
+    event = tuple(range(counts.ndim - distribution.event_dim, counts.ndim))
+    return distribution.mask(counts.all(axis=event))
+
+
+def _supported(distribution: Distribution, value: Any, counts: Any) -> Any:
+    """Return a value in which entries that do not count are in the support, which may differ between rows."""
+    support: Any = distribution.support
+    try:
+        return jnp.where(counts, value, support.feasible_like(value).astype(value.dtype))
+    except NotImplementedError:
+        return value
 
 
 def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., Any]:
@@ -237,8 +270,9 @@ def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., A
     """
 
     def model(hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None) -> Any:
-        weighted = _Weighted(traced.model, traced.spec, weight, present)
-        return weighted(hyperparameters, rows, whole)
+        arguments = {name: array for name, array in rows.items() if name != OBSERVED}
+        weighted = _Weighted(traced.model, traced.spec, weight, present, rows.get(OBSERVED))
+        return weighted(hyperparameters, arguments, whole)
 
     return model
 
@@ -273,7 +307,8 @@ def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool 
 def constrained(traced: TracedKernel, data: Data, coordinates: Mapping[str, Any]) -> dict[str, Any]:
     """Return values of the kernel's latent sites at coordinates in the ``units`` of its data."""
     assert data.units is not None
-    values = constrain_fn(weighted_model(traced), data, {}, data.units.position(coordinates))
+    model = weighted_model(traced.with_all_rows())
+    values = constrain_fn(model, data, {}, data.units.position(coordinates))
     return {site.name: values[site.name] for site in traced.spec.latents}
 
 
@@ -283,6 +318,7 @@ def weighted_guide(guide: Callable, traced: TracedKernel, present: Any = None) -
     def wrapped(
         hyperparameters: Mapping, rows: Mapping, whole: Mapping, weight: Any, units: Units | None = None
     ) -> Any:
-        return _Weighted(guide, traced.spec, None, present)(**nested({**rows, **whole, **traced.constants}))
+        arguments = {name: array for name, array in rows.items() if name != OBSERVED}
+        return traced.formed(_Weighted(guide, traced.spec, None, present), arguments, whole)
 
     return wrapped

@@ -66,7 +66,7 @@ def _program(traced: TracedKernel, guide: ByValue) -> Callable[..., dict[str, An
     @one_at_a_time
     def densities(draws: Mapping[str, Any], params: Mapping[str, Any], data: Data) -> dict[str, Any]:
         _, fitted = make_guide(guide.value, traced, data.units is not None)
-        own = {site.name for site in traced.spec.sites if site.kind == "param"}
+        own = {site.name for site in traced.spec.every_site if site.kind == "param"}
         of_model = {name: value for name, value in params.items() if name in own}
         model = handlers.substitute(weighted_model(traced), data=of_model)
         of_guide = _density_of(fitted, model, params, data, {site.name for site in traced.spec.latents})

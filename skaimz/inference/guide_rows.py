@@ -1,5 +1,7 @@
 """The rows that a guide is fitted to: which it refuses, and the units that it gets from them."""
 
+import dataclasses
+
 from skaimz.exceptions import LocalGuideWarning, warn_user
 from skaimz.inference.data import RowBlocks, Units, bucket, in_double
 from skaimz.inference.explore import explore, some_rows
@@ -24,8 +26,10 @@ def units_of(problem: Problem, settings: SVI, scale: float = 1.0) -> Units | Non
     """
     guide, spec, batch_size = settings.guide, problem.traced.spec, settings.batch_size
     by_row = any(site.row_axis is not None for site in spec.latents)
-    if not isinstance(guide, type) or not spec.latents or (batch_size is not None and by_row):
+    in_minibatches = batch_size is not None or problem.traced.subsampling
+    if not isinstance(guide, type) or not spec.latents or (in_minibatches and by_row):
         return None
+    problem = dataclasses.replace(problem, traced=problem.traced.with_all_rows())
     explored = problem.of(some_rows(problem, least=batch_size, scale=scale)) if batch_size else problem.padded()
     try:
         exploration = explore(explored, only_mode=False)
@@ -77,7 +81,7 @@ def check_stream(problem: Problem, settings: SVI) -> None:
         raise ValueError(
             f"A fit takes fewer than 2**32 rows, got {problem.n_rows}: give `partial_fit` some of them at a time."
         )
-    sites = problem.traced.spec.sites
+    sites = problem.traced.spec.every_site
     by_row = [site.name for site in sites if site.kind in ("latent", "param") and site.row_axis is not None]
     if by_row:
         raise ValueError(

@@ -108,7 +108,7 @@ def _refuse_outside(
     traced: TracedKernel, data: Data, inside: Mapping[str, np.ndarray], places: np.ndarray | None
 ) -> None:
     for name, allowed in inside.items():
-        site = next((site for site in traced.spec.sites if site.name == name), None)
+        site = next((site for site in reversed(traced.spec.every_site) if site.name == name), None)
         if allowed.all():
             continue
         where = "an observed value lies"

@@ -41,8 +41,8 @@ class Problem:
 
     @property
     def dtype(self) -> np.dtype:
-        """Floating-point type of the rows."""
-        return self.data.rows[self.traced.spec.input].dtype
+        """Type of the floats among the rows."""
+        return self.data.float_type
 
     def of(self, data: Data, places: np.ndarray | None = None) -> "Problem":
         """Return the same problem for other data."""

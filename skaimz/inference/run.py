@@ -10,7 +10,7 @@ from skaimz.exceptions import GuideWarning, warn_user
 from skaimz.inference.auto import chains_of, draw_again, fit_auto, needs_variational
 from skaimz.inference.checkpoint import checkpoint_of
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, in_double, padded
+from skaimz.inference.data import OBSERVED, Data, in_double, padded
 from skaimz.inference.densities import log_densities
 from skaimz.inference.diagnostics import warn_of_chains
 from skaimz.inference.engine import continue_by_protocol, fit_by_protocol
@@ -25,6 +25,7 @@ from skaimz.inference.recipes import refuse_other_models
 from skaimz.inference.result import FitResult, check_same_sites
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.states import fitted_kernel, state_draws, with_states, without_states
+from skaimz.inference.subsampling import as_fitted
 from skaimz.inference.svi import continue_svi, draw_from_guide, fit_svi
 from skaimz.kernels import MarginalKernel, TracedKernel
 
@@ -68,7 +69,10 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
     _refuse_processes()
     refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
     n_rows = len(data.rows[traced.spec.input])
-    traced = fitted_kernel(traced, settings, data)
+    traced = fitted_kernel(as_fitted(traced, settings), settings, data)
+    if isinstance(traced, MarginalKernel) and OBSERVED in data.rows:
+        names = [site.name for site in traced.own.discrete]
+        raise ValueError(f"y has missing entries, but discrete sites {names} are summed out: leave these rows out.")
     if data.weight is not None:
         _check_weighted(traced, "`sample_weight`")
     checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
@@ -203,6 +207,11 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
         raise ValueError(
             f"{what} needs rows that stand alone, but {traced.spec.fit_mixing}. Leave it out, or repeat rows."
         )
+    if traced.subsampling:
+        raise ValueError(
+            f"{what} would not reach the site {output.name!r}, because the kernel draws minibatches of its own: set "
+            "`SVI(batch_size=...)`, for minibatches of skaimz, or use another inference, which sees all rows."
+        )
     if traced.spec.unweighted is not None:
         raise ValueError(
             f"{what} would not reach the site {traced.spec.unweighted!r}, whose density depends on rows and has no "
@@ -219,7 +228,7 @@ def resume(
     random numbers.
     """
     data = Data(**result.data) if result.data else None
-    traced = fitted_kernel(traced, settings, data)
+    traced = fitted_kernel(as_fitted(traced, settings), settings, data)
     draws = _resume(traced, without_states(traced, result), settings, seed, num_samples, verbose=verbose)
     first = len(next((draw.reshape(-1, *draw.shape[2:]) for draw in result.draws.values()), ()))
     return draws | state_draws(traced, result, draws, seed, first=first)

@@ -18,6 +18,7 @@ __all__ = [
     "check_ready",
     "draws_discrete",
     "own_model",
+    "parts_of",
     "sampler_in_precision",
     "with_model",
 ]
@@ -123,10 +124,10 @@ def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
         bound._model = model
     if isinstance(bound, Gibbs) and hasattr(bound, "inner_kernel"):
         bound.inner_kernel = bound.blocks[-1][0]
-    if any(isinstance(part, numpyro.infer.HMCECS) for part in _parts(bound)):
+    if any(isinstance(part, numpyro.infer.HMCECS) for part in parts_of(bound)):
         # Its handler of the likelihood changes in a fit, and would be shared.
         bound = copy.deepcopy(bound)
-    for part in _parts(bound):
+    for part in parts_of(bound):
         if getattr(part, "model", None) is not None:
             _forget(part)
     return bound
@@ -134,7 +135,7 @@ def with_model(sampler: MCMCKernel, model: Callable) -> MCMCKernel:
 
 def sampler_in_precision(sampler: MCMCKernel) -> MCMCKernel:
     """Bring the arrays of a sampler that :func:`with_model` returned to JAX's current precision."""
-    for part in _parts(sampler):
+    for part in parts_of(sampler):
         for name, value in vars(part).items():
             change = start_in_precision if name == "_init_strategy" else in_precision
             setattr(part, name, change(value))
@@ -153,13 +154,14 @@ def _replaced(old: Any, model: Callable) -> Callable:
     return functools.partial(old.func, _replaced(old.args[0], model), *old.args[1:], **old.keywords)
 
 
-def _parts(sampler: MCMCKernel) -> Iterator[Any]:
-    """Yield a sampler and the samplers inside it."""
+def parts_of(sampler: Any) -> Iterator[Any]:
+    """Yield a sampler and the samplers inside it; nothing for what is no sampler of NumPyro's."""
+    if not isinstance(sampler, MCMCKernel):
+        return
     yield sampler
     for value in vars(sampler).values():
         for part in value if isinstance(value, tuple) else (value,):
-            if isinstance(part, MCMCKernel):
-                yield from _parts(part)
+            yield from parts_of(part)
 
 
 def _forget(sampler: Any) -> None:

@@ -60,9 +60,11 @@ def _programs(
 ) -> Programs:
     """Make the programs for one padded number of rows, so that a bound on the cache is a bound on compiled code."""
 
-    def start(key: Any, data: Data, pace: tuple, present: Any = None) -> tuple[numpyro.infer.SVI, Any, Any]:
+    def start(
+        key: Any, data: Data, pace: tuple, present: Any = None, kernel: TracedKernel = traced
+    ) -> tuple[numpyro.infer.SVI, Any, Any]:
         """Build NumPyro's objects anew; compiled programs share nothing but arrays."""
-        model, fitted_guide = make_guide(guide.value, traced, data.units is not None, present)
+        model, fitted_guide = make_guide(guide.value, kernel, data.units is not None, present)
         optimiser = optim.value(falling(*pace)) if isinstance(optim.value, type) else optim.value
         svi = numpyro.infer.SVI(model, fitted_guide, optimiser, loss.value)
         return svi, fitted_guide, svi.init(key, *data)
@@ -100,7 +102,7 @@ def _programs(
         of_batch = is_autoguide(guide.value) and not leaves_sites(guide.value)
         data, present = minibatch(data, None, order, batch_size) if of_batch else (data, None)
         key = key_of(*key)
-        svi, fitted_guide, _ = start(key, data, pace, present)
+        svi, fitted_guide, _ = start(key, data, pace, present, traced.with_all_rows())
         params = svi.get_params(state)
         draws = draws_of((svi.model, fitted_guide), traced, params, data, key, num_samples)
         if data.units is not None:

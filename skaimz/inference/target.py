@@ -39,7 +39,7 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
     """Make the programs for one padded number of rows, so that a bound on the cache is a bound on compiled code."""
     model = weighted_model(traced)
     latents = {site.name for site in traced.spec.latents}
-    observed = {site.name for site in traced.spec.sites if site.kind in ("output", "observed", "companion")}
+    observed = {site.name for site in traced.spec.every_site if site.kind in ("output", "observed", "companion")}
 
     def potential(position: Position, data: Data) -> Any:
         return potential_energy(model, data, {}, position)
@@ -182,7 +182,7 @@ class Target:
 
 def refuse_params(traced: TracedKernel, method: str) -> None:
     """Refuse kernels with ``numpyro.param``, which only variational inference learns."""
-    params = [site.name for site in traced.spec.sites if site.kind == "param"]
+    params = [site.name for site in traced.spec.every_site if site.kind == "param"]
     if params:
         raise ValueError(
             f"{method} does not learn {params}: `numpyro.param` would stay at its first value. Give it a prior by "

@@ -8,8 +8,8 @@ from skaimz.kernels.digest import digest
 from skaimz.kernels.enumerated import summed_out
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.indices import Index, check_index
-from skaimz.kernels.refusals import WITHIN_A_PLATE
-from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested
+from skaimz.kernels.outcome_use import OutcomeUse, uses_of_outcome
+from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested, within
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.states import joint_states, marginals
 from skaimz.kernels.summed import Fixed, MarginalKernel, by_row
@@ -20,6 +20,7 @@ from skaimz.kernels.values import (
     as_floats,
     as_numbers,
     finite,
+    float_type,
     in_type_of,
     is_text_of_numbers,
     narrowed,
@@ -31,7 +32,6 @@ from skaimz.kernels.values import (
 __all__ = [
     "DURATIONS",
     "TIMES",
-    "WITHIN_A_PLATE",
     "ByValue",
     "ConjugatePosterior",
     "Fixed",
@@ -41,6 +41,7 @@ __all__ = [
     "KernelSpec",
     "LinearRegression",
     "MarginalKernel",
+    "OutcomeUse",
     "Site",
     "TracedKernel",
     "abstract_arrays",
@@ -54,6 +55,7 @@ __all__ = [
     "digest",
     "finite",
     "flattened",
+    "float_type",
     "freeze",
     "has_parameters",
     "improper_value",
@@ -72,4 +74,6 @@ __all__ = [
     "summed_out",
     "trace_kernel",
     "unmasked",
+    "uses_of_outcome",
+    "within",
 ]

@@ -10,8 +10,10 @@ import numpy as np
 from numpyro import handlers
 from numpyro.distributions import ImproperUniform, biject_to
 
+from skaimz.kernels.forms import AS_WRITTEN, Form, Formed
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.messages import Message, innermost
+from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
 from skaimz.kernels.spec import Inputs
 from skaimz.runtime import one_at_a_time
@@ -69,6 +71,10 @@ class AbstractCall:
         Descriptions of arrays, of one row in the case of ``rows``.
     x64 : bool
         Whether JAX computes in double precision.
+    form : Form
+        What is changed in the kernel when it runs.
+    values : tuple of (str, ByValue)
+        Rows of arguments whose values the kernel sees; they are repeated for more rows.
     """
 
     kernel: Kernel
@@ -79,6 +85,8 @@ class AbstractCall:
     rows: Described
     whole: Described
     x64: bool
+    form: Form = AS_WRITTEN
+    values: tuple[tuple[str, ByValue], ...] = ()
 
     @classmethod
     def of(
@@ -112,12 +120,16 @@ class AbstractCall:
             handlers.substitute(substitute_fn=improper_value),
             handlers.substitute(data=sites),
         ):
-            self.kernel.bind(hyperparameters)(**nested({self.output: None, **rows, **whole, **constants}))
+            kernel, n_rows = JoinedMasks(self.kernel.bind(hyperparameters)), len(rows[self.input])
+            for name, seen in self.values:
+                constants[name] = np.resize(seen.value, (n_rows, *seen.value.shape[1:]))
+            kernel = Formed(kernel, self.form, n_rows, observes=self.output in rows)
+            kernel(**nested({self.output: None, **rows, **whole, **constants}))
         return trace
 
     @one_at_a_time
-    def sites_on(self, n_rows: int) -> dict[str, Message]:
-        """Describe the sites and plates of a run without an outcome."""
+    def sites_on(self, n_rows: int, outcome: Any = None) -> dict[str, Message]:
+        """Describe the sites and plates of a run, without an outcome or with an abstract one."""
         messages: dict[str, Message] = {}
 
         def run(*arguments: Any) -> dict[str, Any]:
@@ -126,7 +138,7 @@ class AbstractCall:
             # The state of a layer may be a tree, and is refused later.
             return {name: site["value"] for name, site in trace.items() if site["type"] not in ("plate", "mutable")}
 
-        values = jax.eval_shape(run, *self.arguments(n_rows))
+        values = jax.eval_shape(run, *self.arguments(n_rows, outcome))
         return messages | {
             name: replace(messages[name], sizes=value.shape, dtype=value.dtype) for name, value in values.items()
         }

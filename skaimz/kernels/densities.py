@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from skaimz.kernels.abstract import AbstractCall
 from skaimz.kernels.affine import dependent
 from skaimz.kernels.independence import MixedRowsError, RowProof
 from skaimz.kernels.indices import Index
@@ -93,40 +94,43 @@ def unweighted(sites: tuple[Site, ...], proofs: SiteProofs) -> str | None:
 
 
 def factors(
-    output: str, param_output: str, local: Sequence[str], proofs: SiteProofs
+    output: str, call: AbstractCall, local: Sequence[str], proofs: SiteProofs
 ) -> tuple[tuple[str, ...], str | None]:
-    """Return the factors that are part of each row's density, and why rows may have no density of their own.
+    """Return the sites beside the output that are part of each row's density, and why rows may have none of their own.
 
     A ``numpyro.factor`` may hold what the density of an outcome lacks, such as the term of a censored row, whose own
-    density is masked.
+    density is masked. If the output does not exist in a fit, factors or observed sites hold all of it.
 
     Parameters
     ----------
     output : str
         Output site.
-    param_output : str
-        Kernel parameter that the output site observes.
+    call : AbstractCall
+        The kernel, in its form.
     local : sequence of str
         Latent sites with an entry for each row.
     proofs : SiteProofs
         Proofs for a fit.
     """
+    branches, outcome = call.form.branches, [proofs.rows[call.output]]
+    masked = not branches and proofs.messages[output].is_masked
     of_rows: list[str] = []
     for name, message in proofs.messages.items():
-        if not message.is_factor:
+        if not message.is_factor and not (branches and message.kind == "observed"):
             continue
-        by_outcome = proofs.depends(name, [proofs.rows[param_output]])
+        by_outcome, what = proofs.depends(name, outcome), "factor" if message.is_factor else "site"
+        # All parts of a density have one shape.
+        whole = proofs.shape(of_rows[0] if branches and of_rows else name if branches else output)
         if proofs.mixing(name) is not None or not proofs.has_rows(name):
-            masked = proofs.messages[output].is_masked
             if by_outcome or (masked and proofs.depends(name, proofs.rows.values())):
-                return (), f"the factor {name!r} has no entry for each row: write it within the plate of the rows"
+                return (), f"the {what} {name!r} has no entry for each row: write it within the plate of the rows"
         elif not by_outcome and proofs.depends(name, [proofs.sites[site] for site in local]):
             return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
-        elif proofs.shape(name) != proofs.shape(output):
+        elif proofs.shape(name) != whole:
             return (), (
                 f"the factor {name!r} has the shape {proofs.shape(name)} for {proofs.proof.n_rows[-1]} rows, where the "
-                f"density of the output has {proofs.shape(output)}: write it within the same plates"
+                f"density of the output has {whole}: write it within the same plates"
             )
-        else:
+        elif by_outcome or message.is_factor:
             of_rows.append(name)
     return tuple(of_rows), None

@@ -2,22 +2,23 @@
 
 import collections
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from skaimz.kernels.abstract import AbstractCall
 from skaimz.kernels.densities import SiteProofs, factors, fit_mixing, unweighted
+from skaimz.kernels.forms import Form
 from skaimz.kernels.independence import RowProof
 from skaimz.kernels.indices import indices_of
 from skaimz.kernels.messages import Message, density_parts
 from skaimz.kernels.refusals import (
     check_names,
     compare_sites,
-    refuse_fitted_alone,
     refuse_mutable,
     unobserved_output,
 )
@@ -53,15 +54,24 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     ValueError
         If the kernel cannot be used.
     """
-    tracer = _Tracer(call, n_rows)
+    plain = tracer = _Tracer(call, n_rows)
     check_names(tracer.templates)
-    output, changes_outcome, fitting = tracer.output()
+    found = tracer.output()
+    if found is None:
+        form = plain.form()
+        if form is not None:
+            tracer = _Tracer(call := replace(call, form=form), n_rows)
+            found = tracer.output()
+    if found is None:
+        raise ValueError(plain.unobserved())
+    output, changes_outcome, fitting = found
     others = [name for name in tracer.latents if name != output]
-    refuse_fitted_alone(output, tracer.sites, fitting.messages)
+    tracer.learn_fit_sites(output, fitting.messages)
     # Sites that exist only without an outcome, or are observed with it, are drawn together with the output.
     companions = {name for name in others if name not in fitting.messages or fitting.messages[name].kind == "observed"}
-    if companions:
-        fitting = tracer.prove([name for name in others if name not in companions], output)
+    more = [name for name, message in tracer.fit_sites.items() if message.kind == "latent"]
+    if companions or more:
+        fitting = tracer.prove([*(name for name in others if name not in companions), *more], output)
     # A kernel may do something else when it has no outcome to observe, so prediction needs a proof of its own.
     predicting = tracer.prove(tracer.latents, None)
     kinds = {output: "output"} | dict.fromkeys(companions, "companion")
@@ -69,10 +79,18 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         message.site(name, tracer.templates[name], kinds.get(name, message.kind), predicting.mixing(name))
         for name, message in tracer.sites.items()
     )
-    local = [name for name in others if None in tracer.templates[name]]
-    row_factors, unscored = factors(output, call.output, local, fitting)
-    mixing = "the kernel draws minibatches of its own" if tracer.subsamples else fit_mixing(sites, fitting)
-    discrete = {name for name in others if not jnp.issubdtype(tracer.sites[name].dtype, jnp.floating)} - companions
+    only_fitted = tuple(
+        message.site(name, tracer.fit_templates[name], message.kind, None) for name, message in tracer.fit_sites.items()
+    )
+    of_fit = tuple({site.name: site for site in (*sites, *only_fitted)}.values())
+    local = [name for name in (*others, *more) if None in tracer.template(name)]
+    row_factors, unscored = factors(output, call, local, fitting)
+    in_fit = {**tracer.templates, **tracer.fit_templates}
+    elsewhere = [name for name in row_factors if in_fit[name].index(None) != tracer.templates[output].index(None)]
+    if elsewhere:
+        row_factors, unscored = (), f"the rows of {elsewhere[0]!r} and {output!r} are not on the same axis"
+    latents = (site for site in of_fit if site.kind == "latent" and site.name in fitting.sites)
+    discrete = {site.name for site in latents if not np.issubdtype(site.dtype, np.floating)}
     by_state = [
         name
         for name in dict.fromkeys(fitting.owners)
@@ -88,21 +106,31 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         input=call.input,
         output=output,
         output_parameter=call.output,
-        fit_mixing=mixing,
-        unweighted=unweighted(sites, fitting),
+        fit_mixing=fit_mixing(of_fit, fitting),
+        unweighted=unweighted(of_fit, fitting),
         changes_outcome=changes_outcome,
-        subsamples=tracer.subsamples,
+        subsamples=tracer.subsamples or any(message.is_subsampled for message in fitting.messages.values()),
         indices=tuple(dict.fromkeys(predicting.indices + fitting.indices)),
         width=predicting.proof.width,
         multiplies_matrices=predicting.proof.multiplies_matrices,
         factors=row_factors,
         unscored=unscored,
-        masks=fitting.messages[output].is_masked,
+        masks=any(fitting.messages[name].is_masked for name in (output, *row_factors) if name in fitting.messages),
         least_rows=least_rows,
         by_state=tuple(by_state),
+        only_fitted=only_fitted,
+        form=call.form,
     )
     # Each row is computed in all of its joint states.
     return replace(spec, width=spec.width * count_states(spec.summed))
+
+
+class _Output(NamedTuple):
+    """The output of a kernel, whether it changes the outcome before it observes it, and the proofs for a fit."""
+
+    name: str
+    changes_outcome: bool
+    proofs: SiteProofs
 
 
 class _Tracer:
@@ -114,6 +142,8 @@ class _Tracer:
         Sites of a run without an outcome, with the second number of rows.
     templates : dict of str to tuple
         Shape of each site, with None on the row axis.
+    fit_sites, fit_templates : dict
+        The same for sites that exist only with an outcome; empty before :meth:`learn_fit_sites`.
     latents : list of str
         Sites that a run without an outcome does not observe.
     subsamples : bool
@@ -129,37 +159,102 @@ class _Tracer:
         )
         refuse_mutable(self.sites)
         self.shapes = [{name: message.sizes for name, message in sites.items()} for sites in (few, self.sites)]
-        self.templates = {name: self._template(name) for name in few}
+        self.templates = {name: self._template(name, self.shapes) for name in few}
+        self.fit_sites: dict[str, Message] = {}
+        self.fit_templates: dict[str, tuple[int | None, ...]] = {}
         self.latents = [name for name, message in self.sites.items() if message.kind == "latent"]
 
-    def _template(self, name: str) -> tuple[int | None, ...]:
-        few, many = (shapes.get(name, ()) for shapes in self.shapes)
+    def _template(self, name: str, shapes: list[dict[str, tuple[int, ...]]]) -> tuple[int | None, ...]:
+        few, many = (of_run.get(name, ()) for of_run in shapes)
         if len(few) != len(many):
             return few
         return tuple(None if sizes == self.n_rows else sizes[0] for sizes in zip(few, many, strict=True))
 
-    def _value(self, name: str, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, self.sites[name].dtype)
+    def template(self, name: str) -> tuple[int | None, ...]:
+        """Return the shape of a latent site, with None on the row axis."""
+        return self.templates[name] if name in self.templates else self.fit_templates[name]
 
-    def output(self) -> tuple[str, bool, SiteProofs]:
-        """Return the site that observes the outcome, whether it changes the outcome first, and the proofs for a fit."""
-        observing = []
+    def _value(self, name: str, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, (self.sites if name in self.sites else self.fit_sites)[name].dtype)
+
+    def _outcome(self, name: str, n_rows: int) -> jax.ShapeDtypeStruct:
+        """Return an outcome for a site that observes it, or that has the outcome's shape."""
+        return self._value(name, (n_rows, *without_rows(self.templates[name])))
+
+    def output(self) -> _Output | None:
+        """Return the output, None if no site with an entry for each row observes the outcome."""
+        form, observing = self.call.form, []
         for name in self._candidates():
             proofs = self.prove([other for other in self.latents if other != name], name)
-            if name in proofs.messages and proofs.messages[name].kind == "observed":
-                changes_outcome = not proofs.proof.only_moves(-2, -1)
-                observing.append((name, changes_outcome, proofs))
-                if not changes_outcome:
-                    return observing[-1]
-        if not observing:
-            raise ValueError(unobserved_output(self.call.output, self._observers(), self.shapes, self.n_rows))
-        return observing[0]
+            if form.branches:
+                return _Output(name, False, proofs)
+            message = proofs.messages.get(name)
+            if message is None or message.kind != "observed" or message.is_factor:
+                continue
+            if name == form.output and proofs.shape(name) != self.sites[name].batch:
+                continue
+            observing.append(_Output(name, not proofs.proof.only_moves(-2, -1), proofs))
+            if not observing[-1].changes_outcome:
+                return observing[-1]
+        return observing[0] if observing else None
 
     def _candidates(self) -> list[str]:
         """Return the sites that may be the output, the most likely first."""
-        if self.call.output in self.latents:
-            return [self.call.output]
-        return [name for name in reversed(self.latents) if None in self.templates[name]]
+        if self.call.form.output is not None:
+            return [self.call.form.output]
+        names = [self.call.output] if self.call.output in self.latents else reversed(self.latents)
+        return [name for name in names if None in self.templates[name]]
+
+    def form(self) -> Form | None:
+        """Return a form of the kernel in which it has an output, or None if there is none."""
+        shared = [name for name in self._observers() if self.shapes[0][name] == self.shapes[1][name]]
+        if shared:
+            return Form(self.call.output if self.call.output in shared else shared[-1])
+        drawn = [name for name, site in self.sites.items() if site.kind in ("latent", "deterministic")]
+        names = [self.call.output] if self.call.output in drawn else reversed(drawn)
+        for name in names:
+            if None in self.templates[name] and self._is_scored_elsewhere(name):
+                return Form(name, branches=True)
+        return None
+
+    def _is_scored_elsewhere(self, name: str) -> bool:
+        """Whether a site does not observe the outcome, and others that exist only with an outcome do."""
+        proofs = self.prove([other for other in self.latents if other != name], name)
+        here = proofs.messages.get(name)
+        if here is not None and not here.is_factor and (here.kind != "deterministic" or name != self.call.output):
+            return False
+        outcome = [proofs.rows[self.call.output]]
+        observed = [other for other, message in proofs.messages.items() if message.kind == "observed"]
+        return any((other not in self.sites or other == name) and proofs.depends(other, outcome) for other in observed)
+
+    def learn_fit_sites(self, output: str, messages: Mapping[str, Message]) -> None:
+        """Describe the sites that exist only with an outcome, given the messages of a run with an outcome."""
+        names = [
+            name
+            for name, message in messages.items()
+            if message.kind in ("observed", "latent", "param")
+            and (name not in self.sites or (name == output and self.call.form.branches))
+        ]
+        if names:
+            few, many = (self.call.sites_on(n, self._outcome(output, n)) for n in self.n_rows)
+            shapes = [{name: sites[name].sizes for name in names if name in sites} for sites in (few, many)]
+            self.fit_sites = {name: many[name] for name in names}
+            self.fit_templates = {name: self._template(name, shapes) for name in names}
+            check_names({name: template for name, template in self.fit_templates.items() if name != output})
+
+    def unobserved(self) -> str:
+        """Return a message about a kernel without an output."""
+        return unobserved_output(self.call.output, self._observers(), self._scoring(), self.shapes, self.n_rows)
+
+    def _scoring(self) -> list[str]:
+        """Return the sites that exist only with an outcome, and score it."""
+        scoring: list[str] = []
+        for dtype in (float, int):
+            outcome = jax.ShapeDtypeStruct((self.n_rows[-1],), jnp.result_type(dtype))
+            with contextlib.suppress(Exception):
+                messages = self.call.sites_on(self.n_rows[-1], outcome)
+                scoring += [n for n, m in messages.items() if m.kind == "observed" and n not in self.sites]
+        return scoring
 
     def _observers(self) -> list[str]:
         """Return the sites that observe an outcome with one number for each row."""
@@ -167,7 +262,7 @@ class _Tracer:
 
         def run(*arguments: Any) -> None:
             trace = self.call.run(*arguments)
-            observers.extend(name for name in self.latents if trace[name]["is_observed"])
+            observers.extend(name for name in self.latents if name in trace and trace[name].get("is_observed"))
 
         for dtype in (float, int):
             outcome = jax.ShapeDtypeStruct((self.n_rows[-1],), jnp.result_type(dtype))
@@ -199,14 +294,11 @@ class _Tracer:
             return [*(part for _, part in parts), *observed]
 
         def arguments_on(n_rows: int) -> tuple:
-            shapes = {
-                name: tuple(n_rows if size is None else size for size in self.templates[name]) for name in latents
-            }
+            shapes = {name: tuple(n_rows if size is None else size for size in self.template(name)) for name in latents}
             sites = {name: self._value(name, shape) for name, shape in shapes.items()}
             if outcome is None:
                 return self.call.arguments(n_rows, None, sites)
-            rows_first = (n_rows, *without_rows(self.templates[outcome]))
-            return self.call.arguments(n_rows, self._value(outcome, rows_first), sites)
+            return self.call.arguments(n_rows, self._outcome(outcome, n_rows), sites)
 
         proof = RowProof.of(densities, arguments_on, self.n_rows)
         places: list[dict[str, list[int]]] = [collections.defaultdict(list) for _ in range(5)]

@@ -9,7 +9,7 @@ computes nothing and looks at no data. If it errs, rows that are independent cou
 
 import enum
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 from skaimz.kernels.operations import MOVES, keeps_rows
+from skaimz.kernels.row_numbers import other_indices, row_numbers
 
 __all__ = ["MixedRowsError", "RowProof"]
 
@@ -121,26 +122,40 @@ class RowProof:
             twins.update(zip(pair[0].outvars, pair[1].outvars, strict=True))
         chosen = range(len(one.outvars)) if outputs is None else outputs
         needed = self._needed(twins, [one.outvars[i] for i in chosen], [other.outvars[i] for i in chosen])
+        numbers = [row_numbers(*each) for each in zip((one, other), self.n_rows, strict=True)]
         for pair in zip(reversed(one.eqns), reversed(other.eqns), strict=True):
-            if not needed.isdisjoint(pair[0].outvars):
-                needed |= self._needed(twins, *self._operands(*pair))
+            if needed.isdisjoint(pair[0].outvars):
+                continue
+            used = self._used(pair, (one, other), numbers)
+            needed |= self._needed(twins, *used)
+            if used[0] is pair[0].invars or pair[0].primitive.name in SLICES:
                 self._check(*pair, needed)
         for variable, *constants in zip(one.constvars, first.consts, second.consts, strict=True):
             if variable in needed and not _same(*constants):
                 raise MixedRowsError("a constant of the kernel depends on the rows' number or order")
 
-    def _operands(self, first: Any, second: Any) -> tuple[list, list]:
-        """Return the operands of an operation, without the place where a slice of all rows begins: it has no choice."""
-        operands = list(first.invars), list(second.invars)
-        arrays = SLICES.get(first.primitive.name)
+    def _used(self, pair: tuple, jaxprs: tuple, numbers: Sequence[Mapping[Any, int]]) -> list[Sequence]:
+        """Return the operands that an operation depends on, as it is in each of the traces.
+
+        An operation that indexes rows by their own numbers leaves each where it is, whatever its number.
+        """
+        if pair[0].primitive.name == "gather" and pair[0].params == pair[1].params:
+            rows = self._axis(pair[0].invars[0], pair[1].invars[0])
+            first, second = (
+                other_indices(jaxpr, eqn, rows, axes) for jaxpr, eqn, axes in zip(jaxprs, pair, numbers, strict=True)
+            )
+            if first is not None and second is not None:
+                return [[pair[0].invars[0], *first], [pair[1].invars[0], *second]]
+        arrays = SLICES.get(pair[0].primitive.name)
         if arrays is not None:
-            pairs = [*zip(first.invars[:arrays], second.invars[:arrays], strict=True)]
-            axes = {self._axis(*pair) for pair in [*pairs, (first.outvars[0], second.outvars[0])]}
-            rows = axes.pop()
-            if rows is not None and not axes:
-                for each in operands:
-                    del each[arrays + rows]
-        return operands
+            operands = [*zip(pair[0].invars[:arrays], pair[1].invars[:arrays], strict=True)]
+            axes = {self._axis(*each) for each in [*operands, (pair[0].outvars[0], pair[1].outvars[0])]}
+            axis = axes.pop()
+            if axis is not None and not axes:
+                # A slice of all rows begins at the first one, whatever place is given.
+                place = arrays + axis
+                return [[*eqn.invars[:place], *eqn.invars[place + 1 :]] for eqn in pair]
+        return [eqn.invars for eqn in pair]
 
     def _needed(self, twins: dict[Var, Var], first: Sequence, second: Sequence) -> set[Var]:
         """Return the variables among operands, which must be the same in both traces."""

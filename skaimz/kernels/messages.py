@@ -1,13 +1,22 @@
 """What the description of a kernel takes from NumPyro's messages. It outlives the trace that the messages belong to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from numpyro.distributions import CategoricalLogits, CategoricalProbs, MaskedDistribution, Unit, constraints
+from numpyro.distributions import (
+    CategoricalLogits,
+    CategoricalProbs,
+    ExpandedDistribution,
+    Independent,
+    MaskedDistribution,
+    Unit,
+    constraints,
+)
 
+from skaimz.kernels.forms import SUBSAMPLED
 from skaimz.kernels.spec import Site
 from skaimz.kernels.states import finite_support
 
@@ -94,9 +103,14 @@ class Message:
             plates=tuple(message.get("cond_indep_stack", ())),
             event_names=tuple((message.get("infer") or {}).get("event_dims", ())),
             is_factor=isinstance(innermost(distribution), Unit),
-            is_masked=_is_masked(distribution),
-            is_subsampled=kind == "plate" and message["args"][1] not in (None, message["args"][0]),
+            is_masked=any(np.ndim(mask) > 0 for mask in _masks(distribution)),
+            is_subsampled=SUBSAMPLED in message,
         )
+
+    @property
+    def batch(self) -> tuple[int, ...]:
+        """Shape of the value without its event dimensions."""
+        return self.sizes[: len(self.sizes) - self.event_dim]
 
     def site(self, name: str, template: tuple[int | None, ...], kind: str, mixing: str | None) -> Site:
         """Describe the site, whose shape is the ``template``, with None on the row axis."""
@@ -129,25 +143,31 @@ class Message:
         return "rows" if axis == row_axis else f"{name}_dim_{axis}"
 
 
-def _is_masked(distribution: Any) -> bool:
-    while hasattr(distribution, "base_dist"):
-        if isinstance(distribution, MaskedDistribution) and np.ndim(distribution._mask) > 0:
-            return True
-        distribution = distribution.base_dist
-    return False
-
-
 def density_parts(message: Mapping[str, Any]) -> list[Any]:
     """Return the log density of a site with its masks and its scale, or the value of a site without a density."""
     if message["type"] == "plate":
         return []
     if message["type"] != "sample":
         return [message["value"]]
-    distribution, parts = message["fn"], []
-    while isinstance(distribution, MaskedDistribution):
-        # A mask would hide the density of the base distribution, whose rows matter for the values that are drawn.
-        parts.append(jnp.asarray(distribution._mask))
-        distribution = distribution.base_dist
+    # A mask would hide the density of the base distribution, whose rows matter for the values that are drawn.
+    distribution, parts = message["fn"], list(map(jnp.asarray, _masks(message["fn"])))
     if message["scale"] is not None:
         parts.append(jnp.asarray(message["scale"]))
-    return [distribution.log_prob(message["value"]), *parts]
+    return [_unmasked(distribution).log_prob(message["value"]), *parts]
+
+
+def _masks(distribution: Any) -> Iterator[Any]:
+    while hasattr(distribution, "base_dist"):
+        if isinstance(distribution, MaskedDistribution):
+            yield distribution._mask
+        distribution = distribution.base_dist
+
+
+def _unmasked(distribution: Any) -> Any:
+    if isinstance(distribution, MaskedDistribution):
+        return _unmasked(distribution.base_dist)
+    if isinstance(distribution, ExpandedDistribution):
+        return _unmasked(distribution.base_dist).expand(distribution.batch_shape)
+    if isinstance(distribution, Independent):
+        return _unmasked(distribution.base_dist).to_event(distribution.reinterpreted_batch_ndims)
+    return distribution

@@ -18,7 +18,6 @@ __all__ = [
     "check_names",
     "compare_sites",
     "explain",
-    "refuse_fitted_alone",
     "refuse_mutable",
     "unobserved_output",
 ]
@@ -55,14 +54,36 @@ def explain(error: Exception) -> None:
     if isinstance(error, jax.errors.JAXTypeError):
         error.add_note(
             "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` instead of `if`, and call "
-            "functions of `jax.numpy` instead of those of NumPy."
+            "functions of `jax.numpy` instead of those of NumPy. For what follows from arguments alone, such as a "
+            "number of groups, call NumPy's, as in `len(np.unique(group))`: NumPyro cannot run `jnp.unique` either."
         )
 
 
 def unobserved_output(
-    param_output: str, observed: Sequence[str], shapes: Sequence[Mapping[str, tuple]], n_rows: tuple[int, int]
+    param_output: str,
+    observed: Sequence[str],
+    scoring: Sequence[str],
+    shapes: Sequence[Mapping[str, tuple]],
+    n_rows: tuple[int, int],
 ) -> str:
-    """Return a message about a kernel without an output: no site observes it, or the site has no entry for each row."""
+    """Return a message about a kernel without an output.
+
+    Parameters
+    ----------
+    param_output : str
+        Kernel parameter of the outcome.
+    observed, scoring : sequence of str
+        Sites that observe the outcome, and sites that exist only with one.
+    shapes : sequence of dict
+        Shapes of sites by number of rows.
+    n_rows : pair of int
+    """
+    if not observed and scoring:
+        return (
+            f"Kernel scores its outcome by {scoring[0]!r}, but has no site to predict it from: where "
+            f"{param_output!r} is None, write `numpyro.sample({param_output!r}, ...)`, or "
+            f"`numpyro.deterministic({param_output!r}, ...)`, with a value for each row of X."
+        )
     if not observed:
         return (
             f"Kernel never observes its output: no sample site takes the argument {param_output!r} as `obs`. "
@@ -101,16 +122,6 @@ def compare_sites(few: int, sites: Collection[str] | None, many: int, others: Co
             f"Site {name!r} is in the kernel on {here} rows, and is not on {there}. The number of rows must not decide "
             "which sites exist, because predictions are made for some rows at a time. Let an argument decide."
         )
-
-
-def refuse_fitted_alone(output: str, sites: Collection[str], fitted: Mapping[str, Message]) -> None:
-    """Refuse latent sites that exist only in a fit."""
-    for name, message in fitted.items():
-        if message.kind == "latent" and name not in sites:
-            raise ValueError(
-                f"Latent site {name!r} exists only if there is an outcome, so predictions of {output!r} could not use "
-                "it. Sample it whether there is an outcome or not."
-            )
 
 
 def refuse_mutable(sites: Mapping[str, Message]) -> None:

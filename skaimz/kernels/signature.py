@@ -1,10 +1,10 @@
 """The arguments of a kernel: their names, and mappings among them."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-__all__ = ["check_signature", "flattened", "kernel_parameters", "nested"]
+__all__ = ["check_signature", "flattened", "kernel_parameters", "nested", "within"]
 
 # Separates the name of an argument from the name of an entry, if the argument is a mapping.
 SEPARATOR = "."
@@ -88,3 +88,9 @@ def nested(arguments: Mapping[str, Any]) -> dict[str, Any]:
             node = node.setdefault(part, {})
         node[last] = value
     return tree
+
+
+def within(name: str, names: Collection[str]) -> bool:
+    """Whether a name of :func:`flattened` is one of some names, or that of an entry of one."""
+    parts = name.split(SEPARATOR)
+    return any(SEPARATOR.join(parts[:length]) in names for length in range(1, len(parts) + 1))

@@ -1,17 +1,21 @@
 """The description of a kernel: its arguments, its sites, and whether its rows are independent."""
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from skaimz.kernels.forms import AS_WRITTEN, Form, Formed
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
+from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
 from skaimz.kernels.states import few_states
 
 __all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
+
+OWN_MINIBATCHES = "the kernel draws minibatches of its own"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,8 @@ class KernelSpec:
     changes_outcome : bool
         Whether the output observes a value that is computed from the outcome instead of the outcome itself.
     subsamples : bool
-        Whether the kernel draws minibatches of its own (``plate(..., subsample_size=...)``).
+        Whether plates of the kernel can draw minibatches (``plate(..., subsample_size=...)``). All else in the
+        description is true of plates that hold all rows.
     indices : tuple of Index
         Values that the kernel uses as indices, with the lengths of the axes.
     width : int
@@ -117,7 +122,8 @@ class KernelSpec:
     multiplies_matrices : bool
         Whether the kernel multiplies rows by large matrices, as a neural network does.
     factors : tuple of str
-        Sites of ``numpyro.factor`` with an entry for each row, which are part of the row's density.
+        Sites beside the output with an entry for each row, which are part of the row's density: ``numpyro.factor``, and
+        all that scores the outcome if the output does not exist in a fit.
     unscored : str or None
         Why rows have no density of their own: a factor cannot be divided among them.
     masks : bool
@@ -126,6 +132,10 @@ class KernelSpec:
         Smallest number of rows that the kernel runs on. A kernel that takes differences between rows needs several.
     by_state : tuple of str
         Sites, other than discrete latent ones, whose density in a fit depends on the state of a discrete latent site.
+    only_fitted : tuple of Site
+        Sites that exist only with an outcome.
+    form : Form
+        What is changed in the kernel when it runs.
     """
 
     sites: tuple[Site, ...]
@@ -144,23 +154,32 @@ class KernelSpec:
     masks: bool = False
     least_rows: int = 1
     by_state: tuple[str, ...] = ()
+    only_fitted: tuple[Site, ...] = ()
+    form: Form = AS_WRITTEN
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"
 
     def __getitem__(self, name: str) -> Site:
-        for site in self.sites:
+        for site in self.every_site:
             if site.name == name:
                 return site
         raise KeyError(name)
 
-    def _of_kind(self, kind: str) -> tuple[Site, ...]:
-        return tuple(site for site in self.sites if site.kind == kind)
+    @property
+    def every_site(self) -> tuple[Site, ...]:
+        """Sites of predictions, and those of fits alone, which may have the name of one of predictions."""
+        return (*self.sites, *self.only_fitted)
 
     @property
     def latents(self) -> tuple[Site, ...]:
         """Sites with posterior draws."""
-        return self._of_kind("latent")
+        return tuple(site for site in self.every_site if site.kind == "latent")
+
+    @property
+    def prior_sites(self) -> tuple[Site, ...]:
+        """Latent sites that a prediction has, and that can be drawn from their prior."""
+        return tuple(site for site in self.sites if site.kind == "latent")
 
     @property
     def drawn(self) -> tuple[Site, ...]:
@@ -193,7 +212,12 @@ class KernelSpec:
     @property
     def return_sites(self) -> tuple[str, ...]:
         """Sites that a posterior predictive contains by default."""
-        return (self.output, *(site.name for site in self._of_kind("deterministic")))
+        return (self.output, *(site.name for site in self.sites if site.kind == "deterministic"))
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Sites whose densities, together, are the density of a row's outcome."""
+        return self.factors if self.form.branches else (self.output, *self.factors)
 
     @property
     def rows_mix(self) -> str | None:
@@ -204,17 +228,40 @@ class KernelSpec:
     @property
     def can_be_padded(self) -> bool:
         """Whether additional rows of weight zero leave the log density unchanged."""
-        rowless = all(site.row_axis is None for site in self.sites if site.kind in ("latent", "param"))
+        rowless = all(site.row_axis is None for site in self.every_site if site.kind in ("latent", "param"))
         return rowless and self.fit_mixing is None
 
 
 @dataclass(frozen=True)
 class TracedKernel:
-    """A kernel with its static arguments and its description: the part of a compiled program that is no array."""
+    """A kernel with its static arguments and its description: the part of a compiled program that is no array.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    static : tuple of (str, ByValue)
+    spec : KernelSpec
+    subsampling : bool
+        Whether plates draw minibatches of their own, if the kernel has such plates. Otherwise they hold all rows.
+    seen : tuple of str
+        Arguments whose values the kernel sees, which are among the static ones.
+    """
 
     kernel: Kernel
     static: tuple[tuple[str, ByValue], ...]
     spec: KernelSpec
+    subsampling: bool = False
+    seen: tuple[str, ...] = ()
+
+    def with_subsampling(self) -> "TracedKernel":
+        """Return the kernel with plates that draw minibatches, if it has such plates."""
+        if not self.spec.subsamples:
+            return self
+        return replace(self, spec=replace(self.spec, fit_mixing=OWN_MINIBATCHES), subsampling=True)
+
+    def with_all_rows(self) -> "TracedKernel":
+        """Return the kernel with plates that hold all rows."""
+        return replace(self, subsampling=False)
 
     @property
     def constants(self) -> dict[str, Any]:
@@ -223,7 +270,14 @@ class TracedKernel:
 
     def model(self, hyperparameters: Mapping[str, Any], rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
         """Run the kernel as a NumPyro model."""
-        return self.kernel.bind(hyperparameters)(**nested({**rows, **whole, **self.constants}))
+        return self.formed(JoinedMasks(self.kernel.bind(hyperparameters)), rows, whole)
+
+    def formed(self, function: Callable, rows: Mapping[str, Any], whole: Mapping[str, Any]) -> Any:
+        """Run a function with the kernel's arguments, such as its guide, in the kernel's form."""
+        form, observes = self.spec.form, rows.get(self.spec.output_parameter) is not None
+        n_rows = len(rows[self.spec.input])
+        formed = Formed(function, form, n_rows, observes=observes, subsamples=self.subsampling)
+        return formed(**nested({**rows, **whole, **self.constants}))
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:

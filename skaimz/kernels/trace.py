@@ -5,11 +5,11 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from skaimz.kernels.abstract import AbstractCall
+from skaimz.kernels.concrete import needs_values, trace_concretely
 from skaimz.kernels.describe import describe, sites_if_run
 from skaimz.kernels.identity import splits
 from skaimz.kernels.refusals import RowCountError, arrays_of_one_length, compare_sites, explain
@@ -70,8 +70,13 @@ def trace_kernel(
                 if not _fails_on_any_rows(error):
                     _refuse_arrays_of_one_length(kernel, call, n_rows, error)
             # With fewer hyperparameters as arguments, more of them have a value that the kernel can branch on.
-            if not hyperparameters or not _needs_a_value(error):
+            if not needs_values(error):
                 raise
+            if not hyperparameters:
+                concrete = trace_concretely(call, inputs, ROW_COUNTS)
+                if concrete is None:
+                    raise
+                return concrete, hyperparameters
         else:
             return TracedKernel(key, call.static, spec), hyperparameters
     raise AssertionError("The last way to split a kernel leaves no hyperparameters, and returns or raises.")
@@ -90,11 +95,7 @@ def _trace(call: AbstractCall) -> KernelSpec | _Failure:
 
 
 def _fails_on_any_rows(error: Exception) -> bool:
-    return _needs_a_value(error) or isinstance(error, RowCountError)
-
-
-def _needs_a_value(error: Exception) -> bool:
-    return isinstance(error, jax.errors.ConcretizationTypeError) or "concrete values" in str(error)
+    return needs_values(error) or isinstance(error, RowCountError)
 
 
 def _refuse_arrays_of_one_length(kernel: Callable, call: AbstractCall, n_rows: int, error: Exception) -> None:
@@ -111,4 +112,8 @@ def check_row_count(
     """Refuse a kernel whose sites on the rows of the data differ from those on the rows that it was traced with."""
     n_rows = len(inputs.rows[param_input])
     call = AbstractCall.of(traced.kernel, hyperparameters, inputs, (param_input, param_output))
-    compare_sites(n_rows, sites_if_run(call, n_rows), ROW_COUNTS[0], [site.name for site in traced.spec.sites])
+    compare_sites(n_rows, _sites_on(call, n_rows), ROW_COUNTS[0], [site.name for site in traced.spec.sites])
+
+
+# The folds of a search ask this again and again.
+_sites_on = functools.lru_cache(maxsize=SPECS_KEPT)(sites_if_run)

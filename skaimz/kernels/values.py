@@ -15,6 +15,7 @@ __all__ = [
     "as_floats",
     "as_numbers",
     "finite",
+    "float_type",
     "in_type_of",
     "is_text_of_numbers",
     "narrowed",
@@ -108,13 +109,15 @@ def as_numbers(what: str, value: Any) -> np.ndarray:
     return converted
 
 
-def finite(what: str, array: np.ndarray, first: int = 0) -> np.ndarray:
+def finite(what: str, array: np.ndarray, first: int = 0, *, allow_nan: bool = False) -> np.ndarray:
     """Return an array if all its numbers are finite, or else raise ValueError with the number of the row.
 
-    ``first`` is the number of the array's first row.
+    ``first`` is the number of the array's first row. With ``allow_nan``, missing numbers are no error.
     """
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(f"{what} contains NaN or infinity{_row(~np.isfinite(array), first)}.")
+        wrong = np.isinf(array) if allow_nan else ~np.isfinite(array)
+        if wrong.any():
+            raise ValueError(f"{what} contains {'infinity' if allow_nan else 'NaN or infinity'}{_row(wrong, first)}.")
     return array
 
 
@@ -159,6 +162,11 @@ def narrowed(what: str, array: np.ndarray, dtype: Any, first: int = 0) -> np.nda
     raise ValueError(
         f"{what} holds {array[outside].flat[0]!s}{_row(outside, first, ' in')}, too large for {limit}.{remedy}."
     )
+
+
+def float_type(dtype: Any) -> np.dtype:
+    """Return the type of floats beside an array: float32 beside float32, and otherwise float64."""
+    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
 
 def as_floats(what: str, array: np.ndarray, dtype: Any, first: int = 0) -> np.ndarray:

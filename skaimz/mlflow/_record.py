@@ -85,7 +85,9 @@ def record_fit(run_id: str, estimator: Any, posterior: bool) -> None:
     from mlflow.utils.autologging_utils import MlflowAutologgingQueueingClient
 
     result = estimator.fit_result_
-    facts = {"n_rows": result.n_rows, "n_features": estimator.n_features_in_, "seed": estimator.seed_}
+    facts = {"n_rows": result.n_rows, "seed": estimator.seed_}
+    if hasattr(estimator, "n_features_in_"):
+        facts["n_features"] = estimator.n_features_in_
     with MlflowAutologgingQueueingClient() as client:
         client.log_params(run_id, facts)
         for step, loss in thinned(result.losses).items():

@@ -259,6 +259,8 @@ def _numbers_or_dates(values: np.ndarray) -> np.ndarray:
 def _column(estimator: BaseEstimator, X: ArrayLike, column: Any) -> tuple[np.ndarray, str]:
     """Return a column of X, and its name."""
     table: Any = X if hasattr(X, "columns") else np.asarray(X)
+    if len(table.shape) != 2:
+        raise ValueError(f"`feature` names a column, but X has the shape {table.shape}, and only a table has columns.")
     names = list(getattr(table, "columns", getattr(estimator, "feature_names_in_", [])))
     position = names.index(column) if column in names else column
     if not isinstance(position, int | np.integer) or isinstance(position, bool) or not 0 <= position < table.shape[1]:

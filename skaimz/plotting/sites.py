@@ -53,8 +53,9 @@ def site_of(name: str, draws: Mapping[str, np.ndarray]) -> str:
 def global_sites(estimator: Any) -> list[str]:
     """Return the latent sites without an entry for each row."""
     spec = getattr(estimator, "kernel_spec_", None)
-    local = {site.name for site in spec.local_latents} if spec is not None else set()
-    return [name for name in estimator.posterior_ if name not in local]
+    if spec is None:
+        return list(estimator.posterior_)
+    return [site.name for site in spec.latents if site.row_axis is None and site.name in estimator.posterior_]
 
 
 def check_panels(count: int) -> None:

@@ -68,16 +68,16 @@ class LazyRows:
         """Return these rows as floats of a type; error messages call them ``what``."""
         return LazyRows(self, lambda rows, start: as_floats(what, rows, dtype, start))
 
-    def numbers(self, what: str, dtype: Any = None) -> "LazyRows":
+    def numbers(self, what: str, dtype: Any = None, *, allow_nan: bool = False) -> "LazyRows":
         """Return these rows with the checks of :func:`check_numbers`."""
-        return LazyRows(self, lambda rows, start: check_numbers(what, rows, start, dtype))
+        return LazyRows(self, lambda rows, start: check_numbers(what, rows, start, dtype, allow_nan=allow_nan))
 
     def fetch(self, slices: Iterable[slice]) -> None:
         """Read what the slices need, where reading it at once is quicker than slice by slice."""
         self.source.fetch(slices)
 
 
-def check_numbers(what: str, rows: Any, start: int, dtype: Any = None) -> np.ndarray:
+def check_numbers(what: str, rows: Any, start: int, dtype: Any = None, *, allow_nan: bool = False) -> np.ndarray:
     """Return rows as finite numbers, or refuse them.
 
     Parameters
@@ -89,8 +89,10 @@ def check_numbers(what: str, rows: Any, start: int, dtype: Any = None) -> np.nda
         Number of the first row.
     dtype : dtype, optional
         Type of the floats that the numbers are computed with: they must fit into it.
+    allow_nan : bool, default=False
+        Whether numbers may be missing.
     """
-    numbers = finite(what, as_numbers(what, rows), start)
+    numbers = finite(what, as_numbers(what, rows), start, allow_nan=allow_nan)
     return numbers if dtype is None else narrowed(what, numbers, dtype, start)
 
 
@@ -102,7 +104,9 @@ def lazy_rows(value: Any) -> LazyRows | None:
     return None if source is None or source.is_array else LazyRows(_sliceable([source])[0])
 
 
-def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] | None:
+def open_rows(
+    X: Any, param_input: str, *, keeps_whole: bool = False, allow_nan: bool = False
+) -> tuple[LazyRows, dict[str, LazyRows]] | None:
     """Return the input of a call that reads X slice by slice, and the arguments that come with it.
 
     Parameters
@@ -110,6 +114,10 @@ def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] 
     X : array-like or iterable of mappings
     param_input : str
         Name of the input among the arrays that come together.
+    keeps_whole : bool, default=False
+        Whether integers and booleans stay what they are.
+    allow_nan : bool, default=False
+        Whether X may have missing entries.
 
     Returns
     -------
@@ -121,9 +129,10 @@ def open_rows(X: Any, param_input: str) -> tuple[LazyRows, dict[str, LazyRows]] 
         return None
     arrays = fields_of(source, param_input) if source.has_fields else {param_input: source}
     lazy = dict(zip(arrays, map(LazyRows, _sliceable(list(arrays.values()))), strict=True))
-    rows = lazy.pop(param_input).numbers("X")
-    # Rows of type float32 keep it, all others become float64.
-    return rows if arrays[param_input].dtype == np.float32 else rows.floats("X", np.float64), lazy
+    rows, dtype = lazy.pop(param_input).numbers("X", allow_nan=allow_nan), arrays[param_input].dtype
+    # Rows of type float32 keep it, all other floats become float64.
+    stays = dtype == np.float32 or (keeps_whole and dtype.kind in "biu")
+    return rows if stays else rows.floats("X", np.float64), lazy
 
 
 def fields_of(source: RowSource, param_input: str) -> dict[str, RowSource]:

@@ -144,7 +144,7 @@ class Launcher:
 
     def _arguments(self, step: Step) -> tuple:
         job, length = self.job, self.plan.tile_rows * self.plan.shards
-        axes = {site.name: site.row_axis or 0 for site in job.spec.sites}
+        axes = {name: job.spec[name].row_axis or 0 for name in (*self._set_by_row, *job.local)}
         arguments = {name: cut(array, step.rows, length) for name, array in job.inputs.rows.items()}
         settings = {name: cut(array, step.rows, length, axes[name]) for name, array in self._set_by_row.items()}
         every = slice(0, step.rows.stop - step.rows.start)

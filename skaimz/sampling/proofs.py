@@ -113,7 +113,7 @@ def influence(job: Job, name: str) -> tuple[bool, list[str]] | None:
     None is returned instead where the kernel cannot be traced on one row.
     """
     drawn = {*job.posterior.draws, *job.local} - job.settings.keys()
-    latents = [site.name for site in job.spec.latents if site.name in drawn]
+    latents = [site.name for site in job.spec.prior_sites if site.name in drawn]
     arguments, sites, interventions = _abstract(job)
 
     def run(value: Any, arguments: Arguments, sites: dict, interventions: dict) -> list:
@@ -246,7 +246,7 @@ def is_random(quantity: Quantity, job: Job) -> bool:
     known = job.posterior.draws.keys() | job.local.keys() | job.settings.keys()
     if quantity.sums_states:
         known |= {site.name for site in job.spec.summed}
-    if any(site.name not in known for site in job.spec.latents):
+    if any(site.name not in known for site in job.spec.prior_sites):
         return True
     arguments, sites = job.described()
     more = {name: _few_rows(job, name) for name in (*job.local, *job.settings) if name not in job.posterior.draws}

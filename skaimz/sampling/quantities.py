@@ -105,7 +105,7 @@ class KernelRun:
 
         Where discrete sites of rows are summed out, it has one entry for each row.
         """
-        sites = (name, *self.spec.factors) if name == self.spec.output else (name,)
+        sites = self.spec.scores if name == self.spec.output else (name,)
         parts = lambda trace: [trace[site]["fn"].log_prob(trace[site]["value"]) for site in sites]  # noqa: E731
         if not self.summed:
             return sum(parts(self.trace))

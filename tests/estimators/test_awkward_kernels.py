@@ -151,24 +151,15 @@ def with_factor_of_all_rows(X, y=None):
 def with_factor_of_outcomes(X, y=None):
     slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
     if y is not None:
-        numpyro.factor("censored", -((slope - y) ** 2))
+        numpyro.factor("censored", -((slope - y) ** 2).sum())
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5), obs=y)
 
 
-def with_minibatches_for_the_fit(X, y=None):
-    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    with numpyro.plate("rows", X.shape[0], subsample_size=None if y is None else 3) as chosen:
-        numpyro.sample("y", dist.Normal(slope * X[chosen, 0], 0.5), obs=None if y is None else y[chosen])
-
-
-@pytest.mark.parametrize(
-    ("kernel", "site"),
-    [(with_factor_of_all_rows, "censored"), (with_factor_of_outcomes, "censored"), (with_minibatches_for_the_fit, "y")],
-)
-def test_weights_that_would_not_reach_a_site_are_refused(kernel, site):
+@pytest.mark.parametrize("kernel", [with_factor_of_all_rows, with_factor_of_outcomes])
+def test_weights_that_would_not_reach_a_site_are_refused(kernel):
     model = NumPyroImpactRegressor(kernel, random_state=0)
-    with pytest.raises(ValueError, match=f"`sample_weight` would not reach the site '{site}'"):
+    with pytest.raises(ValueError, match="`sample_weight` would not reach the site 'censored'"):
         model.fit(X, X[:, 0], sample_weight=np.ones(5))
 
 

@@ -376,7 +376,7 @@ def spoilt(array, row, value):
         ((X, COUNTS), {"sample_weight": spoilt(WEIGHT, 88, np.nan)}, "sample_weight contains NaN.* first in row 88"),
         ((X, COUNTS), {"sample_weight": WEIGHT[1:]}, "sample_weight has 599 rows, but X has 600"),
         ((X, COUNTS), {"sample_weight": X}, "sample_weight must have one dimension, got 2"),
-        ((X[:, 0], COUNTS), {}, "X must have two dimensions, rows and columns, got 1"),
+        ((X[:, 0], COUNTS), {}, "Expected 2D array, got 1D array"),
         ((X, X), {}, "y should be a 1d array"),
         ((X, COUNTS), {"sample_weight": 0.0 * WEIGHT}, "`sample_weight` is zero for every row"),
         ((X, COUNTS[:0]), {}, "while a minimum of 1 is required: y has no rows"),

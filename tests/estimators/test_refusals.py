@@ -62,7 +62,7 @@ def chain(X, y=None):
 
 
 def no_rows(X, y=None):
-    numpyro.sample("y", dist.Normal(0.0, 1.0), obs=y)
+    numpyro.sample("y", dist.Normal(np.zeros(7), 1.0), obs=None if y is None else y[:7])
 
 
 def positive(X, y=None):
@@ -86,7 +86,7 @@ KERNELS = [
     (never_observed, ValueError, r"never observes its output.*numpyro.sample\('y', ..., obs=y\)"),
     (slash, ValueError, "'a/b' contains '/'"),
     (chain, ValueError, "'chain' is the name of a dimension"),
-    (no_rows, ValueError, "'y' has no value for each row|never observes"),
+    (no_rows, ValueError, r"'y' observes the argument 'y', but without an outcome it has the shape \(7\)"),
     ("linear", TypeError, "`kernel` must be a callable NumPyro model or None, got 'linear'"),
     (dict, TypeError, "`kernel` must be a callable"),
     (positive, ValueError, "outside the support of the kernel's output 'y', a Exponential distribution: they must "
@@ -168,7 +168,8 @@ def branching(X, y=None):
 
 
 def with_numpy(X, y=None):
-    numpyro.sample("y", dist.Normal(np.log(X[:, 0]), 1), obs=y)
+    coef = numpyro.sample("coef", dist.HalfNormal())
+    numpyro.sample("y", dist.Normal(np.log(coef) * X[:, 0], 1), obs=y)
 
 
 @pytest.mark.parametrize("kernel", [branching, with_numpy])

@@ -67,6 +67,9 @@ def row_convolution(x):
 
 
 APART = {
+    "gather with row numbers": lambda X, g, t: X[jnp.arange(X.shape[0])],
+    "gather with row numbers and groups": lambda X, g, t: X[jnp.arange(X.shape[0]), g],
+    "gather of a column with row numbers": lambda X, g, t: X[jnp.arange(X.shape[0])[:, None], 1],
     "elementwise": lambda X, g, t: jnp.exp(X) * 2 + jnp.sin(X) / (1 + X**2) - jax.nn.softplus(X),
     "special functions": lambda X, g, t: jax.scipy.special.ndtr(X) + jax.scipy.special.gammaln(X**2 + 1),
     "comparisons": lambda X, g, t: (X > 0.3) & ~(X < -0.2) | jnp.isnan(X),
@@ -139,6 +142,9 @@ APART = {
 
 # Functions that mix rows. Some have words that the reason must contain.
 TOGETHER = {
+    "gather of the row before": (lambda X, g, t: X[jnp.arange(X.shape[0]) - 1], "gather"),
+    "gather with half the row numbers": (lambda X, g, t: X[jnp.arange(X.shape[0]) // 2], "gather"),
+    "gather with groups and row numbers": (lambda X, g, t: X[g, jnp.arange(X.shape[0]) % 3], ""),
     "mean": (lambda X, g, t: X - X.mean(0), ""),
     "sum": (lambda X, g, t: X / jnp.abs(X).sum(0), "reduce_sum"),
     "max": (lambda X, g, t: X - X.max(0), "reduce_max"),
@@ -231,7 +237,6 @@ TOGETHER = {
 # Functions that keep rows apart, which the proof does not recognise. They are slower than necessary, but correct.
 GIVEN_UP = {
     "map over rows": (lambda X, g, t: lax.map(lambda x: x.sum(), X), "scan runs along"),
-    "gather with row numbers": (lambda X, g, t: X[jnp.arange(X.shape[0]), g], "gather"),
     "setting a column": (lambda X, g, t: X.at[:, 0].set(0.0), "scatter"),
     "there and back": (lambda X, g, t: X[::-1][::-1], "rev"),
 }

@@ -228,7 +228,6 @@ class TestOutput:
     @pytest.mark.parametrize(
         ("site", "shape"),
         [
-            (lambda X, y: numpyro.sample("z", dist.Normal(0.0, 1.0), obs=y), "()"),
             (lambda X, y: numpyro.sample("z", dist.Normal(jnp.zeros(7), 1.0), obs=None if y is None else y[:7]), "(7)"),
             (
                 lambda X, y: numpyro.sample(
@@ -236,14 +235,8 @@ class TestOutput:
                 ),
                 "(n_rows - 1)",
             ),
-            (
-                lambda X, y: numpyro.sample(
-                    "z", dist.Categorical(jnp.ones(3) / 3), obs=None if y is None else jax.nn.one_hot(y, 3).argmax(-1)
-                ),
-                "()",
-            ),
         ],
-        ids=["scalar mean", "some rows", "differences", "classes"],
+        ids=["some rows", "differences"],
     )
     def test_an_output_without_a_value_for_each_row_is_refused(self, site, shape):
         def kernel(X, y=None):
@@ -255,6 +248,26 @@ class TestOutput:
             error.value
         )
         assert "`with numpyro.plate('rows', X.shape[0])`" in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("site", "shape"),
+        [
+            (lambda y: numpyro.sample("z", dist.Normal(0.0, 1.0), obs=y), (None,)),
+            (lambda y: numpyro.sample("z", dist.Normal(jnp.zeros(1), 1.0), obs=y), (None,)),
+            (lambda y: numpyro.sample("z", dist.Normal(jnp.zeros(4), 1.0), obs=y), (None, 4)),
+            (lambda y: numpyro.sample("z", dist.Dirichlet(jnp.ones(3)), obs=y), (None, 3)),
+            (
+                lambda y: numpyro.sample(
+                    "z", dist.Categorical(jnp.ones(3) / 3), obs=None if y is None else jax.nn.one_hot(y, 3).argmax(-1)
+                ),
+                (None,),
+            ),
+        ],
+        ids=["scalar", "one entry", "columns", "simplex", "classes"],
+    )
+    def test_an_output_may_have_one_distribution_for_all_rows(self, site, shape):
+        spec = describe(lambda X, y=None: site(y))
+        assert (spec.output, spec["z"].shape, spec.fit_mixing) == ("z", shape, None)
 
     def test_an_output_may_be_picked_from_the_outcomes(self):
         def kernel(X, places, y=None):
@@ -512,8 +525,7 @@ class TestRows:
 
         spec = describe(kernel)
         assert spec.subsamples
-        assert spec.fit_mixing == "the kernel draws minibatches of its own"
-        assert not spec.can_be_padded
+        assert spec.can_be_padded  # if plates hold all rows
         assert not describe(linear).subsamples
 
     def test_a_kernel_that_subsamples_only_while_fitting(self):
@@ -522,7 +534,7 @@ class TestRows:
             with numpyro.plate("rows", X.shape[0], subsample_size=None if y is None else 4) as chosen:
                 numpyro.sample("y", dist.Normal(X[chosen] @ b, 1.0), obs=None if y is None else y[chosen])
 
-        assert describe(kernel).fit_mixing is not None
+        assert describe(kernel).subsamples
 
     def test_rows_by_fours(self):
         def kernel(X, y=None):
@@ -616,13 +628,14 @@ class TestRowCounts:
         with pytest.raises(ValueError, match=r"Site 'extra' is in the kernel on \d+ rows, and is not on"):
             describe(kernel)
 
-    def test_a_latent_site_of_the_fit_alone_is_refused(self):
+    def test_a_latent_site_of_the_fit_alone(self):
         def kernel(X, y=None):
             scale = 1.0 if y is None else numpyro.sample("scale", dist.HalfNormal())
             numpyro.sample("y", dist.Normal(X[:, 0], scale), obs=y)
 
-        with pytest.raises(ValueError, match="Latent site 'scale' exists only if there is an outcome"):
-            describe(kernel)
+        spec = describe(kernel)
+        assert [site.name for site in spec.latents] == ["scale"]
+        assert [site.name for site in spec.sites] == ["y"]
 
     def test_a_site_of_the_prediction_alone_is_drawn_with_it(self):
         def kernel(X, y=None):

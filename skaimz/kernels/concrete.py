@@ -1,0 +1,79 @@
+"""Kernels that look at the values of their arguments, which abstract arrays do not have.
+
+Such a kernel counts groups by ``len(np.unique(group))``, calls functions of NumPy or SciPy, or branches on a sum. The
+arguments that it looks at become constants of its programs.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+
+import jax
+import numpy as np
+
+from skaimz.kernels.abstract import AbstractCall
+from skaimz.kernels.describe import describe
+from skaimz.kernels.identity import ByValue
+from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
+
+__all__ = ["needs_values", "trace_concretely"]
+
+# Descriptions are kept with the arguments that they were made for.
+SPECS_KEPT = 8
+SEES_ROWS = "the kernel looks at the values of its arguments"
+
+
+def needs_values(error: Exception) -> bool:
+    """Whether an error says that a kernel needs a value where there is an abstract array."""
+    errors = jax.errors
+    kinds = (
+        errors.ConcretizationTypeError,
+        errors.TracerArrayConversionError,
+        errors.TracerIntegerConversionError,
+        errors.NonConcreteBooleanIndexError,
+    )
+    return isinstance(error, kinds) or "concrete values" in str(error)
+
+
+def trace_concretely(call: AbstractCall, inputs: Inputs, n_rows: tuple[int, int]) -> TracedKernel | None:
+    """Describe a kernel that sees values of its arguments, as few as it needs; None if that does not help.
+
+    Parameters
+    ----------
+    call : AbstractCall
+        The kernel with all of its hyperparameters fixed.
+    inputs : Inputs
+        The arguments' values.
+    n_rows : pair of int
+        Numbers of rows to trace with if the kernel does not see the values of rows.
+    """
+    for concrete in _with_values(call, inputs):
+        spec = _description(concrete, n_rows)
+        if spec is not None:
+            static = (*concrete.static, *concrete.values)
+            return TracedKernel(call.kernel, static, spec, seen=tuple(name for name, _ in static[len(call.static) :]))
+    return None
+
+
+def _with_values(call: AbstractCall, inputs: Inputs) -> Iterator[AbstractCall]:
+    """Yield the kernel with the values of arrays that all rows share, and then with those of rows as well."""
+    shared = (*call.static, *((name, ByValue.of(np.asarray(array))) for name, array in inputs.whole.items()))
+    if inputs.whole:
+        yield replace(call, static=shared)
+    rows = tuple((name, ByValue.of(np.asarray(array[:]))) for name, array in inputs.rows.items())
+    yield replace(call, static=shared, values=rows)
+
+
+@functools.lru_cache(maxsize=SPECS_KEPT)
+def _description(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec | None:
+    """Describe a kernel, None if it cannot be traced."""
+    given = len(call.values[0][1].value) if call.values else None
+    try:
+        spec = describe(call, n_rows if given is None else (given, 2 * given))
+    except Exception:
+        return None
+    if given is None:
+        return spec
+    # A value may come from any row, and no operation of a trace shows it.
+    sites = tuple(replace(site, mixing=SEES_ROWS) for site in spec.sites)
+    return replace(spec, sites=sites, fit_mixing=SEES_ROWS, least_rows=given)
