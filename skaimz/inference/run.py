@@ -69,7 +69,7 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
     _refuse_processes()
     refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
     n_rows = len(data.rows[traced.spec.input])
-    traced = fitted_kernel(as_fitted(traced, settings), settings, data)
+    traced = _as_fitted(traced, settings, data)
     if isinstance(traced, MarginalKernel) and OBSERVED in data.rows:
         names = [site.name for site in traced.own.discrete]
         raise ValueError(f"y has missing entries, but discrete sites {names} are summed out: leave these rows out.")
@@ -94,6 +94,13 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
         checkpoint.remove()
     result = with_states(traced, data, result, seed)
     return dataclasses.replace(result, seen=_seen(data.weight, n_rows), n_given=n_rows)
+
+
+def _as_fitted(traced: TracedKernel, settings: Settings, data: Data | None) -> TracedKernel:
+    """Return the kernel as the model that a fit draws from."""
+    fitted = fitted_kernel(traced, settings, data)
+    # The sum over states needs all rows: a factor on a minibatch would scale the density within the sum.
+    return fitted if isinstance(fitted, MarginalKernel) else as_fitted(fitted, settings)
 
 
 def _fit_chains(problem: Problem, settings: MCMC) -> FitResult:
@@ -228,7 +235,7 @@ def resume(
     random numbers.
     """
     data = Data(**result.data) if result.data else None
-    traced = fitted_kernel(as_fitted(traced, settings), settings, data)
+    traced = _as_fitted(traced, settings, data)
     draws = _resume(traced, without_states(traced, result), settings, seed, num_samples, verbose=verbose)
     first = len(next((draw.reshape(-1, *draw.shape[2:]) for draw in result.draws.values()), ()))
     return draws | state_draws(traced, result, draws, seed, first=first)
