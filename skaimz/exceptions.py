@@ -92,7 +92,7 @@ class PosteriorWarning(OutputWarning):
 
 
 class StateWarning(OutputWarning):
-    """Discrete latent sites of the rows were drawn, because they could not be summed out."""
+    """States of discrete latent sites were drawn: they could not be summed out, or are not those given the outcomes."""
 
 
 class SpeedWarning(UserWarning):

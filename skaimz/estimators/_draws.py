@@ -18,7 +18,7 @@ from skaimz.estimators._arguments import check_count
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._questions import Question, frees_on_error, request_for
 from skaimz.estimators._states import needs_all_rows, summed_log_likelihood
-from skaimz.exceptions import SpeedWarning, warn_user
+from skaimz.exceptions import SpeedWarning, StateWarning, warn_user
 from skaimz.kernels import stored_name
 from skaimz.rows import LazyRows, dask_door, is_collection, lazy_rows
 
@@ -149,7 +149,16 @@ class PosteriorPredictive(DrawQuestion):
         if names is None:
             names = [name for name in job.spec.return_sites if name not in job.intervention]
         group = "posterior_predictive" if self.in_sample else "predictions"
-        return DrawTask(job, sampling.Values(_check_sites(job, names)), group)
+        quantity = sampling.Values(_check_sites(job, names))
+        known = job.local.keys() | job.settings.keys()
+        unknown = [site.name for site in job.spec.summed if site.name in quantity.names and site.name not in known]
+        if self.in_sample and unknown:
+            warn_user(
+                f"The states of {unknown} are drawn given the other sites, but not given the outcomes of the rows. "
+                "`infer_discrete` has their probabilities given the outcomes. Pass `in_sample=False` for other rows.",
+                StateWarning,
+            )
+        return DrawTask(job, quantity, group)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
     _refuse_processes()
     refuse_other_models(getattr(settings, "own_models", ()), traced.kernel.function)
     n_rows = len(data.rows[traced.spec.input])
-    traced = as_fitted(fitted_kernel(traced, settings, data), settings)
+    traced = _as_fitted(traced, settings, data)
     if data.weight is not None:
         _check_weighted(traced, "`sample_weight`")
     checkpoint = checkpoint_of(getattr(settings, "checkpoint_dir", None), traced, data, settings, seed)
@@ -91,6 +91,13 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
         checkpoint.remove()
     result = with_states(traced, data, result, seed)
     return dataclasses.replace(result, seen=_seen(data.weight, n_rows), n_given=n_rows)
+
+
+def _as_fitted(traced: TracedKernel, settings: Settings, data: Data | None) -> TracedKernel:
+    """Return the kernel as the model that a fit draws from."""
+    fitted = fitted_kernel(traced, settings, data)
+    # The sum over states needs all rows: a factor on a minibatch would scale the density within the sum.
+    return fitted if isinstance(fitted, MarginalKernel) else as_fitted(fitted, settings)
 
 
 def _fit_chains(problem: Problem, settings: MCMC) -> FitResult:
@@ -200,14 +207,14 @@ def _check_weighted(traced: TracedKernel, what: str) -> None:
             f"{what} needs an output whose log density has an entry for each row, but the rows of {output.name!r} are "
             "on an event axis."
         )
+    if isinstance(traced, MarginalKernel) and traced.drawn:
+        raise ValueError(
+            f"{what} needs rows that stand alone, but {traced.spec.fit_mixing}. Leave it out, or repeat rows."
+        )
     if traced.subsampling:
         raise ValueError(
             f"{what} would not reach the site {output.name!r}, because the kernel draws minibatches of its own: set "
             "`SVI(batch_size=...)`, for minibatches of skaimz, or use another inference, which sees all rows."
-        )
-    if isinstance(traced, MarginalKernel) and traced.drawn:
-        raise ValueError(
-            f"{what} needs rows that stand alone, but {traced.spec.fit_mixing}. Leave it out, or repeat rows."
         )
     if traced.spec.unweighted is not None:
         raise ValueError(
@@ -225,7 +232,7 @@ def resume(
     random numbers.
     """
     data = Data(**result.data) if result.data else None
-    traced = fitted_kernel(traced, settings, data)
+    traced = _as_fitted(traced, settings, data)
     draws = _resume(traced, without_states(traced, result), settings, seed, num_samples, verbose=verbose)
     first = len(next((draw.reshape(-1, *draw.shape[2:]) for draw in result.draws.values()), ()))
     return draws | state_draws(traced, result, draws, seed, first=first)
@@ -236,7 +243,6 @@ def _resume(
 ) -> dict[str, np.ndarray]:
     if result.method == "independent" and isinstance(settings, Auto):
         return draw_again(result, seed, num_samples)
-    traced = as_fitted(traced, settings)
     problem = Problem(traced, Data(**result.data), result.n_rows, seed, Watch(verbose))
     if isinstance(settings, Auto) and result.method == "mcmc":
         with jax.enable_x64(True):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from skaimz.kernels.abstract import AbstractCall
 from skaimz.kernels.densities import SiteProofs, factors, fit_mixing, unweighted
@@ -87,7 +88,8 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     elsewhere = [name for name in row_factors if in_fit[name].index(None) != tracer.templates[output].index(None)]
     if elsewhere:
         row_factors, unscored = (), f"the rows of {elsewhere[0]!r} and {output!r} are not on the same axis"
-    discrete = {site.name for site in of_fit if site.kind == "latent" and not jnp.issubdtype(site.dtype, jnp.floating)}
+    latents = (site for site in of_fit if site.kind == "latent" and site.name in fitting.sites)
+    discrete = {site.name for site in latents if not np.issubdtype(site.dtype, np.floating)}
     by_state = [
         name
         for name in dict.fromkeys(fitting.owners)

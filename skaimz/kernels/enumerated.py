@@ -3,7 +3,7 @@
 import importlib
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -80,10 +80,7 @@ class EnumeratedKernel(MarginalKernel):
                     f"The states of site {site.name!r} begin at {site.states[0]:g}, and NumPyro counts those that it "
                     "sums out from 0. Write the site with states from 0, and add the first one to its value."
                 )
-        sites = tuple(site for site in own.sites if site.name not in names)
-        mixing = f"the discrete sites {names} are summed out over all rows"
-        spec = replace(own, sites=sites, fit_mixing=mixing, by_state=())
-        return cls(traced.kernel, traced.static, spec, seen=traced.seen, own=own)
+        return cls.without(traced, f"the discrete sites {names} are summed out over all rows")
 
     def add_factors(self, fixed: Fixed) -> None:
         """Add one factor for all rows."""
@@ -124,7 +121,7 @@ class EnumeratedKernel(MarginalKernel):
         """Return the log density of the sites that depend on the states, and the trace."""
         own = self.own
         by_state = {site.name for site in own.discrete} | set(own.by_state)
-        left_out = {site.name for site in own.sites if site.name not in by_state} | set(left_out)
+        left_out = {site.name for site in own.every_site if site.name not in by_state} | set(left_out)
         funsor = _library([])
         model = funsor.enum(funsor.config_enumerate(fixed.model({})), first_available_dim=self._first_dim(fixed))
         with handlers.block():

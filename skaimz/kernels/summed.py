@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ class MarginalKernel(TracedKernel, ABC):
 
     def log_likelihood(self, fixed: "Fixed") -> Any:
         """Return the log density of all that is observed, given the values of all sites that are not discrete."""
-        names = {site.name for site in self.own.sites if site.kind not in ("latent", "deterministic", "param")}
+        names = {site.name for site in self.own.every_site if site.kind not in ("latent", "deterministic", "param")}
         with handlers.block():
             trace = handlers.trace(fixed.model({})).get_trace(*fixed.arguments)
         others = [trace[name] for name in names - set(self.own.by_state) if name in trace]
@@ -98,6 +98,16 @@ class MarginalKernel(TracedKernel, ABC):
     def drawn(self) -> tuple[Site, ...]:
         """Discrete sites that are no concern of a single row: shared by rows, of groups, or of a chain."""
         return tuple(site for site in self.own.discrete if site not in self.own.summed)
+
+    @classmethod
+    def without(cls, traced: TracedKernel, mixing: str | None, more: tuple[Site, ...] = ()) -> Self:
+        """Return a kernel without its discrete sites, given why its rows mix, and sites to add."""
+        own = traced.spec
+        sites, only_fitted = (
+            tuple(site for site in sites if site not in own.discrete) for sites in (own.sites, own.only_fitted)
+        )
+        spec = replace(own, sites=sites + more, only_fitted=only_fitted, fit_mixing=mixing, by_state=())
+        return cls(traced.kernel, traced.static, spec, traced.subsampling, traced.seen, own=own)
 
     def own_model(self, *arguments: Mapping[str, Any]) -> Any:
         """Run the kernel itself."""
@@ -194,20 +204,19 @@ class GridKernel(MarginalKernel):
     def of(cls, traced: TracedKernel) -> "GridKernel | None":
         """Return the kernel with its discrete sites summed out; None if there are too many joint states."""
         own = traced.spec
-        shared = cls(traced.kernel, traced.static, own, own=own).drawn
+        shared = [site for site in own.discrete if site not in own.summed]
         if own.fit_mixing or any(site.row_axis is not None for site in shared) or not few_states(shared):
             return None
-        discrete = {site.name for site in own.discrete}
-        sites = tuple(site for site in own.sites if site.name not in discrete)
-        mixing = None
         if shared:
-            mixing = f"the discrete sites {[site.name for site in shared]} are summed out over all rows"
-        else:
-            row = {"shape": (None, 0), "dtype": "float32", "row_axis": 0, "event_dim": 1}
-            for name, kind in ((OF_LATENTS, "latent factor"), (OF_OUTCOMES, "observed")):
-                sites += (Site(name, kind, "Unit", dims=("rows", f"{name}_dim_1"), **row),)  # type: ignore[arg-type]
-        spec = replace(own, sites=sites, fit_mixing=mixing, by_state=())
-        return cls(traced.kernel, traced.static, spec, seen=traced.seen, own=own)
+            return cls.without(
+                traced, f"the discrete sites {[site.name for site in shared]} are summed out over all rows"
+            )
+        row: dict[str, Any] = {"shape": (None, 0), "dtype": "float32", "row_axis": 0, "event_dim": 1}
+        factors = (
+            Site(name, kind, "Unit", dims=("rows", f"{name}_dim_1"), **row)
+            for name, kind in ((OF_LATENTS, "latent factor"), (OF_OUTCOMES, "observed"))
+        )
+        return cls.without(traced, None, tuple(factors))
 
     def add_factors(self, fixed: Fixed) -> None:
         """Add a factor for each row, or one for all where rows share discrete sites."""

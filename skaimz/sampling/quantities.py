@@ -320,7 +320,7 @@ class StateProbabilities(Expectation):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the probabilities, by Bayes' rule."""
-        sites = (run.spec.output, *run.spec.factors)
+        sites = run.spec.scores
         axes = [run.spec[site].row_axis or 0 for site in sites]
 
         def outcome(trace: Mapping[str, Any]) -> Any:

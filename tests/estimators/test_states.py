@@ -13,6 +13,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
+from skaimz.exceptions import StateWarning
 from skaimz.inference import MCMC, SVI
 
 rng = np.random.default_rng(0)
@@ -110,6 +111,10 @@ def test_draws_hold_states_and_conditions_set_them(fits):
     assert z.mean() == pytest.approx(0.3, abs=5 * 0.46 / np.sqrt(n))
     rest = draws["y"][0] - model.posterior_["b"][0][:, None] * NEW[:, 0] - 6 * z
     assert stats.kstest(rest.ravel(), "norm").pvalue > 1e-3
+    with pytest.warns(StateWarning, match=r"states of \['z'\] are drawn given the other sites, but not given the out"):
+        model.sample_posterior_predictive_on_batch(X, return_sites="z")
+    set_to_one = model.sample_posterior_predictive_on_batch(NEW, condition={"z": 1}, return_datatree=False)["y"][0]
+    np.testing.assert_allclose(set_to_one.mean(), 6 + (model.posterior_["b"].mean() * NEW).mean(), atol=0.15)
     slope = model.estimate_slope(NEW, 0)["0"]["effect"].to_numpy()
     np.testing.assert_allclose(slope[0], model.posterior_["b"][0], rtol=1e-4)
 
