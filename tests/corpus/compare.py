@@ -105,6 +105,8 @@ def examine(case: Case) -> Finding:
         done: list[str] = []
         try:
             fitted = _Fitted(case, case.model().fit(X, y, **further), X, y, further)
+            if by_numpyro is None:
+                return Finding("fails", "There is no reference for this kind of inference.")
             for quantity, difference in _differences(fitted, by_numpyro):
                 if difference:
                     return Finding("differs", f"{quantity}: {difference}", tuple(done), _warned(caught))
