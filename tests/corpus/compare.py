@@ -232,25 +232,24 @@ def _of_predictions(fitted: _Fitted) -> str:
     """Compare predictions of new rows, whose own latent sites are drawn anew."""
     spec, new = fitted.spec, fitted.arguments(None)
     kernel, draws, params = fitted.case.kernel, fitted.draws(local=False), fitted.params
-    is_classifier = hasattr(fitted.model, "predict_proba")
-    ask = fitted.model.predict_proba if is_classifier else fitted.model.predict
-    own = np.asarray(ask(fitted.X, **fitted.further), np.float64)
-    drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), spec[spec.output].row_axis + 1, 1)
-    if is_classifier:
-        drawn = drawn[..., None] == np.arange(own.shape[-1])
+    row_axis = spec[spec.output].row_axis
+    drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), row_axis + 1, 1)
+    if hasattr(fitted.model, "predict_proba"):
+        own = np.asarray(fitted.model.predict_proba(fitted.X, **fitted.further), np.float64)
+        n_classes = own.shape[-1]
+        drawn = drawn[..., None] == np.arange(n_classes)
+    else:
+        own = np.asarray(fitted.model.predict(fitted.X, **fitted.further), np.float64)
+        n_classes = None
     difference = _of_averages(own, drawn)
-    first = {name: draw[0] for name, draw in draws.items()}
-    if difference or is_classifier or hidden_sites(kernel, {**params, **first}, new).keys() != {spec.output}:
+    if difference:
         return difference
-    try:
-        exact = conditional_means(kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output).mean(axis=0)
-    except NotImplementedError:
+    exact = conditional_means(kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
+    if exact is None:
         return ""
-    if np.shape(exact) != spec[spec.output].shape and exact.ndim != own.ndim:
-        return ""  # a vector of probabilities for a label
-    exact = np.moveaxis(exact, spec[spec.output].row_axis, 0)
+    exact = np.moveaxis(exact.mean(axis=0), row_axis, 0)
     off = np.abs(own - exact) / (np.abs(exact).max() + np.abs(exact))
-    return "" if not np.isfinite(exact).all() or off.max() <= SAME else f"relative difference {off.max():.2g} of means"
+    return "" if off.max() <= SAME else f"relative difference {off.max():.2g} of means"
 
 
 def _repeated(params: Mapping[str, Any], count: int) -> dict[str, Any]:
