@@ -30,6 +30,8 @@ __all__ = ["Finding", "examine"]
 WITHIN = 5.0
 # Relative difference of numbers that are computed twice from the same draws, in single and double precision.
 SAME = 1e-4
+# How near an optimiser comes to its optimum, relative to a number of the size of 1 or larger.
+OPTIMUM = 1e-3
 # Draws whose log likelihoods are compared.
 COMPARED_DRAWS = 40
 PACKAGE = Path(skaimz.__file__).parent
@@ -160,6 +162,7 @@ def _of_sites(fitted: _Fitted, by_numpyro: Reference) -> str:
 
 def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
     differences = []
+    least = OPTIMUM if by_numpyro.losses else 1e-6
     for name, draws in fitted.model.posterior_.items():
         if name in fitted.case.local or name not in by_numpyro.runs[0]:
             continue
@@ -175,7 +178,7 @@ def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
         # The spread of runs has the Monte Carlo error of each already.
         spread = np.var(others, axis=0, ddof=1) * (1 + 1 / number) if number > 1 else 0.0
         total = np.sqrt(error**2 + np.mean(np.square(errors), axis=0) / number + spread)
-        off = np.abs(mean - np.mean(others, axis=0)) / (total + 1e-6 + 1e-6 * np.abs(mean))
+        off = np.abs(mean - np.mean(others, axis=0)) / (total + least * np.maximum(np.abs(mean), 1.0) / WITHIN)
         if off.size and not off.max() <= WITHIN:
             place = tuple(map(int, np.unravel_index(np.argmax(off), off.shape)))
             differences.append(
@@ -248,7 +251,7 @@ def _of_predictions(fitted: _Fitted) -> str:
     if exact is None:
         return ""
     exact = np.moveaxis(exact.mean(axis=0), row_axis, 0)
-    off = np.abs(own - exact) / (np.abs(exact).max() + np.abs(exact))
+    off = np.abs(own - exact) / np.maximum(np.abs(exact), 0.1 * np.abs(drawn).mean())
     return "" if off.max() <= SAME else f"relative difference {off.max():.2g} of means"
 
 
