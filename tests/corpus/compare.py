@@ -74,7 +74,7 @@ class _Fitted:
     further: Mapping[str, Any]
 
     def arguments(self, y: Any) -> dict[str, Any]:
-        """Return the kernel's arguments as NumPyro's users pass them."""
+        """Return the kernel's arguments as the case gives them."""
         return _arguments(self.case, self.X, y, self.further)
 
     @property
@@ -121,8 +121,7 @@ def examine(case: Case) -> Finding:
 
 def _arguments(case: Case, X: Any, y: Any, further: Mapping[str, Any]) -> dict[str, Any]:
     param_input, param_output = case.names
-    given = {param_input: X, param_output: y, **further}
-    return jax.tree.map(lambda value: jnp.asarray(value) if isinstance(value, np.ndarray) else value, given)
+    return {param_input: X, param_output: y, **further}
 
 
 def _message(error: Exception) -> str:
@@ -238,7 +237,9 @@ def _of_predictions(fitted: _Fitted) -> str:
     row_axis = spec[spec.output].row_axis
     drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), row_axis + 1, 1)
     if hasattr(fitted.model, "predict_proba"):
-        own = np.asarray(fitted.model.predict_proba(fitted.X, **fitted.further), np.float64)
+        probabilities = fitted.model.predict_proba(fitted.X, **fitted.further)
+        # scikit-learn's form of several outputs is a list.
+        own = np.stack(probabilities, axis=1) if isinstance(probabilities, list) else probabilities
         n_classes = own.shape[-1]
         drawn = drawn[..., None] == np.arange(n_classes)
     else:
