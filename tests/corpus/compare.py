@@ -96,7 +96,8 @@ class _Fitted:
 
 def examine(case: Case) -> Finding:
     """Fit a case by NumPyro and by skaimz, and compare."""
-    X, y, further = case.data()
+    with jax.enable_x64(True):
+        X, y, further = case.data()
     single = case.settings.get("dtype") == "float32" or np.asarray(X).dtype == np.float32
     with jax.enable_x64(not single), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

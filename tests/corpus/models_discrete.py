@@ -182,7 +182,7 @@ def histories(sex, history, n_times, survival, seen):
             y = numpyro.sample("y", dist.Bernoulli(dist.util.clamp_probs(seen * z)), obs=y)
         return (marked | y.astype(bool), z), None
 
-    z = jnp.ones(n_animals, dtype=jnp.int32)
+    z = jnp.ones(n_animals, dtype=int)
     if history is None:
         scan(step, (jnp.ones(n_animals, bool), z), None, length=n_times - 1)
     else:
@@ -287,7 +287,7 @@ def simple_hmm(lengths, tones=None, hidden=2, n_tones=3, n_times=6):
                 numpyro.sample("y", dist.Bernoulli(probs_y[x.squeeze(-1)]), obs=y)
         return (x, t + 1), None
 
-    over_time(step, (jnp.zeros((n_rows, 1), dtype=jnp.int32), 0), tones, n_times)
+    over_time(step, (jnp.zeros((n_rows, 1), dtype=int), 0), tones, n_times)
 
 
 def autoregressive_hmm(lengths, tones=None, hidden=2, n_tones=3, n_times=6):
@@ -302,7 +302,7 @@ def autoregressive_hmm(lengths, tones=None, hidden=2, n_tones=3, n_times=6):
                 y = numpyro.sample("y", dist.Bernoulli(probs_y[x, before, tone]), obs=y)
         return (x, y, t + 1), None
 
-    start = (jnp.zeros((n_rows, 1), dtype=jnp.int32), jnp.zeros((n_rows, n_tones), dtype=int), 0)
+    start = (jnp.zeros((n_rows, 1), dtype=int), jnp.zeros((n_rows, n_tones), dtype=int), 0)
     over_time(step, start, tones, n_times)
 
 
@@ -320,7 +320,7 @@ def factorial_hmm(lengths, tones=None, hidden=2, n_tones=3, n_times=6):
                 numpyro.sample("y", dist.Bernoulli(probs_y[w, x, tone]), obs=y)
         return (w, x, t + 1), None
 
-    start = jnp.zeros((n_rows, 1), dtype=jnp.int32)
+    start = jnp.zeros((n_rows, 1), dtype=int)
     over_time(step, (start, start, 0), tones, n_times)
 
 
@@ -339,7 +339,7 @@ def bayesian_network_in_time(lengths, tones=None, hidden=2, n_tones=3, n_times=6
                 numpyro.sample("y", dist.Bernoulli(probs_y[w, x, tone]), obs=y)
         return (w, x, t + 1), None
 
-    start = jnp.zeros((n_rows, 1), dtype=jnp.int32)
+    start = jnp.zeros((n_rows, 1), dtype=int)
     over_time(step, (start, start, 0), tones, n_times)
 
 
@@ -358,7 +358,7 @@ def second_order_hmm(lengths, tones=None, hidden=2, n_tones=3, n_times=6):
                 numpyro.sample("y", dist.Bernoulli(probs_y[x.squeeze(-1)]), obs=y)
         return (x_before, x, t + 1), None
 
-    start = jnp.zeros((n_rows, 1), dtype=jnp.int32)
+    start = jnp.zeros((n_rows, 1), dtype=int)
     scan(step, (start, start, 0), None if tones is None else jnp.swapaxes(tones, 0, 1), length=n_times, history=2)
 
 
@@ -416,11 +416,11 @@ def hidden_middle(first, last=None):
 
 
 def guide_of_chain(first, last=None):
-    a = numpyro.param("a", jnp.array([1.0, 10.0]), constraint=constraints.positive)
+    a = numpyro.param("shape_a", jnp.array([1.0, 10.0]), constraint=constraints.positive)
     numpyro.sample("p_a", dist.Beta(a[0], a[1]))
-    b = numpyro.param("b", jnp.array([[1.0, 10.0], [10.0, 1.0]]), constraint=constraints.positive)
+    b = numpyro.param("shape_b", jnp.array([[1.0, 10.0], [10.0, 1.0]]), constraint=constraints.positive)
     numpyro.sample("p_b", dist.Beta(b[:, 0], b[:, 1]).to_event(1))
-    c = numpyro.param("c", jnp.array([[1.0, 10.0], [10.0, 1.0]]), constraint=constraints.positive)
+    c = numpyro.param("shape_c", jnp.array([[1.0, 10.0], [10.0, 1.0]]), constraint=constraints.positive)
     numpyro.sample("p_c", dist.Beta(c[:, 0], c[:, 1]).to_event(1))
 
 
@@ -428,8 +428,9 @@ def guide_of_chain(first, last=None):
 def angles():
     rng = np.random.default_rng(4)
     centre = np.array([[-1.5, -0.7], [-1.1, 2.4]])[rng.integers(2, size=60)]
-    pairs = centre + 0.25 * rng.normal(size=(60, 2))
-    return np.zeros((60, 1)), (pairs + np.pi) % (2 * np.pi) - np.pi, {"n_components": 2}
+    pairs = (centre + 0.25 * rng.normal(size=(60, 2)) + np.pi) % (2 * np.pi) - np.pi
+    # In double precision, NumPyro does not draw from the distribution.
+    return np.zeros((60, 1), np.float32), pairs.astype(np.float32), {"n_components": 2}
 
 
 @config_enumerate

@@ -29,7 +29,7 @@ def squared_exponential(X, Z, variance, length, noise):
     return variance * jnp.exp(-0.5 * ((X[:, None] - Z) / length) ** 2) + (noise + 1e-6) * jnp.eye(len(X))
 
 
-def gaussian_process(X, Y=None):
+def gaussian_process(X, Y):
     variance = numpyro.sample("variance", dist.LogNormal(0.0, 10.0))
     noise = numpyro.sample("noise", dist.LogNormal(0.0, 10.0))
     length = numpyro.sample("length", dist.LogNormal(0.0, 10.0))
@@ -42,7 +42,13 @@ def matern(X, Z, variance=1.0, length=0.5):
     return variance * (1 + distance + distance**2 / 3) * jnp.exp(-distance) + 1e-4 * jnp.eye(len(X))
 
 
-def process_with_function(X, Y=None, covariance=matern):
+def smooth_curve():
+    X = np.linspace(-3.0, 3.0, 15)
+    Y = np.exp(0.3 * np.cos(2.0 * X)) + 0.1 * X**2
+    return X, (Y - Y.mean()) / Y.std(), {}
+
+
+def process_with_function(X, Y, covariance=matern):
     variance = numpyro.sample("variance", dist.LogNormal(0.0, 1.0))
     length = numpyro.sample("length", dist.LogNormal(0.0, 1.0))
     k = covariance(X, X, variance, length)
@@ -55,7 +61,7 @@ def labelled_curve():
     return X, (2.0 * X + rng.logistic(size=16) > 0).astype(int), {}
 
 
-def process_of_labels(X, Y=None, length=0.2):
+def process_of_labels(X, Y, length=0.2):
     k = jnp.exp(-0.5 * ((X[:, None] - X) / length) ** 2) + 1e-6 * jnp.eye(X.shape[0])
     f = numpyro.sample("f", dist.MultivariateNormal(loc=jnp.zeros(X.shape[0]), covariance_matrix=k))
     numpyro.sample("obs", dist.Bernoulli(logits=f**3), obs=Y)
@@ -111,7 +117,7 @@ def series():
     y = np.zeros(40)
     for t in range(2, 40):
         y[t] = 0.1 + 0.6 * y[t - 1] - 0.3 * y[t - 2] + 0.3 * rng.normal()
-    return np.arange(40), y, {}
+    return jnp.arange(40), jnp.asarray(y), {}
 
 
 def autoregression_sites():
@@ -161,7 +167,7 @@ def seasons():
     t = np.arange(30)
     rng = np.random.default_rng(4)
     y = np.sin(2 * np.pi * t / 5) + 0.03 * t + 0.1 * rng.normal(size=30)
-    return t, y, {"n_seasons": 5}
+    return jnp.asarray(t), jnp.asarray(y), {"n_seasons": 5}
 
 
 def holt_winters(t, y=None, n_seasons=1):
@@ -264,8 +270,8 @@ CASES = [
         source="examples/thompson_sampling.py",
         construct="`AutoDelta` of a Gaussian process; a function as an argument",
         kernel=process_with_function,
-        data=curve,
-        inference=svi(lambda: AutoDelta(process_with_function)),
+        data=smooth_curve,
+        inference=svi(lambda: AutoDelta(process_with_function), steps=4000),
         settings={"param_output": "Y"},
     ),
     *(

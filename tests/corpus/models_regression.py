@@ -99,14 +99,10 @@ def forests():
     return X, (rng.random(150) < chance).astype(int), {}
 
 
-def forest_kind(data, labels=None):
+def forest_kind(data, labels):
     n_columns = data.shape[1]
     coefs = numpyro.sample("coefs", dist.Normal(jnp.zeros(n_columns), jnp.ones(n_columns)))
     return numpyro.sample("kind", dist.Bernoulli(logits=data @ coefs), obs=labels)
-
-
-def forest_kind_without_default(data, labels):
-    return forest_kind(data, labels)
 
 
 # The horseshoe, for numbers and for labels.
@@ -129,13 +125,13 @@ def horseshoe(n_columns):
     return numpyro.deterministic("betas", common * local * direction)
 
 
-def horseshoe_normal(X, Y=None):
+def horseshoe_normal(X, Y):
     level = X @ horseshoe(X.shape[1])
     precision = numpyro.sample("precision", dist.Gamma(3.0, 1.0))
     numpyro.sample("Y", dist.Normal(level, 1 / jnp.sqrt(precision)), obs=Y)
 
 
-def horseshoe_bernoulli(X, Y=None):
+def horseshoe_bernoulli(X, Y):
     numpyro.sample("Y", dist.Bernoulli(logits=X @ horseshoe(X.shape[1])), obs=Y)
 
 
@@ -147,7 +143,7 @@ def interactions():
     return X, (Y - Y.mean()) / Y.std(), {"hyper": {"sparsity": 1.0, "shape": 3.0, "noise": 1.0, "constant": 1.0}}
 
 
-def sparse_interactions(X, Y=None, hyper=None):
+def sparse_interactions(X, Y, hyper):
     n_rows, n_columns = X.shape
     sigma = numpyro.sample("sigma", dist.HalfNormal(hyper["noise"]))
     scale = sigma * (hyper["sparsity"] / jnp.sqrt(n_rows)) / (n_columns - hyper["sparsity"])
@@ -213,7 +209,7 @@ def visitors():
     return X, fishing * rng.poisson(np.exp(X @ [0.5, 0.3, -0.5])), {}
 
 
-def fish(X, Y=None):
+def fish(X, Y):
     gate = numpyro.sample("gate", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
     rate = numpyro.sample("rate", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
     q = jax.scipy.special.expit(jnp.dot(X, gate[:, None])).reshape(-1)
@@ -333,20 +329,10 @@ CASES = [
     Case(
         name="covtype",
         source="examples/covtype.py",
-        construct="an outcome without a plate",
+        construct="an outcome without a plate, and a parameter for it without a default",
         kernel=forest_kind,
         data=forests,
         inference=nuts(forest_kind),
-        estimator=NumPyroImpactClassifier,
-        settings={"param_input": "data", "param_output": "labels"},
-    ),
-    Case(
-        name="covtype, no default",
-        source="examples/covtype.py",
-        construct="an outcome parameter without the default None",
-        kernel=forest_kind_without_default,
-        data=forests,
-        inference=nuts(forest_kind_without_default),
         estimator=NumPyroImpactClassifier,
         settings={"param_input": "data", "param_output": "labels"},
     ),

@@ -105,7 +105,9 @@ def conditional_means(
         return jnp.stack([jnp.exp(distribution.log_prob(jnp.full(shape, code))) for code in range(n_classes)], -1)
 
     def means(seed: int) -> Any:
-        return np.asarray(jax.lax.map(lambda draw: of_draw(draw, jax.random.PRNGKey(seed)), dict(draws)))
+        # A kernel may have no draws at all.
+        numbered = (dict(draws), jnp.arange(len(next(iter(draws.values()))) if draws else 1))
+        return np.asarray(jax.lax.map(lambda each: of_draw(each[0], jax.random.PRNGKey(seed)), numbered))
 
     try:
         first = means(0)
