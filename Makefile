@@ -6,7 +6,7 @@ PYTEST_ARGS ?=
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: bench clean coverage demo distributions docs doors lint test test-floors test-other test-short trust
+.PHONY: bench clean corpus coverage demo distributions docs doors lint test test-floors test-other test-short trust
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -82,6 +82,15 @@ distributions: SHELL := /bin/bash
 distributions: .SHELLFLAGS := -e -o pipefail -c
 distributions: $(VENV)/.test
 	$(RUN) tests/distributions.py | tee benchmarks/tables/distributions.md
+
+# Every model of NumPyro's examples, fitted and compared with NumPyro's own run; the documentation includes the table.
+# NAMES="baseball hmm" examines the models whose names begin so, and changes no table.
+NAMES ?=
+corpus: SHELL := /bin/bash
+corpus: .SHELLFLAGS := -e -o pipefail -c
+corpus: export PYTHONPATH := tests
+corpus: $(VENV)/.test
+	$(RUN) -m corpus.report $(NAMES) $(if $(NAMES),,| tee benchmarks/tables/corpus.md)
 
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html

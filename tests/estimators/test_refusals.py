@@ -27,11 +27,11 @@ def no_y(X):
     pass
 
 
-def no_default(X, y):
+def other_default(X, y=0):
     normal(X, y)
 
 
-def default_input(X=None, y=None):
+def default_input(X=0, y=None):
     normal(X, y)
 
 
@@ -78,8 +78,8 @@ def grouped(X, y=None, *, group, table):
 KERNELS = [
     (no_y, ValueError, r"Kernel must accept 'X' and 'y' as argument\(s\)\. Modify the kernel signature or set "
      r"`param_input` and `param_output` accordingly\."),
-    (no_default, ValueError, "'y' must have the default None"),
-    (default_input, ValueError, "'X' must not have a default"),
+    (other_default, ValueError, "'y' must have no default or the default None"),
+    (default_input, ValueError, "'X' must have no default or the default None"),
     (positional, ValueError, "'X' must not be positional-only"),
     (starred, ValueError, r"must not take `\*more`"),
     (reserved, ValueError, "'quantiles' is a reserved name"),
@@ -248,10 +248,10 @@ def test_classes(kernel, y, message, quick):
 
 
 def test_kernels_behind_partials_are_seen(quick):
-    with pytest.raises(ValueError, match="'y' must have the default None"):
-        NumPyroImpactRegressor(functools.partial(no_default), inference=quick).fit(X, y)
-    with pytest.raises(ValueError, match="'y' must have the default None"):
-        NumPyroImpactRegressor(numpyro.handlers.scale(no_default, scale=2.0), inference=quick).fit(X, y)
+    with pytest.raises(ValueError, match="'y' must have no default or the default None"):
+        NumPyroImpactRegressor(functools.partial(other_default), inference=quick).fit(X, y)
+    with pytest.raises(ValueError, match="'y' must have no default or the default None"):
+        NumPyroImpactRegressor(numpyro.handlers.scale(other_default, scale=2.0), inference=quick).fit(X, y)
 
 
 # Names that a kernel takes, or would take, and that do not belong to its further arguments

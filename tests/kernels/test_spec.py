@@ -793,10 +793,12 @@ class TestSignature:
             handlers.mask(handlers.scale(functools.partial(linear), 2.0), mask=True),
             lambda X, y=None, **more: None,
             lambda *, X, y=None: None,
+            lambda X, y: None,
+            lambda X=None, y=None: None,
             Callable(),
             jax.jit(linear),
         ],
-        ids=["function", "partial", "handler", "nested", "more", "keywords", "object", "jit"],
+        ids=["function", "partial", "handler", "nested", "more", "keywords", "none", "both", "object", "jit"],
     )
     def test_accepted(self, kernel):
         check_signature(kernel, "X", "y", reserved=("X", "y", "sample_weight"))
@@ -833,23 +835,19 @@ class TestSignature:
                 "Kernel argument 'X' must not be positional-only: it is passed by name.",
             ),
             (
-                lambda X=None, y=None: None,
-                "Kernel argument 'X' must not have a default: it is always given.",
-            ),
-            (
-                lambda X, y: None,
-                "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
+                lambda X=0, y=None: None,
+                "Kernel argument 'X' must have no default or the default None: rows are always passed.",
             ),
             (
                 lambda X, y=0: None,
-                "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
+                "Kernel argument 'y' must have no default or the default None: predictions pass None.",
             ),
             (
                 lambda X, y=None, sample_weight=None: None,
                 "Kernel argument 'sample_weight' is a reserved name: rename this argument of the kernel.",
             ),
         ],
-        ids=["no y", "no X", "star", "positional", "X has one", "y has none", "y has another", "reserved"],
+        ids=["no y", "no X", "star", "positional", "X has another", "y has another", "reserved"],
     )
     def test_refused(self, kernel, message):
         with pytest.raises(ValueError, match=r"^Kernel ") as error:

@@ -1,0 +1,153 @@
+"""NumPyro's own fits and predictions, without skaimz."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.infer
+from numpyro import handlers
+from numpyro.infer import Predictive
+from numpyro.infer.autoguide import AutoGuide
+
+from skaimz import inference
+
+__all__ = ["Reference", "conditional_means", "hidden_sites", "log_likelihood", "outcomes", "reference", "totals"]
+
+# NumPyro's own variational fits differ between seeds: the optimiser is noisy, too.
+SEEDS = 3
+# Steps and draws of a fit by a NumPyro SVI object, which knows neither.
+STEPS, DRAWS = 10_000, 1000
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Posterior draws by NumPyro, from each of several runs.
+
+    Attributes
+    ----------
+    runs : list of dict of str to array of shape (n_chains, n_draws, ...)
+    params : list of dict of str to array
+        Values of ``param`` sites of the kernel and the guide; empty for Markov chains.
+    losses : list of array
+    """
+
+    runs: list[dict[str, np.ndarray]]
+    params: list[dict[str, Any]] = field(default_factory=list)
+    losses: list[np.ndarray] = field(default_factory=list)
+
+
+def reference(kernel: Callable, recipe: Any, arguments: Mapping[str, Any]) -> Reference | None:
+    """Fit a kernel by NumPyro, following the recipe of a case; None for a recipe that is not known here."""
+    if isinstance(recipe, inference.MCMC):
+        names = ("num_warmup", "num_samples", "num_chains", "thinning")
+        recipe = numpyro.infer.MCMC(recipe.sampler, **{name: getattr(recipe, name) for name in names})
+    if isinstance(recipe, numpyro.infer.MCMC):
+        recipe.progress_bar = False
+        recipe.run(jax.random.PRNGKey(1), **arguments)
+        return Reference([jax.tree.map(np.asarray, recipe.get_samples(group_by_chain=True))])
+    steps, n_draws = STEPS, DRAWS
+    if isinstance(recipe, inference.SVI):
+        steps, n_draws = recipe.num_steps, recipe.num_samples
+        recipe = numpyro.infer.SVI(kernel, recipe.guide, recipe.optim, recipe.loss)
+    if not isinstance(recipe, numpyro.infer.SVI):
+        return None
+    return _by_svi(recipe, steps, n_draws, arguments)
+
+
+def _by_svi(svi: numpyro.infer.SVI, steps: int, n_draws: int, arguments: Mapping[str, Any]) -> Reference:
+    advance = jax.jit(
+        lambda state: jax.lax.scan(lambda state, _: svi.update(state, **arguments), state, None, length=steps)
+    )
+    found = Reference([])
+    for seed in range(SEEDS):
+        state, losses = advance(svi.init(jax.random.PRNGKey(10 + seed), **arguments))
+        params, key = svi.get_params(state), jax.random.PRNGKey(20 + seed)
+        if isinstance(svi.guide, AutoGuide):
+            draws = svi.guide.sample_posterior(key, params, sample_shape=(n_draws,), **arguments)
+        else:
+            draws = Predictive(svi.guide, params=params, num_samples=n_draws)(key, **arguments)
+        found.runs.append({name: np.asarray(draw)[None] for name, draw in draws.items()})
+        found.params.append(jax.tree.map(np.asarray, params))
+        found.losses.append(np.asarray(losses))
+    return found
+
+
+def _trace(kernel: Callable, values: Mapping[str, Any], key: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    return handlers.trace(handlers.seed(handlers.substitute(kernel, data=dict(values)), key)).get_trace(**arguments)
+
+
+def hidden_sites(kernel: Callable, values: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the distributions of the sample sites that are neither observed nor among some values."""
+    trace = _trace(kernel, values, jax.random.PRNGKey(0), arguments)
+    return {
+        name: site["fn"]
+        for name, site in trace.items()
+        if site["type"] == "sample" and not site["is_observed"] and name not in values
+    }
+
+
+def conditional_means(
+    kernel: Callable, draws: Mapping[str, Any], arguments: Mapping[str, Any], output: str, n_classes: int | None
+) -> np.ndarray | None:
+    """Return the mean of a site's distribution for each draw, or the probabilities of its classes.
+
+    None if NumPyro does not know the mean, or if it depends on random numbers, as in an autoregression.
+    """
+
+    def of_draw(draw: Any, key: Any) -> Any:
+        distribution = _trace(kernel, draw, key, arguments)[output]["fn"]
+        if n_classes is None:
+            return distribution.mean
+        shape = distribution.batch_shape + distribution.event_shape
+        return jnp.stack([jnp.exp(distribution.log_prob(jnp.full(shape, code))) for code in range(n_classes)], -1)
+
+    def means(seed: int) -> Any:
+        # A kernel may have no draws at all.
+        numbered = (dict(draws), jnp.arange(len(next(iter(draws.values()))) if draws else 1))
+        return np.asarray(jax.lax.map(lambda each: of_draw(each[0], jax.random.PRNGKey(seed)), numbered))
+
+    try:
+        first = means(0)
+    except NotImplementedError:
+        return None
+    return first if np.isfinite(first).all() and np.array_equal(first, means(1)) else None
+
+
+def outcomes(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any], output: str) -> Any:
+    """Return outcomes by `Predictive`, one for each draw."""
+    n_draws = len(next(iter(draws.values()))) if draws else DRAWS
+    predictive = Predictive(
+        kernel, dict(draws), params=params, num_samples=None if draws else n_draws, return_sites=[output]
+    )
+    return np.asarray(predictive(jax.random.PRNGKey(2), **arguments)[output])
+
+
+def log_likelihood(
+    kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """Return the log densities of observed sites, as NumPyro's function of this name."""
+    substituted = handlers.substitute(kernel, data=dict(params))
+    return jax.tree.map(np.asarray, numpyro.infer.log_likelihood(substituted, dict(draws), **arguments))
+
+
+def totals(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any]) -> np.ndarray:
+    """Return the log density of all data for each draw, with discrete sites summed out by funsor."""
+    from numpyro.contrib.funsor import config_enumerate, enum, log_density
+
+    kernel = handlers.substitute(kernel, data=dict(params))
+    trace = _trace(kernel, jax.tree.map(lambda draw: draw[0], dict(draws)), jax.random.PRNGKey(0), arguments)
+    depth = max(
+        [-frame.dim for site in trace.values() if site["type"] == "sample" for frame in site["cond_indep_stack"]],
+        default=0,
+    )
+    enumerated = enum(config_enumerate(kernel), -1 - depth)
+
+    def of_draw(draw: Any) -> Any:
+        joint, _ = log_density(enumerated, (), dict(arguments), draw)
+        trace = _trace(kernel, draw, jax.random.PRNGKey(0), arguments)
+        return joint - sum(jnp.sum(trace[name]["fn"].log_prob(trace[name]["value"])) for name in draw)
+
+    return np.asarray(jax.lax.map(of_draw, dict(draws)))
