@@ -49,8 +49,6 @@ def check_signature(kernel: Callable, param_input: str, param_output: str, reser
             raise ValueError(f"Kernel must not take `*{parameter.name}`: its arguments are passed by name.")
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise ValueError(f"Kernel argument {parameter.name!r} must not be positional-only: it is passed by name.")
-    if parameters[param_input].default is not inspect.Parameter.empty:
-        raise ValueError(f"Kernel argument {param_input!r} must not have a default: it is always given.")
     if parameters[param_output].default is not None:
         raise ValueError(
             f"Kernel argument {param_output!r} must have the default None: predictions call the kernel without it."

@@ -109,7 +109,7 @@ def with_missing_covariate(*, by_value=False, complete=False):
 
 AGES = "notebooks/source/bayesian_imputation.ipynb"
 DISCRETE = "notebooks/source/discrete_imputation.ipynb"
-OF_AGES = {"param_input": "age", "param_output": "survived"}
+OF_AGES = {"param_input": "age", "param_output": "survived", "allow_nan": True}
 OF_PATIENTS = {"param_input": "A", "param_output": "Y"}
 
 CASES = [

@@ -186,6 +186,6 @@ CASES = [
         kernel=lotka_volterra,
         data=pairs,
         inference=nuts(lotka_volterra),
-        settings={"param_input": "ts"},
+        settings={"param_input": "ts", "missing_outcomes": "ignore"},
     ),
 ]

@@ -31,10 +31,6 @@ def no_default(X, y):
     normal(X, y)
 
 
-def default_input(X=None, y=None):
-    normal(X, y)
-
-
 def positional(X, /, y=None):
     normal(X, y)
 
@@ -79,7 +75,6 @@ KERNELS = [
     (no_y, ValueError, r"Kernel must accept 'X' and 'y' as argument\(s\)\. Modify the kernel signature or set "
      r"`param_input` and `param_output` accordingly\."),
     (no_default, ValueError, "'y' must have the default None"),
-    (default_input, ValueError, "'X' must not have a default"),
     (positional, ValueError, "'X' must not be positional-only"),
     (starred, ValueError, r"must not take `\*more`"),
     (reserved, ValueError, "'quantiles' is a reserved name"),

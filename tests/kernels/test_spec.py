@@ -821,10 +821,6 @@ class TestSignature:
                 "Kernel argument 'X' must not be positional-only: it is passed by name.",
             ),
             (
-                lambda X=None, y=None: None,
-                "Kernel argument 'X' must not have a default: it is always given.",
-            ),
-            (
                 lambda X, y: None,
                 "Kernel argument 'y' must have the default None: predictions call the kernel without it.",
             ),
@@ -837,7 +833,7 @@ class TestSignature:
                 "Kernel argument 'sample_weight' is a reserved name: rename this argument of the kernel.",
             ),
         ],
-        ids=["no y", "no X", "star", "positional", "X has one", "y has none", "y has another", "reserved"],
+        ids=["no y", "no X", "star", "positional", "y has none", "y has another", "reserved"],
     )
     def test_refused(self, kernel, message):
         with pytest.raises(ValueError, match=r"^Kernel ") as error:
