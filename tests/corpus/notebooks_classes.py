@@ -163,7 +163,7 @@ def with_positions():
 
 
 # Labels of components are those of the start.
-START = {"weights": jnp.array([0.5, 0.5]), "scale": 1.0, "locs": jnp.array([1.0, 8.0])}
+START = {"weights": np.array([0.5, 0.5]), "scale": np.array(1.0), "locs": np.array([1.0, 8.0])}
 SPEECHES, SPEECHES_IN_BATCHES = IdealPoints(5, 30, 2, 8), IdealPoints(5, 30, 2, 8, batch_size=10)
 
 CASES = [
