@@ -105,9 +105,9 @@ def _density_of(
         def density(draw: Mapping[str, Any]) -> Any:
             raw = {name: transforms[name].inv(draw[name]) for name in own}
             stretched = sum(transforms[name].log_abs_det_jacobian(raw[name], draw[name]).sum() for name in own)
-            return (
-                distribution.log_prob(ravel_pytree(raw)[0]) - stretched + _of_priors(model, data, draw, latents - own)
-            )
+            # NumPyro's diagonal normal has a density for each element.
+            log_q = distribution.log_prob(ravel_pytree(raw)[0]).sum()
+            return log_q - stretched + _of_priors(model, data, draw, latents - own)
 
         return density
     sampled = {name: site["fn"] for name, site in trace.items() if site["type"] == "sample"}

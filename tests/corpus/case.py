@@ -26,8 +26,8 @@ class Case:
     kernel : callable
         A function at module level, whose first two parameters are the input and the outcome.
     data : callable
-        Returns X, y and a dictionary of further arguments: the same ones at each call. NumPyro and skaimz both compute
-        in double precision, unless X is a float32.
+        Returns X, y and a dictionary of further arguments, the same ones at each call, which NumPyro and skaimz are
+        given as they are. Both compute in double precision, unless X is a float32.
     inference : callable
         Returns the settings, new at each call: a NumPyro ``MCMC`` or ``SVI`` object, or ``skaimz.inference.MCMC`` or
         ``SVI`` with a sampler, guide, optimiser and loss that are objects of NumPyro.

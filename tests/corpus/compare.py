@@ -30,6 +30,8 @@ __all__ = ["Finding", "examine"]
 WITHIN = 5.0
 # Relative difference of numbers that are computed twice from the same draws, in single and double precision.
 SAME = 1e-4
+# How near an optimiser comes to its optimum, relative to a number of the size of 1 or larger.
+OPTIMUM = 1e-3
 # Draws whose log likelihoods are compared.
 COMPARED_DRAWS = 40
 PACKAGE = Path(skaimz.__file__).parent
@@ -72,7 +74,7 @@ class _Fitted:
     further: Mapping[str, Any]
 
     def arguments(self, y: Any) -> dict[str, Any]:
-        """Return the kernel's arguments as NumPyro's users pass them."""
+        """Return the kernel's arguments as the case gives them."""
         return _arguments(self.case, self.X, y, self.further)
 
     @property
@@ -119,8 +121,7 @@ def examine(case: Case) -> Finding:
 
 def _arguments(case: Case, X: Any, y: Any, further: Mapping[str, Any]) -> dict[str, Any]:
     param_input, param_output = case.names
-    given = {param_input: X, param_output: y, **further}
-    return jax.tree.map(lambda value: jnp.asarray(value) if isinstance(value, np.ndarray) else value, given)
+    return {param_input: X, param_output: y, **further}
 
 
 def _message(error: Exception) -> str:
@@ -160,6 +161,7 @@ def _of_sites(fitted: _Fitted, by_numpyro: Reference) -> str:
 
 def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
     differences = []
+    least = OPTIMUM if by_numpyro.losses else 1e-6
     for name, draws in fitted.model.posterior_.items():
         if name in fitted.case.local or name not in by_numpyro.runs[0]:
             continue
@@ -175,7 +177,7 @@ def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
         # The spread of runs has the Monte Carlo error of each already.
         spread = np.var(others, axis=0, ddof=1) * (1 + 1 / number) if number > 1 else 0.0
         total = np.sqrt(error**2 + np.mean(np.square(errors), axis=0) / number + spread)
-        off = np.abs(mean - np.mean(others, axis=0)) / (total + 1e-6 + 1e-6 * np.abs(mean))
+        off = np.abs(mean - np.mean(others, axis=0)) / (total + least * np.maximum(np.abs(mean), 1.0) / WITHIN)
         if off.size and not off.max() <= WITHIN:
             place = tuple(map(int, np.unravel_index(np.argmax(off), off.shape)))
             differences.append(
@@ -232,25 +234,26 @@ def _of_predictions(fitted: _Fitted) -> str:
     """Compare predictions of new rows, whose own latent sites are drawn anew."""
     spec, new = fitted.spec, fitted.arguments(None)
     kernel, draws, params = fitted.case.kernel, fitted.draws(local=False), fitted.params
-    is_classifier = hasattr(fitted.model, "predict_proba")
-    ask = fitted.model.predict_proba if is_classifier else fitted.model.predict
-    own = np.asarray(ask(fitted.X, **fitted.further), np.float64)
-    drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), spec[spec.output].row_axis + 1, 1)
-    if is_classifier:
-        drawn = drawn[..., None] == np.arange(own.shape[-1])
+    row_axis = spec[spec.output].row_axis
+    drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), row_axis + 1, 1)
+    if hasattr(fitted.model, "predict_proba"):
+        probabilities = fitted.model.predict_proba(fitted.X, **fitted.further)
+        # scikit-learn's form of several outputs is a list.
+        own = np.stack(probabilities, axis=1) if isinstance(probabilities, list) else probabilities
+        n_classes = own.shape[-1]
+        drawn = drawn[..., None] == np.arange(n_classes)
+    else:
+        own = np.asarray(fitted.model.predict(fitted.X, **fitted.further), np.float64)
+        n_classes = None
     difference = _of_averages(own, drawn)
-    first = {name: draw[0] for name, draw in draws.items()}
-    if difference or is_classifier or hidden_sites(kernel, {**params, **first}, new).keys() != {spec.output}:
+    if difference:
         return difference
-    try:
-        exact = conditional_means(kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output).mean(axis=0)
-    except NotImplementedError:
+    exact = conditional_means(kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
+    if exact is None:
         return ""
-    if np.shape(exact) != spec[spec.output].shape and exact.ndim != own.ndim:
-        return ""  # a vector of probabilities for a label
-    exact = np.moveaxis(exact, spec[spec.output].row_axis, 0)
-    off = np.abs(own - exact) / (np.abs(exact).max() + np.abs(exact))
-    return "" if not np.isfinite(exact).all() or off.max() <= SAME else f"relative difference {off.max():.2g} of means"
+    exact = np.moveaxis(exact.mean(axis=0), row_axis, 0)
+    off = np.abs(own - exact) / np.maximum(np.abs(exact), 0.1 * np.abs(drawn).mean())
+    return "" if off.max() <= SAME else f"relative difference {off.max():.2g} of means"
 
 
 def _repeated(params: Mapping[str, Any], count: int) -> dict[str, Any]:

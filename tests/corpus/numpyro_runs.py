@@ -89,14 +89,29 @@ def hidden_sites(kernel: Callable, values: Mapping[str, Any], arguments: Mapping
     }
 
 
-def conditional_means(kernel: Callable, draws: Mapping[str, Any], arguments: Mapping[str, Any], output: str) -> Any:
-    """Return the mean of a site's distribution for each draw; class probabilities where there is a vector of them."""
+def conditional_means(
+    kernel: Callable, draws: Mapping[str, Any], arguments: Mapping[str, Any], output: str, n_classes: int | None
+) -> np.ndarray | None:
+    """Return the mean of a site's distribution for each draw, or the probabilities of its classes.
 
-    def of_draw(draw: Any) -> Any:
-        distribution = _trace(kernel, draw, jax.random.PRNGKey(0), arguments)[output]["fn"]
-        return distribution.mean
+    None if NumPyro does not know the mean, or if it depends on random numbers, as in an autoregression.
+    """
 
-    return np.asarray(jax.lax.map(of_draw, draws))
+    def of_draw(draw: Any, key: Any) -> Any:
+        distribution = _trace(kernel, draw, key, arguments)[output]["fn"]
+        if n_classes is None:
+            return distribution.mean
+        shape = distribution.batch_shape + distribution.event_shape
+        return jnp.stack([jnp.exp(distribution.log_prob(jnp.full(shape, code))) for code in range(n_classes)], -1)
+
+    def means(seed: int) -> Any:
+        return np.asarray(jax.lax.map(lambda draw: of_draw(draw, jax.random.PRNGKey(seed)), dict(draws)))
+
+    try:
+        first = means(0)
+    except NotImplementedError:
+        return None
+    return first if np.isfinite(first).all() and np.array_equal(first, means(1)) else None
 
 
 def outcomes(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any], output: str) -> Any:
