@@ -105,10 +105,11 @@ class IdealPoints:
         with numpyro.plate("documents", self.n_documents, subsample_size=self.batch_size, dim=-2) as rows:
             with numpyro.plate("document_topics", self.n_topics, dim=-1):
                 theta = numpyro.sample("theta", dist.Gamma(0.3, 0.3))
-            stance = jnp.exp(x[author[rows], None, None] * eta)
+            stance = jnp.exp(x[jnp.asarray(author)[rows], None, None] * eta)
             rate = jnp.sum(theta[:, :, None] * beta * stance, axis=1)
             with numpyro.plate("words", self.n_words, dim=-1):
-                numpyro.sample("counts", dist.Poisson(rate), obs=None if counts is None else counts[rows])
+                seen = None if counts is None else jnp.asarray(counts)[rows]
+                numpyro.sample("counts", dist.Poisson(rate), obs=seen)
 
     def guide(self, author, counts=None):
         def located(name, shape, number):

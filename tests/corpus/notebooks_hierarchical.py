@@ -148,5 +148,6 @@ CASES = [
         data=lambda: (*densities(), {}),
         inference=nuts(stacking),
         settings={"param_input": "x", "param_output": "density"},
+        refused="Its likelihood weighs given densities, and no site could draw an outcome.",
     ),
 ]

@@ -153,6 +153,7 @@ CASES = [
         data=lambda: (*grid(), {}),
         inference=nuts(marginal),
         settings={"param_output": "Y"},
+        refused="Its likelihood integrates the process out, and no site could draw the outcomes of new rows.",
     ),
     *(
         Case(

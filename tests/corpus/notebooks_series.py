@@ -22,6 +22,7 @@ __all__ = ["CASES"]
 
 def seasonal_trend(lagged, y=None, *, seasonality=4):
     """Outcomes are observed in the body of a scan, by a handler around it."""
+    lagged = jnp.asarray(lagged)
     unit = jnp.max(lagged) / 150.0
     nu = numpyro.sample("nu", dist.Uniform(2.0, 20.0))
     power = numpyro.sample("power", dist.Uniform(0.0, 1.0))
