@@ -107,7 +107,7 @@ def surface(X, y=None, *, ell=(1.5, 1.5), m=(4, 4)):
         numpyro.sample("y", dist.Normal(f, noise), obs=y)
 
 
-def signs(n=48):
+def signs(n=32):
     rng = np.random.default_rng(0)
     x = np.arange(n)
     z = 2.0 * np.sin(2.0 * np.pi * x / n)
@@ -136,7 +136,7 @@ CASES = [
             construct=construct,
             kernel=kernel,
             data=lambda: (*signs(), {}),
-            inference=nuts(kernel),
+            inference=nuts(kernel, warmup=200, draws=200),
             estimator=NumPyroImpactClassifier,
             settings={"param_input": "x"},
         )
