@@ -262,13 +262,19 @@ def _components(distribution: dist.Distribution) -> list[dist.Distribution]:
 
 
 def _moment(distribution: dist.Distribution, name: str) -> Any:
+    moment = _formula(distribution, name)
+    return None if moment is None else jnp.broadcast_to(moment, distribution.batch_shape + distribution.event_shape)
+
+
+def _formula(distribution: dist.Distribution, name: str) -> Any:
+    """Return a moment as NumPyro gives it, which may be smaller than the distribution's shape; None without formula."""
     base = base_distribution(distribution)
     if isinstance(base, CENSORED):
-        moment = _moment(base.base_dist, name)
-        return None if moment is None else jnp.broadcast_to(moment, distribution.batch_shape + distribution.event_shape)
+        # NumPyro adds axes to the parameters of this distribution, and not to its shape.
+        return _formula(base.base_dist, name)
     if not _has_moments(base):
         return None
     try:
-        return jnp.broadcast_to(getattr(distribution, name), distribution.batch_shape + distribution.event_shape)
+        return getattr(distribution, name)
     except (NotImplementedError, AttributeError):
         return None

@@ -63,9 +63,9 @@ class Case:
 
 def every_case() -> dict[str, Case]:
     """Return the cases of all files of models, by name."""
-    modules = [
-        importlib.import_module(f"corpus.{path.stem}") for path in sorted(Path(__file__).parent.glob("models_*"))
-    ]
+    folder = Path(__file__).parent
+    paths = sorted([*folder.glob("models_*.py"), *folder.glob("notebooks_*.py")])
+    modules = [importlib.import_module(f"corpus.{path.stem}") for path in paths]
     cases = [case for module in modules for case in module.CASES]
     named = {case.name: case for case in cases}
     assert len(named) == len(cases), "Two cases have the same name."
