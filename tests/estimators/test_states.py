@@ -245,6 +245,16 @@ def test_sites_without_bound_are_refused(inference):
         NumPyroImpactRegressor(counted, inference=inference).fit(X, Y)
 
 
+
+def test_missing_outcomes_are_left_out_of_the_sum():
+    kept = np.arange(60) % 7 > 0
+    y = np.where(kept, Y, np.nan)
+    model = NumPyroImpactRegressor(mixture, missing_outcomes="ignore", random_state=0).fit(X, y)
+    mean, sd = exact_b(kept)
+    assert model.posterior_["b"].mean() == pytest.approx(mean, abs=0.15 * sd)
+    assert model.posterior_["b"].std() == pytest.approx(sd, rel=0.1)
+
+
 # Labels of items by annotators who err (Dawid and Skene), and inputs that are missing
 
 
