@@ -91,6 +91,11 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     inputs = abstract_inputs(estimator.arguments_, n_rows)
     with precision_of(inputs.rows[param_input].dtype):
         traced, _ = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
+    if traced.seen:
+        raise ValueError(
+            f"The kernel needs the values of {list(traced.seen)} while it is traced, which a tree does not hold: save "
+            "the estimator with `pickle` or `joblib`."
+        )
     spec = estimator.kernel_spec_ = traced.spec
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents else {}
