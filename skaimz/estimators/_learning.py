@@ -619,9 +619,9 @@ class KernelEstimator(SklearnObject):
             y = call.model.outcome.check(y, spec)
             if spec.changes_outcome:
                 warn_user(
-                    f"The kernel's output {spec.output!r} observes something that is computed from y: predictions are "
-                    "of that, not of y. Pass y as the kernel observes it, for example by scikit-learn's "
-                    "`TransformedTargetRegressor`.",
+                    f"The kernel's output {spec.output!r} observes something that is computed from y, or y in another "
+                    "order: predictions are of that, not of y. Pass y as the kernel observes it, for example by "
+                    "scikit-learn's `TransformedTargetRegressor`.",
                     OutputWarning,
                 )
             if self.posterior is None:

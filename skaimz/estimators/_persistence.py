@@ -104,6 +104,11 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     inputs = abstract_inputs(estimator.arguments_, n_rows)
     with precision_of(Model.of(estimator).precision):
         traced, numbers = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
+        if traced.seen:
+            raise ValueError(
+                f"The kernel needs the values of {list(traced.seen)} while it is traced, which a tree does not hold: "
+                "save the estimator with `pickle` or `joblib`."
+            )
         trees = parameter_trees(traced, numbers, inputs, param_input, param_output) if traced.spec.learned else {}
     spec = estimator.kernel_spec_ = traced.spec
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}

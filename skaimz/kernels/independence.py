@@ -9,7 +9,7 @@ computes nothing and looks at no data. If it errs, rows that are independent cou
 
 import enum
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -71,9 +71,11 @@ class RowProof:
         return self._axis(*(trace.jaxpr.outvars[output] for trace in self.traces))
 
     def only_moves(self, output: int, source: int) -> bool:
-        """Whether an output contains nothing but numbers of the output ``source``, which is an argument."""
-        outvars = self.traces[0].jaxpr.outvars
-        return _moved_from(self.traces[0].jaxpr, outvars[output]) is outvars[source]
+        """Whether an output contains nothing but numbers of the output ``source``, an argument, in the same rows."""
+        jaxpr, n_rows = self.traces[0].jaxpr, self.n_rows[0]
+        axes = row_numbers(jaxpr, n_rows)
+        reordering = {eqn.outvars[0] for eqn in jaxpr.eqns if _reorders(jaxpr, eqn, n_rows, axes)}
+        return _moved_from(jaxpr, jaxpr.outvars[output], reordering) is jaxpr.outvars[source]
 
     @property
     def width(self) -> int:
@@ -240,9 +242,21 @@ def _same(first: Any, second: Any) -> bool:
     return bool(np.all((first == second) | ((first != first) & (second != second))))
 
 
-def _moved_from(jaxpr: Jaxpr, variable: Any) -> Any:
-    """Return the variable that a variable takes its numbers from, behind changes of shape and type."""
-    origin = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars}
+def _reorders(jaxpr: Jaxpr, eqn: Any, n_rows: int, axes: Mapping[Any, int]) -> bool:
+    """Whether an operation picks rows by other numbers than their own."""
+    if eqn.primitive.name != "gather":
+        return False
+    indexed = eqn.params["dimension_numbers"].start_index_map
+    rows = [axis for axis in indexed if eqn.invars[0].aval.shape[axis] == n_rows]
+    return any(other_indices(jaxpr, eqn, axis, axes) is None for axis in rows)
+
+
+def _moved_from(jaxpr: Jaxpr, variable: Any, stop: Collection[Any] = ()) -> Any:
+    """Return the variable that a variable takes its numbers from, behind changes of shape and type.
+
+    The search ends at the variables in ``stop``.
+    """
+    origin = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars if out not in stop}
     while variable in origin:
         eqn = origin[variable]
         name = eqn.primitive.name

@@ -49,7 +49,12 @@ def arrays_of_one_length(kernel: Any, n_rows: int) -> str | None:
 
 
 def explain(error: Exception) -> None:
-    """Add a remedy to an error of JAX, which mentions only JAX's own functions."""
+    """Add a remedy to an error of JAX, which mentions only JAX's own functions, or of a missing outcome."""
+    if "NoneType" in str(error):
+        error.add_note(
+            "Predictions run a kernel without an outcome, which is None there: write, for example, "
+            "`obs=None if y is None else y[rows]`."
+        )
     if isinstance(error, jax.errors.JAXTypeError):
         error.add_note(
             "A kernel runs on arrays without values: write `jnp.where(condition, a, b)` instead of `if`, and call "

@@ -118,7 +118,8 @@ class KernelSpec:
     unweighted : str or None
         An observed site whose density depends on rows, but has no entry for each row that could be weighted.
     changes_outcome : bool
-        Whether the output observes a value that is computed from the outcome instead of the outcome itself.
+        Whether the output observes a value that is computed from the outcome, or the outcome in another order, instead
+        of the outcome itself.
     subsamples : bool
         Whether plates of the kernel can draw minibatches (``plate(..., subsample_size=...)``). All else in the
         description is true of plates that hold all rows.

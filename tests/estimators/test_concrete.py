@@ -72,6 +72,8 @@ def test_predictions_for_other_rows_are_of_their_values(fitted):
 def test_what_is_lost(fitted):
     with pytest.raises(ValueError, match=r"Site 'level' has the shape \(2,\) for these rows, and \(3,\) in the fit"):
         fitted.predict(X[:2], group=GROUP[1:3])
+    with pytest.raises(ValueError, match=r"needs the values of \['X', 'group'\] .* which a tree does not hold"):
+        NumPyroImpactRegressor.from_datatree(counting, fitted.to_datatree())
     with pytest.raises(ValueError, match=r"`batch_size` needs .* the kernel looks at the values of its arguments"):
         NumPyroImpactRegressor(counting, inference=SVI(batch_size=10)).fit(X, Y, group=GROUP)
 

@@ -9,6 +9,7 @@ import scipy.stats
 from numpyro.infer import HMCECS, NUTS
 
 from skaimz import NumPyroImpactRegressor
+from skaimz.exceptions import OutputWarning
 from skaimz.inference import MCMC, SVI
 
 RNG = np.random.default_rng(0)
@@ -115,6 +116,33 @@ def test_numbers_of_rows_that_matter_keep_rows_together(kernel):
     }[kernel.__name__]
     np.testing.assert_allclose(model.predict(X), expected, rtol=1e-6)
     assert model.fit(X, Y).kernel_spec_.rows_mix is not None
+
+
+def in_another_order(X, places, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[places, 0], 1.0), obs=None if y is None else y[places])
+
+
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
+def test_outcomes_in_another_order_are_told_of():
+    places = RNG.permutation(200)
+    model = NumPyroImpactRegressor(in_another_order, posterior=DRAWS, dtype="float64")
+    with pytest.warns(OutputWarning, match="or y in another order"):
+        model.fit(X, Y, places=places)
+    np.testing.assert_allclose(model.predict(X, places=places), DRAWS["slope"].mean() * X[places, 0], rtol=1e-6)
+
+
+def without_a_branch(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]) as row:
+        numpyro.sample("y", dist.Normal(slope * X[row, 0], 1.0), obs=y[row])
+
+
+def test_kernels_that_need_an_outcome_are_told_that_predictions_have_none():
+    with pytest.raises(TypeError) as caught:
+        NumPyroImpactRegressor(without_a_branch).fit(X, Y)
+    assert any("without an outcome, which is None there" in note for note in caught.value.__notes__)
 
 
 def with_effects(X, y=None):
