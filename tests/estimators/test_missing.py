@@ -99,6 +99,14 @@ def ridge(Z, y):
     return covariance @ Z.T @ y / NOISE**2, covariance
 
 
+class Batches:
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __iter__(self):
+        return iter(self.parts)
+
+
 def regressor(kernel=None, missing="ignore", inference="auto", **settings):
     return NumPyroImpactRegressor(kernel, missing_outcomes=missing, inference=inference, random_state=0, **settings)
 
@@ -231,6 +239,10 @@ def test_labels():
         close(model, NumPyroImpactClassifier(kernel, **settings).fit(X[~MISSING], y[~MISSING]))
     assert model.classes_.tolist() == ["down", "up"]
     assert model.score(X, y) == (model.predict(X) == y)[~MISSING].mean()
+    settings["inference"] = SVI(num_steps=20, batch_size=16, num_samples=50)
+    parts = [{"X": X[start : start + 25], "y": y[start : start + 25]} for start in range(0, 60, 25)]
+    streamed = NumPyroImpactClassifier(softmax, **settings).fit(Batches(parts))
+    close(streamed, NumPyroImpactClassifier(softmax, **settings).fit(X, y), 0)
     with pytest.raises(ValueError, match="y has no label in row 0"):
         NumPyroImpactClassifier(random_state=0).fit(X, y)
 
