@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
+
 from skaimz.exceptions import LocalGuideWarning, warn_user
 from skaimz.inference.data import RowBlocks, Units, bucket, in_double
 from skaimz.inference.explore import explore, some_rows
 from skaimz.inference.guides import CORRELATED, is_autoguide, kind_of, needs_data
-from skaimz.inference.prior import refuse_outside
+from skaimz.inference.prior import refuse_outside, start_of
 from skaimz.inference.problem import Problem
 from skaimz.inference.settings import SVI
 
@@ -32,6 +34,11 @@ def units_of(problem: Problem, settings: SVI, scale: float = 1.0) -> Units | Non
     problem = dataclasses.replace(problem, traced=problem.traced.with_all_rows())
     explored = problem.of(some_rows(problem, least=batch_size, scale=scale)) if batch_size else problem.padded()
     try:
+        if spec.has_networks:
+            # The curvature is that of a network with random weights.
+            with jax.enable_x64(True):
+                start = start_of(explored)
+            return Units(start.target.unpack(start.middle), start.scale)
         exploration = explore(explored, only_mode=False)
     except ValueError:
         if batch_size is not None:

@@ -260,6 +260,11 @@ class KernelSpec:
         }
 
     @property
+    def has_networks(self) -> bool:
+        """Whether some parameters are trees, which begin with random numbers, as the weights of networks do."""
+        return any(site.statement != site.name for site in self._of_kind("param"))
+
+    @property
     def rowless(self) -> bool:
         """Whether neither latent sites nor parameters have an entry for each row."""
         return all(site.row_axis is None for site in self.every_site if site.kind in ("latent", "param"))
