@@ -196,7 +196,7 @@ def constant_survival(sex, history=None, n_times=5):
 
 
 def survival_by_time(sex, history=None, n_times=5):
-    """Survive by a chance that varies in time. NumPyro 0.22 cannot enumerate next to bounded sites of a scan."""
+    """A normal site, because NumPyro 0.22 does not enumerate next to bounded sites of a scan."""
     seen = numpyro.sample("seen", dist.Uniform(0.0, 1.0))
     histories(sex, history, n_times, lambda: expit(numpyro.sample("phi", dist.Normal(0.0, 1.5))), seen)
 
