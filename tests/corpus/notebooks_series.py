@@ -50,7 +50,7 @@ def seasonal_trend(lagged, y=None, *, seasonality=4):
         return (level, season, moving_sum), drawn
 
     start = (lagged[0], jnp.concatenate([seasons[1:], seasons[:1]]), lagged[0])
-    with handlers.condition(data={} if y is None else {"y": y}):
+    with handlers.condition(data={} if y is None else {"y": jnp.asarray(y)}):
         scan(step, start, jnp.arange(lagged.shape[0]))
 
 
