@@ -168,7 +168,7 @@ CASES = [
         construct="latent steps of rows, `LocScaleReparam`, outcomes of rank 2",
         kernel=riders,
         data=lambda: (*weeks(1), {}),
-        inference=svi(lambda: AutoNormal(riders)),
+        inference=svi(lambda: AutoNormal(riders), steps=6000),
         settings={"param_input": "covariates", "param_output": "data"},
     ),
     Case(
@@ -177,7 +177,7 @@ CASES = [
         construct="latent steps of rows, `LocScaleReparam`, outcomes of rank 3",
         kernel=journeys,
         data=lambda: (*weeks(2), {}),
-        inference=svi(lambda: AutoNormal(journeys)),
+        inference=svi(lambda: AutoNormal(journeys), steps=6000),
         settings={"param_input": "covariates", "param_output": "data"},
     ),
     Case(
