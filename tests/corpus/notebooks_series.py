@@ -50,7 +50,7 @@ def seasonal_trend(lagged, y=None, *, seasonality=4):
         return (level, season, moving_sum), drawn
 
     start = (lagged[0], jnp.concatenate([seasons[1:], seasons[:1]]), lagged[0])
-    with handlers.condition(data={} if y is None else {"y": y}):
+    with handlers.condition(data={} if y is None else {"y": jnp.asarray(y)}):
         scan(step, start, jnp.arange(lagged.shape[0]))
 
 
@@ -168,7 +168,7 @@ CASES = [
         construct="latent steps of rows, `LocScaleReparam`, outcomes of rank 2",
         kernel=riders,
         data=lambda: (*weeks(1), {}),
-        inference=svi(lambda: AutoNormal(riders)),
+        inference=svi(lambda: AutoNormal(riders), steps=6000),
         settings={"param_input": "covariates", "param_output": "data"},
     ),
     Case(
@@ -177,7 +177,7 @@ CASES = [
         construct="latent steps of rows, `LocScaleReparam`, outcomes of rank 3",
         kernel=journeys,
         data=lambda: (*weeks(2), {}),
-        inference=svi(lambda: AutoNormal(journeys)),
+        inference=svi(lambda: AutoNormal(journeys), steps=6000),
         settings={"param_input": "covariates", "param_output": "data"},
     ),
     Case(
