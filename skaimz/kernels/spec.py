@@ -262,7 +262,7 @@ class KernelSpec:
     @property
     def has_networks(self) -> bool:
         """Whether some parameters are trees, which begin with random numbers, as the weights of networks do."""
-        return any(site.statement != site.name for site in self._of_kind("param"))
+        return any(site.kind == "param" and site.statement != site.name for site in self.every_site)
 
     @property
     def rowless(self) -> bool:
