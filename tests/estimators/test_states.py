@@ -245,7 +245,6 @@ def test_sites_without_bound_are_refused(inference):
         NumPyroImpactRegressor(counted, inference=inference).fit(X, Y)
 
 
-
 def test_missing_outcomes_are_left_out_of_the_sum():
     kept = np.arange(60) % 7 > 0
     y = np.where(kept, Y, np.nan)
