@@ -25,7 +25,7 @@ def kept_if_finite(before: Any, after: Any, loss: Any) -> Any:
     kept = jnp.isfinite(loss)
     mutable = jax.tree.map(lambda old, new: jnp.where(kept, new, old), before.mutable_state, after.mutable_state)
     after = after._replace(mutable_state=mutable)
-    return jax.tree.map(lambda old, new: new.astype(old.dtype), before, after)
+    return jax.tree.map(lambda old, new: new if new.dtype == old.dtype else new.astype(old.dtype), before, after)
 
 
 def check_loss(traced: TracedKernel, settings: SVI) -> None:

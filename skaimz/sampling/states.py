@@ -9,7 +9,7 @@ __all__ = ["warn_of_drawn_states"]
 
 def warn_of_drawn_states(job: Job, quantity: Quantity) -> None:
     """Warn of discrete sites of rows whose states are drawn, although a quantity is meant to have none."""
-    if not quantity.sums_states:
+    if not quantity.sums_states or not job.spec.by_state:
         return
     summed = {site.name for site in job.spec.summed} | job.settings.keys()
     of_draws = set() if isinstance(quantity, LogDensity | LogPredictive) else job.local.keys()

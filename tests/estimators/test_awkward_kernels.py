@@ -9,7 +9,6 @@ import pytest
 from numpyro import handlers
 from numpyro.infer.autoguide import AutoLaplaceApproximation
 from numpyro.infer.util import log_density
-from numpyro.primitives import mutable
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import OutputWarning, PosteriorWarning, RatioWarning, UnreachedOutputWarning
@@ -183,19 +182,6 @@ def test_parameters_that_draws_do_not_hold_are_told_of():
     level = model.fit_result_.params["level"]
     model.set_posterior_sample(DRAWS)
     np.testing.assert_allclose(model.predict(X), level + DRAWS["slope"].mean() * X[:, 0], rtol=1e-5)
-
-
-def with_state(X, y=None):
-    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
-    seen = mutable("seen", {"rows": jnp.zeros(())})
-    seen["rows"] = seen["rows"] + X.shape[0]
-    with numpyro.plate("rows", X.shape[0]):
-        numpyro.sample("y", dist.Normal(slope * X[:, 0] / seen["rows"], 0.5), obs=y)
-
-
-def test_mutable_state_is_refused():
-    with pytest.raises(ValueError, match=r"mutable state \['seen'\]"):
-        made(with_state).predict(X)
 
 
 def two_slopes(X, y=None):
