@@ -84,7 +84,7 @@ class _Fitted:
     @property
     def params(self) -> dict[str, Any]:
         """The values of the kernel's own parameters."""
-        own = {site.name for site in self.spec.sites if site.kind == "param"}
+        own = {site.name for site in self.spec.sites if site.kind in ("param", "mutable")}
         return {name: value for name, value in self.model.fit_result_.params.items() if name in own}
 
     def draws(self, *, local: bool) -> dict[str, np.ndarray]:
@@ -102,12 +102,13 @@ def examine(case: Case) -> Finding:
     with jax.enable_x64(not single), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            by_numpyro = reference(case.kernel, case.inference(), _arguments(case, X, y, further))
+            by_numpyro = reference(case.kernel, case.inference, _arguments(case, X, y, further))
         except Exception as error:
             return Finding("fails", f"NumPyro: {_message(error)}")
         done: list[str] = []
         try:
-            fitted = _Fitted(case, case.model().fit(X, y, **further), X, y, further)
+            model = case.model().fit(X, y, **further)
+            fitted = _Fitted(case, model, X, y, {**further, **case.at_prediction})
             if by_numpyro is None:
                 return Finding("fails", "There is no reference for this kind of inference.")
             for quantity, difference in _differences(fitted, by_numpyro):
