@@ -14,7 +14,16 @@ from numpyro.infer.autoguide import AutoGuide
 
 from skaimz import inference
 
-__all__ = ["Reference", "conditional_means", "hidden_sites", "log_likelihood", "outcomes", "reference", "totals"]
+__all__ = [
+    "Reference",
+    "conditional_means",
+    "hidden_sites",
+    "log_likelihood",
+    "outcomes",
+    "parameter_names",
+    "reference",
+    "totals",
+]
 
 # NumPyro's own variational fits differ between seeds: the optimiser is noisy, too.
 SEEDS = 3
@@ -77,6 +86,12 @@ def _by_svi(kernel: Callable, recipe: Any, seed: int, arguments: Mapping[str, An
 
 def _trace(kernel: Callable, values: Mapping[str, Any], key: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return handlers.trace(handlers.seed(handlers.substitute(kernel, data=dict(values)), key)).get_trace(**arguments)
+
+
+def parameter_names(kernel: Callable, arguments: Mapping[str, Any]) -> set[str]:
+    """Return the names of a kernel's own parameters and states."""
+    trace = _trace(kernel, {}, jax.random.PRNGKey(0), arguments)
+    return {name for name, site in trace.items() if site["type"] in ("param", "mutable")}
 
 
 def hidden_sites(kernel: Callable, values: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
