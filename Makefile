@@ -25,8 +25,8 @@ lint: $(VENV)/.lint $(VENV)/.test
 	$(RUN) -m mypy skaimz
 
 # Processes, modules and runs share what they compile.
-test test-short test-floors: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.pytest_cache/jax
-test test-short test-floors: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.05
+corpus test test-short test-floors: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/.pytest_cache/jax
+corpus test test-short test-floors: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.05
 
 # Most of the time goes to the compiler, so here it does little. The short selection, and the suite on the oldest
 # versions, run code that is optimised as users' code is. `make test XLA_FLAGS=` leaves a flag out that XLA may forget.

@@ -28,6 +28,8 @@ class Case:
     data : callable
         Returns X, y and a dictionary of further arguments, the same ones at each call, which NumPyro and skaimz are
         given as they are. Both compute in double precision, unless X is a float32.
+    at_prediction : mapping
+        Arguments that have another value after the fit, such as ``is_training``.
     inference : callable
         Returns the settings, new at each call: a NumPyro ``MCMC`` or ``SVI`` object, or ``skaimz.inference.MCMC`` or
         ``SVI`` with a sampler, guide, optimiser and loss that are objects of NumPyro.
@@ -48,6 +50,7 @@ class Case:
     inference: Callable[[], Any]
     estimator: type = NumPyroImpactRegressor
     settings: Mapping[str, Any] = field(default_factory=dict)
+    at_prediction: Mapping[str, Any] = field(default_factory=dict)
     local: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
 

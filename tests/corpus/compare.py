@@ -1,5 +1,6 @@
 """Comparison of a fitted estimator with NumPyro's own runs of the same model on the same data."""
 
+import functools
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from corpus.numpyro_runs import (
     hidden_sites,
     log_likelihood,
     outcomes,
+    parameter_names,
     reference,
     totals,
 )
@@ -81,10 +83,10 @@ class _Fitted:
     def spec(self) -> Any:
         return self.model.kernel_spec_
 
-    @property
+    @functools.cached_property
     def params(self) -> dict[str, Any]:
-        """The values of the kernel's own parameters."""
-        own = {site.name for site in self.spec.sites if site.kind == "param"}
+        """The values of the kernel's own parameters and states."""
+        own = parameter_names(self.case.kernel, self.arguments(self.y))
         return {name: value for name, value in self.model.fit_result_.params.items() if name in own}
 
     def draws(self, *, local: bool) -> dict[str, np.ndarray]:
@@ -102,12 +104,13 @@ def examine(case: Case) -> Finding:
     with jax.enable_x64(not single), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            by_numpyro = reference(case.kernel, case.inference(), _arguments(case, X, y, further))
+            by_numpyro = reference(case.kernel, case.inference, _arguments(case, X, y, further))
         except Exception as error:
             return Finding("fails", f"NumPyro: {_message(error)}")
         done: list[str] = []
         try:
-            fitted = _Fitted(case, case.model().fit(X, y, **further), X, y, further)
+            model = case.model().fit(X, y, **further)
+            fitted = _Fitted(case, model, X, y, {**further, **case.at_prediction})
             if by_numpyro is None:
                 return Finding("fails", "There is no reference for this kind of inference.")
             for quantity, difference in _differences(fitted, by_numpyro):

@@ -383,7 +383,7 @@ HMM = [
         construct=construct,
         kernel=kernel,
         data=chords,
-        inference=nuts(kernel),
+        inference=nuts(kernel, warmup=200, draws=200),
         settings={"param_input": "lengths", "param_output": "tones"},
     )
     for kernel, construct in (

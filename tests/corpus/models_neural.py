@@ -287,6 +287,7 @@ CASES = [
         data=documents,
         inference=svi(lambda: topic_guide, loss=TraceMeanField_ELBO()),
         settings={"param_input": "totals", "param_output": "docs"},
+        at_prediction={"is_training": False},
         local={"theta": "topics can be exchanged"},
     ),
     Case(

@@ -14,7 +14,16 @@ from numpyro.infer.autoguide import AutoGuide
 
 from skaimz import inference
 
-__all__ = ["Reference", "conditional_means", "hidden_sites", "log_likelihood", "outcomes", "reference", "totals"]
+__all__ = [
+    "Reference",
+    "conditional_means",
+    "hidden_sites",
+    "log_likelihood",
+    "outcomes",
+    "parameter_names",
+    "reference",
+    "totals",
+]
 
 # NumPyro's own variational fits differ between seeds: the optimiser is noisy, too.
 SEEDS = 3
@@ -39,8 +48,9 @@ class Reference:
     losses: list[np.ndarray] = field(default_factory=list)
 
 
-def reference(kernel: Callable, recipe: Any, arguments: Mapping[str, Any]) -> Reference | None:
-    """Fit a kernel by NumPyro, following the recipe of a case; None for a recipe that is not known here."""
+def reference(kernel: Callable, new: Callable[[], Any], arguments: Mapping[str, Any]) -> Reference | None:
+    """Fit a kernel by NumPyro, with the inference that a function makes; None for a kind that is not known here."""
+    recipe = new()
     if isinstance(recipe, inference.MCMC):
         names = ("num_warmup", "num_samples", "num_chains", "thinning")
         recipe = numpyro.infer.MCMC(recipe.sampler, **{name: getattr(recipe, name) for name in names})
@@ -48,35 +58,40 @@ def reference(kernel: Callable, recipe: Any, arguments: Mapping[str, Any]) -> Re
         recipe.progress_bar = False
         recipe.run(jax.random.PRNGKey(1), **arguments)
         return Reference([jax.tree.map(np.asarray, recipe.get_samples(group_by_chain=True))])
+    if not isinstance(recipe, numpyro.infer.SVI | inference.SVI):
+        return None
+    found = Reference([])
+    for seed in range(SEEDS):
+        # A guide keeps where it first began, so each run has its own.
+        draws, params, losses = _by_svi(kernel, new(), seed, arguments)
+        found.runs.append({name: np.asarray(draw)[None] for name, draw in draws.items()})
+        found.params.append(params)
+        found.losses.append(losses)
+    return found
+
+
+def _by_svi(kernel: Callable, recipe: Any, seed: int, arguments: Mapping[str, Any]) -> tuple[dict, dict, np.ndarray]:
     steps, n_draws = STEPS, DRAWS
     if isinstance(recipe, inference.SVI):
         steps, n_draws = recipe.num_steps, recipe.num_samples
         recipe = numpyro.infer.SVI(kernel, recipe.guide, recipe.optim, recipe.loss)
-    if not isinstance(recipe, numpyro.infer.SVI):
-        return None
-    return _by_svi(recipe, steps, n_draws, arguments)
-
-
-def _by_svi(svi: numpyro.infer.SVI, steps: int, n_draws: int, arguments: Mapping[str, Any]) -> Reference:
-    advance = jax.jit(
-        lambda state: jax.lax.scan(lambda state, _: svi.update(state, **arguments), state, None, length=steps)
-    )
-    found = Reference([])
-    for seed in range(SEEDS):
-        state, losses = advance(svi.init(jax.random.PRNGKey(10 + seed), **arguments))
-        params, key = svi.get_params(state), jax.random.PRNGKey(20 + seed)
-        if isinstance(svi.guide, AutoGuide):
-            draws = svi.guide.sample_posterior(key, params, sample_shape=(n_draws,), **arguments)
-        else:
-            draws = Predictive(svi.guide, params=params, num_samples=n_draws)(key, **arguments)
-        found.runs.append({name: np.asarray(draw)[None] for name, draw in draws.items()})
-        found.params.append(jax.tree.map(np.asarray, params))
-        found.losses.append(np.asarray(losses))
-    return found
+    result = recipe.run(jax.random.PRNGKey(10 + seed), steps, progress_bar=False, **arguments)
+    params, key = {**result.params, **(result.state.mutable_state or {})}, jax.random.PRNGKey(20 + seed)
+    if isinstance(recipe.guide, AutoGuide):
+        draws = recipe.guide.sample_posterior(key, params, sample_shape=(n_draws,), **arguments)
+    else:
+        draws = Predictive(recipe.guide, params=params, num_samples=n_draws)(key, **arguments)
+    return draws, jax.tree.map(np.asarray, params), np.asarray(result.losses)
 
 
 def _trace(kernel: Callable, values: Mapping[str, Any], key: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return handlers.trace(handlers.seed(handlers.substitute(kernel, data=dict(values)), key)).get_trace(**arguments)
+
+
+def parameter_names(kernel: Callable, arguments: Mapping[str, Any]) -> set[str]:
+    """Return the names of a kernel's own parameters and states."""
+    trace = _trace(kernel, {}, jax.random.PRNGKey(0), arguments)
+    return {name for name, site in trace.items() if site["type"] in ("param", "mutable")}
 
 
 def hidden_sites(kernel: Callable, values: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
