@@ -159,7 +159,7 @@ CASES = [
         construct="`condition` around `scan`, outcomes in its body",
         kernel=seasonal_trend,
         data=lambda: (*quarters(), {}),
-        inference=nuts(seasonal_trend, warmup=500, draws=500),
+        inference=nuts(seasonal_trend, max_tree_depth=5),
         settings={"param_input": "lagged"},
     ),
     Case(
