@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from numbers import Number
 from typing import Any, NamedTuple
 
@@ -189,7 +190,7 @@ def check_indices(spec: KernelSpec, inputs: Inputs, hyperparameters: Mapping[str
                 check_index("A constant of the kernel", np.asarray(-1 - index.name), index, n_rows)
             case "constant":
                 check_index("A constant, or an argument that is one number,", np.asarray(index.name), index, n_rows)
-    return Inputs(rows, inputs.whole, inputs.static)
+    return replace(inputs, rows=rows)
 
 
 def refuse_as_index(inputs: Inputs, param_input: str, error: Exception) -> None:
@@ -274,12 +275,13 @@ def without_single_column(y: Any) -> Any:
 def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
     """Check an outcome, that of row ``first`` on, against the kernel's output site, and give it its kind of numbers."""
     site: Site = spec[spec.output]
-    if y.shape[1:] != site.event_shape:
-        expected = "".join(f", {size}" for size in site.event_shape) or ","
-        what = "y should be a 1d array" if not site.event_shape else "y has the wrong shape"
+    of_row = site.event_shape if spec.outcome is None else spec.outcome
+    if y.shape[1:] != of_row:
+        expected = "".join(f", {size}" for size in of_row) or ","
+        what = "y has the wrong shape" if of_row else "y should be a 1d array"
         raise ValueError(
-            f"{what}, got an array of shape {y.shape} instead: the kernel's output site {site.name!r} has the shape "
-            f"(n_rows{expected})."
+            f"{what}, got an array of shape {y.shape} instead: the kernel's output site {site.name!r} "
+            f"{'has' if spec.outcome is None else 'observes a part of y, which has'} the shape (n_rows{expected})."
         )
     if isinstance(y, LazyRows):
         return LazyRows(y, lambda part, start: _outcome_values(part, site, first + start))

@@ -606,7 +606,7 @@ class KernelEstimator(SklearnObject):
                     f"{self.random_state!r}."
                 )
             self.seed_ = seed_of(self.random_state)
-            self.arguments_ = {}
+            self.arguments_ = {"outcome": None if y is None else y.shape[1:]}
         with precision_of(self.dtype or float_type(X.dtype)):
             if before is None:
                 self.kernel_ = kernel_of(self, X, y, weight)

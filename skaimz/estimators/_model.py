@@ -284,6 +284,8 @@ class Call:
             model.names,
             Rules(model.arguments.get("rows", ()), model.whole, self.dtype, model.allow_nan),
         )
+        outcome: Any = model.arguments.get("outcome")
+        inputs = replace(inputs, outcome=None if outcome is None else tuple(outcome))
         with self.precision():
             try:
                 traced, hyperparameters = trace_kernel(kernel, inputs, param_input, param_output)
@@ -291,9 +293,9 @@ class Call:
                 refuse_as_index(inputs, param_input, error)
                 if len(self.X.shape) == 1:
                     raise ValueError(
-                        "Expected 2D array, got 1D array instead: the kernel does not run on an X of one dimension "
-                        f"({type(error).__name__}: {error}). Reshape your data by `X.reshape(-1, 1)` if it is a table "
-                        "of one column, or by `X.reshape(1, -1)` if it is one row."
+                        f"The kernel does not run on these rows: {type(error).__name__}: {error} X has one dimension. "
+                        "If the kernel takes a table (Expected 2D array, got 1D array instead), reshape your data by "
+                        "`X.reshape(-1, 1)` if it has one column, or by `X.reshape(1, -1)` if it is one row."
                     ) from error
                 lengths = {name: len(array) for name, array in inputs.whole.items() if len(array) != self.n_rows}
                 if lengths:

@@ -132,7 +132,7 @@ def describe_inputs(inputs: Inputs) -> dict[str, Any]:
     """Describe a kernel's arguments in plain data, from which it can be traced again."""
     rows = {name: [list(array.shape[1:]), array.dtype.name] for name, array in inputs.rows.items()}
     whole = {name: [list(array.shape), array.dtype.name] for name, array in inputs.whole.items()}
-    return {"rows": rows, "whole": whole, "static": dict(inputs.static)}
+    return {"rows": rows, "whole": whole, "static": dict(inputs.static), "outcome": inputs.outcome}
 
 
 def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
@@ -143,7 +143,9 @@ def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:
 
     rows = {name: array((n_rows, *shape), dtype) for name, (shape, dtype) in described["rows"].items()}
     whole = {name: array(shape, dtype) for name, (shape, dtype) in described["whole"].items()}
-    return Inputs(rows, whole, tuple(sorted(described["static"].items())))
+    outcome = described.get("outcome")
+    static = tuple(sorted(described["static"].items()))
+    return Inputs(rows, whole, static, None if outcome is None else tuple(outcome))
 
 
 def check_picklable(kernel: Any) -> None:

@@ -87,6 +87,8 @@ class AbstractCall:
         What is changed in the kernel when it runs.
     values : tuple of (str, ByValue)
         Rows of arguments whose values the kernel sees; they are repeated for more rows.
+    outcome : tuple of int or None
+        Shape of the outcome of one row; None for that of the site which observes it.
     """
 
     kernel: Kernel
@@ -99,6 +101,7 @@ class AbstractCall:
     x64: bool
     form: Form = AS_WRITTEN
     values: tuple[tuple[str, ByValue], ...] = ()
+    outcome: tuple[int, ...] | None = None
 
     @classmethod
     def of(

@@ -127,6 +127,7 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         form=call.form,
         by_state=tuple(by_state),
         trains=trains,
+        outcome=call.outcome,
     )
     # Each row is computed in all of its joint states.
     return replace(spec, width=spec.width * count_states(spec.summed))
@@ -195,7 +196,8 @@ class _Tracer:
 
     def _outcome(self, name: str, n_rows: int) -> jax.ShapeDtypeStruct:
         """Return an outcome for a site that observes it, or that has the outcome's shape."""
-        return self._value(name, (n_rows, *without_rows(self.templates[name])))
+        row = without_rows(self.templates[name]) if self.call.outcome is None else self.call.outcome
+        return self._value(name, (n_rows, *row))
 
     def output(self) -> _Output | None:
         """Return the output, None if no site with an entry for each row observes the outcome."""
@@ -207,7 +209,8 @@ class _Tracer:
             message = proofs.messages.get(name)
             if message is None or message.kind != "observed" or message.is_factor:
                 continue
-            if name == form.output and proofs.shape(name) != self.sites[name].batch:
+            checked = name == form.output or self.call.outcome is not None
+            if checked and proofs.shape(name) != self.sites[name].batch:
                 continue
             observing.append(_Output(name, not proofs.proof.only_moves(-2, -1), proofs))
             if not observing[-1].changes_outcome:

@@ -33,11 +33,14 @@ class Inputs:
         Arrays that are the same for every row.
     static : tuple of (str, hashable)
         All other arguments, which are constants of a program.
+    outcome : tuple of int or None
+        Shape of the outcome of one row, if it is known.
     """
 
     rows: dict[str, Any]
     whole: dict[str, Any]
     static: tuple[tuple[str, Hashable], ...] = ()
+    outcome: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,8 @@ class KernelSpec:
     trains : bool
         Whether layers of the kernel train where there is an outcome: they have a state, as those of batch
         normalisation, or draw random numbers that are no sites, as dropout.
+    outcome : tuple of int or None
+        Shape of the outcome of one row, if it is not that of the output; None if it is.
     """
 
     sites: tuple[Site, ...]
@@ -168,6 +173,7 @@ class KernelSpec:
     form: Form = AS_WRITTEN
     by_state: tuple[str, ...] = ()
     trains: bool = False
+    outcome: tuple[int, ...] | None = None
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"

@@ -3,6 +3,7 @@
 import enum
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -57,6 +58,13 @@ def trace_kernel(
             narrowed(f"The kernel's parameter {name!r}", np.asarray(value), jnp.result_type(float))
         call = AbstractCall.of(key, hyperparameters, inputs, (param_input, param_output))
         spec = _trace(call)
+        as_site = isinstance(spec, KernelSpec) and spec[spec.output].event_shape == inputs.outcome
+        if inputs.outcome is not None and not as_site:
+            # The site that observes the outcome may have another shape, such as that of a part of it.
+            as_given = replace(call, outcome=inputs.outcome)
+            found = _trace(as_given)
+            if isinstance(found, KernelSpec):
+                call, spec = as_given, found
         if isinstance(spec, KernelSpec):
             return TracedKernel(key, call.static, spec), hyperparameters
         # Some kernels run on certain numbers of rows only, such as that of the data at hand.

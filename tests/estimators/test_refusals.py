@@ -51,11 +51,6 @@ def never_observed(X, y=None):
     normal(X, None)
 
 
-def slash(X, y=None):
-    numpyro.deterministic("a/b", X[:, 0])
-    normal(X, y)
-
-
 def chain(X, y=None):
     numpyro.deterministic("chain", X[:, 0])
     normal(X, y)
@@ -84,7 +79,6 @@ KERNELS = [
     (starred, ValueError, r"must not take `\*more`"),
     (reserved, ValueError, "'quantiles' is a reserved name"),
     (never_observed, ValueError, r"never observes its output.*numpyro.sample\('y', ..., obs=y\)"),
-    (slash, ValueError, "'a/b' contains '/'"),
     (chain, ValueError, "'chain' is the name of a dimension"),
     (no_rows, ValueError, r"'y' observes the argument 'y', but without an outcome it has the shape \(7\)"),
     ("linear", TypeError, "`kernel` must be a callable NumPyro model or None, got 'linear'"),

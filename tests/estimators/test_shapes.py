@@ -283,3 +283,25 @@ def test_refused_shapes(of_rank_3):
         model.predict(SEQUENCES[:, :2])
     moved = model.estimate_effect(SEQUENCES, scenarios={"more": {"arguments": {"X": lambda X: X + 1.0}}})["more"]
     np.testing.assert_allclose(moved["effect"].to_numpy()[0], model.posterior_["coef"][0].sum(axis=1), rtol=1e-4)
+
+
+def later_values(X, y=None):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    before = jnp.ones((X.shape[0], 2)) if y is None else y[:, :-1]
+    with numpyro.plate("rows", X.shape[0], dim=-2):
+        numpyro.sample("y", dist.Normal(slope * before, 1.0), obs=None if y is None else y[:, 1:])
+
+
+def test_a_kernel_may_observe_a_part_of_the_outcome():
+    """Each value follows from the one before: the posterior is that of a regression through the origin."""
+    y = np.random.default_rng(3).normal(size=(50, 3))
+    model = NumPyroImpactRegressor(later_values, random_state=0).fit(np.zeros((50, 1)), y)
+    precision = 1 + (y[:, :-1] ** 2).sum()
+    assert model.posterior_["slope"].mean() == pytest.approx(
+        (y[:, :-1] * y[:, 1:]).sum() / precision, abs=0.15 / precision**0.5
+    )
+    assert model.posterior_["slope"].std() == pytest.approx(precision**-0.5, rel=0.1)
+    found = model.predict(np.zeros((4, 1)))
+    np.testing.assert_allclose(found, np.full((4, 2), model.posterior_["slope"].mean()), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"got an array of shape \(50, 2\).*\(n_rows, 3\)"):
+        model.log_likelihood(np.zeros((50, 1)), y[:, 1:])
