@@ -86,8 +86,8 @@ def _is_as_given(traced: TracedKernel, call: AbstractCall) -> bool:
             "value"
         ]
 
-    # The other arguments do not matter for the value.
-    observed = one_at_a_time(value)(jax.tree.map(_zeros, call.arguments(len(numbers))))
+    # The other arguments do not matter for the value, and need not be valid: compiled programs do not validate them.
+    observed = jax.jit(one_at_a_time(value))(jax.tree.map(_zeros, call.arguments(len(numbers))))
     return np.array_equal(np.asarray(observed), np.moveaxis(numbers, 0, site.row_axis or 0))
 
 
@@ -100,7 +100,8 @@ def _of_entries(distribution: Any) -> Any:
 
 def _outcome(traced: TracedKernel, n_rows: int) -> jax.ShapeDtypeStruct:
     site = traced.spec[traced.spec.output]
-    return jax.ShapeDtypeStruct((n_rows, *site.event_shape), jax.dtypes.canonicalize_dtype(site.dtype))
+    of_row = site.event_shape if traced.spec.outcome is None else traced.spec.outcome
+    return jax.ShapeDtypeStruct((n_rows, *of_row), jax.dtypes.canonicalize_dtype(site.dtype))
 
 
 def _zeros(described: Any) -> Any:
