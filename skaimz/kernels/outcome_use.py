@@ -13,7 +13,7 @@ from skaimz.kernels.abstract import AbstractCall
 from skaimz.kernels.affine import dependent
 from skaimz.kernels.messages import density_parts
 from skaimz.kernels.spec import Inputs, TracedKernel
-from skaimz.runtime import one_at_a_time
+from skaimz.runtime import compiled, one_at_a_time
 
 __all__ = ["OutcomeUse", "uses_of_outcome"]
 
@@ -87,7 +87,7 @@ def _is_as_given(traced: TracedKernel, call: AbstractCall) -> bool:
         ]
 
     # The other arguments do not matter for the value, and need not be valid: compiled programs do not validate them.
-    observed = jax.jit(one_at_a_time(value))(jax.tree.map(_zeros, call.arguments(len(numbers))))
+    observed = compiled(one_at_a_time(value))(jax.tree.map(_zeros, call.arguments(len(numbers))))
     return np.array_equal(np.asarray(observed), np.moveaxis(numbers, 0, site.row_axis or 0))
 
 
