@@ -113,7 +113,7 @@ def with_level_of_the_fit(X, y=None):
 
 
 def test_latent_sites_of_a_fit_alone():
-    settings = MCMC(num_warmup=300, num_samples=600)
+    settings = MCMC(num_warmup=300, num_samples=1500)
     model = NumPyroImpactRegressor(with_level_of_the_fit, inference=settings, dtype="float64", random_state=0)
     model.fit(X, Y)
     posterior = {name: draws.reshape(-1, *draws.shape[2:]) for name, draws in model.posterior_.items()}

@@ -271,7 +271,7 @@ def test_refused_shapes(of_rank_3):
     model, y = of_rank_3
     with pytest.raises(ValueError, match="Found array with dim 3"):
         NumPyroImpactRegressor().fit(SEQUENCES, y)
-    with pytest.raises(ValueError, match=r"does not run on an X of one dimension.*Reshape your data"):
+    with pytest.raises(ValueError, match=r"does not run on these rows .*X has one dimension.*reshape your data"):
         NumPyroImpactRegressor(linear).fit(SERIES, y)
     with pytest.raises(ValueError, match=r"A scenario names column 0, but X has the shape \(60, 4, 3\)"):
         model.estimate_effect(SEQUENCES, scenarios={"more": {"columns": {0: 1.0}}})
