@@ -293,9 +293,10 @@ class Call:
                 refuse_as_index(inputs, param_input, error)
                 if len(self.X.shape) == 1:
                     raise ValueError(
-                        f"The kernel does not run on these rows ({type(error).__name__}: {error}). X has one dimension. "
-                        "If the kernel takes a table (Expected 2D array, got 1D array instead), reshape your data by "
-                        "`X.reshape(-1, 1)` if it has one column, or by `X.reshape(1, -1)` if it is one row."
+                        f"The kernel does not run on these rows ({type(error).__name__}: {error}). "
+                        "X has one dimension. If the kernel takes a table (Expected 2D array, got 1D array instead), "
+                        "reshape your data by `X.reshape(-1, 1)` if it has one column, or by `X.reshape(1, -1)` if it "
+                        "is one row."
                     ) from error
                 lengths = {name: len(array) for name, array in inputs.whole.items() if len(array) != self.n_rows}
                 if lengths:
