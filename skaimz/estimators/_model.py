@@ -263,7 +263,7 @@ class Call:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of floats: that which the estimator is set to, or else that of the rows, float64 if they are whole."""
+        """Type of floats: the estimator's `dtype` if it is set, else the type of the rows, float64 for integers."""
         return np.dtype(self.model.dtype or float_type(self.X.dtype))
 
     def precision(self) -> AbstractContextManager:

@@ -24,7 +24,7 @@ class StatePosterior:
     ----------
     probabilities : dict of str to array of shape (n_rows, ..., n_states)
         Posterior probabilities of each site's states, averaged over posterior draws. Sites without an entry for each
-        row have their own shape in the place of the rows.
+        row have their own shape instead of the rows.
     states : dict of str to array of shape (n_states,)
         The values that the last axis stands for.
 

@@ -67,7 +67,7 @@ def check_ready(sampler: MCMCKernel, num_chains: int) -> None:
     Raises
     ------
     ValueError
-        If it has a potential in the place of a model, or was initialised for another number of chains and cannot be
+        If it has a potential instead of a model, or was initialised for another number of chains and cannot be
         used for ``num_chains``.
     """
     name = type(sampler).__name__

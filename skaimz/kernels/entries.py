@@ -31,7 +31,7 @@ class LeftOut(Messenger):
         self.name, self.entries = name, entries
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        """Mask the site's distribution, and put other values in the place of the entries that do not count."""
+        """Mask the site's distribution, and replace the entries that do not count by valid values."""
         if msg.get("name") == self.name and msg["type"] == "sample" and msg["is_observed"]:
             msg["fn"], msg["value"] = (
                 _without(msg["fn"], self.entries),

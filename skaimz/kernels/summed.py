@@ -19,7 +19,7 @@ __all__ = ["GridKernel", "MarginalKernel", "StateTable", "by_row"]
 
 # NumPyro's prefix of the first states of a chain, once for each step before the last of these.
 EARLIER = "_PREV_"
-# Factors in the place of the sites whose density depends on the states.
+# Factors that replace the sites whose density depends on the states.
 OF_LATENTS, OF_OUTCOMES = "log_density_of_latents", "log_density_of_outcomes"
 
 
