@@ -1,5 +1,6 @@
 """Training data for compiled fits: rows padded to a few lengths, a weight for each, and models that use the weights."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ __all__ = [
     "merged",
     "pad_rows",
     "padded",
+    "steady",
     "weighted_guide",
     "weighted_model",
     "whitened_model",
@@ -249,6 +251,49 @@ def weighted_model(traced: TracedKernel, present: Any = None) -> Callable[..., A
     return model
 
 
+@jax.custom_jvp
+def _stretched(value: Any, factor: Any) -> Any:
+    """Return a value whose derivatives are multiplied by a factor."""
+    return value
+
+
+@_stretched.defjvp
+def _stretched_tangent(primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    return primals[0], tangents[0] * primals[1]
+
+
+class _OfParams(Messenger):
+    """Apply a function to the values of all params."""
+
+    def __init__(self, function: Callable[[Any], Any]):
+        super().__init__()
+        self.function = function
+
+    def postprocess_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "param":
+            msg["value"] = self.function(msg["value"])
+
+
+def steady(density: Callable[[Any], Any], position: Any, weight: Any) -> Any:
+    """Return a log density at a position, with derivatives that are computed as if no weight were above one.
+
+    A kernel may contain derivatives near the largest float, such as that of the logarithm of a probability that NumPyro
+    keeps from zero. NumPyro multiplies them by zero later, but a weight of 4 makes them infinite, and the result NaN.
+    So the density is differentiated with its weights divided by a power of two, which loses no digit.
+    """
+    if weight is None:
+        return density(position)
+    _, exponent = jnp.frexp(jnp.maximum(weight.max(), 0.5))
+    factor = jnp.ldexp(jnp.ones((), weight.dtype), exponent)
+
+    def stretch(leaf: Any) -> Any:
+        return _stretched(leaf, factor.astype(leaf.dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    stretch_all = functools.partial(jax.tree.map, stretch)
+    with _OfParams(stretch_all):
+        return _stretched(density(stretch_all(position)), 1 / factor)
+
+
 def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool = True) -> Callable[..., Any]:
     """Return the kernel as a model of ``Data``'s fields whose latent sites are coordinates in its ``units``.
 
@@ -262,15 +307,17 @@ def whitened_model(traced: TracedKernel, present: Any = None, *, jacobian: bool 
             name: numpyro.sample(name, ImproperUniform(constraints.real, (), jnp.shape(middle)))
             for name, middle in units.middle.items()
         }
-        position = units.position(coordinates)
         data = (hyperparameters, rows, whole, weight)
+
+        def log_posterior(position: Any) -> Any:
+            if jacobian:
+                return -potential_energy(weighted, data, {}, position)
+            return log_density(weighted, data, {}, constrain_fn(weighted, data, {}, position))[0]
+
         # The kernel's own samples are hidden, and its parameters are not. Control flow is hidden because handlers
         # outside would substitute the coordinates, which have the sites' names, in the body of a loop.
         with handlers.block(hide_fn=lambda site: site["type"] in ("sample", "deterministic", "control_flow")):
-            if jacobian:
-                density = -potential_energy(weighted, data, {}, position)
-            else:
-                density = log_density(weighted, data, {}, constrain_fn(weighted, data, {}, position))[0]
+            density = steady(log_posterior, units.position(coordinates), weight)
         numpyro.factor("posterior_density", density)
 
     return model

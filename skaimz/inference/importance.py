@@ -12,6 +12,9 @@ __all__ = ["LARGEST_K_HAT", "Weights", "resampled", "weigh"]
 LARGEST_K_HAT = 0.7
 # A wider span of log ratios means that the approximation has missed the posterior, and overflows in the smoothing.
 WIDEST_SPAN = 600.0
+# Largest ratio, relative to their mean, that is too small to matter whatever the shape of the tail: the fit of a Pareto
+# distribution does not depend on the scale of the ratios, and may find a heavy tail in ratios that are all near one.
+SMALL_RATIO = 2.0
 
 
 class Weights(NamedTuple):
@@ -22,7 +25,8 @@ class Weights(NamedTuple):
     weight : array of shape (n_draws,)
         They add up to one.
     k_hat : float
-        Shape of the Pareto distribution of the largest ratios; infinite if none can be fitted.
+        Shape of the Pareto distribution of the largest ratios; infinite if none can be fitted, and at most zero if no
+        ratio is above twice their mean.
     ess : float
         Effective number of draws, ``1 / sum(weight**2)``.
     """
@@ -67,6 +71,8 @@ def weigh(log_ratios: np.ndarray) -> Weights:
     smoothed, k_hat = np.asarray(smoothed, np.float64), float(k_hat)
     if not np.isfinite(smoothed).all() or not np.isfinite(k_hat):
         return useless
+    if np.exp(inside).mean() * SMALL_RATIO >= 1.0:
+        smoothed, k_hat = inside, min(k_hat, 0.0)
     weight = np.zeros(n_draws)
     weight[positive] = np.exp(smoothed - smoothed.max())
     weight /= weight.sum()

@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import potential_energy
 
 from skaimz.inference.chunks import Watch
-from skaimz.inference.data import Data, weighted_model
+from skaimz.inference.data import Data, steady, weighted_model
 from skaimz.kernels import TracedKernel
 from skaimz.runtime import one_at_a_time, shared
 
@@ -142,6 +142,7 @@ def log_density_of(traced: TracedKernel) -> Callable[[Any, Data], Any]:
         assert data.units is not None
         unpack = ravel_pytree(dict(data.units.middle))[1]
         position = data.units.position(unpack(coordinates))
-        return -potential_energy(model, data._replace(units=None), {}, position)
+        plain = data._replace(units=None)
+        return -steady(lambda position: potential_energy(model, plain, {}, position), position, data.weight)
 
     return log_density

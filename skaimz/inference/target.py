@@ -10,7 +10,7 @@ from numpyro import handlers
 from numpyro.distributions import Unit, biject_to
 from numpyro.infer.util import constrain_fn, potential_energy
 
-from skaimz.inference.data import Data, RowBlocks, weighted_model
+from skaimz.inference.data import Data, RowBlocks, steady, weighted_model
 from skaimz.inference.result import to_numpy
 from skaimz.kernels import TracedKernel, improper_value
 from skaimz.runtime import compiled, one_at_a_time, shared
@@ -42,7 +42,7 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
     observed = {site.name for site in traced.spec.every_site if site.kind in ("output", "observed", "companion")}
 
     def potential(position: Position, data: Data) -> Any:
-        return potential_energy(model, data, {}, position)
+        return steady(lambda position: potential_energy(model, data, {}, position), position, data.weight)
 
     def constrained(position: Position, data: Data) -> dict[str, Any]:
         values = constrain_fn(model, data, {}, position)

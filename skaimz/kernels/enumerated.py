@@ -37,12 +37,6 @@ def summed_out(traced: TracedKernel) -> MarginalKernel:
             "them out in the kernel, for example with `numpyro.distributions.MixtureSameFamily`, or give draws made "
             "elsewhere as `posterior`."
         )
-    if traced.spec.outcome is not None:
-        raise ValueError(
-            f"The output {traced.spec.output!r} observes a part of y. Such a kernel is not fitted with its discrete "
-            f"latent sites {[site.name for site in traced.spec.discrete]} summed out: pass what the output observes as "
-            "y, and the rest as another argument."
-        )
     return GridKernel.of(traced) or EnumeratedKernel.of(traced)
 
 
