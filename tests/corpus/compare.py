@@ -222,7 +222,8 @@ def _of_log_likelihood(fitted: _Fitted) -> str:
     if any(not distribution.is_discrete for distribution in hidden.values()):
         return f"draws of {sorted(hidden)} are missing"
     if hidden:
-        theirs = totals(fitted.case.kernel, draws, fitted.params, observed)
+        # One number for all rows is the density of all that is observed.
+        theirs = totals(fitted.case.kernel, draws, fitted.params, observed, None if own.ndim == 1 else {spec.output})
         own = own.reshape(len(own), -1).sum(axis=1)
     else:
         by_site = log_likelihood(fitted.case.kernel, draws, fitted.params, observed)

@@ -1,6 +1,6 @@
 """NumPyro's own fits and predictions, without skaimz."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpyro.infer
 from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.autoguide import AutoGuide
+from numpyro.primitives import Messenger
 
 from skaimz import inference
 
@@ -148,8 +149,30 @@ def log_likelihood(
     return jax.tree.map(np.asarray, numpyro.infer.log_likelihood(substituted, dict(draws), **arguments))
 
 
-def totals(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any]) -> np.ndarray:
-    """Return the log density of all data for each draw, with discrete sites summed out by funsor."""
+class _Without(Messenger):
+    """Leave the densities of some observed sites out, or those of all."""
+
+    def __init__(self, fn: Callable, names: Collection[str] | None):
+        super().__init__(fn)
+        self.names = names
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        observed = msg["type"] == "sample" and msg["is_observed"]
+        if observed and (self.names is None or msg["name"] in self.names):
+            msg["fn"] = msg["fn"].mask(False)
+
+
+def totals(
+    kernel: Callable,
+    draws: Mapping[str, Any],
+    params: Any,
+    arguments: Mapping[str, Any],
+    names: Collection[str] | None,
+) -> np.ndarray:
+    """Return the log density of some observed sites for each draw, or of all, with discrete sites summed out by funsor.
+
+    It is the difference of the densities with and without the data, because states that are masked add to both.
+    """
     from numpyro.contrib.funsor import config_enumerate, enum, log_density
 
     kernel = handlers.substitute(kernel, data=dict(params))
@@ -158,11 +181,12 @@ def totals(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: M
         [-frame.dim for site in trace.values() if site["type"] == "sample" for frame in site["cond_indep_stack"]],
         default=0,
     )
-    enumerated = enum(config_enumerate(kernel), -1 - depth)
 
     def of_draw(draw: Any) -> Any:
-        joint, _ = log_density(enumerated, (), dict(arguments), draw)
-        trace = _trace(kernel, draw, jax.random.PRNGKey(0), arguments)
-        return joint - sum(jnp.sum(trace[name]["fn"].log_prob(trace[name]["value"])) for name in draw)
+        joint, prior = (
+            log_density(enum(config_enumerate(model), -1 - depth), (), dict(arguments), draw)[0]
+            for model in (kernel, _Without(kernel, names))
+        )
+        return joint - prior
 
     return np.asarray(jax.lax.map(of_draw, dict(draws)))
