@@ -1,9 +1,10 @@
 """The values that a kernel uses as indices, and the lengths of the axes that they index.
 
-JAX raises no error for an index out of range: it takes the last entry for an index that is too large, and counts a
-negative index from the end. This module therefore finds in the trace of a kernel which arguments and sites are indices,
-so that their values can be compared with the length of the axis before the kernel runs. The comparison is left to the
-kernel if it computes the index from other values, or itself compares the index with something.
+JAX raises no error for an index out of range: it takes the last entry or NaN for an index that is too large, writes
+nothing there, and counts a negative index from the end. This module therefore finds in the trace of a kernel which
+arguments and sites are indices, so that their values can be compared with the length of the axis before the kernel
+runs. The comparison is left to the kernel if it computes the index from other values, or itself compares the index with
+something.
 """
 
 from collections.abc import Sequence
@@ -172,11 +173,16 @@ class _Reader:
             return [_sliced(into[0], params, eqn.invars[0].aval.shape)]
         elif name == "concatenate" and all(into) and params["dimension"] == eqn.outvars[0].aval.ndim - 1:
             return [tuple(into)]
-        elif name == "gather" and into[1] is not None and _clips_unasked(params):
-            parts = into[1] if isinstance(into[1], tuple) else (into[1],)
+        elif name == "gather" and _accepts_unasked(params):
             axes = params["dimension_numbers"].start_index_map
-            if len(parts) == len(axes):
+            parts = _parts(into[1])
+            # Densities of distributions are NaN for sites without a density; a kernel's own table is seldom filled so.
+            if params["mode"].name != "FILL_OR_DROP" or not any(getattr(part, "kind", "") == "site" for part in parts):
                 self._record_index(parts, axes, params["slice_sizes"], eqn.invars[0].aval.shape)
+        elif name.startswith("scatter"):
+            numbers, shape = params["dimension_numbers"], eqn.invars[0].aval.shape
+            sizes = [1 if axis in numbers.inserted_window_dims else 0 for axis in range(len(shape))]
+            self._record_index(_parts(into[1]), numbers.scatter_dims_to_operand_dims, sizes, shape)
         elif name == "dynamic_slice":
             self._record_index(into[1:], range(len(into) - 1), params["slice_sizes"], eqn.invars[0].aval.shape)
         return []
@@ -193,6 +199,8 @@ class _Reader:
     def _record_index(
         self, parts: Sequence[Any], axes: Sequence[int], sizes: Sequence[int], shape: Sequence[int]
     ) -> None:
+        if len(parts) != len(axes):
+            return
         for source, axis in zip(parts, axes, strict=True):
             if isinstance(source, _Source) and not source.shifted and not source.is_sign and sizes[axis] == 1:
                 self.indexed.append((source, shape[axis]))
@@ -216,9 +224,18 @@ def _is_zero(variable: Any) -> bool:
     return isinstance(variable, Literal) and np.ndim(variable.val) == 0 and variable.val == 0
 
 
-def _clips_unasked(params: dict[str, Any]) -> bool:
-    """Whether JAX takes another entry for an index out of range, although the kernel did not ask for that."""
+def _parts(source: Any) -> tuple[Any, ...]:
+    """Return the sources of the numbers of an index, one for each axis that is indexed."""
+    return source if isinstance(source, tuple) else (source,)
+
+
+def _accepts_unasked(params: dict[str, Any]) -> bool:
+    """Whether JAX takes another entry for an index out of range, or NaN, although the kernel did not ask for that."""
     mode, collapsed = params["mode"].name, params["dimension_numbers"].collapsed_slice_dims
+    if mode == "FILL_OR_DROP":
+        # JAX's own filling: NaN, or the least whole number.
+        filling = params["fill_value"]
+        return filling is None or filling != filling or filling < -(2**30)
     return mode == "PROMISE_IN_BOUNDS" or (mode == "CLIP" and not collapsed)
 
 
@@ -254,6 +271,6 @@ def check_index(what: str, array: np.ndarray, index: Index, n_rows: int, first: 
         row = "" if first is None else f" in row {first + int(np.argwhere(outside)[0, 0])}"
         raise ValueError(
             f"{what} holds {used[outside].flat[0]!s}{row}, but the kernel uses it as an index of {length} entries, "
-            f"which are numbered from 0 to {length - 1}. JAX would take another entry. Number groups from 0, or name "
-            "them in `column_args` with 'categories'."
+            f"which are numbered from 0 to {length - 1}. JAX would take another entry, or none. Number groups from 0, "
+            "or name them in `column_args` with 'categories'."
         )

@@ -47,6 +47,16 @@ def row_by_row(X, y=None, *, group):
     observed(jax.vmap(lambda code: jnp.asarray(LEVEL)[code])(group), X, y)
 
 
+def taken(X, y=None, *, group):
+    observed(jnp.take(jnp.asarray(LEVEL), group), X, y)
+
+
+def scattered(X, y=None, *, group):
+    """Weights that are one at the group's place."""
+    each = jax.vmap(lambda code: jnp.zeros(3).at[code].set(1.0) @ jnp.asarray(LEVEL))
+    observed(each(jnp.atleast_1d(group)), X, y)
+
+
 def of_ready_table(X, y=None, *, group, table):
     observed(table[group], X, y)
 
@@ -85,9 +95,10 @@ def model_of(kernel, posterior=DRAWS, **parameters):
     return NumPyroImpactRegressor(kernel, posterior=posterior, random_state=0, **parameters)
 
 
-SINGLE = [of_fixed_length, row_by_row, in_a_function]
+SINGLE = [of_fixed_length, row_by_row, in_a_function, taken, scattered]
 
 
+@pytest.mark.filterwarnings("ignore:The kernel runs on all rows at once:skaimz.exceptions.SpeedWarning")
 @pytest.mark.parametrize("kernel", SINGLE)
 @pytest.mark.parametrize("wrong", [3, 7, -1])
 def test_codes_out_of_range(kernel, wrong):
