@@ -1,6 +1,7 @@
 """An estimator over a kernel: its parameters, how it is fitted, and what the fit leaves behind."""
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -18,6 +19,7 @@ from skaimz.estimators._arguments import check_count, is_fixed, join_arguments, 
 from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
+from skaimz.estimators._entries import without_entries
 from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
@@ -578,7 +580,10 @@ class KernelEstimator(SklearnObject):
             check_parameters(self)
             settings = inference.resolve_inference(self.inference)
             model = Model.of(self)
-            data = data.taken_apart(model.names)
+            if before is None:
+                model = dataclasses.replace(model, names=(self.param_input, self.param_output), arguments={})
+            model, X, arrays = without_entries(model, data.X, flattened(data.arrays))
+            data = dataclasses.replace(data, X=X, arrays=arrays).taken_apart(model.names)
             if self.posterior is None:
                 data = data.with_arrays(join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
             data = data.with_arrays(flattened(data.arrays))
@@ -590,6 +595,9 @@ class KernelEstimator(SklearnObject):
             self.categories_ = learner.categories
             if learner.outcome.labels is not None:
                 self.classes_ = learner.outcome.labels
+            if before is None:
+                y = data.y
+                self.arguments_ = {"rows": {model.names[0]: None}, "outcome": None if y is None else y.shape[1:]}
             self._infer(data, settings, before, in_parts)
 
     def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
@@ -606,14 +614,13 @@ class KernelEstimator(SklearnObject):
                     f"{self.random_state!r}."
                 )
             self.seed_ = seed_of(self.random_state)
-            self.arguments_ = {"outcome": None if y is None else y.shape[1:]}
         with precision_of(self.dtype or float_type(X.dtype)):
             if before is None:
                 self.kernel_ = kernel_of(self, X, y, weight)
             call = Call(Model.of(self), X, arrays, self.seed_, X, arrays)
             traced, hyperparameters, inputs = call.traced
             spec = traced.spec
-            check_row_count(traced, hyperparameters, inputs, self.param_input, self.param_output)
+            check_row_count(traced, hyperparameters, inputs, *call.model.names)
             self.kernel_spec_ = spec
             self.arguments_ = describe_inputs(inputs)
             y = call.model.outcome.check(y, spec)

@@ -1,6 +1,6 @@
 """NumPyro's own fits and predictions, without skaimz."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
+import numpyro.primitives
 from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.autoguide import AutoGuide
@@ -148,8 +149,22 @@ def log_likelihood(
     return jax.tree.map(np.asarray, numpyro.infer.log_likelihood(substituted, dict(draws), **arguments))
 
 
-def totals(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any]) -> np.ndarray:
-    """Return the log density of all data for each draw, with discrete sites summed out by funsor."""
+class _Unscored(numpyro.primitives.Messenger):
+    """Leave the densities of some sites out of a kernel."""
+
+    def __init__(self, fn: Callable, names: Collection[str]):
+        super().__init__(fn)
+        self.names = names
+
+    def process_message(self, msg: dict[str, Any]) -> None:
+        if msg["type"] == "sample" and msg["name"] in self.names:
+            msg["fn"] = msg["fn"].mask(False)
+
+
+def totals(
+    kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any], scores: Collection[str]
+) -> np.ndarray:
+    """Return the log density of some sites for each draw, given all else, with discrete sites summed out by funsor."""
     from numpyro.contrib.funsor import config_enumerate, enum, log_density
 
     kernel = handlers.substitute(kernel, data=dict(params))
@@ -158,11 +173,11 @@ def totals(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: M
         [-frame.dim for site in trace.values() if site["type"] == "sample" for frame in site["cond_indep_stack"]],
         default=0,
     )
-    enumerated = enum(config_enumerate(kernel), -1 - depth)
+    models = kernel, _Unscored(kernel, scores)
+    enumerated = [enum(config_enumerate(model), -1 - depth) for model in models]
 
     def of_draw(draw: Any) -> Any:
-        joint, _ = log_density(enumerated, (), dict(arguments), draw)
-        trace = _trace(kernel, draw, jax.random.PRNGKey(0), arguments)
-        return joint - sum(jnp.sum(trace[name]["fn"].log_prob(trace[name]["value"])) for name in draw)
+        joint, without = (log_density(model, (), dict(arguments), draw)[0] for model in enumerated)
+        return joint - without
 
     return np.asarray(jax.lax.map(of_draw, dict(draws)))
