@@ -597,7 +597,8 @@ class KernelEstimator(SklearnObject):
                 self.classes_ = learner.outcome.labels
             if before is None:
                 y = data.y
-                self.arguments_ = {"rows": {model.names[0]: None}, "outcome": None if y is None else y.shape[1:]}
+                of_row = None if y is None else y.shape[1:]
+                self.arguments_ = {"rows": {model.names[0]: None}, "outcome": of_row, "observed": y}
             self._infer(data, settings, before, in_parts)
 
     def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
@@ -623,6 +624,8 @@ class KernelEstimator(SklearnObject):
             check_row_count(traced, hyperparameters, inputs, *call.model.names)
             self.kernel_spec_ = spec
             self.arguments_ = describe_inputs(inputs)
+            if spec.output_parameter in traced.seen:
+                self.arguments_["observed"] = y
             y = call.model.outcome.check(y, spec)
             if spec.changes_outcome:
                 warn_user(

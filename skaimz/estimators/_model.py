@@ -296,7 +296,8 @@ class Call:
             Rules(model.arguments.get("rows", ()), model.whole, self.dtype, model.allow_nan),
         )
         outcome: Any = model.arguments.get("outcome")
-        inputs = replace(inputs, outcome=None if outcome is None else tuple(outcome))
+        observed = model.arguments.get("observed")
+        inputs = replace(inputs, outcome=None if outcome is None else tuple(outcome), observed=observed)
         with self.precision():
             try:
                 traced, hyperparameters = trace_kernel(kernel, inputs, param_input, param_output)

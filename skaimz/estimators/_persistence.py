@@ -60,7 +60,7 @@ def saved_attributes(model: Model) -> dict[str, Any]:
         "seed": model.seed,
         "n_rows": result.n_rows,
         "num_samples": result.num_samples,
-        "arguments": json.dumps(model.arguments),
+        "arguments": json.dumps({name: value for name, value in model.arguments.items() if name != "observed"}),
         "parameters": json.dumps(plain({name: getattr(owner, name) for name in SAVED_PARAMETERS})),
         "categories": json.dumps(categories),
         "feature_names_in": json.dumps(list(getattr(owner, "feature_names_in_", []))),

@@ -11,6 +11,7 @@ import numpyro
 from numpyro import handlers
 from numpyro.contrib import einstein
 from numpyro.distributions import ImproperUniform, constraints
+from numpyro.infer import init_to_uniform
 
 from skaimz.inference.chunks import run_in_chunks
 from skaimz.inference.extras import Engine, shapes_of
@@ -170,7 +171,8 @@ def _programs(
 
     def start(key: Any, data: Any) -> tuple[einstein.SteinVI, Any]:
         """Build NumPyro's object anew, which learns the parameters' constraints from its first state."""
-        stein = einstein.SteinVI(model, KINDS[guide](model), optim.value, kernel.value, **options.value)
+        particle = KINDS[guide](model, init_loc_fn=init_to_uniform)
+        stein = einstein.SteinVI(model, particle, optim.value, kernel.value, **options.value)
         return stein, stein.init(key, data)
 
     def params_of(stein: einstein.SteinVI, state: Any) -> tuple:

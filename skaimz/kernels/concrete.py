@@ -75,12 +75,14 @@ def refuse_values_of_outcome(call: AbstractCall, inputs: Inputs, error: Exceptio
 
 
 def _with_values(call: AbstractCall, inputs: Inputs) -> Iterator[AbstractCall]:
-    """Yield the kernel with the values of arrays that all rows share, and then with those of rows as well."""
+    """Yield the kernel with the values of arrays that all rows share, then those of rows, and then outcomes."""
     shared = (*call.static, *((name, ByValue.of(np.asarray(array))) for name, array in inputs.whole.items()))
     if inputs.whole:
         yield replace(call, static=shared)
     rows = tuple((name, ByValue.of(np.asarray(array[:]))) for name, array in inputs.rows.items())
     yield replace(call, static=shared, values=rows)
+    if inputs.observed is not None:
+        yield replace(call, static=shared, values=(*rows, (call.output, ByValue.of(np.asarray(inputs.observed[:])))))
 
 
 @functools.lru_cache(maxsize=SPECS_KEPT)

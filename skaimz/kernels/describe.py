@@ -225,7 +225,9 @@ class _Tracer:
             checked = name == form.output or self.call.outcome is not None
             if checked and proofs.shape(name) != self.sites[name].batch:
                 continue
-            observing.append(_Output(name, not proofs.proof.only_moves(-2, -1), proofs))
+            # An outcome whose values the kernel sees is no argument of the trace.
+            seen = any(argument == self.call.output for argument, _ in self.call.values)
+            observing.append(_Output(name, not seen and not proofs.proof.only_moves(-2, -1), proofs))
             if not observing[-1].changes_outcome:
                 return observing[-1]
         return observing[0] if observing else None

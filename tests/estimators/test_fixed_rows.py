@@ -6,7 +6,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 
-from skaimz import NumPyroImpactRegressor
+from skaimz import NumPyroImpactClassifier, NumPyroImpactRegressor
 from skaimz.exceptions import ConcreteKernelWarning, SpeedWarning
 from skaimz.inference import SVI
 
@@ -56,23 +56,34 @@ def by_loop(X, y=None):
 
 
 def counting_classes(X, y=None):
+    """The number of classes is read from the outcome."""
     n_classes = 3 if y is None else int(np.max(y)) + 1
     shares = numpyro.sample("shares", dist.Dirichlet(jnp.ones(n_classes)))
     with numpyro.plate("rows", len(X)):
         numpyro.sample("y", dist.Categorical(shares), obs=y)
 
 
-@pytest.mark.parametrize(
-    ("kernel", "message"),
-    [
-        (by_loop, r"Site 'y_\d+' is in the kernel on .* write one site for all rows, in a plate or in .* a `scan`"),
-        (counting_classes, r"needs the values of its outcome 'y' while it is traced.* as an argument"),
-    ],
-)
-def test_refused_kernels(kernel, message):
+def test_values_of_the_outcome():
+    """The posterior is a Dirichlet distribution; log densities are those of the outcomes that are passed."""
+    X, y = np.arange(12), np.array([0, 1, 2, 2, 2, 1, 0, 2, 2, 2, 2, 2])
+    with pytest.warns(ConcreteKernelWarning, match=r"needs the values of \['X', 'y'\]"):
+        model = NumPyroImpactClassifier(counting_classes, random_state=0).fit(X, y)
+    shares = model.posterior_["shares"][0]
+    np.testing.assert_allclose(shares.mean(0), (1 + np.bincount(y)) / 15, atol=0.02)
+    with pytest.warns(ConcreteKernelWarning):
+        np.testing.assert_allclose(model.predict_proba(X[:5]), np.tile(shares.mean(0), (5, 1)), rtol=1e-4)
+    with pytest.warns(ConcreteKernelWarning):
+        densities = model.log_likelihood(X[:3], [2, 1, 2], in_sample=False)["log_likelihood"]["y"].to_numpy()[0]
+    np.testing.assert_allclose(densities, np.log(shares[:, [2, 1, 2]]), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"needs the values of its outcome 'y' while it is traced.* as an argument"):
+        NumPyroImpactClassifier(counting_classes).sample_prior_predictive(X)
+
+
+def test_a_site_for_each_row_is_refused():
     """The error is one sentence, though X has one dimension."""
+    message = r"Site 'y_\d+' is in the kernel on .* write one site for all rows, in a plate or in .* a `scan`"
     with pytest.raises(ValueError, match=message) as caught:
-        NumPyroImpactRegressor(kernel).fit(np.arange(12), COUNTS[:, 0] % 3)
+        NumPyroImpactRegressor(by_loop).fit(np.arange(12), COUNTS[:, 0])
     assert "Expected 2D array" not in str(caught.value)
 
 
