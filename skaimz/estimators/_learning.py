@@ -112,9 +112,10 @@ class KernelEstimator(SklearnObject):
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features), or (n_rows, ...) with a kernel of your own
+        X : array-like of shape (n_rows, n_features), or (n_rows, ...) or a mapping with a kernel of your own
             Input. Other floats than float32 become float64. A kernel of your own is given integers and booleans as they
-            are, so that it can use them as indices; for the default kernel they become float64. Or anything that can be
+            are, so that it can use them as indices; for the default kernel they become float64. A mapping of names to
+            arrays reaches it as a dict. Or anything that can be
             iterated over repeatedly and gives mappings of names to arrays with some of the rows: X, y, sample_weight
             and further arguments.
         y : array-like of shape (n_rows,) or (n_rows, ...), optional
