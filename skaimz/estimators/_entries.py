@@ -33,7 +33,7 @@ def without_entries(model: Model, X: Any, arrays: Mapping[str, Any]) -> tuple[Mo
         return model, X, arrays
     if model.owner.kernel is None:
         raise ValueError("X is a mapping, but the default kernel takes a table: pass an array or a data frame.")
-    check_names_of_arguments(arrays, *model.names)
+    check_names_of_arguments(arrays, param_input, model.names[1])
     entries = flattened({param_input: X})
     name = model.names[0]
     if name == param_input:

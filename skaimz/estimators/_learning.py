@@ -317,6 +317,10 @@ class KernelEstimator(SklearnObject):
         seed = model.seed_of(random_state)
         with precision_of(model.precision):
             inputs = abstract_inputs(model.arguments, result.n_rows)
+            if model.arguments.get("seen"):
+                rows = {name: result.data["rows"][name] for name in inputs.rows}
+                observed = model.arguments.get("observed")
+                inputs = dataclasses.replace(inputs, rows=rows, whole=dict(result.data["whole"]), observed=observed)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed, OF_STATE: digest_of(result.state)})
@@ -624,7 +628,7 @@ class KernelEstimator(SklearnObject):
             spec = traced.spec
             check_row_count(traced, hyperparameters, inputs, *call.model.names)
             self.kernel_spec_ = spec
-            self.arguments_ = describe_inputs(inputs)
+            self.arguments_ = {**describe_inputs(inputs), "seen": list(traced.seen)}
             if spec.output_parameter in traced.seen:
                 self.arguments_["observed"] = y
             y = call.model.outcome.check(y, spec)
