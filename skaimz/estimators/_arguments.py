@@ -131,10 +131,11 @@ def kernel_inputs(
     """
     arrays = flattened(arrays)
     check_names_of_arguments(arrays, *names)
-    parameters = {name: parameter for name, parameter in kernel_parameters(kernel).items() if name not in names}
+    own = {next(iter(nested({name: None}))) for name in names}
+    parameters = {name: parameter for name, parameter in kernel_parameters(kernel).items() if name not in own}
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     present = nested(arrays)
-    unknown = [name for name in present if name not in parameters and not open_ended]
+    unknown = [name for name in present if name not in parameters and name not in own and not open_ended]
     if unknown:
         raise TypeError(f"Unknown argument {unknown[0]!r}: beyond X and y the kernel takes {sorted(parameters)}.")
     required = [
@@ -276,6 +277,8 @@ def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
     """Check an outcome, that of row ``first`` on, against the kernel's output site, and give it its kind of numbers."""
     site: Site = spec[spec.output]
     of_row = site.event_shape if spec.outcome is None else spec.outcome
+    if spec.outcome is not None:
+        site = replace(site, support=None)  # it observes a part of y, or bounds of its values
     if y.shape[1:] != of_row:
         expected = "".join(f", {size}" for size in of_row) or ","
         what = "y has the wrong shape" if of_row else "y should be a 1d array"
@@ -289,9 +292,13 @@ def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
 
 
 def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
-    """Check outcomes, the first of which is that of the row ``start``, against the support of a site."""
+    """Check outcomes, the first of which is that of the row ``start``, against the support of a site.
+
+    Missing ones, if there are any, are left to the kernel.
+    """
+    missing = np.isnan(y) if y.dtype.kind == "f" else np.zeros((), bool)
     if site.support is not None:
-        inside = SUPPORT_CHECKS[site.support](y)
+        inside = SUPPORT_CHECKS[site.support](y) | missing
         if not inside.all():
             raise ValueError(
                 f"y has values outside the support of the kernel's output {site.name!r}, a {site.distribution} "
@@ -306,13 +313,13 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
             f"Row {_first_row(strange, start)} holds another."
         )
     if np.issubdtype(site.dtype, np.integer):
-        inside = (y == np.floor(y)) & (np.abs(y) < 2**31)
+        inside = ((y == np.floor(y)) & (np.abs(y) < 2**31)) | missing
         if not inside.all():
             raise ValueError(
                 f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.distribution} "
                 f"distribution, and row {_first_row(~inside, start)} has none."
             )
-        return y.astype(np.int32)
+        return y if missing.any() else y.astype(np.int32)
     return y
 
 

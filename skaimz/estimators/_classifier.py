@@ -51,9 +51,9 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         ``numpy.argwhere``, as the site ``"<output>_unobserved"``.
     inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
-        ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
-        begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the kernel. What
-        else it holds and a fit would ignore, such as another model, is refused.
+        ``SVI``, ``SteinVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or
+        not: the fit begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the
+        kernel. What else it holds and a fit would ignore, such as another model, is refused.
     posterior : mapping, Dataset, DataTree or numpyro.infer.MCMC, optional
         Posterior draws made elsewhere, as in :meth:`set_posterior_sample`; a NumPyro ``MCMC`` object that has run gives
         those of its chains. Nothing is then inferred.

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 
 from skaimz.estimators._arguments import RESERVED, without_single_column
 from skaimz.estimators._input import FLOATS
@@ -12,7 +13,7 @@ from skaimz.kernels import check_signature, kernel_parameters, within
 
 __all__ = ["check_parameters", "kernel_of"]
 
-MISSING_OUTCOMES = ("error", "ignore", "impute")
+MISSING_OUTCOMES = ("error", "ignore", "impute", "keep")
 
 
 def check_parameters(estimator: Any) -> None:
@@ -26,6 +27,10 @@ def check_parameters(estimator: Any) -> None:
     if estimator.missing_outcomes not in MISSING_OUTCOMES:
         raise ValueError(
             f"`missing_outcomes` must be one of {list(MISSING_OUTCOMES)}, got {estimator.missing_outcomes!r}."
+        )
+    if estimator.missing_outcomes == "keep" and (estimator.kernel is None or is_classifier(estimator)):
+        raise ValueError(
+            "`missing_outcomes='keep'` needs a regressor with a `kernel` that masks NaN in its outcome: use 'ignore'."
         )
     if not isinstance(estimator.verbose, int | np.integer) or estimator.verbose < 0:
         raise ValueError(f"`verbose` must be a non-negative integer, got {estimator.verbose!r}.")

@@ -225,7 +225,7 @@ class LogLikelihood(DrawQuestion):
             encode, dtype = call.model.outcome.encode, call.dtype
             y = LazyRows(rows, lambda part, start: encode(part, spec, dtype, start))
         else:
-            y = call.encode(y)
+            y = call.encode(y, may_lack=True)
         check_consistent_length(call.X, y)
         job = job.with_rows({spec.output_parameter: y})
         return DrawTask(job, sampling.LogDensity((spec.output,)), "log_likelihood")

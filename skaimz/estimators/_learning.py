@@ -1,6 +1,7 @@
 """An estimator over a kernel: its parameters, how it is fitted, and what the fit leaves behind."""
 
 import contextlib
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
@@ -18,6 +19,7 @@ from skaimz.estimators._arguments import check_count, is_fixed, join_arguments, 
 from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
+from skaimz.estimators._entries import without_entries
 from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
@@ -110,9 +112,10 @@ class KernelEstimator(SklearnObject):
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features), or (n_rows, ...) with a kernel of your own
+        X : array-like of shape (n_rows, n_features), or (n_rows, ...) or a mapping with a kernel of your own
             Input. Other floats than float32 become float64. A kernel of your own is given integers and booleans as they
-            are, so that it can use them as indices; for the default kernel they become float64. Or anything that can be
+            are, so that it can use them as indices; for the default kernel they become float64. A mapping of names to
+            arrays reaches it as a dict. Or anything that can be
             iterated over repeatedly and gives mappings of names to arrays with some of the rows: X, y, sample_weight
             and further arguments.
         y : array-like of shape (n_rows,) or (n_rows, ...), optional
@@ -314,6 +317,10 @@ class KernelEstimator(SklearnObject):
         seed = model.seed_of(random_state)
         with precision_of(model.precision):
             inputs = abstract_inputs(model.arguments, result.n_rows)
+            if model.arguments.get("seen"):
+                rows = {name: result.data["rows"][name] for name in inputs.rows}
+                observed = model.arguments.get("observed")
+                inputs = dataclasses.replace(inputs, rows=rows, whole=dict(result.data["whole"]), observed=observed)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed, OF_STATE: digest_of(result.state)})
@@ -578,7 +585,10 @@ class KernelEstimator(SklearnObject):
             check_parameters(self)
             settings = inference.resolve_inference(self.inference)
             model = Model.of(self)
-            data = data.taken_apart(model.names)
+            if before is None:
+                model = dataclasses.replace(model, names=(self.param_input, self.param_output), arguments={})
+            model, X, arrays = without_entries(model, data.X, flattened(data.arrays))
+            data = dataclasses.replace(data, X=X, arrays=arrays).taken_apart(model.names)
             if self.posterior is None:
                 data = data.with_arrays(join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
             data = data.with_arrays(flattened(data.arrays))
@@ -590,6 +600,10 @@ class KernelEstimator(SklearnObject):
             self.categories_ = learner.categories
             if learner.outcome.labels is not None:
                 self.classes_ = learner.outcome.labels
+            if before is None:
+                y = data.y
+                of_row = None if y is None else y.shape[1:]
+                self.arguments_ = {"rows": {model.names[0]: None}, "outcome": of_row, "observed": y}
             self._infer(data, settings, before, in_parts)
 
     def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
@@ -606,16 +620,17 @@ class KernelEstimator(SklearnObject):
                     f"{self.random_state!r}."
                 )
             self.seed_ = seed_of(self.random_state)
-            self.arguments_ = {"outcome": None if y is None else y.shape[1:]}
         with precision_of(self.dtype or float_type(X.dtype)):
             if before is None:
                 self.kernel_ = kernel_of(self, X, y, weight)
             call = Call(Model.of(self), X, arrays, self.seed_, X, arrays)
             traced, hyperparameters, inputs = call.traced
             spec = traced.spec
-            check_row_count(traced, hyperparameters, inputs, self.param_input, self.param_output)
+            check_row_count(traced, hyperparameters, inputs, *call.model.names)
             self.kernel_spec_ = spec
-            self.arguments_ = describe_inputs(inputs)
+            self.arguments_ = {**describe_inputs(inputs), "seen": list(traced.seen)}
+            if spec.output_parameter in traced.seen:
+                self.arguments_["observed"] = y
             y = call.model.outcome.check(y, spec)
             if spec.changes_outcome:
                 warn_user(

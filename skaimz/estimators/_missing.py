@@ -38,7 +38,7 @@ def filled(y: Any, rule: str) -> tuple[Any, Any]:
     ``rule`` is the estimator's ``missing_outcomes``.
     The latter is None if all entries are observed. Of outcomes that are read in parts, this is not known.
     """
-    if rule == "error":
+    if rule in ("error", "keep"):
         return y, None
     if isinstance(y, LazyRows):
         if rule == "impute":
@@ -90,8 +90,8 @@ def check_can_be_left_out(call: Call, observed: Any) -> None:
             reason = f"{spec.output!r} observes y in another order, and some entries of a row are missing"
     if reason is not None:
         raise ValueError(
-            f"Missing outcomes cannot be left out, because {reason}. Leave out their rows, or write them as latent "
-            "sites in the kernel."
+            f"Missing outcomes cannot be left out, because {reason}. Leave out their rows, write them as latent sites "
+            "in the kernel, or set `missing_outcomes='keep'` if the kernel masks them itself."
         )
 
 

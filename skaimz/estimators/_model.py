@@ -56,6 +56,16 @@ def _as_learned(site: Site, array: Any) -> Any:
     return in_type_of(site, f"Parameter {site.name!r}", np.asarray(array))
 
 
+def _takes_a_table(kernel: Callable, inputs: Inputs, names: tuple[str, str]) -> bool:
+    """Whether a kernel runs on an X of one column, in place of one of one dimension."""
+    X = np.asarray(inputs.rows[names[0]][:])[:, None]
+    try:
+        trace_kernel(kernel, replace(inputs, rows={**inputs.rows, names[0]: X}), *names)
+    except Exception:
+        return False
+    return True
+
+
 class Traced(NamedTuple):
     """A kernel traced on the arguments of a call.
 
@@ -94,7 +104,7 @@ class Model:
         Arguments that the user declares to be whole.
     allow_nan : bool
         Whether X and further arguments may have missing entries.
-    missing_outcomes : {"error", "ignore", "impute"}
+    missing_outcomes : {"error", "ignore", "impute", "keep"}
         What a fit does with missing outcomes.
     outcome : Outcome
         How outcomes are coded.
@@ -158,7 +168,8 @@ class Model:
         return cls(
             owner=estimator,
             kernel=fitted.get("kernel_", estimator.kernel),
-            names=(estimator.param_input, estimator.param_output),
+            # The input comes first among the rows. It is an entry of the parameter if that takes a mapping.
+            names=(next(iter(arguments.get("rows", ())), estimator.param_input), estimator.param_output),
             column_args=estimator.column_args,
             whole_args=estimator.whole_args or (),
             allow_nan=bool(estimator.allow_nan),
@@ -285,16 +296,17 @@ class Call:
             Rules(model.arguments.get("rows", ()), model.whole, self.dtype, model.allow_nan),
         )
         outcome: Any = model.arguments.get("outcome")
-        inputs = replace(inputs, outcome=None if outcome is None else tuple(outcome))
+        observed = model.arguments.get("observed")
+        inputs = replace(inputs, outcome=None if outcome is None else tuple(outcome), observed=observed)
         with self.precision():
             try:
                 traced, hyperparameters = trace_kernel(kernel, inputs, param_input, param_output)
             except Exception as error:
                 refuse_as_index(inputs, param_input, error)
-                if len(self.X.shape) == 1:
+                if len(self.X.shape) == 1 and _takes_a_table(kernel, inputs, model.names):
                     raise ValueError(
                         f"The kernel does not run on these rows ({type(error).__name__}: {error}). "
-                        "X has one dimension. If the kernel takes a table (Expected 2D array, got 1D array instead), "
+                        "X has one dimension, and the kernel takes a table (Expected 2D array, got 1D array instead): "
                         "reshape your data by `X.reshape(-1, 1)` if it has one column, or by `X.reshape(1, -1)` if it "
                         "is one row."
                     ) from error
@@ -313,14 +325,15 @@ class Call:
         """The kernel's description on the call's arguments."""
         return self.traced.spec
 
-    def encode(self, y: Any) -> np.ndarray:
-        """Return outcomes of the rows as the kernel takes them."""
-        if self.model.missing_outcomes != "error" and pd.isna(plain_array(y)).any():
+    def encode(self, y: Any, *, may_lack: bool = False) -> np.ndarray:
+        """Return outcomes of the rows as the kernel takes them; some may be missing if the kernel masks them."""
+        may_lack = may_lack and self.model.missing_outcomes == "keep"
+        if self.model.missing_outcomes != "error" and not may_lack and pd.isna(plain_array(y)).any():
             raise ValueError(
                 "y has missing outcomes, which a fit leaves out, but which have no density and no score: pass the rows "
                 "with outcomes alone, with `in_sample=False` where the method has it."
             )
-        return self.model.outcome.encode(y, self.spec, self.dtype, self.first_row)
+        return self.model.outcome.encode(y, self.spec, self.dtype, self.first_row, allow_missing=may_lack)
 
     def job(
         self,

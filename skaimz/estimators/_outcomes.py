@@ -67,7 +67,9 @@ class Outcome:
         """Check coded outcomes, the first of which belongs to row ``first``, against the kernel's output site."""
         return check_outcome(y if spec[spec.output].event_shape else without_single_column(y), spec, first)
 
-    def encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+    def encode(
+        self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0, *, allow_missing: bool = False
+    ) -> np.ndarray:
         """Check and code outcomes as a user passes them, the first of which belongs to row ``first``."""
         raise NotImplementedError
 
@@ -114,10 +116,17 @@ class Numbers(Outcome):
             return y
         return y.then(_whole_numbers) if isinstance(y, LazyRows) else _whole_numbers(y)
 
-    def encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+    def encode(
+        self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0, *, allow_missing: bool = False
+    ) -> np.ndarray:
         """Check outcomes and convert them to floats of a type."""
         y = check_array(
-            in_numbers(unmasked(y)), ensure_2d=False, allow_nd=True, dtype=[np.float64, np.float32], input_name="y"
+            in_numbers(unmasked(y)),
+            ensure_2d=False,
+            ensure_all_finite="allow-nan" if allow_missing else True,
+            allow_nd=True,
+            dtype=[np.float64, np.float32],
+            input_name="y",
         )
         return self.check(as_floats("y", y, dtype, first), spec, first)
 
@@ -154,7 +163,9 @@ class Codes(Outcome):
                 raise ValueError(f"y must hold at least 2 classes, got 1 class: {classes.tolist()}.")
         return Labels(by_output[0] if n_outputs == 1 else by_output)
 
-    def encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+    def encode(
+        self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0, *, allow_missing: bool = False
+    ) -> np.ndarray:
         """Check codes."""
         return check_outcome(np.asarray(y) if spec[spec.output].event_shape else column_or_1d(y), spec, first)
 
@@ -210,7 +221,9 @@ class Labels(Codes):
             )
         return super().check(y, spec, first)
 
-    def encode(self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0) -> np.ndarray:
+    def encode(
+        self, y: Any, spec: KernelSpec, dtype: Any, first: int = 0, *, allow_missing: bool = False
+    ) -> np.ndarray:
         """Return the codes of labels."""
         labels = np.asarray(y) if spec[spec.output].event_shape else column_or_1d(y)
         return check_outcome(self.codes(_checked_labels(labels, first)), spec, first)

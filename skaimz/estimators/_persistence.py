@@ -60,7 +60,7 @@ def saved_attributes(model: Model) -> dict[str, Any]:
         "seed": model.seed,
         "n_rows": result.n_rows,
         "num_samples": result.num_samples,
-        "arguments": json.dumps(model.arguments),
+        "arguments": json.dumps({name: value for name, value in model.arguments.items() if name != "observed"}),
         "parameters": json.dumps(plain({name: getattr(owner, name) for name in SAVED_PARAMETERS})),
         "categories": json.dumps(categories),
         "feature_names_in": json.dumps(list(getattr(owner, "feature_names_in_", []))),
@@ -100,16 +100,16 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     hyperparameters = _arrays_of(tree["hyperparameters"])
     estimator.kernel_ = copy_of(kernel) if kernel is not None else cls._default_kernel(**hyperparameters)
     n_rows = int(attrs["n_rows"])
-    param_input, param_output = estimator.param_input, estimator.param_output
+    names = Model.of(estimator).names
     inputs = abstract_inputs(estimator.arguments_, n_rows)
     with precision_of(Model.of(estimator).precision):
-        traced, numbers = trace_kernel(estimator.kernel_, inputs, param_input, param_output)
+        traced, numbers = trace_kernel(estimator.kernel_, inputs, *names)
         if traced.seen:
             raise ValueError(
                 f"The kernel needs the values of {list(traced.seen)} while it is traced, which a tree does not hold: "
                 "save the estimator with `pickle` or `joblib`."
             )
-        trees = parameter_trees(traced, numbers, inputs, param_input, param_output) if traced.spec.learned else {}
+        trees = parameter_trees(traced, numbers, inputs, *names) if traced.spec.learned else {}
     spec = estimator.kernel_spec_ = traced.spec
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents and len(tree["posterior"].data_vars) else {}

@@ -9,6 +9,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 from skaimz.estimators._arguments import check_names_of_arguments
 from skaimz.estimators._columns import Naming, culprits_named, in_numbers, number_of_codes, split_columns
 from skaimz.estimators._constructor import check_parameters
+from skaimz.estimators._entries import without_entries
 from skaimz.estimators._input import as_input, check_row_shape, input_checks
 from skaimz.estimators._model import Call, Model
 from skaimz.kernels import flattened, kernel_parameters
@@ -43,13 +44,14 @@ def read(
         Whether the call needs no posterior draws. An estimator without a fit learns categories from these rows.
     """
     arrays = flattened(arrays)
-    check_names_of_arguments(arrays, *model.names)
     if not prior:
         check_is_fitted(model.owner)
     elif model.spec is None:
         check_parameters(model.owner)
         if model.kernel is None:
             raise ValueError("The default kernel is scaled to its training data: call `fit` before its prior.")
+    model, X, arrays = without_entries(model, X, arrays)
+    check_names_of_arguments(arrays, *model.names)
     seed = model.seed_of(random_state)
     lazy = open_rows(X, model.names[0], keeps_whole=model.owner.kernel is not None, allow_nan=model.allow_nan)
     if lazy is None:

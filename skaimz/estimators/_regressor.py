@@ -50,15 +50,16 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     allow_nan : bool, default=False
         Whether X and further arguments of the kernel may have missing entries. A kernel of your own gets them as NaN,
         and must replace them, for example by latent sites; the default kernel takes none.
-    missing_outcomes : {"error", "ignore", "impute"}, default="error"
+    missing_outcomes : {"error", "ignore", "impute", "keep"}, default="error"
         What a fit does with outcomes that are NaN, None or masked: it refuses them, leaves each missing entry of y out
-        of the likelihood, or leaves them out and adds draws of them to ``posterior_``, in the order of
-        ``numpy.argwhere``, as the site ``"<output>_unobserved"``.
+        of the likelihood, leaves them out and adds draws of them to ``posterior_``, in the order of
+        ``numpy.argwhere``, as the site ``"<output>_unobserved"``, or gives them to the kernel, which must mask them.
+        The kernel gets NaN then.
     inference : str, Auto, SVI, MCMC, Sampler or NumPyro object, default="auto"
         ``"svi"``, ``"mcmc"``, settings (:class:`skaimz.inference.SVI`, :class:`skaimz.inference.MCMC`), or a NumPyro
-        ``SVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or not: the fit
-        begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the kernel. What
-        else it holds and a fit would ignore, such as another model, is refused.
+        ``SVI``, ``SteinVI`` or ``MCMC`` object of the kernel. Such an object is read as a recipe, whether it has run or
+        not: the fit begins anew, and leaves it as it is. Static arguments of a NumPyro ``SVI`` are arguments of the
+        kernel. What else it holds and a fit would ignore, such as another model, is refused.
     posterior : mapping, Dataset, DataTree or numpyro.infer.MCMC, optional
         Posterior draws made elsewhere, as in :meth:`set_posterior_sample`; a NumPyro ``MCMC`` object that has run gives
         those of its chains. Nothing is then inferred.

@@ -12,12 +12,13 @@ from skaimz import inference
 from skaimz.datatree import data_to_dataset, draws_to_dataset, storable_labels, to_tree, with_labels
 from skaimz.estimators._arguments import PRIOR_DRAWS, check_weight
 from skaimz.estimators._draws import Destination, DrawQuestion, LogLikelihood, PosteriorPredictive, PriorPredictive
+from skaimz.estimators._entries import without_entries
 from skaimz.estimators._input import is_table
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._persistence import saved_attributes, saved_groups
 from skaimz.estimators._questions import request_for
 from skaimz.inference import FitResult
-from skaimz.kernels import KernelSpec, stored_name
+from skaimz.kernels import KernelSpec, flattened, stored_name
 from skaimz.rows import open_rows
 
 __all__ = ["RowsOfFit", "tree_of"]
@@ -90,7 +91,7 @@ def _with_rows(
     result, spec = model.result, model.spec
     assert result is not None
     assert spec is not None
-    _check_rows_of_fit(model, result, rows.X)
+    _check_rows_of_fit(*without_entries(model, rows.X, flattened(rows.arrays))[:2], result)
     groups, output = dict(groups), stored_name(spec.output)
     if model.draws:
         groups["posterior"] = draws_to_dataset({**model.draws, **model.imputed}, spec, rows.row_labels)
@@ -155,7 +156,7 @@ def _observed_data(call: Call, y: np.ndarray) -> xr.Dataset:
     return data_to_dataset({site.name: y}, {}, _row_dim(call.spec), call.row_labels, dims=dims)
 
 
-def _check_rows_of_fit(model: Model, result: FitResult, X: Any) -> None:
+def _check_rows_of_fit(model: Model, X: Any, result: FitResult) -> None:
     if open_rows(X, model.names[0]) is not None:
         raise ValueError(
             "`to_datatree` takes rows in memory: pass `numpy.asarray(X)`, or leave X out and call "

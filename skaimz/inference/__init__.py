@@ -14,6 +14,7 @@ from skaimz.inference.result import FitResult
 from skaimz.inference.run import fit, partial_fit, resume
 from skaimz.inference.settings import MCMC, SVI, Auto
 from skaimz.inference.states import log_likelihoods, state_probabilities
+from skaimz.inference.stein import SteinVI
 
 __all__ = [
     "MCMC",
@@ -29,6 +30,7 @@ __all__ = [
     "Progress",
     "Run",
     "Sampler",
+    "SteinVI",
     "bucket",
     "fit",
     "guide_function",

@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpyro.infer
+from numpyro.contrib import einstein
 from numpyro.infer.mcmc import MCMCKernel
 
 from skaimz.inference.protocol import Sampler
 from skaimz.inference.recipes import refuse_what_is_no_recipe
 from skaimz.inference.settings import MCMC, SVI, Auto
+from skaimz.inference.stein import SteinVI
 
 __all__ = ["resolve_inference"]
 
@@ -19,7 +21,7 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
 
     Parameters
     ----------
-    inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, Sampler, numpyro.infer.SVI or numpyro.infer.MCMC
+    inference : {"auto", "svi", "mcmc"}, Auto, SVI, MCMC, Sampler, or NumPyro SVI, SteinVI or MCMC
         Ready NumPyro objects are read as recipes and left as they are, whether they have run or not: the fit begins
         anew. What they hold beside their settings is kept with the settings (``own_models``, ``own_arguments``), or
         refused.
@@ -40,6 +42,8 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
         settings = SVI(guide=inference.guide, optim=inference.optim, loss=inference.loss).checked()
         settings.own_arguments = tuple(inference.static_kwargs.items())
         return settings._holding([("The NumPyro SVI object", inference.model)], settings)
+    if isinstance(inference, einstein.SteinVI):
+        inference = SteinVI.of(inference)
     if isinstance(inference, numpyro.infer.MCMC):
         names = ("sampler", "num_warmup", "num_samples", "num_chains", "thinning", "chain_method")
         inference = MCMC(**{name: getattr(inference, name) for name in names})
@@ -58,5 +62,5 @@ def resolve_inference(inference: Any) -> Auto | SVI | MCMC | Sampler:
         return inference
     raise ValueError(
         "`inference` must be 'auto', 'svi', 'mcmc', a skaimz.inference.Auto, SVI or MCMC, another object with the "
-        f"method `sample` of skaimz.inference.Sampler, or a NumPyro SVI or MCMC object, got {inference!r}."
+        f"method `sample` of skaimz.inference.Sampler, or a NumPyro SVI, SteinVI or MCMC object, got {inference!r}."
     )

@@ -12,7 +12,7 @@ from numpyro.infer.util import constrain_fn, potential_energy
 
 from skaimz.inference.data import Data, RowBlocks, steady, weighted_model
 from skaimz.inference.result import to_numpy
-from skaimz.kernels import TracedKernel, improper_value
+from skaimz.kernels import TracedKernel, improper_value, masks_of
 from skaimz.runtime import compiled, one_at_a_time, shared
 
 __all__ = ["Position", "Programs", "Target", "programs_of", "refuse_params"]
@@ -68,7 +68,10 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
                 density = site["fn"].log_prob(site["value"])
                 allowed = jnp.asarray(site["fn"].support(site["value"]))
                 allowed = allowed.reshape(*allowed.shape[: density.ndim], -1).all(-1)
-                allowed_by_name[name] = allowed & jnp.isfinite(density)
+                allowed = allowed & jnp.isfinite(density)
+                for mask in masks_of(site["fn"]):
+                    allowed = allowed | ~jnp.asarray(mask)  # such values do not count
+                allowed_by_name[name] = allowed
         return allowed_by_name
 
     @compiled

@@ -10,6 +10,7 @@ from skaimz.kernels.enumerated import summed_out
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.independence import RowProof
 from skaimz.kernels.indices import Index, check_index
+from skaimz.kernels.messages import masks_of
 from skaimz.kernels.names import own_names, stored_name
 from skaimz.kernels.outcome_use import OutcomeUse, uses_of_outcome
 from skaimz.kernels.signature import check_signature, flattened, kernel_parameters, nested, within
@@ -73,6 +74,7 @@ __all__ = [
     "kernel_parameters",
     "map_leaves",
     "marginals",
+    "masks_of",
     "materialise",
     "named_leaves",
     "narrowed",

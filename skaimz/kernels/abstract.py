@@ -15,7 +15,7 @@ from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.messages import Message, innermost
 from skaimz.kernels.observed_masks import JoinedMasks
 from skaimz.kernels.signature import nested
-from skaimz.kernels.spec import Inputs
+from skaimz.kernels.spec import Inputs, with_seen_outcome
 from skaimz.kernels.trees import TREES, KeptState, without_trees
 from skaimz.runtime import one_at_a_time
 
@@ -145,6 +145,7 @@ class AbstractCall:
             kernel, n_rows = JoinedMasks(self.kernel.bind(hyperparameters)), len(rows[self.input])
             for name, seen in self.values:
                 constants[name] = np.resize(seen.value, (n_rows, *seen.value.shape[1:]))
+            constants = with_seen_outcome(constants, self.output, rows)
             kernel = Formed(kernel, self.form, n_rows, observes=self.output in rows)
             kernel(**nested({self.output: None, **rows, **whole, **constants}))
         return trace

@@ -9,14 +9,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from skaimz.kernels.abstract import AbstractCall
-from skaimz.kernels.describe import describe
+from skaimz.kernels.describe import describe, sites_if_run
+from skaimz.kernels.fixed_rows import bound_to_rows
 from skaimz.kernels.identity import ByValue
 from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
 
-__all__ = ["needs_values", "trace_concretely"]
+__all__ = ["needs_values", "refuse_values_of_outcome", "trace_concretely"]
 
 # Descriptions are kept with the arguments that they were made for.
 SPECS_KEPT = 8
@@ -55,13 +57,32 @@ def trace_concretely(call: AbstractCall, inputs: Inputs, n_rows: tuple[int, int]
     return None
 
 
+def refuse_values_of_outcome(call: AbstractCall, inputs: Inputs, error: Exception) -> None:
+    """Refuse a kernel that needs the values of its outcome, in place of an error that mentions abstract arrays."""
+    n_rows = len(inputs.rows[call.input])
+    outcome = jax.ShapeDtypeStruct((n_rows, *(inputs.outcome or ())), jnp.result_type(int))
+    concrete = list(_with_values(call, inputs))[-1]
+    try:
+        concrete.sites_on(n_rows, outcome)
+    except Exception as with_outcome:
+        if not needs_values(with_outcome) or sites_if_run(concrete, n_rows) is None:
+            return
+        raise ValueError(
+            f"The kernel needs the values of its outcome {call.output!r} while it is traced, as `int(np.max(...))` "
+            "does, and a compiled kernel knows none of them: pass what it takes from them, such as the number of "
+            "classes, as an argument."
+        ) from error
+
+
 def _with_values(call: AbstractCall, inputs: Inputs) -> Iterator[AbstractCall]:
-    """Yield the kernel with the values of arrays that all rows share, and then with those of rows as well."""
+    """Yield the kernel with the values of arrays that all rows share, then those of rows, and then outcomes."""
     shared = (*call.static, *((name, ByValue.of(np.asarray(array))) for name, array in inputs.whole.items()))
     if inputs.whole:
         yield replace(call, static=shared)
     rows = tuple((name, ByValue.of(np.asarray(array[:]))) for name, array in inputs.rows.items())
     yield replace(call, static=shared, values=rows)
+    if inputs.observed is not None:
+        yield replace(call, static=shared, values=(*rows, (call.output, ByValue.of(np.asarray(inputs.observed[:])))))
 
 
 @functools.lru_cache(maxsize=SPECS_KEPT)
@@ -72,8 +93,5 @@ def _description(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec | No
         spec = describe(call, n_rows if given is None else (given, 2 * given))
     except Exception:
         return None
-    if given is None:
-        return spec
     # A value may come from any row, and no operation of a trace shows it.
-    sites = tuple(replace(site, mixing=SEES_ROWS) for site in spec.sites)
-    return replace(spec, sites=sites, fit_mixing=SEES_ROWS, least_rows=given)
+    return spec if given is None else bound_to_rows(spec, SEES_ROWS, given)

@@ -111,7 +111,11 @@ def unweighted(sites: tuple[Site, ...], proofs: SiteProofs) -> str | None:
 
 
 def factors(
-    output: str, call: AbstractCall, local: Sequence[str], proofs: SiteProofs
+    output: str,
+    call: AbstractCall,
+    local: tuple[Sequence[str], Sequence[str]],
+    proofs: SiteProofs,
+    predicting: SiteProofs,
 ) -> tuple[tuple[str, ...], str | None]:
     """Return the sites beside the output that are part of each row's density, and why rows may have none of their own.
 
@@ -124,12 +128,14 @@ def factors(
         Output site.
     call : AbstractCall
         The kernel, in its form.
-    local : sequence of str
-        Latent sites with an entry for each row.
-    proofs : SiteProofs
-        Proofs for a fit.
+    local : pair of sequence of str
+        Latent sites with an entry for each row, and those of them that have few states, which are summed out.
+    proofs, predicting : SiteProofs
+        Proofs for a fit and for a prediction.
     """
     branches, outcome = call.form.branches, [proofs.rows[call.output]]
+    states = local[1]
+    continuous = [site for site in local[0] if site not in states]
     masked = not branches and proofs.messages[output].is_masked
     of_rows: list[str] = []
     for name, message in proofs.messages.items():
@@ -141,8 +147,10 @@ def factors(
         if proofs.mixing(name) is not None or not proofs.has_rows(name):
             if by_outcome or (masked and proofs.depends(name, proofs.rows.values())):
                 return (), f"the {what} {name!r} has no entry for each row: write it within the plate of the rows"
-        elif not by_outcome and proofs.depends(name, [proofs.sites[site] for site in local]):
-            return (), f"the factor {name!r} may be a prior of {list(local)}: write that as a distribution"
+        elif not by_outcome and proofs.depends(name, [proofs.sites[site] for site in continuous]):
+            return (), f"the factor {name!r} may be a prior of {continuous}: write that as a distribution"
+        elif not by_outcome and name in predicting.messages and proofs.depends(name, [proofs.sites[s] for s in states]):
+            continue  # it tells something of the states of a row, whose density is given that
         elif proofs.shape(name) != whole:
             return (), (
                 f"the factor {name!r} has the shape {proofs.shape(name)} for {proofs.proof.n_rows[-1]} rows, where the "

@@ -83,7 +83,8 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     )
     of_fit = tuple({site.name: site for site in (*sites, *only_fitted)}.values())
     local = [name for name in (*others, *more) if None in tracer.template(name)]
-    row_factors, unscored = factors(output, call, local, fitting)
+    states = [name for name in local if tracer.message(name).states is not None]
+    row_factors, unscored = factors(output, call, (local, states), fitting, predicting)
     in_fit = {**tracer.templates, **tracer.fit_templates}
     elsewhere = [name for name in row_factors if in_fit[name].index(None) != tracer.templates[output].index(None)]
     if elsewhere:
@@ -169,6 +170,7 @@ class _Tracer:
         few, self.sites = (
             {name: message for name, message in messages.items() if message.kind != "plate"} for messages in runs
         )
+        compare_sites(n_rows[0], few, n_rows[1], self.sites)
         self.shapes = [{name: message.sizes for name, message in sites.items()} for sites in (few, self.sites)]
         self.templates = {name: self._template(name, self.shapes) for name in few}
         self.fit_sites: dict[str, Message] = {}
@@ -185,6 +187,17 @@ class _Tracer:
         """Return the shape of a latent site, with None on the row axis."""
         return self.templates[name] if name in self.templates else self.fit_templates[name]
 
+    def message(self, name: str) -> Message:
+        """Return the message of a site, in a run without an outcome if the site exists there."""
+        return self.sites[name] if name in self.sites else self.fit_sites[name]
+
+    def _shape(self, name: str, n_rows: int) -> tuple[int, ...]:
+        """Return the shape of a latent site on a number of rows."""
+        shapes = self.shapes[self.n_rows.index(n_rows)]
+        if self.call.values and name in shapes:
+            return shapes[name]  # values of the rows may decide it, such as the number of missing ones
+        return tuple(n_rows if size is None else size for size in self.template(name))
+
     def unused(self, *proofs: SiteProofs) -> dict[str, str]:
         """Return the kind of parameters on which nothing in some proofs depends, by the names of their sites."""
         sites = {name: site.statement for name, site in self.sites.items() if site.kind == "param"}
@@ -192,7 +205,7 @@ class _Tracer:
         return {name: "unused" for name, statement in sites.items() if statement not in used}
 
     def _value(self, name: str, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(shape, (self.sites if name in self.sites else self.fit_sites)[name].dtype)
+        return jax.ShapeDtypeStruct(shape, self.message(name).dtype)
 
     def _outcome(self, name: str, n_rows: int) -> jax.ShapeDtypeStruct:
         """Return an outcome for a site that observes it, or that has the outcome's shape."""
@@ -212,7 +225,9 @@ class _Tracer:
             checked = name == form.output or self.call.outcome is not None
             if checked and proofs.shape(name) != self.sites[name].batch:
                 continue
-            observing.append(_Output(name, not proofs.proof.only_moves(-2, -1), proofs))
+            # An outcome whose values the kernel sees is no argument of the trace.
+            seen = any(argument == self.call.output for argument, _ in self.call.values)
+            observing.append(_Output(name, not seen and not proofs.proof.only_moves(-2, -1), proofs))
             if not observing[-1].changes_outcome:
                 return observing[-1]
         return observing[0] if observing else None
@@ -268,26 +283,29 @@ class _Tracer:
     def _scoring(self) -> list[str]:
         """Return the sites that exist only with an outcome, and score it."""
         scoring: list[str] = []
-        for dtype in (float, int):
-            outcome = jax.ShapeDtypeStruct((self.n_rows[-1],), jnp.result_type(dtype))
+        for outcome in self._some_outcomes():
             with contextlib.suppress(Exception):
                 messages = self.call.sites_on(self.n_rows[-1], outcome)
                 scoring += [n for n, m in messages.items() if m.kind == "observed" and n not in self.sites]
         return scoring
 
     def _observers(self) -> list[str]:
-        """Return the sites that observe an outcome with one number for each row."""
+        """Return the sites that observe an outcome."""
         observers: list[str] = []
 
         def run(*arguments: Any) -> None:
             trace = self.call.run(*arguments)
             observers.extend(name for name in self.latents if name in trace and trace[name].get("is_observed"))
 
-        for dtype in (float, int):
-            outcome = jax.ShapeDtypeStruct((self.n_rows[-1],), jnp.result_type(dtype))
+        for outcome in self._some_outcomes():
             with contextlib.suppress(Exception):
                 jax.eval_shape(run, *self.call.arguments(self.n_rows[-1], outcome))
         return observers
+
+    def _some_outcomes(self) -> list[jax.ShapeDtypeStruct]:
+        """Return outcomes of each kind, in their known shape, or else with one number for each row."""
+        shape = (self.n_rows[-1], *(self.call.outcome or ()))
+        return [jax.ShapeDtypeStruct(shape, jnp.result_type(dtype)) for dtype in (float, int)]
 
     def prove(self, latents: Collection[str], outcome: str | None) -> SiteProofs:
         """Trace the densities of all sites.
@@ -313,8 +331,7 @@ class _Tracer:
             return [*(part for _, part in parts), *observed]
 
         def arguments_on(n_rows: int) -> tuple:
-            shapes = {name: tuple(n_rows if size is None else size for size in self.template(name)) for name in latents}
-            sites = {name: self._value(name, shape) for name, shape in shapes.items()} | self.parameters[n_rows]
+            sites = {name: self._value(name, self._shape(name, n_rows)) for name in latents} | self.parameters[n_rows]
             if outcome is None:
                 return self.call.arguments(n_rows, None, sites)
             return self.call.arguments(n_rows, self._outcome(outcome, n_rows), sites)

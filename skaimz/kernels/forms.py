@@ -58,6 +58,8 @@ class Formed(Messenger):
         """Change one message of the kernel."""
         if msg["type"] == "plate" and not self.subsamples:
             self._hold_all_rows(msg)
+        if msg["type"] == "sample" and msg["value"] is None:
+            msg["fn"] = _without_bounds(msg["fn"])
         if msg.get("name") == self.form.output and self.form.output is not None:
             if msg["type"] == "sample" and not self.form.branches:
                 self._expand(msg)
@@ -87,6 +89,13 @@ class Formed(Messenger):
         value = site["value"]
         if value is None or jnp.shape(value) == batch + distribution.event_shape:
             site["fn"] = distribution.expand(batch)
+
+
+def _without_bounds(distribution: dist.Distribution) -> dist.Distribution:
+    """Return a distribution that draws numbers, for one that draws numbers and observes pairs of bounds."""
+    if isinstance(distribution, dist.IntervalCensoredDistribution):
+        return distribution.base_dist.expand(distribution.batch_shape)
+    return distribution
 
 
 def _to_point(site: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from skaimz.kernels.names import stored_name
 from skaimz.kernels.spec import Site
 from skaimz.kernels.states import finite_support
 
-__all__ = ["Message", "density_parts", "innermost"]
+__all__ = ["Message", "density_parts", "innermost", "masks_of"]
 
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 WRAPPERS = ("ExpandedDistribution", "Independent", "MaskedDistribution")
@@ -107,7 +107,7 @@ class Message:
             plates=tuple(message.get("cond_indep_stack", ())),
             event_names=tuple((message.get("infer") or {}).get("event_dims", ())),
             is_factor=isinstance(innermost(distribution), Unit),
-            is_masked=any(np.ndim(mask) > 0 for mask in _masks(distribution)),
+            is_masked=any(np.ndim(mask) > 0 for mask in masks_of(distribution)),
             is_subsampled=SUBSAMPLED in message,
             statement=message.get("statement", ""),
         )
@@ -156,13 +156,14 @@ def density_parts(message: Mapping[str, Any]) -> list[Any]:
     if message["type"] != "sample":
         return [message["value"]]
     # A mask would hide the density of the base distribution, whose rows matter for the values that are drawn.
-    distribution, parts = message["fn"], list(map(jnp.asarray, _masks(message["fn"])))
+    distribution, parts = message["fn"], list(map(jnp.asarray, masks_of(message["fn"])))
     if message["scale"] is not None:
         parts.append(jnp.asarray(message["scale"]))
     return [_unmasked(distribution).log_prob(message["value"]), *parts]
 
 
-def _masks(distribution: Any) -> Iterator[Any]:
+def masks_of(distribution: Any) -> Iterator[Any]:
+    """Yield the masks of a distribution, which say which values count."""
     while hasattr(distribution, "base_dist"):
         if isinstance(distribution, MaskedDistribution):
             yield distribution._mask

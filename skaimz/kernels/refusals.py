@@ -124,7 +124,8 @@ def compare_sites(few: int, sites: Collection[str] | None, many: int, others: Co
         here, there = (few, many) if sites is not None and name in sites else (many, few)
         raise RowCountError(
             f"Site {name!r} is in the kernel on {here} rows, and is not on {there}. The number of rows must not decide "
-            "which sites exist, because predictions are made for some rows at a time. Let an argument decide."
+            "which sites exist, because predictions are made for some rows at a time: let an argument decide, or write "
+            "one site for all rows, in a plate or in the body of a `scan`, where a loop makes a site for each row."
         )
 
 

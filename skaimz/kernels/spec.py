@@ -16,7 +16,7 @@ from skaimz.kernels.signature import nested
 from skaimz.kernels.states import few_states
 from skaimz.kernels.trees import KeptState, map_leaves
 
-__all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "without_rows"]
+__all__ = ["Inputs", "KernelSpec", "Site", "TracedKernel", "with_seen_outcome", "without_rows"]
 
 OWN_MINIBATCHES = "the kernel draws minibatches of its own"
 
@@ -35,12 +35,15 @@ class Inputs:
         All other arguments, which are constants of a program.
     outcome : tuple of int or None
         Shape of the outcome of one row, if it is known.
+    observed : array or None
+        Outcomes, for kernels that need their values while they are traced; only such kernels use them.
     """
 
     rows: dict[str, Any]
     whole: dict[str, Any]
     static: tuple[tuple[str, Hashable], ...] = ()
     outcome: tuple[int, ...] | None = None
+    observed: Any = None
 
 
 @dataclass(frozen=True)
@@ -316,6 +319,14 @@ class TracedKernel:
             return self
         return replace(self, spec=replace(self.spec, fit_mixing=OWN_MINIBATCHES), subsampling=True)
 
+    def seeing(self, rows: Mapping[str, Any]) -> "TracedKernel":
+        """Return the kernel with the values of an outcome among some rows, if it sees the values of outcomes."""
+        output = self.spec.output_parameter
+        if output not in self.seen or output not in rows:
+            return self
+        seen = ByValue.of(np.asarray(rows[output]))
+        return replace(self, static=tuple((name, seen if name == output else value) for name, value in self.static))
+
     def with_all_rows(self) -> "TracedKernel":
         """Return the kernel with plates that hold all rows."""
         return replace(self, subsampling=False)
@@ -341,8 +352,27 @@ class TracedKernel:
             output = self.spec[self.spec.output]
             formed = LeftOut(formed, output.name, jnp.moveaxis(entries, 0, output.row_axis or 0))
         arguments = {name: array for name, array in rows.items() if name != OBSERVED}
+        constants = with_seen_outcome(self.constants, self.spec.output_parameter, arguments)
         with KeptState():
-            return formed(**nested({**arguments, **whole, **self.constants}))
+            return formed(**nested({**arguments, **whole, **constants}))
+
+
+def with_seen_outcome(constants: Mapping[str, Any], output: str, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """Return constants with the values of an outcome only where there is one, in its type.
+
+    Parameters
+    ----------
+    constants : dict
+        Arguments that are constants of a program, among which may be an outcome whose values the kernel sees.
+    output : str
+        Name of the outcome.
+    rows : dict of str to array
+    """
+    constants = dict(constants)
+    seen, outcome = constants.pop(output, None), rows.get(output)
+    if seen is None or outcome is None:
+        return constants
+    return {**constants, output: np.asarray(seen).astype(outcome.dtype)}
 
 
 def without_rows(template: tuple[int | None, ...]) -> tuple[int, ...]:

@@ -1,8 +1,9 @@
 """Kernels described from abstract traces alone, with a cache of their descriptions."""
 
+import contextlib
 import enum
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from skaimz.kernels.abstract import AbstractCall
-from skaimz.kernels.concrete import needs_values, trace_concretely
+from skaimz.kernels.concrete import needs_values, refuse_values_of_outcome, trace_concretely
 from skaimz.kernels.describe import describe, sites_if_run
+from skaimz.kernels.fixed_rows import describe_on_its_rows
 from skaimz.kernels.identity import splits
 from skaimz.kernels.refusals import RowCountError, arrays_of_one_length, compare_sites, explain
 from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
@@ -59,9 +61,9 @@ def trace_kernel(
         call = AbstractCall.of(key, hyperparameters, inputs, (param_input, param_output))
         spec = _trace(call)
         as_site = isinstance(spec, KernelSpec) and spec[spec.output].event_shape == inputs.outcome
-        if inputs.outcome is not None and not as_site:
+        as_given = call if inputs.outcome is None else replace(call, outcome=inputs.outcome)
+        if as_given != call and not as_site:
             # The site that observes the outcome may have another shape, such as that of a part of it.
-            as_given = replace(call, outcome=inputs.outcome)
             found = _trace(as_given)
             if isinstance(found, KernelSpec):
                 call, spec = as_given, found
@@ -69,25 +71,38 @@ def trace_kernel(
             return TracedKernel(key, call.static, spec), hyperparameters
         # Some kernels run on certain numbers of rows only, such as that of the data at hand.
         of_data = spec is _Failure.THESE_ROWS
+        calls = [call, as_given] if inputs.outcome else [call]
         try:
-            spec = describe(call, (n_rows, 2 * n_rows) if of_data else ROW_COUNTS)
+            call, spec = _first_described(calls, (n_rows, 2 * n_rows) if of_data else ROW_COUNTS)
         except Exception as error:
             explain(error)
             if of_data:
                 error.add_note(f"The kernel was being traced with {n_rows} abstract rows.")
                 if not _fails_on_any_rows(error):
                     _refuse_arrays_of_one_length(kernel, call, n_rows, error)
+                    spec = describe_on_its_rows(calls[-1], n_rows)
+                    if spec is not None:
+                        return TracedKernel(key, call.static, spec), hyperparameters
             # With fewer hyperparameters as arguments, more of them have a value that the kernel can branch on.
             if not needs_values(error):
                 raise
             if not hyperparameters:
                 concrete = trace_concretely(call, inputs, ROW_COUNTS)
                 if concrete is None:
+                    refuse_values_of_outcome(call, inputs, error)
                     raise
                 return concrete, hyperparameters
         else:
             return TracedKernel(key, call.static, spec), hyperparameters
     raise AssertionError("The last way to split a kernel leaves no hyperparameters, and returns or raises.")
+
+
+def _first_described(calls: Sequence[AbstractCall], n_rows: tuple[int, int]) -> tuple[AbstractCall, KernelSpec]:
+    """Return the first of several calls that can be described, and its description, or raise the error of the last."""
+    for call in calls[:-1]:
+        with contextlib.suppress(Exception):
+            return call, describe(call, n_rows)
+    return calls[-1], describe(calls[-1], n_rows)
 
 
 @functools.lru_cache(maxsize=SPECS_KEPT)

@@ -42,6 +42,9 @@ class Purpose(enum.IntEnum):
     FRESH_ENGINE_SEED = 26
     LIVE_POINTS = 27
     ENGINE_CHAIN = 28
+    PARTICLES = 29
+    PARTICLE_DRAW = 30
+    FRESH_PARTICLE_DRAW = 31
 
 
 def key_of(seed: Any, purpose: Any, *places: Any) -> Any:

@@ -134,7 +134,8 @@ class Job:
     def with_rows(self, rows: Mapping[str, Any]) -> "Job":
         """Return the job with these row-aligned arguments, which replace those of the same name."""
         inputs = self.inputs
-        return replace(self, inputs=Inputs({**inputs.rows, **rows}, inputs.whole, inputs.static))
+        traced = self.traced.seeing(rows)
+        return replace(self, traced=traced, inputs=Inputs({**inputs.rows, **rows}, inputs.whole, inputs.static))
 
     def described(self) -> tuple[Arguments, tuple]:
         """Return the shapes and types of the kernel's arguments, and of its params and draws, hashable.

@@ -141,15 +141,38 @@ class KernelRun:
         """Discrete sites of the rows that are summed out: those without draws, that the user has not set."""
         return tuple(site for site in self.spec.summed if site.name not in (*self.known, *self.settings))
 
+    @property
+    def evidence(self) -> tuple[str, ...]:
+        """Sites that are observed without an outcome, too, and whose density depends on the states of the rows.
+
+        A factor is among them, such as that of a discrete input which is known for some rows.
+        """
+        sites = (site for site in self.spec.sites if site.kind == "observed" and site.rows_are_batched)
+        return tuple(site.name for site in sites if site.name in self.spec.by_state)
+
+    def given_evidence(self) -> "KernelRun":
+        """Return a run in which the states of the rows are drawn given the evidence, if there is any."""
+        if not self.summed or not self.evidence:
+            return self
+        log_weights, _ = self.by_state(lambda trace: jnp.zeros(()))
+        chosen = jax.random.categorical(self.key, log_weights, axis=0)
+        states = {}
+        for name, each in joint_states(self.summed, len(chosen)).items():
+            rows = 1 + (self.spec[name].row_axis or 0)
+            place = jnp.expand_dims(chosen, [axis for axis in range(each.ndim) if axis != rows])
+            states[name] = jnp.take_along_axis(jnp.asarray(each), place, axis=0)[0]
+        return replace(self, trace_on=lambda rows, more: self.trace_on(rows, {**states, **more}))
+
     def by_state(self, function: Callable[[dict[str, dict[str, Any]]], Any]) -> tuple[Any, Any]:
         """Return log weights ``(n_states, n_rows)`` of the rows' states, and a function of the trace in each state.
 
-        The weights are those of the prior, given the draws of other sites.
+        The weights are those of the prior, given the draws of other sites and the evidence.
         """
         spec, summed = self.spec, self.summed
         # Draws of a row's own latent sites tell something of its state.
         tell = [name for name in self.known if name in spec.by_state and name not in self.settings]
-        weighing = [*(site.name for site in summed), *(site.name for site in spec.local_latents if site.name in tell)]
+        tell = [site.name for site in spec.local_latents if site.name in tell]
+        weighing = [*(site.name for site in summed), *tell, *self.evidence]
 
         def of_state(states: Mapping[str, Any]) -> tuple:
             trace = self.trace_on(self.rows, states)
@@ -378,7 +401,7 @@ class Values(PerDraw):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the values."""
-        return tuple(map(run.value, self.names))
+        return tuple(map(run.given_evidence().value, self.names))
 
 
 @dataclass(frozen=True)

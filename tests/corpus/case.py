@@ -38,6 +38,9 @@ class Case:
         Further parameters of the estimator, such as ``param_input``.
     local : mapping of str to str
         Sites whose posterior means are not compared, and why. Predictions and log likelihoods still depend on them.
+    states : callable or None
+        Returns draws of discrete sites, given draws of the others and the arguments, where a factor or another observed
+        site tells something of the states: NumPyro's `Predictive` draws them from their prior.
     refused : str or None
         One sentence why the model cannot work, for a model that skaimz must refuse.
     """
@@ -52,6 +55,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     at_prediction: Mapping[str, Any] = field(default_factory=dict)
     local: Mapping[str, str] = field(default_factory=dict)
+    states: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     refused: str | None = None
 
     @property

@@ -3,7 +3,7 @@
 import functools
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,11 @@ class _Fitted:
         flat = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in self.model.posterior_.items()}
         return {name: draw for name, draw in flat.items() if name not in left_out}
 
+    def with_states(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return draws with those of discrete sites that the case adds."""
+        case = self.case
+        return draws if case.states is None else {**draws, **case.states(draws, self.arguments(None))}
+
 
 def examine(case: Case) -> Finding:
     """Fit a case by NumPyro and by skaimz, and compare."""
@@ -164,7 +169,7 @@ def _of_sites(fitted: _Fitted, by_numpyro: Reference) -> str:
 
 
 def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
-    differences = []
+    differences, between = [], _between_runs(by_numpyro.runs, fitted.case.local)
     least = OPTIMUM if by_numpyro.losses else 1e-6
     for name, draws in fitted.model.posterior_.items():
         if name in fitted.case.local or name not in by_numpyro.runs[0]:
@@ -179,8 +184,9 @@ def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
         others, errors = zip(*map(_mean, theirs), strict=True)
         number = len(others)
         # The spread of runs has the Monte Carlo error of each already.
-        spread = np.var(others, axis=0, ddof=1) * (1 + 1 / number) if number > 1 else 0.0
-        total = np.sqrt(error**2 + np.mean(np.square(errors), axis=0) / number + spread)
+        spread = np.var(others, axis=0, ddof=1) if number > 1 else 0.0
+        spread = np.maximum(spread, between * np.mean([each.var(axis=(0, 1)) for each in theirs], axis=0))
+        total = np.sqrt(error**2 + np.mean(np.square(errors), axis=0) / number + spread * (1 + 1 / number))
         off = np.abs(mean - np.mean(others, axis=0)) / (total + least * np.maximum(np.abs(mean), 1.0) / WITHIN)
         if off.size and not off.max() <= WITHIN:
             place = tuple(map(int, np.unravel_index(np.argmax(off), off.shape)))
@@ -189,6 +195,19 @@ def _of_means(fitted: _Fitted, by_numpyro: Reference) -> str:
                 f"({off[place]:.1f} standard errors)"
             )
     return "; ".join(differences)
+
+
+def _between_runs(runs: list[dict[str, np.ndarray]], left_out: Collection[str]) -> float:
+    """Return the variance of means between runs of an optimiser, relative to that of draws, averaged over sites.
+
+    The variance of a few numbers alone is often too small by chance.
+    """
+    ratios = []
+    for name in runs[0].keys() - set(left_out) if len(runs) > 1 else ():
+        means = np.var([run[name].mean(axis=(0, 1)) for run in runs], axis=0, ddof=1)
+        draws = np.mean([run[name].var(axis=(0, 1)) for run in runs], axis=0)
+        ratios.append((means / np.where(draws > 0, draws, np.inf)).ravel())
+    return float(np.mean(np.concatenate(ratios))) if ratios else 0.0
 
 
 def _mean(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,16 +233,17 @@ def _of_log_likelihood(fitted: _Fitted) -> str:
     spec, observed = fitted.spec, fitted.arguments(fitted.y)
     own = fitted.model.log_likelihood(fitted.X, fitted.y, **fitted.further)["log_likelihood"][spec.output].to_numpy()
     own = own.reshape(-1, *own.shape[2:])
-    draws = fitted.draws(local=True)
+    # States of discrete sites are summed out.
+    states = {site.name for site in spec.discrete if site.states is not None}
+    draws = {name: draw for name, draw in fitted.draws(local=True).items() if name not in states}
     some = np.linspace(0, len(own) - 1, min(COMPARED_DRAWS, len(own))).astype(int)
-    own, draws = own[some], {name: jnp.asarray(draw[some]) for name, draw in draws.items()}
+    own, draws = (own[some] if draws else own[:1]), {name: jnp.asarray(draw[some]) for name, draw in draws.items()}
     first = {name: draw[0] for name, draw in draws.items()}
     hidden = hidden_sites(fitted.case.kernel, {**fitted.params, **first}, observed)
     if any(not distribution.is_discrete for distribution in hidden.values()):
         return f"draws of {sorted(hidden)} are missing"
     if hidden:
-        # One number for all rows is the density of all that is observed.
-        theirs = totals(fitted.case.kernel, draws, fitted.params, observed, None if own.ndim == 1 else {spec.output})
+        theirs = totals(fitted.case.kernel, draws, fitted.params, observed, spec.scores)
         own = own.reshape(len(own), -1).sum(axis=1)
     else:
         by_site = log_likelihood(fitted.case.kernel, draws, fitted.params, observed)
@@ -238,7 +258,7 @@ def _of_log_likelihood(fitted: _Fitted) -> str:
 def _of_predictions(fitted: _Fitted) -> str:
     """Compare predictions of new rows, whose own latent sites are drawn anew."""
     spec, new = fitted.spec, fitted.arguments(None)
-    kernel, draws, params = fitted.case.kernel, fitted.draws(local=False), fitted.params
+    kernel, draws, params = fitted.case.kernel, fitted.with_states(fitted.draws(local=False)), fitted.params
     row_axis = spec[spec.output].row_axis
     drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), row_axis + 1, 1)
     if hasattr(fitted.model, "predict_proba"):
@@ -253,6 +273,8 @@ def _of_predictions(fitted: _Fitted) -> str:
     difference = _of_averages(own, drawn)
     if difference:
         return difference
+    if fitted.case.states is not None:
+        return ""
     exact = conditional_means(kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
     if exact is None:
         return ""
@@ -269,7 +291,8 @@ def _of_predictions_in_sample(fitted: _Fitted) -> str:
     spec, new = fitted.spec, fitted.arguments(None)
     tree = fitted.model.sample_posterior_predictive(fitted.X, return_sites=spec.output, **fitted.further)
     own = tree["posterior_predictive"][spec.output].to_numpy()
-    drawn = outcomes(fitted.case.kernel, fitted.draws(local=True), fitted.params, new, spec.output)
+    draws = fitted.with_states(fitted.draws(local=True))
+    drawn = outcomes(fitted.case.kernel, draws, fitted.params, new, spec.output)
     return _of_averages(own.mean(axis=(0, 1)), drawn)
 
 

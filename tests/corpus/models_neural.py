@@ -298,6 +298,7 @@ CASES = [
         data=houses,
         inference=svi(lambda: AutoDelta(network_in_minibatches), optim=numpyro.optim.Adagrad(0.05)),
         settings={"param_input": "x"},
+        at_prediction={"subsample_size": None},
         local=dict.fromkeys(("b1", "b2", "w1", "w2", "weights", "precision"), "hidden units can be exchanged"),
     ),
     Case(

@@ -431,6 +431,7 @@ CASES = [
         inference=energy_conserving(None),
         estimator=NumPyroImpactClassifier,
         settings={"param_input": "data", "param_output": "obs"},
+        at_prediction={"subsample_size": None},
     ),
     Case(
         name="HMCECS, Taylor proxy",
@@ -441,6 +442,7 @@ CASES = [
         inference=energy_conserving(taylor),
         estimator=NumPyroImpactClassifier,
         settings={"param_input": "data", "param_output": "obs"},
+        at_prediction={"subsample_size": None},
     ),
     Case(
         name="HMCECS, all rows",

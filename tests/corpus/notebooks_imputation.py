@@ -74,6 +74,17 @@ def imputed_cases(A, Y=None, *, B, of_missingness=False):
 not_at_random = functools.partial(imputed_cases, of_missingness=True)
 
 
+def covariate(draws, arguments, of_missingness=False):
+    """Draws of the covariate where it is missing, given whether it is missing, and its values where it is not."""
+    A, B = arguments["A"], arguments["B"]
+    logits = draws["mu_A"][:, None] + draws["b_B_A"][:, None] * B
+    if of_missingness:
+        missing = np.log1p(-draws["seen"])
+        logits = logits + missing[:, 1:] - missing[:, :1]
+    one = np.random.default_rng(3).random(logits.shape) < 1.0 / (1.0 + np.exp(-logits))
+    return {"A": np.where(A >= 0, A, one).astype(int)}
+
+
 def passengers():
     rng = np.random.default_rng(0)
     title, sex = rng.integers(0, 3, size=100), rng.integers(0, 2, size=100)
@@ -150,6 +161,7 @@ CASES = [
         data=with_missing_covariate(),
         inference=nuts(imputed_cases),
         settings=OF_PATIENTS,
+        states=covariate,
     ),
     Case(
         name="discrete covariate, with the cause of missing values",
@@ -159,5 +171,6 @@ CASES = [
         data=with_missing_covariate(by_value=True),
         inference=nuts(not_at_random),
         settings=OF_PATIENTS,
+        states=functools.partial(covariate, of_missingness=True),
     ),
 ]

@@ -23,16 +23,14 @@ def ring(x, y=None, *, method):
     n = x.size
     sigma = numpyro.sample("sigma", dist.HalfNormal())
     length = numpyro.sample("length", dist.InverseGamma(5.0, 15.0))
+    k = jnp.arange(n // 2 + 1)
+    decay = jnp.exp(-2.0 * (jnp.pi * k * length / n) ** 2)
+    spectrum = sigma**2 * length * jnp.sqrt(2.0 * jnp.pi) * decay + NUGGET
     if method == "circulant":
-        k = jnp.arange(n // 2 + 1)
-        decay = jnp.exp(-2.0 * (jnp.pi * k * length / n) ** 2)
-        spectrum = sigma**2 * length * jnp.sqrt(2.0 * jnp.pi) * decay + NUGGET
         process = dist.CirculantNormal(jnp.zeros(n), covariance_rfft=spectrum)
     else:
-        apart = jnp.abs(x[:, None] - x)
-        apart = jnp.minimum(apart, n - apart)
-        covariance = sigma**2 * jnp.exp(-(apart**2) / (2.0 * length**2)) + NUGGET * jnp.eye(n)
-        process = dist.MultivariateNormal(covariance_matrix=covariance)
+        around = jnp.fft.irfft(spectrum, n)
+        process = dist.MultivariateNormal(covariance_matrix=around[(x[:, None] - x) % n])
     z = numpyro.sample("z", process)
     with numpyro.plate("n", n):
         numpyro.sample("y", dist.BernoulliLogits(z), obs=y)

@@ -187,6 +187,6 @@ CASES = [
         kernel=lotka_volterra,
         data=pairs,
         inference=nuts(lotka_volterra),
-        settings={"param_input": "ts", "missing_outcomes": "ignore"},
+        settings={"param_input": "ts", "missing_outcomes": "keep"},
     ),
 ]

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.infer
+import numpyro.primitives
 from numpyro import handlers
 from numpyro.infer import Predictive
 from numpyro.infer.autoguide import AutoGuide
-from numpyro.primitives import Messenger
 
 from skaimz import inference
 
@@ -149,30 +149,22 @@ def log_likelihood(
     return jax.tree.map(np.asarray, numpyro.infer.log_likelihood(substituted, dict(draws), **arguments))
 
 
-class _Without(Messenger):
-    """Leave the densities of some observed sites out, or those of all."""
+class _Unscored(numpyro.primitives.Messenger):
+    """Leave the densities of some sites out of a kernel."""
 
-    def __init__(self, fn: Callable, names: Collection[str] | None):
+    def __init__(self, fn: Callable, names: Collection[str]):
         super().__init__(fn)
         self.names = names
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        observed = msg["type"] == "sample" and msg["is_observed"]
-        if observed and (self.names is None or msg["name"] in self.names):
+        if msg["type"] == "sample" and msg["name"] in self.names:
             msg["fn"] = msg["fn"].mask(False)
 
 
 def totals(
-    kernel: Callable,
-    draws: Mapping[str, Any],
-    params: Any,
-    arguments: Mapping[str, Any],
-    names: Collection[str] | None,
+    kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any], scores: Collection[str]
 ) -> np.ndarray:
-    """Return the log density of some observed sites for each draw, or of all, with discrete sites summed out by funsor.
-
-    It is the difference of the densities with and without the data, because states that are masked add to both.
-    """
+    """Return the log density of some sites for each draw, given all else, with discrete sites summed out by funsor."""
     from numpyro.contrib.funsor import config_enumerate, enum, log_density
 
     kernel = handlers.substitute(kernel, data=dict(params))
@@ -181,12 +173,11 @@ def totals(
         [-frame.dim for site in trace.values() if site["type"] == "sample" for frame in site["cond_indep_stack"]],
         default=0,
     )
+    models = kernel, _Unscored(kernel, scores)
+    enumerated = [enum(config_enumerate(model), -1 - depth) for model in models]
 
     def of_draw(draw: Any) -> Any:
-        joint, prior = (
-            log_density(enum(config_enumerate(model), -1 - depth), (), dict(arguments), draw)[0]
-            for model in (kernel, _Without(kernel, names))
-        )
-        return joint - prior
+        joint, without = (log_density(model, (), dict(arguments), draw)[0] for model in enumerated)
+        return joint - without
 
     return np.asarray(jax.lax.map(of_draw, dict(draws)))
