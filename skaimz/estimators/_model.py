@@ -367,7 +367,7 @@ class Call:
             for name, draw in draws.items()
         }
         past = None if in_sample else past_for(self, draws)
-        if spec.rows_mix is not None and past is None and not self.traced.kernel.seen:
+        if spec.rows_mix is not None and not spec.needs_past and not self.traced.kernel.seen:
             why = f"because its rows may depend on one another: {spec.rows_mix}."
             warn_user(f"The kernel runs on all rows at once, {why}", SpeedWarning)
         local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat and past is None}

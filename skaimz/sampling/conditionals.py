@@ -106,25 +106,30 @@ def split(distribution: dist.Distribution, known: Any, place: int) -> Split:
 
 
 def _normal(joint: dist.MultivariateNormal, known: Any) -> Split:
-    first, others, weights = _triangles(joint.scale_tril, known - joint.loc[..., : known.shape[-1]])
-    loc = joint.loc[..., known.shape[-1] :] + weights
+    loc, n_known = _location(joint), known.shape[-1]
+    first, others, added = _triangles(joint.scale_tril, known - loc[..., :n_known])
+    mean = loc[..., n_known:] + added
     return Split(
-        dist.MultivariateNormal(joint.loc[..., : known.shape[-1]], scale_tril=first),
-        dist.MultivariateNormal(loc, scale_tril=jnp.broadcast_to(others, (*loc.shape[:-1], *others.shape[-2:]))),
+        dist.MultivariateNormal(loc[..., :n_known], scale_tril=first),
+        dist.MultivariateNormal(mean, scale_tril=jnp.broadcast_to(others, (*mean.shape[:-1], *others.shape[-2:]))),
     )
 
 
 def _student(joint: dist.MultivariateStudentT, known: Any) -> Split:
-    n_known = known.shape[-1]
-    loc, deviation = joint.loc, known - joint.loc[..., :n_known]
-    first, others, weights = _triangles(joint.scale_tril, deviation)
-    scores = _solved(first, deviation)
+    loc, n_known = _location(joint), known.shape[-1]
+    deviation = known - loc[..., :n_known]
+    first, others, added = _triangles(joint.scale_tril, deviation)
     df = joint.df + n_known
-    widening = jnp.sqrt((joint.df + (scores**2).sum(axis=-1)) / df)
+    widening = jnp.sqrt((joint.df + (_solved(first, deviation) ** 2).sum(axis=-1)) / df)
     return Split(
         dist.MultivariateStudentT(joint.df, loc[..., :n_known], first),
-        dist.MultivariateStudentT(df, loc[..., n_known:] + weights, others * widening[..., None, None]),
+        dist.MultivariateStudentT(df, loc[..., n_known:] + added, others * widening[..., None, None]),
     )
+
+
+def _location(joint: Any) -> Any:
+    """Return the location of each entry, where a distribution may hold one for all of them."""
+    return jnp.broadcast_to(joint.loc, (*jnp.shape(joint.loc)[:-1], *joint.event_shape))
 
 
 def _triangles(triangle: Any, deviation: Any) -> tuple[Any, Any, Any]:

@@ -40,10 +40,11 @@ def run_after(
         A site with a joint distribution over all rows has the distribution of its later rows given the past, and their
         values.
     """
-    spec = traced.spec
-    known = dict(draws)
-    if spec.outcomes_depend:
-        known[spec.output] = jnp.moveaxis(past[spec.output_parameter], 0, spec[spec.output].row_axis or 0)
+    spec, known = traced.spec, dict(draws)
+    output, outcome = spec[spec.output], spec.output_parameter
+    # An output that a `scan` observes has values at all steps.
+    if spec.outcomes_depend and not (output.is_scanned and outcome in arguments.rows):
+        known[output.name] = jnp.moveaxis(past[outcome], 0, output.row_axis or 0)
 
     def from_the_start(values: Mapping[str, Any]) -> dict[str, Any]:
         axes = {name: spec[name].row_axis for name in values}

@@ -28,7 +28,7 @@ TRANSITION = np.array([[0.8, 0.3], [-0.2, 0.5]])
 JOINT = {
     "covariance": lambda: dist.MultivariateNormal(LOC, matrix()),
     "precision": lambda: dist.MultivariateNormal(LOC, precision_matrix=matrix()),
-    "cholesky": lambda: dist.MultivariateNormal(LOC, scale_tril=np.linalg.cholesky(matrix())),
+    "cholesky": lambda: dist.MultivariateNormal(0.5, scale_tril=np.linalg.cholesky(matrix())),
     "batches": lambda: dist.MultivariateNormal(np.stack([LOC, -LOC]), matrix()),
     "low rank": lambda: dist.LowRankMultivariateNormal(LOC, matrix()[:, :2], np.arange(1.0, N + 1)),
     "student": lambda: dist.MultivariateStudentT(4.0, LOC, np.linalg.cholesky(matrix())),
