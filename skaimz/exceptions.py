@@ -30,6 +30,7 @@ __all__ = [
     "PosteriorWarning",
     "RHatWarning",
     "RatioWarning",
+    "RowsOfFitWarning",
     "SpeedWarning",
     "StateWarning",
     "StoppedFitWarning",
@@ -93,6 +94,10 @@ class PosteriorWarning(OutputWarning):
 
 class StateWarning(OutputWarning):
     """States of discrete latent sites were drawn: they could not be summed out, or are not those given the outcomes."""
+
+
+class RowsOfFitWarning(OutputWarning):
+    """The rows of the fit were passed, and taken for new rows."""
 
 
 class SpeedWarning(UserWarning):

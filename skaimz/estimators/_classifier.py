@@ -80,6 +80,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         Its sites, found by abstract tracing.
     arguments_ : dict
         Shapes and types of its arguments, and the values of static ones.
+    rows_of_fit_ : dict of str to array, or None
+        The rows of the fit and their outcomes, if predictions for new rows depend on them.
     seed_ : int
         The seed that ``random_state`` gave.
     n_features_in_ : int
@@ -151,12 +153,14 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
             raise ValueError("`classes` must name all labels that will ever occur in the first call of `partial_fit`.")
         return self._partial_fit(TrainingData(X, y, sample_weight, arrays), classes)
 
-    def predict_proba(self, X: Rows, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
+    def predict_proba(self, X: Rows, *, in_sample: bool = False, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
         """Return posterior predictive class probabilities.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -177,14 +181,18 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> model.predict_proba([[3.0, 0.0]]).round(1).tolist()  # of each of `classes_`
         [[0.0, 1.0]]
         """
-        return answer_by_row(Model.of(self), Probabilities(), X, arrays)
+        return answer_by_row(Model.of(self), Probabilities(in_sample), X, arrays)
 
-    def predict_log_proba(self, X: Rows, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
+    def predict_log_proba(
+        self, X: Rows, *, in_sample: bool = False, **arrays: Argument
+    ) -> np.ndarray | list[np.ndarray]:
         """Return the logarithm of :meth:`predict_proba`.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -204,14 +212,16 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> bool(np.allclose(model.predict_log_proba(X), np.log(model.predict_proba(X))))
         True
         """
-        return answer_by_row(Model.of(self), LogProbabilities(), X, arrays)
+        return answer_by_row(Model.of(self), LogProbabilities(in_sample), X, arrays)
 
-    def predict(self, X: Rows, **arrays: Argument) -> np.ndarray:
+    def predict(self, X: Rows, *, in_sample: bool = False, **arrays: Argument) -> np.ndarray:
         """Return the most probable label of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_rows, n_features)
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -230,9 +240,17 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         >>> model.predict([[3.0, 0.0]]).tolist()
         ['up']
         """
-        return answer_by_row(Model.of(self), Classes(), X, arrays)
+        return answer_by_row(Model.of(self), Classes(in_sample), X, arrays)
 
-    def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
+    def score(
+        self,
+        X: Rows,
+        y: Rows,
+        sample_weight: ArrayLike | None = None,
+        *,
+        in_sample: bool = False,
+        **arrays: Argument,
+    ) -> float:
         """Return the accuracy of :meth:`predict`.
 
         Parameters
@@ -241,6 +259,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             A row with several outputs counts as right where all of them are.
         sample_weight : array-like of shape (n_rows,), optional
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -260,7 +280,7 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         True
         """
         # Each is computed once, rather than whenever scikit-learn looks at it.
-        y, predicted, sample_weight = map(loaded, (y, self.predict(X, **arrays), sample_weight))
+        y, predicted, sample_weight = map(loaded, (y, self.predict(X, in_sample=in_sample, **arrays), sample_weight))
         if self.missing_outcomes != "error":
             return accuracy_of_observed(y, predicted, sample_weight)
         if predicted.ndim == 1:

@@ -11,9 +11,22 @@ from sklearn.utils import _safe_indexing
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
 from skaimz.rows import LazyRows, as_table
 
-__all__ = ["Columns", "Naming", "check_numeric", "culprits_named", "in_numbers", "number_of_codes", "split_columns"]
+__all__ = [
+    "Columns",
+    "Naming",
+    "arguments_of",
+    "check_numeric",
+    "columns_of",
+    "comparable",
+    "countable",
+    "culprits_named",
+    "in_numbers",
+    "number_of_codes",
+    "split_columns",
+]
 
-SETTINGS = ("columns", "categories", "unknown_value")
+UNKNOWN = ("error", "new")
+SETTINGS = ("columns", "categories", "unknown", "unknown_value")
 # Values that are not numbers but may stand for quantities, and how each kind is converted to numbers.
 KINDS = {"durations": DURATIONS, "times": TIMES}
 QUANTITIES = {
@@ -55,7 +68,9 @@ class _Argument(NamedTuple):
     categories : array or None
         The categories that the user listed, in the order of their codes.
     unknown_value : int or None
-        Code of categories that ``fit`` did not see; None if they are errors.
+        Code of categories that ``fit`` did not see; None if they have none.
+    is_open : bool
+        Whether categories that ``fit`` did not see are new levels. Otherwise, without a code, they are errors.
     """
 
     name: str
@@ -63,6 +78,7 @@ class _Argument(NamedTuple):
     single: bool
     categories: np.ndarray | None
     unknown_value: int | None
+    is_open: bool
 
 
 def split_columns(
@@ -103,7 +119,7 @@ def split_columns(
         return X, {}, {}
     X = as_table(X)
     columns = getattr(X, "columns", names)
-    arguments = _arguments(column_args, X.shape[1], None if columns is None else list(columns))
+    arguments = arguments_of(column_args, X.shape[1], None if columns is None else list(columns))
     taken = {place for argument in arguments for place in argument.places}
     rest = [place for place in range(X.shape[1]) if place not in taken]
     if not rest:
@@ -116,7 +132,7 @@ def split_columns(
             of_columns = [_categories(X, argument, place, learn, naming) for place in argument.places]
         categories[argument.name] = of_columns
         arrays[argument.name] = _take(X, argument, of_columns)
-    return _columns(X, rest), arrays, categories
+    return columns_of(X, rest), arrays, categories
 
 
 class Columns:
@@ -139,13 +155,13 @@ class Columns:
         columns = getattr(X, "columns", names)
         self.names = None if columns is None else list(columns)
         self._n_features = X.shape[1] if len(X.shape) == 2 else None
-        self._arguments = [] if column_args is None else _arguments(column_args, X.shape[1], self.names)
+        self._arguments = [] if column_args is None else arguments_of(column_args, X.shape[1], self.names)
         taken = {place for argument in self._arguments for place in argument.places}
         self._rest = [place for place in range(self._n_features or 0) if place not in taken]
 
     def series(self, column: Any, what: str = "A scenario") -> Any:
         """Return a column with the type that the user passed; error messages say that ``what`` names the column."""
-        series = _columns(self.X, self._place(column, what))
+        series = columns_of(self.X, self._place(column, what))
         return series[:] if isinstance(series, LazyRows) else series
 
     def values(self, column: Any) -> np.ndarray:
@@ -255,7 +271,7 @@ def _converts(values: Any) -> bool:
     return array.dtype.kind not in "mM"
 
 
-def _arguments(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
+def arguments_of(column_args: Any, n_features: int, names: list | None) -> list[_Argument]:
     """Return the items of ``column_args``, checked against the columns of X."""
     if not isinstance(column_args, Mapping):
         raise TypeError(f"`column_args` must map kernel arguments to columns of X, got {column_args!r}.")
@@ -265,11 +281,17 @@ def _arguments(column_args: Any, n_features: int, names: list | None) -> list[_A
         if "columns" not in settings or not settings.keys() <= set(SETTINGS):
             raise ValueError(
                 f"`column_args` must give {name!r} a column, a list of columns, or a mapping with 'columns' and, if "
-                f"wanted, 'categories' and 'unknown_value', got {setting!r}."
+                f"wanted, 'categories', 'unknown' and 'unknown_value', got {setting!r}."
             )
         columns: Any = settings["columns"]
         categories, unknown = settings.get("categories"), settings.get("unknown_value")
         single = not isinstance(columns, list | tuple)
+        rule = settings.get("unknown", "error")
+        if rule not in UNKNOWN or (rule == "new" and (unknown is not None or not single)):
+            raise ValueError(
+                f"`column_args` must give {name!r} an `unknown` of {list(UNKNOWN)}; 'new' is for one column, without "
+                f"`unknown_value`. Got {setting!r}."
+            )
         if unknown is not None and (isinstance(unknown, bool) or not isinstance(unknown, int) or unknown < 0):
             raise ValueError(f"`column_args` must give {name!r} a non-negative `unknown_value`, got {unknown!r}.")
         columns = [columns] if single else list(columns)
@@ -277,7 +299,7 @@ def _arguments(column_args: Any, n_features: int, names: list | None) -> list[_A
             raise ValueError(f"`column_args` must give {name!r} at least one column, got {setting!r}.")
         places = [_place(column, n_features, names, "`column_args`") for column in columns]
         listed = None if categories is None else _listed_categories(name, categories)
-        read.append(_Argument(name, places, single, listed, unknown))
+        read.append(_Argument(name, places, single, listed, unknown, rule == "new"))
     return read
 
 
@@ -316,7 +338,7 @@ def _place(column: Any, n_features: int, names: list | None, what: str) -> int:
     return int(column) % n_features
 
 
-def _columns(X: Any, places: Any) -> Any:
+def columns_of(X: Any, places: Any) -> Any:
     """Return one or several columns of an array, a data frame or LazyRows."""
     return X[:, places] if isinstance(X, LazyRows) else _safe_indexing(X, places, axis=1)
 
@@ -336,7 +358,7 @@ def _take(X: Any, argument: _Argument, categories: Sequence[np.ndarray | None]) 
 
     if isinstance(X, LazyRows):
         return X[:, argument.places].then(lambda rows: stacked(rows.T))
-    return stacked(plain_array(_columns(X, place)) for place in argument.places)
+    return stacked(plain_array(columns_of(X, place)) for place in argument.places)
 
 
 def _named(argument: _Argument, place: int) -> str:
@@ -351,7 +373,7 @@ def _categories(X: Any, argument: _Argument, place: int, learn: bool, naming: Na
     """
     if isinstance(X, LazyRows):
         return argument.categories
-    column = _columns(X, place)
+    column = columns_of(X, place)
     array = plain_array(column)
     if argument.categories is not None:
         # Times may be listed as text and stored as times.
@@ -397,17 +419,23 @@ def _kind_of_quantity(present: np.ndarray) -> str | None:
     )
 
 
-def _countable(array: np.ndarray) -> np.ndarray | None:
+def countable(array: np.ndarray) -> np.ndarray | None:
     """Return numbers, with 0 and 1 for booleans; None for other values."""
     numbers = numbers_in(array)
     return numbers if numbers is None or numbers.dtype.kind != "b" else numbers.astype(np.int64)
+
+
+def comparable(array: np.ndarray) -> Any:
+    """Return a column's values as they are compared with categories."""
+    numbers = countable(array)
+    return pd.Series(array).infer_objects() if numbers is None else pd.Series(numbers)
 
 
 def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
     """Return the positions of a column's values among its categories."""
     if np.asarray(pd.isna(array)).any():
         raise ValueError(f"{_named(argument, place)} has missing values.")
-    numbers, known_numbers = map(_countable, (array, categories))
+    numbers, known_numbers = map(countable, (array, categories))
     if (numbers is None) != (known_numbers is None):
         kinds = [
             f"{type(values.flat[0]).__name__} ({values.flat[0]!s})" for values in (array, categories) if values.size
@@ -416,16 +444,17 @@ def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place
             f"{_named(argument, place)} holds values of another kind than its categories: "
             f"{' and '.join(kinds)}. Convert the column."
         )
-    series = pd.Series(array).infer_objects() if numbers is None else pd.Series(numbers)
+    series = comparable(array)
     codes = pd.Index(categories if known_numbers is None else known_numbers).get_indexer(series)
     unknown = codes == -1
     if unknown.any():
         if argument.unknown_value is None:
             raise ValueError(
                 f"{_named(argument, place)} holds categories that were not there in `fit`: "
-                f"{series[unknown].unique().tolist()}. Known are {categories.tolist()}. Give all unknown ones a code "
-                "with `column_args`: {...: {'columns': ..., 'unknown_value': ...}}, list all categories there with "
-                "'categories': [...], or make it a column of pandas' type 'category' before rows are split."
+                f"{series[unknown].unique().tolist()}. Known are {categories.tolist()}. Make them new levels of the "
+                "population with `column_args`: {...: {'columns': ..., 'unknown': 'new'}}, give all unknown ones a "
+                "code with 'unknown_value': ..., list all categories with 'categories': [...], or make it a column of "
+                "pandas' type 'category' before rows are split."
             )
         codes = np.where(unknown, argument.unknown_value, codes)
     return codes.astype(np.int32)

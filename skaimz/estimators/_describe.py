@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from skaimz.estimators._model import Model
@@ -11,11 +12,11 @@ from skaimz.kernels import kernel_parameters
 
 __all__ = ["description_of"]
 
-COLUMNS = ["kind", "distribution", "shape", "dims", "draws", "rows stand alone"]
+COLUMNS = ["kind", "distribution", "shape", "dims", "draws", "rows stand alone", "grows with"]
 
 
 def description_of(model: Model) -> pd.DataFrame:
-    """Return a row for every argument and site of a kernel, and one for how its posterior was made."""
+    """Return a row for every argument and site of a kernel, one for how its posterior was made, and for rows kept."""
     spec, draws = model.spec, model.draws or {}
     assert spec is not None
     assert model.kernel is not None
@@ -33,11 +34,15 @@ def description_of(model: Model) -> pd.DataFrame:
             "shape": _bracketed(shape),
             "dims": ", ".join(site.dims),
             "rows stand alone": site.mixing is None,
+            "grows with": ", ".join([*["rows"] * site.follows_rows, *filter(None, site.levels)]),
         }
         if site.name in draws:
             record["draws"] = f"{draws[site.name].shape[0]} x {draws[site.name].shape[1]}"
         records.append(record)
     records.append({"name": "inference", "kind": "inference", "distribution": _origin_of(model.result)})
+    if model.past is not None:
+        shape = np.shape(model.past[spec.input])
+        records.append({"name": "rows of the fit", "kind": "kept for predictions", "shape": _bracketed(shape)})
     return pd.DataFrame.from_records(records, index="name").reindex(columns=COLUMNS).fillna("")
 
 

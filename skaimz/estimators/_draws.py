@@ -322,6 +322,12 @@ def _check_sites(job: sampling.Job, names: str | Sequence[str]) -> tuple[str, ..
     for name in task:
         if name not in sites:
             raise ValueError(f"`return_sites` names {name!r}, which is not a site of the kernel: {list(sites)}.")
+        for argument, levels in job.levels.items():
+            if name in levels.mixed:
+                raise ValueError(
+                    f"Site {name!r} cannot be drawn, because it would depend on the new levels of {argument!r}: "
+                    f"{levels.mixed[name]}. Name the sites to draw in `return_sites`, without it."
+                )
         if name in job.intervention:
             raise ValueError(f"`return_sites` names {name!r}, which `intervention` sets: its value is the one given.")
     return task

@@ -20,6 +20,7 @@ from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
 from skaimz.estimators._entries import without_entries
+from skaimz.estimators._growth import digest_of_rows, rows_to_keep
 from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
@@ -47,7 +48,7 @@ from skaimz.rows import Scratch, comes_in_pieces
 __all__ = ["KernelEstimator", "fit_with_classes"]
 
 # Parameters of the methods that are not metadata: the data, and what changes the kind of answer.
-NOT_METADATA = frozenset({"self", "X", "y", "classes", "return_std"})
+NOT_METADATA = frozenset({"self", "X", "y", "classes", "return_std", "in_sample"})
 ROUTED = ("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score")
 
 
@@ -332,8 +333,9 @@ class KernelEstimator(SklearnObject):
         -------
         pandas.DataFrame
             A row for every argument and site of the kernel, with its kind, distribution, shape, dimensions, and the
-            number of chains and draws that the posterior holds of it. The last row tells how these draws were made: for
-            automatic inference which way answered, and what its check gave.
+            number of chains and draws that the posterior holds of it, and what its axes grow with: rows, or levels of
+            an argument. Another row tells how these draws were made: for automatic inference which way answered, and
+            what its check gave. A last one tells of rows of the fit that predictions depend on, and that are kept.
 
         Examples
         --------
@@ -628,10 +630,12 @@ class KernelEstimator(SklearnObject):
             spec = traced.spec
             check_row_count(traced, hyperparameters, inputs, *call.model.names)
             self.kernel_spec_ = spec
-            self.arguments_ = {**describe_inputs(inputs), "seen": list(traced.seen)}
+            described = {"seen": list(traced.seen), "digest": digest_of_rows(spec, inputs)}
+            self.arguments_ = {**describe_inputs(inputs), **described}
             if spec.output_parameter in traced.seen:
                 self.arguments_["observed"] = y
             y = call.model.outcome.check(y, spec)
+            self.rows_of_fit_ = rows_to_keep(spec, inputs, y)
             if spec.changes_outcome:
                 warn_user(
                     f"The kernel's output {spec.output!r} observes something that is computed from y, or y in another "

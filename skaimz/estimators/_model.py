@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from skaimz.estimators._arguments import Rules, check_indices, is_fixed, kernel_
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._concrete import check_shapes_seen, warn_of_seen
 from skaimz.estimators._encoders import encoder_for
+from skaimz.estimators._growth import check_settings, levels_for, past_for, prior_levels, warn_of_rows_of_fit
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
@@ -125,6 +126,8 @@ class Model:
         Precision of all arithmetic, "float32" or "float64"; that of X where None.
     guide : callable or None
         Guide function of the variational fit that made the draws, if it had one.
+    past : dict of str to array, or None
+        The rows of the fit with their outcomes, if predictions for new rows depend on them.
     """
 
     owner: Any
@@ -144,6 +147,7 @@ class Model:
     seed: int
     dtype: str | None
     guide: Callable | None = None
+    past: Mapping[str, np.ndarray] | None = None
 
     @classmethod
     def of(cls, estimator: Any) -> Model:
@@ -184,6 +188,7 @@ class Model:
             seed=seed,
             dtype=estimator.dtype,
             guide=guide_function(fitted.get("inference_")),
+            past=fitted.get("rows_of_fit_"),
         )
 
     @property
@@ -234,6 +239,8 @@ class Call:
         Where the rows lie in a larger table.
     outcomes, weight : array, optional
         Outcomes and weights of the rows that came with an iterable X.
+    levels : dict of str to array of shape (n_new, 2)
+        Numbers that identify levels that the fit did not see, by the name of the argument.
     """
 
     model: Model
@@ -245,6 +252,7 @@ class Call:
     part: Part | None = None
     outcomes: Any = None
     weight: Any = None
+    levels: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -359,15 +367,11 @@ class Call:
         """
         spec = self.spec
         check_shapes_seen(self.traced.kernel, self.model.draws or {})
-        if spec.rows_mix is not None:
-            if self.part is not None:
-                raise ValueError(
-                    "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
-                    f"{spec.rows_mix}. Compute them first: pass `X.compute()`."
-                )
-            if not self.traced.kernel.seen:
-                why = f"because its rows may depend on one another: {spec.rows_mix}."
-                warn_user(f"The kernel runs on all rows at once, {why}", SpeedWarning)
+        if spec.rows_mix is not None and self.part is not None:
+            raise ValueError(
+                "Dask collections are computed block by block, but the kernel's rows may depend on one another: "
+                f"{spec.rows_mix}. Compute them first: pass `X.compute()`."
+            )
         draws, params = self.model.posterior_for(spec)
         result = self.model.result
         n_chains, n_draws = next(iter(draws.values())).shape[:2] if draws else (1, result.num_samples if result else 1)
@@ -375,14 +379,21 @@ class Call:
             name: narrowed(f"The array of posterior draws of {name!r}", draw.reshape(-1, *draw.shape[2:]), self.dtype)
             for name, draw in draws.items()
         }
-        local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat}
+        past = None if in_sample else past_for(self, draws)
+        if spec.rows_mix is not None and not spec.needs_past and not self.traced.kernel.seen:
+            why = f"because its rows may depend on one another: {spec.rows_mix}."
+            warn_user(f"The kernel runs on all rows at once, {why}", SpeedWarning)
+        local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat and past is None}
         if sums_states:
             local = {name: draw for name, draw in local.items() if spec[name] not in spec.summed}
         if in_sample:
             check_local(spec, local, self.total_rows)
+        else:
+            warn_of_rows_of_fit(self, draws)
         posterior = sampling.Posterior(self.traced.hyperparameters, params, flat, n_chains * n_draws, n_chains)
-        job = self._job(posterior, local if in_sample else {}, intervention, condition)
-        encoder = None if in_sample else encoder_for(self.model, job, has_outcome=has_outcome)
+        growth = past, levels_for(self, flat)
+        job = self._job(posterior, local if in_sample else {}, intervention, condition, growth)
+        encoder = None if in_sample or past is not None else encoder_for(self.model, job, has_outcome=has_outcome)
         if encoder is None:
             return job
         assert result is not None
@@ -400,7 +411,7 @@ class Call:
         if improper:
             raise ValueError(f"The priors of {list(improper)} are improper, and cannot be drawn from.")
         posterior = sampling.Posterior(self.traced.hyperparameters, {}, {}, num_samples)
-        return self._job(posterior, {}, intervention, condition)
+        return self._job(posterior, {}, intervention, condition, (None, prior_levels(self)))
 
     def _job(
         self,
@@ -408,7 +419,9 @@ class Call:
         local: Mapping[str, np.ndarray],
         intervention: Mapping[str, Any] | None,
         condition: Mapping[str, Any] | None,
+        growth: tuple[sampling.Past | None, Mapping[str, sampling.Levels]],
     ) -> sampling.Job:
+        past, levels = growth
         job = sampling.Job(
             self.traced.kernel,
             posterior,
@@ -418,8 +431,12 @@ class Call:
             sampling.site_values(self.spec, "intervention", intervention, self.n_rows),
             sampling.site_values(self.spec, "condition", condition, self.n_rows),
             self.part,
+            past=past,
+            levels=levels,
         )
         if job.settings:
+            if past is not None:
+                check_settings(job)
             check_interventions(job)
         return job
 

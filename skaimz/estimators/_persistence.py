@@ -45,6 +45,8 @@ def saved_groups(model: Model) -> dict[str, xr.Dataset]:
     learned = result.params.keys() & spec.learned.keys()
     params = [named_leaves(name, result.params[name]) for name in sorted(learned)]
     groups["params"] = arrays_to_dataset({name: array for leaves in params for name, array in leaves.items()})
+    if model.past is not None:
+        groups["rows_of_fit"] = arrays_to_dataset(model.past)
     groups["hyperparameters"] = arrays_to_dataset(model.kernel.get_params() if _is_default(model) else {})  # type: ignore
     return groups
 
@@ -111,6 +113,10 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
             )
         trees = parameter_trees(traced, numbers, inputs, *names) if traced.spec.learned else {}
     spec = estimator.kernel_spec_ = traced.spec
+    if "rows_of_fit" in tree.children:
+        estimator.rows_of_fit_ = own_names(
+            _arrays_of(tree["rows_of_fit"]), [*estimator.arguments_["rows"], spec.output_parameter]
+        )
     derived = {site.name for site in spec.sites if site.kind == "deterministic"}
     saved = draws_from(tree) if spec.latents and len(tree["posterior"].data_vars) else {}
     saved = own_names(saved, [site.name for site in spec.every_site])

@@ -31,10 +31,12 @@ __all__ = [
 class Means(Question[np.ndarray]):
     """Means of the posterior predictive."""
 
+    in_sample: bool = False
+
     def answer(self, call: Call) -> np.ndarray:
         """Return the mean of each row."""
         with call.precision():
-            mean = sampling.mean(call.job())
+            mean = sampling.mean(predictive_job(call, self.in_sample))
         _warn_unless_finite(mean)
         return mean
 
@@ -43,10 +45,12 @@ class Means(Question[np.ndarray]):
 class Moments(Question[tuple[np.ndarray, np.ndarray]]):
     """Means and standard deviations of the posterior predictive."""
 
+    in_sample: bool = False
+
     def answer(self, call: Call) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean and the standard deviation of each row."""
         with call.precision():
-            mean, variance = sampling.moments(call.job())
+            mean, variance = sampling.moments(predictive_job(call, self.in_sample))
         _warn_unless_finite(mean)
         return mean, np.sqrt(variance)
 
@@ -58,14 +62,16 @@ class Quantiles(Question[np.ndarray]):
     Attributes
     ----------
     levels : sequence of float
+    in_sample : bool
     """
 
     levels: Sequence[float]
+    in_sample: bool = False
 
     def answer(self, call: Call) -> np.ndarray:
         """Return the quantiles of each row, on the last axis."""
         with call.precision():
-            quantiles = sampling.outcome_quantiles(call.job(), self.levels)
+            quantiles = sampling.outcome_quantiles(predictive_job(call, self.in_sample), self.levels)
         if np.isnan(quantiles).any():
             warn_user(
                 f"{np.count_nonzero(np.isnan(quantiles))} quantiles are NaN, because some of the outcomes drawn for "
@@ -83,14 +89,16 @@ class Intervals(Question[np.ndarray]):
     Attributes
     ----------
     coverage : sequence of float
+    in_sample : bool
     """
 
     coverage: Sequence[float]
+    in_sample: bool = False
 
     def answer(self, call: Call) -> np.ndarray:
         """Return lower and upper ends of each row, levels of coverage on the last axis."""
         tails = (1 - np.asarray(self.coverage)) / 2
-        ends = Quantiles(np.concatenate([tails, 1 - tails]).tolist()).answer(call)
+        ends = Quantiles(np.concatenate([tails, 1 - tails]).tolist(), self.in_sample).answer(call)
         return ends.reshape(*ends.shape[:-1], 2, len(tails))
 
 
@@ -124,10 +132,12 @@ class Outcomes(Question[np.ndarray]):
 class Probabilities(Question[np.ndarray | list[np.ndarray]]):
     """Class probabilities of the posterior predictive."""
 
+    in_sample: bool = False
+
     def answer(self, call: Call) -> np.ndarray | list[np.ndarray]:
         """Return the probability of each class, in a list where a row has several outputs."""
         with call.precision():
-            probabilities = sampling.probabilities(call.job())
+            probabilities = sampling.probabilities(predictive_job(call, self.in_sample))
         if np.isnan(probabilities).any():
             warn_user(
                 f"Class probabilities of {np.count_nonzero(np.isnan(probabilities).any(axis=-1))} rows are NaN: a "
@@ -141,9 +151,11 @@ class Probabilities(Question[np.ndarray | list[np.ndarray]]):
 class LogProbabilities(Question[np.ndarray | list[np.ndarray]]):
     """Logarithms of class probabilities."""
 
+    in_sample: bool = False
+
     def answer(self, call: Call) -> np.ndarray | list[np.ndarray]:
         """Return the logarithm of each class's probability, in a list where a row has several outputs."""
-        probabilities = Probabilities().answer(call)
+        probabilities = Probabilities(self.in_sample).answer(call)
         with np.errstate(divide="ignore"):
             return list(map(np.log, probabilities)) if isinstance(probabilities, list) else np.log(probabilities)
 
@@ -152,9 +164,11 @@ class LogProbabilities(Question[np.ndarray | list[np.ndarray]]):
 class Classes(Question[np.ndarray]):
     """Most probable classes."""
 
+    in_sample: bool = False
+
     def answer(self, call: Call) -> np.ndarray:
         """Return the most probable label of each row and output."""
-        probabilities = Probabilities().answer(call)
+        probabilities = Probabilities(self.in_sample).answer(call)
         by_output = probabilities if isinstance(probabilities, list) else [probabilities]
         missing = np.any([np.isnan(output).any(axis=-1) for output in by_output], axis=0)
         if missing.any():
@@ -187,6 +201,22 @@ class Scores(Question[np.ndarray]):
             y = call.encode(self.y)
             check_consistent_length(call.X, y)
             return self.rule(job, y, call.model.outcome.class_counts)
+
+
+def predictive_job(call: Call, in_sample: bool) -> sampling.Job:
+    """Return the job of a call's rows, which may be those of the fit.
+
+    Where rows have no latent sites of their own, but a joint distribution of outcomes, the rows of the fit are
+    predicted like any others: given the outcomes of the fit.
+    """
+    spec = call.spec
+    own = any(site.follows_rows for site in spec.latents)
+    if in_sample and not own and spec.rows_mix is not None and spec[spec.output].is_scanned:
+        raise ValueError(
+            "`in_sample=True` uses posterior draws of latent sites of the rows, and the kernel has none: the outcome "
+            "of a row depends on those before it. Predict the rows that follow those of the fit."
+        )
+    return call.job(in_sample=in_sample and (own or not spec.outcomes_depend))
 
 
 def among_classes(probabilities: np.ndarray, counts: Sequence[int] | None) -> np.ndarray | list[np.ndarray]:

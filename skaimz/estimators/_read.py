@@ -12,6 +12,7 @@ from skaimz.estimators._constructor import check_parameters
 from skaimz.estimators._entries import without_entries
 from skaimz.estimators._input import as_input, check_row_shape, input_checks
 from skaimz.estimators._model import Call, Model
+from skaimz.estimators._new_levels import counts_of, open_arguments, with_new_levels
 from skaimz.kernels import flattened, kernel_parameters
 from skaimz.rows import as_table, loaded, open_rows
 from skaimz.sampling import Part
@@ -55,8 +56,9 @@ def read(
     seed = model.seed_of(random_state)
     lazy = open_rows(X, model.names[0], keeps_whole=model.owner.kernel is not None, allow_nan=model.allow_nan)
     if lazy is None:
-        table, columns = _read_table(model, X, arrays, learn=prior)
-        return Call(model, as_input(model, table), {**columns, **arrays}, seed, _indexable(as_table(X)), arrays, part)
+        table, columns, levels = _read_table(model, X, arrays, learn=prior)
+        source = _indexable(as_table(X))
+        return Call(model, as_input(model, table), {**columns, **arrays}, seed, source, arrays, part, levels=levels)
     rows, more = lazy
     outcomes, weight = (more.pop(name, None) for name in (model.names[1], "sample_weight"))
     n_features = getattr(model.owner, "n_features_in_", None)
@@ -64,10 +66,12 @@ def read(
         raise ValueError(f"X has the shape {rows.shape}, but {n_features} features are expected.")
     check_row_shape(model, rows.shape)
     source = rows
-    rows, columns, _ = split(model, rows, model.categories, {**more, **arrays}, learn=False)
+    known, levels = with_new_levels(model, rows)
+    rows, columns, _ = split(model, rows, known, {**more, **arrays}, learn=False)
+    columns |= counts_of(model, levels)
     if model.dtype is not None:
         rows = rows.then(lambda part: as_input(model, part))
-    return Call(model, rows, {**columns, **more, **arrays}, seed, source, arrays, part, outcomes, weight)
+    return Call(model, rows, {**columns, **more, **arrays}, seed, source, arrays, part, outcomes, weight, levels)
 
 
 def read_training_table(
@@ -134,6 +138,12 @@ def split(
     counts = {name.removeprefix("n_"): p.default is p.empty for name, p in parameters.items() if name.startswith("n_")}
     needed = frozenset(name for name, has_no_default in counts.items() if has_no_default)
     naming = Naming(frozenset(counts), needed - {name.removeprefix("n_") for name in given})
+    uncounted = sorted(set(open_arguments(model.column_args)) - naming.required)
+    if uncounted:
+        raise ValueError(
+            f"`column_args` makes unknown categories of {uncounted[0]!r} new levels, for which the kernel needs a "
+            f"parameter `n_{uncounted[0]}` without default, the number of levels, which is not passed by name."
+        )
     X, columns, categories = split_columns(X, model.column_args, known, names, learn=learn, naming=naming)
     for name, count in number_of_codes(model.column_args, categories).items():
         if name in needed:
@@ -141,15 +151,20 @@ def split(
     return X, columns, categories
 
 
-def _read_table(model: Model, X: Any, given: Collection[str], *, learn: bool) -> tuple[np.ndarray, dict[str, Any]]:
+def _read_table(
+    model: Model, X: Any, given: Collection[str], *, learn: bool
+) -> tuple[np.ndarray, dict[str, Any], dict[str, np.ndarray]]:
     """Check rows in memory. Where no `fit` has seen columns, there is nothing to compare theirs with."""
     X = as_table(loaded(X))
     columns: dict[str, Any] = {}
+    levels: dict[str, np.ndarray] = {}
     knows_columns = hasattr(model.owner, "n_features_in_")
     if model.column_args is not None:
         if knows_columns:
             validate_data(model.owner, X, reset=False, skip_check_array=True)
-        X, columns, _ = split(model, X, model.categories, given, learn=learn)
+        known, levels = with_new_levels(model, X)
+        X, columns, _ = split(model, X, known, given, learn=learn)
+        columns |= counts_of(model, levels)
     with culprits_named(X):
         X = in_numbers(X)
         checks = input_checks(model, X, reset=False)
@@ -158,7 +173,7 @@ def _read_table(model: Model, X: Any, given: Collection[str], *, learn: bool) ->
         else:
             X = check_array(X, estimator=model.owner, input_name="X", **checks)
     check_row_shape(model, X.shape)
-    return X, columns
+    return X, columns, levels
 
 
 def _indexable(X: Any) -> Any:

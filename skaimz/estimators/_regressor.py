@@ -38,12 +38,13 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     column_args : dict, optional
         Columns of X that hold further arguments of the kernel, and do not reach its X. Each argument is given a column
         by name or position, a list of them for an argument with two dimensions, or a mapping with ``columns`` and, if
-        wanted, ``categories`` and ``unknown_value``. Labels arrive as integer codes: places among the given categories,
-        those of the column's type, or its sorted distinct values in ``fit``. Other categories are refused, or have the
-        code ``unknown_value``. The kernel's parameter ``n_<argument>``, where it has one without default, is given the
-        number of codes; then the column holds labels, whatever its type. Otherwise text and columns with ``categories``
-        are labels, and numbers are numbers, however they are stored. Times, durations and numbers that are stored as
-        text could be either, and are refused.
+        wanted, ``categories``, ``unknown`` and ``unknown_value``. Labels arrive as integer codes: places among the
+        given categories, those of the column's type, or its sorted distinct values in ``fit``. Other categories are
+        refused, have the code ``unknown_value``, or, with ``unknown="new"``, are new levels, whose latent sites are
+        drawn from their distribution given all other sites. The kernel's parameter ``n_<argument>``, where it has one
+        without default, is given the number of codes; then the column holds labels, whatever its type. Otherwise text
+        and columns with ``categories`` are labels, and numbers are numbers, however they are stored. Times, durations
+        and numbers that are stored as text could be either, and are refused.
     whole_args : sequence of str, optional
         Names of the kernel's arguments that are passed whole, even if their first axis has as many entries as X has
         rows. Other arrays of that length have an entry for each row.
@@ -84,6 +85,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         Its sites, found by abstract tracing.
     arguments_ : dict
         Shapes and types of its arguments, and the values of static ones.
+    rows_of_fit_ : dict of str to array, or None
+        The rows of the fit and their outcomes, if predictions for new rows depend on them.
     seed_ : int
         The seed that ``random_state`` gave.
     n_features_in_ : int
@@ -120,13 +123,17 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
     _unlearned_outcome = Numbers()
 
     @overload
-    def predict(self, X: Rows, *, return_std: Literal[False] = False, **arrays: Argument) -> np.ndarray: ...
+    def predict(
+        self, X: Rows, *, return_std: Literal[False] = False, in_sample: bool = False, **arrays: Argument
+    ) -> np.ndarray: ...
 
     @overload
-    def predict(self, X: Rows, *, return_std: Literal[True], **arrays: Argument) -> tuple[np.ndarray, np.ndarray]: ...
+    def predict(
+        self, X: Rows, *, return_std: Literal[True], in_sample: bool = False, **arrays: Argument
+    ) -> tuple[np.ndarray, np.ndarray]: ...
 
     def predict(
-        self, X: Rows, *, return_std: bool = False, **arrays: Argument
+        self, X: Rows, *, return_std: bool = False, in_sample: bool = False, **arrays: Argument
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Return the posterior predictive mean.
 
@@ -136,6 +143,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         return_std : bool, default=False
             Also return the posterior predictive standard deviation, which includes the outcome's noise: by the
             distribution of total variance, the mean of conditional variances plus the variance of conditional means.
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -157,11 +166,11 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         >>> mean.round(1).tolist(), std.round(1).tolist()
         ([1.0], [0.1])
         """
-        question: Question[Any] = Moments() if return_std else Means()
+        question: Question[Any] = Moments(in_sample) if return_std else Means(in_sample)
         return answer_by_row(Model.of(self), question, X, arrays)
 
     def predict_quantiles(
-        self, X: Rows, quantiles: Sequence[float] = (0.05, 0.5, 0.95), **arrays: Argument
+        self, X: Rows, quantiles: Sequence[float] = (0.05, 0.5, 0.95), *, in_sample: bool = False, **arrays: Argument
     ) -> np.ndarray:
         """Return quantiles of the posterior predictive, from one outcome for each posterior draw.
 
@@ -170,6 +179,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X : array-like of shape (n_rows, n_features)
         quantiles : sequence of float, default=(0.05, 0.5, 0.95)
             Probabilities between 0 and 1.
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -188,10 +199,12 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         >>> model.predict_quantiles(X[:3], [0.1, 0.5, 0.9]).shape
         (3, 3)
         """
-        question = Quantiles(check_probabilities("quantiles", quantiles, closed=True))
+        question = Quantiles(check_probabilities("quantiles", quantiles, closed=True), in_sample)
         return answer_by_row(Model.of(self), question, X, arrays)
 
-    def predict_interval(self, X: Rows, coverage: float | Sequence[float] = 0.9, **arrays: Argument) -> np.ndarray:
+    def predict_interval(
+        self, X: Rows, coverage: float | Sequence[float] = 0.9, *, in_sample: bool = False, **arrays: Argument
+    ) -> np.ndarray:
         """Return equal-tailed intervals of the posterior predictive.
 
         Parameters
@@ -199,6 +212,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X : array-like of shape (n_rows, n_features)
         coverage : float or sequence of float, default=0.9
             Probability that an interval holds the outcome.
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -220,11 +235,20 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         True
         """
         is_one = isinstance(coverage, numbers.Real)
-        question = Intervals(check_probabilities("coverage", [coverage] if is_one else coverage, closed=False))
+        levels = check_probabilities("coverage", [coverage] if is_one else coverage, closed=False)
+        question = Intervals(levels, in_sample)
         intervals = answer_by_row(Model.of(self), question, X, arrays)
         return intervals[..., 0] if is_one else intervals
 
-    def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
+    def score(
+        self,
+        X: Rows,
+        y: Rows,
+        sample_weight: ArrayLike | None = None,
+        *,
+        in_sample: bool = False,
+        **arrays: Argument,
+    ) -> float:
         """Return the coefficient of determination of :meth:`predict`.
 
         Parameters
@@ -232,6 +256,8 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
         sample_weight : array-like of shape (n_rows,), optional
+        in_sample : bool, default=False
+            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
         **arrays : array or scalar
             The kernel's further arguments.
 
@@ -253,7 +279,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         # Each is computed once, rather than whenever scikit-learn looks at it.
         predict: Any = self.predict
         outcomes: Any
-        outcomes, predicted, sample_weight = map(loaded, (y, predict(X, **arrays), sample_weight))
+        outcomes, predicted, sample_weight = map(loaded, (y, predict(X, in_sample=in_sample, **arrays), sample_weight))
         if self.missing_outcomes != "error":
             return r2_of_observed(outcomes, predicted, sample_weight)
         if np.ndim(predicted) > 2:

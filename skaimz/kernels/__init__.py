@@ -17,7 +17,7 @@ from skaimz.kernels.signature import check_signature, flattened, kernel_paramete
 from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel, without_rows
 from skaimz.kernels.states import joint_states, marginals
 from skaimz.kernels.summed import Fixed, MarginalKernel, by_row
-from skaimz.kernels.trace import check_row_count, parameter_trees, trace_kernel
+from skaimz.kernels.trace import check_row_count, mixed_levels, parameter_trees, trace_kernel
 from skaimz.kernels.trees import KeptState, map_leaves, named_leaves, plain_leaf, restored_leaf
 from skaimz.kernels.values import (
     DURATIONS,
@@ -76,6 +76,7 @@ __all__ = [
     "marginals",
     "masks_of",
     "materialise",
+    "mixed_levels",
     "named_leaves",
     "narrowed",
     "nested",

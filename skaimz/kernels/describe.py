@@ -15,6 +15,7 @@ from skaimz.kernels.densities import SiteProofs, factors, fit_mixing, unweighted
 from skaimz.kernels.forms import Form
 from skaimz.kernels.independence import RowProof
 from skaimz.kernels.indices import indices_of
+from skaimz.kernels.levels import axes_of_levels
 from skaimz.kernels.messages import Message, density_parts
 from skaimz.kernels.refusals import (
     check_names,
@@ -74,8 +75,13 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     # A kernel may do something else when it has no outcome to observe, so prediction needs a proof of its own.
     predicting = tracer.prove(tracer.latents, None)
     kinds = {output: "output"} | dict.fromkeys(companions, "companion") | tracer.unused(fitting, predicting)
+    levels = axes_of_levels(call, n_rows[-1], tracer.shapes[-1])
     sites = tuple(
-        message.site(name, tracer.templates[name], kinds.get(name, message.kind), predicting.mixing(name))
+        replace(
+            message.site(name, tracer.templates[name], kinds.get(name, message.kind), predicting.mixing(name)),
+            follows_rows=tracer.shapes[0].get(name) != tracer.shapes[-1].get(name),
+            levels=levels.get(name, ()),
+        )
         for name, message in tracer.sites.items()
     )
     only_fitted = tuple(

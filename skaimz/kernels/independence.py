@@ -191,7 +191,7 @@ class RowProof:
             self._check_call(name, first, into, out)
         for key, value in first.params.items():
             self._check_parameter(name, key, value, second.params[key])
-        if touched and name not in CALLS and not keeps_rows(first, into, out):
+        if touched and name not in CALLS and not self._keeps(first, into, out):
             raise MixedRowsError(f"the operation '{name}' may mix rows")
         # Functions with custom derivatives have programs for these as well. Only the first one, the function, matters.
         outputs = None
@@ -200,6 +200,10 @@ class RowProof:
             outputs = [i for i, out in enumerate(first.outvars) if i < first.params["num_carry"] or out in needed]
         for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
             self._walk(pair[0], pair[1], outputs)
+
+    def _keeps(self, eqn: Any, into: list[int | None], out: list[int | None]) -> bool:
+        """Whether an operation without inner programs keeps rows apart."""
+        return keeps_rows(eqn, into, out)
 
     def _check_parameter(self, name: str, key: str, first: Any, second: Any) -> None:
         """Check that a static parameter differs between the traces by the lengths of row axes only."""

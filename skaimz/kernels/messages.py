@@ -21,7 +21,7 @@ from skaimz.kernels.names import stored_name
 from skaimz.kernels.spec import Site
 from skaimz.kernels.states import finite_support
 
-__all__ = ["Message", "density_parts", "innermost", "masks_of"]
+__all__ = ["Message", "density_parts", "innermost", "masks_of", "unmasked_distribution"]
 
 SUPPORTS = ("positive", "nonnegative", "unit_interval", "nonnegative_integer", "positive_integer", "boolean")
 WRAPPERS = ("ExpandedDistribution", "Independent", "MaskedDistribution")
@@ -59,6 +59,8 @@ class Message:
         Whether a mask that depends on data may leave some of the outcomes out.
     is_subsampled : bool
         Whether the message belongs to a plate that draws minibatches.
+    is_scanned : bool
+        Whether the site is in the body of a ``scan``.
     statement : str
         Name of the statement whose value this is, or a leaf of it, if it is a parameter or a state.
     sizes : tuple of int
@@ -78,6 +80,7 @@ class Message:
     is_factor: bool
     is_masked: bool
     is_subsampled: bool
+    is_scanned: bool
     statement: str = ""
     sizes: tuple[int, ...] = ()
     dtype: Any = None
@@ -109,6 +112,7 @@ class Message:
             is_factor=isinstance(innermost(distribution), Unit),
             is_masked=any(np.ndim(mask) > 0 for mask in masks_of(distribution)),
             is_subsampled=SUBSAMPLED in message,
+            is_scanned=bool(message.get("_control_flow_done")),
             statement=message.get("statement", ""),
         )
 
@@ -134,6 +138,7 @@ class Message:
             mixing=mixing,
             states=self.states,
             statement=self.statement,
+            is_scanned=self.is_scanned,
         )
 
     def _dim(self, name: str, axis: int, row_axis: int | None) -> str:
@@ -159,7 +164,7 @@ def density_parts(message: Mapping[str, Any]) -> list[Any]:
     distribution, parts = message["fn"], list(map(jnp.asarray, masks_of(message["fn"])))
     if message["scale"] is not None:
         parts.append(jnp.asarray(message["scale"]))
-    return [_unmasked(distribution).log_prob(message["value"]), *parts]
+    return [unmasked_distribution(distribution).log_prob(message["value"]), *parts]
 
 
 def masks_of(distribution: Any) -> Iterator[Any]:
@@ -170,11 +175,12 @@ def masks_of(distribution: Any) -> Iterator[Any]:
         distribution = distribution.base_dist
 
 
-def _unmasked(distribution: Any) -> Any:
+def unmasked_distribution(distribution: Any) -> Any:
+    """Return a distribution without masks, also of the distributions that it repeats or regroups."""
     if isinstance(distribution, MaskedDistribution):
-        return _unmasked(distribution.base_dist)
+        return unmasked_distribution(distribution.base_dist)
     if isinstance(distribution, ExpandedDistribution):
-        return _unmasked(distribution.base_dist).expand(distribution.batch_shape)
+        return unmasked_distribution(distribution.base_dist).expand(distribution.batch_shape)
     if isinstance(distribution, Independent):
-        return _unmasked(distribution.base_dist).to_event(distribution.reinterpreted_batch_ndims)
+        return unmasked_distribution(distribution.base_dist).to_event(distribution.reinterpreted_batch_ndims)
     return distribution

@@ -76,6 +76,12 @@ class Site:
         Values that the site may have in a run without an outcome, if they are finitely many numbers.
     statement : str
         Name of the kernel's statement, of whose value the site is a leaf, if it is a parameter or a state.
+    is_scanned : bool
+        Whether the site is in the body of a ``scan``.
+    follows_rows : bool
+        Whether the length of an axis follows from the number of rows: it is that number, or another such as one fewer.
+    levels : tuple of (str or None)
+        For every axis the argument whose levels it holds: its length is the argument ``n_<argument>``.
     """
 
     name: str
@@ -91,6 +97,9 @@ class Site:
     mixing: str | None = None
     states: tuple[float, ...] | None = None
     statement: str = ""
+    is_scanned: bool = False
+    follows_rows: bool = False
+    levels: tuple[str | None, ...] = ()
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -245,6 +254,17 @@ class KernelSpec:
         """Why the output of a row may depend on other rows, or None if it provably does not."""
         sites = (self[self.output], *(site for site in self.drawn if site.row_axis is not None))
         return next((site.mixing for site in sites if site.mixing), None)
+
+    @property
+    def outcomes_depend(self) -> bool:
+        """Whether the outcome of a row may depend on those of other rows, given all latent sites."""
+        output = self[self.output]
+        return not output.rows_are_batched or output.is_scanned
+
+    @property
+    def needs_past(self) -> bool:
+        """Whether outcomes of new rows depend on the rows of the fit, beyond what latent sites without rows tell."""
+        return self.rows_mix is not None and (self.outcomes_depend or any(site.follows_rows for site in self.latents))
 
     @property
     def learned(self) -> dict[str, tuple[Site, ...]]:

@@ -15,12 +15,13 @@ from skaimz.kernels.concrete import needs_values, refuse_values_of_outcome, trac
 from skaimz.kernels.describe import describe, sites_if_run
 from skaimz.kernels.fixed_rows import describe_on_its_rows
 from skaimz.kernels.identity import splits
+from skaimz.kernels.levels import dependent_levels
 from skaimz.kernels.refusals import RowCountError, arrays_of_one_length, compare_sites, explain
 from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
 from skaimz.kernels.values import narrowed
 from skaimz.runtime import refuse_fork
 
-__all__ = ["check_row_count", "parameter_trees", "trace_kernel"]
+__all__ = ["check_row_count", "mixed_levels", "parameter_trees", "trace_kernel"]
 
 # Two row counts, odd and even, a prime apart, that are no other length in a model. Nothing is computed at these sizes.
 ROW_COUNTS = (1009, 2022)
@@ -140,6 +141,17 @@ def check_row_count(
 
 # The folds of a search ask this again and again.
 _sites_on = functools.lru_cache(maxsize=SPECS_KEPT)(sites_if_run)
+
+
+def mixed_levels(
+    traced: TracedKernel, hyperparameters: Mapping[str, Any], inputs: Inputs, names: tuple[str, str], argument: str
+) -> dict[str, str]:
+    """Return the sites in which levels of an argument may depend on one another or on their number, and why."""
+    call = AbstractCall.of(traced.kernel, hyperparameters, inputs, names)
+    return _dependent_levels(replace(call, form=traced.spec.form, outcome=inputs.outcome), argument, traced.spec.output)
+
+
+_dependent_levels = functools.lru_cache(maxsize=SPECS_KEPT)(dependent_levels)
 
 
 def parameter_trees(

@@ -5,7 +5,7 @@ from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.encoders import Encoder, encoder_of
 from skaimz.sampling.forward import CLASS_DISTRIBUTIONS
 from skaimz.sampling.host_distributions import lacks_values, with_nan
-from skaimz.sampling.job import PART_ROWS, Job, Part, Posterior, site_values, value_row_axis
+from skaimz.sampling.job import PART_ROWS, Job, Levels, Part, Past, Posterior, site_values, value_row_axis
 from skaimz.sampling.layout import Field
 from skaimz.sampling.limits import Limits
 from skaimz.sampling.predictive import (
@@ -54,12 +54,14 @@ __all__ = [
     "Field",
     "Job",
     "KernelRun",
+    "Levels",
     "Limits",
     "LogDensity",
     "LogPredictive",
     "Mean",
     "Moments",
     "Part",
+    "Past",
     "PerDraw",
     "Posterior",
     "Quantity",

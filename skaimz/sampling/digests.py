@@ -29,7 +29,8 @@ def fingerprint(job: Job, group: str, layout: Layout, labels: bytes) -> str:
     names = (sorted(job.intervention), sorted(job.condition), sorted(job.local))
     digest = hashlib.blake2b(labels, digest_size=SIZE)
     digest.update(repr((group, list(layout.fields), counts, job.seed, names)).encode())
-    for arrays in (posterior.hyperparameters, posterior.params, posterior.draws, job.inputs.whole, whole):
+    past = dict(job.past.rows) if job.past else {}
+    for arrays in (posterior.hyperparameters, posterior.params, posterior.draws, job.inputs.whole, whole, past):
         for name, value in sorted(arrays.items()):
             for leaf, array in named_leaves(name, value).items():
                 digest.update(repr((leaf, np.shape(array))).encode())

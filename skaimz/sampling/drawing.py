@@ -180,6 +180,8 @@ class Drawing:
         """Return NumPy's sampler of outcomes, if none of the quantity's sites is computed from them."""
         job, output, names = self.job, self.job.spec.output, quantity.names
         order = [site.name for site in job.spec.sites]
+        if job.past is not None:
+            return None
         is_last = output in names and all(order.index(name) <= order.index(output) for name in names)
         return host_distribution_of(job) if quantity.has_outcomes and is_last else None
 

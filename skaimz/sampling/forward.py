@@ -14,6 +14,7 @@ from numpyro.primitives import Messenger
 
 from skaimz.kernels import Site, TracedKernel, materialise
 from skaimz.runtime import one_at_a_time
+from skaimz.sampling.continuing import Continued
 from skaimz.sampling.stacked import Stacked, stacked
 
 __all__ = [
@@ -75,20 +76,26 @@ def run_kernel(
     intervention: Mapping[str, Any] | None = None,
     *,
     without_outcome: bool = False,
+    labels: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run the kernel with ``sites`` (draws and parameters) fixed and all others sampled, and return its trace.
 
-    The output is observed only if the rows include it. With ``without_outcome`` it is not drawn, for callers that need
-    only its distribution.
+    A value that is shorter than its site is the beginning of it, and the rest is drawn; ``labels`` are those of
+    :class:`Continued`. The output is observed only if the rows include it. With ``without_outcome`` it is not drawn,
+    for callers that need only its distribution.
     """
     if traced.spec.trains:
         arguments, sites = _without_training(traced, arguments, sites)
     arguments = arguments._replace(rows={traced.spec.output_parameter: None, **arguments.rows})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
-    model = handlers.substitute(handlers.do(model, data=dict(intervention or {})), data=dict(sites))
-    trace = handlers.trace(_Seeded(model, rng_seed=key)).get_trace(*arguments)
-    for site in trace.values():
-        if site["type"] == "sample":
+    model = handlers.do(model, data=dict(intervention or {}))
+    continued = Continued(model, sites, key, labels)
+    trace = handlers.trace(_Seeded(continued, rng_seed=key)).get_trace(*arguments)
+    for name, site in trace.items():
+        if name in continued.rest:
+            site["fn"], axis, n_known = continued.rest[name]
+            site["value"] = jax.lax.slice_in_dim(site["value"], n_known, None, axis=axis)
+        elif site["type"] == "sample":
             site["fn"] = stacked(site)
     return trace
 

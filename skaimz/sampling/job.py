@@ -21,7 +21,7 @@ from skaimz.sampling.encoders import Encoder
 from skaimz.sampling.forward import Arguments
 from skaimz.sampling.limits import Limits
 
-__all__ = ["PART_ROWS", "Job", "Part", "Posterior", "cut", "site_values", "value_row_axis"]
+__all__ = ["PART_ROWS", "Job", "Levels", "Part", "Past", "Posterior", "cut", "site_values", "value_row_axis"]
 
 # A part of a table begins at a multiple of this many rows. The rows of every tile divide it.
 PART_ROWS = 2048
@@ -67,6 +67,38 @@ class Part(NamedTuple):
     labels: Any = None
 
 
+class Past(NamedTuple):
+    """Rows of the fit that a kernel runs on before the rows of a job, because these depend on them.
+
+    Attributes
+    ----------
+    rows : dict of str to array
+        Row-aligned arguments, the outcome among them.
+    n_rows : int
+    """
+
+    rows: Mapping[str, np.ndarray]
+    n_rows: int
+
+
+class Levels(NamedTuple):
+    """Levels of an argument that the fit did not see.
+
+    Attributes
+    ----------
+    n_known : int
+        Number of the levels of the fit, which come first.
+    labels : array of shape (n_new, 2)
+        Numbers that identify each new level: its random numbers follow from them.
+    mixed : dict of str to str
+        Sites in which levels may depend on one another, and why.
+    """
+
+    n_known: int
+    labels: np.ndarray
+    mixed: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Job:
     """A kernel, its posterior draws, and the rows to run it on.
@@ -87,6 +119,12 @@ class Job:
     limits : Limits
     encoder : Encoder, optional
         Draws latent sites of the rows that have no draws, in place of their prior.
+    past : Past, optional
+        Rows before those of the job. The posterior then has draws of the latent sites of these rows too, which are the
+        beginnings of these sites.
+    levels : dict of str to Levels
+        New levels by the name of the argument whose levels they are. Posterior draws of sites with these levels are the
+        beginnings of the sites, and results have the known levels alone.
     """
 
     traced: TracedKernel
@@ -99,6 +137,8 @@ class Job:
     part: Part | None = None
     limits: Limits = field(default_factory=lambda: limits.DEFAULT)
     encoder: Encoder | None = None
+    past: Past | None = None
+    levels: Mapping[str, Levels] = field(default_factory=dict)
 
     @property
     def spec(self) -> KernelSpec:
@@ -131,6 +171,21 @@ class Job:
         axes = {name: 1 + (self.spec[name].row_axis or 0) for name in self.local}
         return {name: draws[(*(slice(None),) * axes[name], of_table)] for name, draws in self.local.items()}
 
+    def grown(self) -> dict[str, np.ndarray]:
+        """Return the labels of the levels that the draws of sites lack, by site."""
+        grown = {}
+        for name in self.posterior.draws.keys() if self.levels else ():
+            shape = self.posterior.draws[name].shape[1:]
+            for axis, argument in enumerate(self.spec[name].levels):
+                if argument in self.levels and shape[axis] == self.levels[argument].n_known:
+                    grown[name] = self.levels[argument].labels
+        return grown
+
+    def known_levels(self, name: str) -> dict[int, int]:
+        """Return the axes of a site that have new levels, and the number of known levels, which come first."""
+        axes = enumerate(self.spec[name].levels if self.levels else ())
+        return {axis: self.levels[argument].n_known for axis, argument in axes if argument in self.levels}
+
     def with_rows(self, rows: Mapping[str, Any]) -> "Job":
         """Return the job with these row-aligned arguments, which replace those of the same name."""
         inputs = self.inputs
@@ -143,7 +198,9 @@ class Job:
         They are those of one draw on one row, or on the fewest rows that the kernel can be traced on.
         """
         posterior = self.posterior
-        one_draw = {name: draw[0] for name, draw in posterior.draws.items()}
+        # Draws of the latent sites of rows before these are no values on a few rows.
+        of_past = {site.name for site in self.spec.sites if self.past and site.follows_rows}
+        one_draw = {name: draw[0] for name, draw in posterior.draws.items() if name not in of_past}
         few_rows = {name: cut(array, slice(0, 1), self.spec.least_rows) for name, array in self.inputs.rows.items()}
         arguments = Arguments(posterior.hyperparameters, few_rows, self.inputs.whole)
         return Arguments(*map(abstract_arrays, arguments)), abstract_arrays(posterior.params | one_draw)

@@ -125,7 +125,8 @@ def make_plan(job: Job, *, shards: int = 1, whole: bool = False) -> Plan:
     spec, n_rows, limits = job.spec, job.n_rows, job.limits
     n_draws, n_chains = job.posterior.n_draws, job.posterior.n_chains
     if whole or spec.rows_mix is not None:
-        step_draws = max(1, min(n_draws // n_chains, limits.tile_elements // (spec.width * n_rows)))
+        every = n_rows + (job.past.n_rows if job.past else 0)
+        step_draws = max(1, min(n_draws // n_chains, limits.tile_elements // (spec.width * every)))
         at_once = 1 if spec.multiplies_matrices else step_draws
         return Plan(n_rows, n_chains, n_draws, n_rows, step_draws, at_once, whole=True, limits=limits)
     if spec.multiplies_matrices:

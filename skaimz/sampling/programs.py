@@ -15,9 +15,10 @@ from skaimz.runtime import Purpose, compiled, fused_key, key_of, shared
 from skaimz.sampling.encoders import Encoder
 from skaimz.sampling.forward import Arguments, run_kernel
 from skaimz.sampling.job import Job, cut
+from skaimz.sampling.past import run_after, without_past
 from skaimz.sampling.plan import Plan, Step
 from skaimz.sampling.proofs import is_random, runs_fused
-from skaimz.sampling.quantities import KernelRun, Quantity
+from skaimz.sampling.quantities import KernelRun, PerDraw, Quantity
 
 __all__ = ["Launcher", "with_global_latents"]
 
@@ -50,6 +51,10 @@ class _Design:
         Draws latent sites of the rows.
     interventions, settings, local : tuple of str
         Sites that interventions set, all sites that are set, and row-aligned latent sites with draws.
+    n_past : int
+        Number of rows of the fit that the kernel runs on before those of the tile, and whose results are left out.
+    known_levels : tuple of tuple of (int, int)
+        For each result the axes of levels, and how many of these are known. Results of new ones are left out.
     """
 
     traced: TracedKernel
@@ -64,6 +69,8 @@ class _Design:
     interventions: tuple[str, ...]
     settings: tuple[str, ...]
     local: tuple[str, ...]
+    n_past: int
+    known_levels: tuple[tuple[tuple[int, int], ...], ...]
 
     @property
     def draws_per_device(self) -> int:
@@ -79,6 +86,7 @@ class _Fixed(NamedTuple):
     whole: dict
     settings: dict
     seed: Any
+    past: dict
 
 
 class _OfRows(NamedTuple):
@@ -125,12 +133,17 @@ class Launcher:
             interventions=tuple(sorted(job.intervention)),
             settings=tuple(sorted(settings)),
             local=tuple(sorted(job.local)),
+            n_past=job.past.n_rows if job.past else 0,
+            known_levels=_known_levels(job, quantity),
         )
         self._program = _program(design)
         self._set_by_row = {name: value for name, value in settings.items() if job.spec[name].row_axis is not None}
         set_once = {name: value for name, value in settings.items() if name not in self._set_by_row}
         everywhere, for_draws = _placements(design)
-        fixed = _Fixed(posterior.hyperparameters, posterior.params, job.inputs.whole, set_once, np.uint32(job.seed))
+        past = dict(job.past.rows) if job.past else {}
+        fixed = _Fixed(
+            posterior.hyperparameters, posterior.params, job.inputs.whole, set_once, np.uint32(job.seed), past
+        )
         self._fixed = jax.device_put(fixed, everywhere)
         self._step_draws = -(-plan.step_draws // len(devices)) * len(devices) if shard_draws else plan.step_draws
         self._draws = (dict(posterior.draws), np.arange(posterior.n_draws, dtype=np.uint32))
@@ -193,7 +206,10 @@ def _program(design: _Design) -> Callable:
 
             def trace_on(rows: Mapping[str, Any], states: Mapping[str, Any]) -> dict:
                 arguments = Arguments(fixed.hyperparameters, rows, fixed.whole)
-                values = {**sites, **states, **fixed.params, **settings}
+                values = {**sites, **states, **fixed.params}
+                if design.n_past:
+                    return run_after(fixed.past, traced, arguments, values, (settings, interventions), run_key)
+                values |= settings
                 if design.encoder is not None:
                     encoder_key = jax.random.fold_in(key, ENCODER)
                     values |= design.encoder.draw(traced, arguments, values, encoder_key)
@@ -203,14 +219,41 @@ def _program(design: _Design) -> Callable:
             return quantity.of_draw(KernelRun(traced.spec, rows, own_key, trace_on, known, set_by_user, design.on_host))
 
         def run_alone(rows: dict, sites: dict, draw: Any) -> tuple:
-            one_row = lambda row: run(jax.tree.map(lambda a: a[None], row), sites, draw)  # noqa: E731
-            return jax.tree.map(lambda result: result[:, 0], jax.vmap(one_row)(rows))
+            axes = {name: traced.spec[name].row_axis or 0 for name in design.local}
+
+            def one_row(row: dict, own: dict) -> tuple:
+                own = {name: jnp.expand_dims(value, axes[name]) for name, value in own.items()}
+                return run(jax.tree.map(lambda a: a[None], row), {**sites, **own}, draw)
+
+            of_rows = {name: sites[name] for name in axes}
+            return jax.tree.map(lambda result: result[:, 0], jax.vmap(one_row, in_axes=(0, axes))(rows, of_rows))
 
         each = functools.partial(run_alone if design.alone else run, of_rows.arguments)
         results = _map_draws(each, {**draws, **of_rows.local}, draw_numbers, design.draws_per_device)
-        return quantity.over_draws(results, n_draws)
+        results = quantity.over_draws(results, n_draws)
+        if any(design.known_levels):
+            results = tuple(map(_without_new_levels, results, design.known_levels))
+        if design.n_past:
+            n_rows = len(of_rows.arguments[traced.spec.input])
+            results = without_past(results, quantity.row_axes(traced.spec), design.n_past, n_rows)
+        return results
 
     return compiled(compute if len(design.devices) == 1 else _sharded(design, compute))
+
+
+def _known_levels(job: Job, quantity: Quantity) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Return for each result of a quantity the axes of levels and the number of those that are known."""
+    if not isinstance(quantity, PerDraw):
+        return ()
+    before = 0 if quantity.draws_last else 1
+    axes = (job.known_levels(name) for name in quantity.names)
+    return tuple(tuple((before + axis, count) for axis, count in each.items()) for each in axes)
+
+
+def _without_new_levels(result: Any, axes: tuple[tuple[int, int], ...]) -> Any:
+    for axis, count in axes:
+        result = jax.lax.slice_in_dim(result, 0, count, axis=axis)
+    return result
 
 
 def _sharded(design: _Design, compute: Callable) -> Callable:
@@ -256,11 +299,17 @@ def _map_draws(function: Callable, draws: dict, draw_numbers: Any, at_once: int)
 
 
 def with_global_latents(job: Job) -> Job:
-    """Draw the latent sites without rows that have no draws yet, once for all tiles, given the sites that are set."""
+    """Draw the latent sites without rows that have no draws yet, once for all tiles, given the sites that are set.
+
+    Sites that have draws of some levels get those of the others.
+    """
     spec, posterior = job.spec, job.posterior
     intervention, condition = dict(job.intervention), dict(job.condition)
+    # Latent sites of past rows have no say in these.
+    draws = {name: draw for name, draw in posterior.draws.items() if not (job.past and spec[name].follows_rows)}
     known = posterior.draws.keys() | intervention.keys() | condition.keys()
-    missing = [site for site in spec.drawn if site.row_axis is None and site.name not in known]
+    grown = job.grown()
+    missing = [site for site in spec.drawn if site.row_axis is None and (site.name not in known or site.name in grown)]
     if not missing:
         return job
     rows = job.inputs.rows
@@ -274,9 +323,9 @@ def with_global_latents(job: Job) -> Job:
     arguments = Arguments(
         posterior.hyperparameters, {name: np.asarray(array[:]) for name, array in rows.items()}, job.inputs.whole
     )
-    numbered = (posterior.draws, np.arange(posterior.n_draws, dtype=np.uint32))
+    numbered = (draws, np.arange(posterior.n_draws, dtype=np.uint32))
     program = _prior_program(job.traced, tuple(site.name for site in missing))
-    drawn = program(arguments, numbered, posterior.params, np.uint32(job.seed), intervention, condition)
+    drawn = program(arguments, numbered, posterior.params, np.uint32(job.seed), (intervention, condition), grown)
     drawn = {name: np.asarray(array) for name, array in drawn.items()}
     return replace(job, posterior=posterior._replace(draws={**posterior.draws, **drawn}))
 
@@ -287,11 +336,14 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
 
     @compiled
     def program(
-        arguments: Arguments, numbered: tuple, params: dict, seed: Any, intervention: dict, condition: dict
+        arguments: Arguments, numbered: tuple, params: dict, seed: Any, settings: tuple[dict, dict], labels: dict
     ) -> dict:
+        intervention, condition = settings
+
         def one(sites: dict, draw: Any) -> dict:
             key = key_of(seed, Purpose.PRIOR_SITE, draw)
-            trace = run_kernel(traced, arguments, {**params, **sites, **condition}, key, intervention)
+            values = {**params, **sites, **condition}
+            trace = run_kernel(traced, arguments, values, key, intervention, labels=labels)
             return {name: trace[name]["value"] for name in names}
 
         return jax.vmap(one)(*numbered)

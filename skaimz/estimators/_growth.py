@@ -1,0 +1,203 @@
+"""What has grown since the fit: rows that follow those of the fit, and levels of arguments that the fit did not see."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from skaimz import sampling
+from skaimz.exceptions import RowsOfFitWarning, warn_user
+from skaimz.kernels import Inputs, KernelSpec, Site, mixed_levels, narrowed
+
+__all__ = [
+    "check_settings",
+    "digest_of_rows",
+    "levels_for",
+    "past_for",
+    "prior_levels",
+    "rows_to_keep",
+    "warn_of_rows_of_fit",
+]
+
+
+def rows_to_keep(spec: KernelSpec, inputs: Inputs, y: Any) -> dict[str, np.ndarray] | None:
+    """Return the rows of a fit if predictions for new rows depend on them, None otherwise.
+
+    Parameters
+    ----------
+    spec : KernelSpec
+    inputs : Inputs
+        Arguments of the kernel.
+    y : array or None
+        Coded outcomes.
+    """
+    if not spec.needs_past:
+        return None
+    rows = {name: np.array(array[:]) for name, array in inputs.rows.items()}
+    return rows if y is None else {**rows, spec.output_parameter: np.array(y)}
+
+
+def digest_of_rows(spec: KernelSpec, inputs: Inputs) -> str | None:
+    """Return a digest by which rows are recognised as those of a fit; None if nothing about them is remembered."""
+    follow = any(site.follows_rows for site in spec.latents)
+    arrays = inputs.rows.values()
+    if not (follow or (spec.needs_past and spec[spec.output].is_scanned)):
+        return None
+    if not all(isinstance(array, np.ndarray) for array in arrays):
+        return None  # rows that are read in parts
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(inputs.rows.items()):
+        digest.update(repr((name, array.shape)).encode())
+        digest.update(np.ascontiguousarray(array, np.float64 if array.dtype.kind == "f" else array.dtype).data)
+    return digest.hexdigest()
+
+
+def warn_of_rows_of_fit(call: Any, draws: Mapping[str, np.ndarray]) -> None:
+    """Warn if rows equal those of the fit, about whose own latent sites or outcomes more is known than a call uses."""
+    known = call.model.arguments.get("digest")
+    if known is None or call.part is not None or known != digest_of_rows(call.spec, call.traced.inputs):
+        return
+    own = [site.name for site in call.spec.latents if site.follows_rows and site.name in draws]
+    if own:
+        warn_user(
+            f"X holds the rows of the fit. They are taken for new rows, so that what is known of {own} in these rows "
+            "is left out. Pass `in_sample=True` for the rows of the fit themselves.",
+            RowsOfFitWarning,
+        )
+    elif call.spec.outcomes_depend:
+        warn_user(
+            "X holds the rows of the fit. They are taken for new rows, which follow those of the fit. Pass the rows to "
+            "forecast.",
+            RowsOfFitWarning,
+        )
+
+
+def past_for(call: Any, draws: Mapping[str, np.ndarray]) -> sampling.Past | None:
+    """Return the rows of the fit if the rows of a call depend on them, None otherwise.
+
+    Parameters
+    ----------
+    call : Call
+    draws : dict of str to array
+        Posterior draws.
+    """
+    spec, rows = call.spec, call.model.past
+    own = [site.name for site in spec.latents if site.follows_rows and site.name in draws]
+    if not spec.needs_past or not (own or spec.outcomes_depend):
+        return None
+    why = f"New rows depend on the rows of the fit, because {spec.rows_mix}"
+    if call.traced.kernel.seen:
+        raise ValueError(
+            f"{why}, and the kernel needs the values of {list(call.traced.kernel.seen)} while it is traced, which "
+            "would be those of the fit and of the new rows together. Pass to it what it derives from them."
+        )
+    needed = {*call.traced.inputs.rows, *[spec.output_parameter] * spec.outcomes_depend}
+    if rows is None or not needed <= rows.keys():
+        lacking = "they are not known" if rows is None else f"they have no {sorted(needed - rows.keys())}"
+        raise ValueError(
+            f"{why}, and {lacking}: posterior draws were made elsewhere, or arguments differ from those of the fit. "
+            "Call `fit(X, y)` with them, and with the draws as `posterior` if you have them already"
+            + (", or pass `in_sample=True` for the rows of the fit." if own else ".")
+        )
+    if spec.outcomes_depend and (spec.changes_outcome or spec.outcome is not None):
+        raise ValueError(
+            f"{why}, and {spec.output!r} observes something else than the outcome as it is given to the kernel: its "
+            "values in the rows of the fit are not known. Pass y as the kernel observes it."
+        )
+    floats = {name: narrowed(f"Argument {name!r}", array, call.dtype) for name, array in rows.items()}
+    return sampling.Past(floats, len(rows[spec.input]))
+
+
+def check_settings(job: sampling.Job) -> None:
+    """Refuse interventions and conditions on sites of rows whose values in the rows of the fit are not known."""
+    known = {*job.posterior.draws, *[job.spec.output] * job.spec.outcomes_depend}
+    unknown = [name for name in job.settings if job.spec[name].row_axis is not None and name not in known]
+    if unknown:
+        raise ValueError(
+            f"`intervention` and `condition` cannot set {unknown} for new rows: these depend on the rows of the fit, "
+            "where the values of these sites are not known."
+        )
+
+
+def levels_for(call: Any, draws: Mapping[str, np.ndarray]) -> dict[str, sampling.Levels]:
+    """Return the new levels of the arguments of a call, which posterior draws do not have.
+
+    Parameters
+    ----------
+    call : Call
+    draws : dict of str to array of shape (n_draws, ...)
+        Posterior draws of latent sites, other than those of rows before the call's.
+
+    Raises
+    ------
+    ValueError
+        If draws have another shape than their site for another reason, or levels may depend on one another.
+    """
+    spec = call.spec
+    sites = [site for site in spec.prior_sites if site.name in draws and not site.follows_rows]
+    grown = {a: n for site in sites for a, n in _grown(site, draws[site.name].shape[1:]).items()}
+    for argument, n_known in grown.items():
+        _check_levels(call, argument, n_known, draws)
+    return {argument: _numbered(call, argument, n_known) for argument, n_known in grown.items()}
+
+
+def prior_levels(call: Any) -> dict[str, sampling.Levels]:
+    """Return the new levels of a call that draws from the prior, so that results have the known ones alone."""
+    static = dict(call.traced.inputs.static)
+    return {
+        argument: sampling.Levels(static[f"n_{argument}"] - len(labels), labels, {})
+        for argument, labels in call.levels.items()
+    }
+
+
+def _grown(site: Site, known: tuple[int, ...]) -> dict[str, int]:
+    """Return the arguments of whose levels draws of a site have too few, and the number that they have."""
+    if len(known) != len(site.shape):
+        return {}
+    fewer = [axis for axis, (here, there) in enumerate(zip(known, site.shape, strict=True)) if here < (there or 0)]
+    arguments = [site.levels[axis] if site.levels else None for axis in fewer]
+    if None in arguments:
+        raise ValueError(
+            f"Site {site.name!r} has draws of the shape {known} each, but the arguments of this call give it the shape "
+            f"{site.shape}: what was not in the fit is not known."
+        )
+    return {argument: known[axis] for argument, axis in zip(arguments, fewer, strict=True) if argument is not None}
+
+
+def _check_levels(call: Any, argument: str, n_known: int, draws: Mapping[str, np.ndarray]) -> None:
+    spec, traced = call.spec, call.traced
+    held = [site for site in spec.latents if argument in site.levels]
+    lacking = [site.name for site in held if site.name not in draws]
+    if lacking:
+        raise ValueError(
+            f"Argument {argument!r} has new levels, but the posterior has no draws of {lacking} for the known levels."
+        )
+    with_rows = [
+        site.name for site in (*held, spec[spec.output]) if argument in site.levels and site.row_axis is not None
+    ]
+    if with_rows:
+        raise ValueError(
+            f"Argument {argument!r} has new levels, but sites {with_rows} have an axis of rows beside that of "
+            "the levels, and cannot be continued on both."
+        )
+    reasons = mixed_levels(traced.kernel, traced.hyperparameters, traced.inputs, call.model.names, argument)
+    for name in (spec.output, *(site.name for site in held)):
+        if name in reasons:
+            raise ValueError(
+                f"Argument {argument!r} has levels that were not there in `fit` ({n_known} were), and these may change "
+                f"what is known of the others: site {name!r}: {reasons[name]}. List all levels in `column_args` with "
+                "'categories', so that the fit knows of them."
+            )
+
+
+def _numbered(call: Any, argument: str, n_known: int) -> sampling.Levels:
+    count = dict(call.traced.inputs.static)[f"n_{argument}"]
+    labels = call.levels.get(argument)
+    if labels is None:
+        # The codes that the user passes are the labels.
+        codes = np.arange(n_known, count, dtype=np.uint32)
+        labels = np.stack([np.zeros_like(codes), codes], axis=1)
+    traced = call.traced
+    reasons = mixed_levels(traced.kernel, traced.hyperparameters, traced.inputs, call.model.names, argument)
+    return sampling.Levels(n_known, labels, reasons)
