@@ -18,6 +18,7 @@ from skaimz.estimators._arguments import check_count, is_fixed, join_arguments, 
 from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
+from skaimz.estimators._html import html_of
 from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
@@ -58,6 +59,7 @@ class KernelEstimator(SklearnObject):
     fit_result_: FitResult
     categories_: dict[str, Any]
     arguments_: dict[str, Any]
+    _html_repr = html_of
     seed_: int
     inference_: Any
 
