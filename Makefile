@@ -95,6 +95,7 @@ corpus: $(VENV)/.test
 docs: $(VENV)/.docs
 	$(RUN) -m sphinx -W --keep-going -b html docs docs/_build/html
 	$(RUN) docs/check_links.py docs/_build/html
+	$(RUN) docs/check_pages.py docs/_build/html
 
 clean:
 	rm -rf $(VENV) .venv-3.13 .venv-floors build docs/_build docs/gallery examples/build *.egg-info

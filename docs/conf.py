@@ -19,13 +19,25 @@ html_theme = "pydata_sphinx_theme"
 html_title = f"skaimz {release}"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+html_js_files = ["copy.js"]
+html_favicon = "_static/favicon.svg"
+html_theme_options = {
+    "logo": {"image_light": "_static/logo.svg", "image_dark": "_static/logo_dark.svg", "alt_text": "skaimz"},
+    "show_toc_level": 2,
+}
 # Pages outside of sections have no navigation at their side.
-html_sidebars = {page: [] for page in ("index", "migration", "performance", "faq", "design", "changes")}
+html_sidebars = {
+    page: []
+    for page in ("index", "install", "tutorial", "glossary", "migration", "performance", "faq", "design", "changes")
+}
 myst_heading_anchors = 3
+myst_enable_extensions = ["attrs_inline"]
 numpydoc_show_class_members = False
 # Docstrings name no unknown parameters, and describe what is returned.
 numpydoc_validation_checks = {"PR02", "RT01"}
 autodoc_member_order = "bysource"
+# Long signatures have a line for each parameter.
+maximum_signature_line_length = 80
 autosummary_generate = False
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",

@@ -35,6 +35,8 @@ __all__ = [
     "StateWarning",
     "StoppedFitWarning",
     "StuckChainWarning",
+    "UnitsWarning",
+    "UnknownLabelWarning",
     "UnreachedOutputWarning",
     "UnsettledGuideWarning",
 ]
@@ -130,6 +132,14 @@ class HeldLatentWarning(EffectWarning):
 
 class FixedSiteWarning(EffectWarning):
     """`condition` fixes a site, but the latent sites that the site depends on keep their distributions."""
+
+
+class UnitsWarning(EffectWarning):
+    """A scenario's value may be in other units than its column, which seems to be scaled."""
+
+
+class UnknownLabelWarning(EffectWarning):
+    """The steps of a Pipeline treat a label in a scenario as one that they do not know."""
 
 
 class NoRowsError(ValueError):

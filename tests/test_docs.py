@@ -1,6 +1,7 @@
 """The code on the pages of the documentation runs, and prints the output that the pages show."""
 
 import contextlib
+import functools
 import importlib.util
 import re
 import sys
@@ -14,18 +15,21 @@ import pandas as pd
 import pytest
 import zoo
 
-from skaimz import NumPyroImpactRegressor
+from skaimz import NumPyroImpactRegressor, exceptions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-GUIDE = sorted(path for path in (DOCS / "guide").glob("*.md") if path.stem != "index")
-PAGES = [
-    DOCS / "index.md",
-    DOCS / "large.md",
-    *sorted(path for path in (DOCS / "concepts").glob("*.md") if path.stem != "index"),
-]
-# A block of Python, and the block of text directly after it, which is its output.
-BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n^```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+# A block of Python, and the block of text directly after it, which is its output; or a file that a page shows.
+BLOCK = re.compile(
+    r"^```(?:python\n(?P<code>.*?)|\{literalinclude\} (?P<file>\w+\.py)\n.*?)^```$"
+    r"(?:\n\n^```text\n(?P<output>.*?)^```$)?",
+    re.DOTALL | re.MULTILINE,
+)
+# The calls on the page about MLflow, which start a database, are those of the tests in tests/mlflow.
+NOT_RUN = {DOCS / "mlflow.md"}
+PAGES = sorted(
+    path for path in {*DOCS.rglob("*.md")} - NOT_RUN if "_build" not in path.parts and BLOCK.search(path.read_text())
+)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compilation")]
@@ -44,20 +48,32 @@ def _here(tmp_path, monkeypatch):
 def blocks(path):
     """Return the blocks of a page, each with the number of lines before it and its output."""
     text = path.read_text()
-    return [(match[1], text.count("\n", 0, match.start(1)), match[2]) for match in BLOCK.finditer(text)]
+    for match in BLOCK.finditer(text):
+        code = match["code"] if match["file"] is None else path.with_name(match["file"])
+        yield code, text.count("\n", 0, match.start()) + 1, match["output"]
 
 
-def run(path, capsys, before=(), steps=()):
-    """Run the blocks of a page in order, in a module of their own, so that their classes can be pickled."""
+@functools.cache
+def names_of(path):
+    """Return the names that a file defines which several pages show. It runs once."""
+    module = sys.modules[f"docs_{path.stem}"] = types.ModuleType(f"docs_{path.stem}")
+    exec(compile(path.read_text(), str(path), "exec"), vars(module))
+    return {name: value for name, value in vars(module).items() if not name.startswith("__")}
+
+
+def run(path, capsys, steps=()):
+    """Run the blocks of a page in order, in an empty module, so that their classes can be pickled."""
     name = "docs_" + re.sub(r"\W", "_", str(path.relative_to(ROOT).with_suffix("")))
     module = sys.modules[name] = types.ModuleType(name)
     namespace = vars(module)
-    namespace.update(before)
-    found = blocks(path)
+    found = list(blocks(path))
     assert found, f"{path} has no code"
     for number, (code, line, expected) in enumerate(found):
         for step in steps[number : number + 1]:
             namespace.update(step())
+        if isinstance(code, Path):
+            namespace.update(names_of(code))
+            continue
         exec(compile("\n" * line + code, str(path), "exec"), namespace)
         printed = capsys.readouterr().out
         if expected is not None:
@@ -69,29 +85,23 @@ def run(path, capsys, before=(), steps=()):
     return namespace
 
 
-@pytest.fixture(scope="module")
-def model_of_the_guide():
-    """Names that the first page of the guide defines for all others, with one fit."""
-    return {}
-
-
-def test_index_of_the_guide(capsys, model_of_the_guide):
-    namespace = run(DOCS / "guide" / "index.md", capsys)
-    model_of_the_guide.update((key, value) for key, value in namespace.items() if not key.startswith("__"))
-    assert abs(namespace["model"].posterior_["effect"].mean() - 2.0) < 0.2
+def test_the_model_of_the_guide():
+    assert abs(names_of(DOCS / "guide" / "clinics.py")["model"].posterior_["effect"].mean() - 2.0) < 0.2
 
 
 @pytest.mark.filterwarnings("ignore:`apply_async` is deprecated")  # of joblib 1.5, by its own backend for Dask
-@pytest.mark.parametrize("path", GUIDE, ids=lambda path: path.stem)
-def test_guide(path, capsys, model_of_the_guide):
-    if not model_of_the_guide:
-        test_index_of_the_guide(capsys, model_of_the_guide)
-    run(path, capsys, model_of_the_guide)
-
-
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_pages(path, capsys):
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(DOCS).with_suffix("")))
+def test_pages_run_alone(path, capsys):
     run(path, capsys)
+
+
+def test_every_warning_has_a_section():
+    text = (DOCS / "guide" / "warnings.md").read_text()
+    assert sorted(re.findall(r"^### `(\w+)`$", text, re.MULTILINE)) == sorted(exceptions.__all__)
+    for section in re.split(r"^### ", text, flags=re.MULTILINE)[1:]:
+        name = section[1 : section.index("`", 1)]
+        says_what_to_do = "**What to do:**" in " ".join(section.split())
+        assert says_what_to_do or name == "FitWarning" or name.endswith("Error"), name
 
 
 def test_readme(capsys):

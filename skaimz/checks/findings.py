@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from html import escape
 from typing import NamedTuple
 
 import pandas as pd
@@ -40,6 +41,8 @@ class Bound(NamedTuple):
     advice: str = ""
 
 
+# Longer tables are shown as pandas does.
+MOST_SHOWN = 60
 LOWEST, HIGHEST = Bound(-math.inf), Bound(math.inf)
 
 
@@ -70,19 +73,47 @@ def unknown(check: str, site: str, why: str) -> Finding:
 
 
 class Findings(pd.DataFrame):
-    """A table that shows texts in full length; pandas cuts them after 50 characters."""
+    """A table of findings that shows the verdict first, and the advice in full below; pandas cuts long texts."""
 
     @property
     def _constructor(self) -> type["Findings"]:
         return Findings
 
     def __repr__(self) -> str:
-        with pd.option_context("display.max_colwidth", None):
+        if not self._is_whole:
             return super().__repr__()
+        numbers = pd.DataFrame(self).drop(columns="advice")
+        advice = [f"{name}: {text}" for name, text in self._advice()]
+        return "\n\n".join([self._summary(), numbers.to_string(), *(["\n".join(advice)] if advice else [])])
 
     def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_colwidth", None):
+        if not self._is_whole:
             return super()._repr_html_()
+        numbers = pd.DataFrame(self).drop(columns="advice").to_html(border=0)
+        advice = "".join(f"<li><b>{escape(name)}</b>: {escape(text)}</li>" for name, text in self._advice())
+        return f"<p><b>{self._summary()}</b></p>{numbers}" + (f"<ul>{advice}</ul>" if advice else "")
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the table has all columns; a part that a user has taken is shown as pandas does."""
+        return list(self.columns) == list(Finding._fields[1:]) and len(self) <= MOST_SHOWN
+
+    def _summary(self) -> str:
+        """Return the verdict on the whole, in a sentence."""
+        counts = self["verdict"].value_counts()
+        parts = [f"{counts[verdict]} {verdict}" for verdict in ("bad", "unknown", "good") if verdict in counts]
+        return f"{len(self)} {'check' if len(self) == 1 else 'checks'}: {', '.join(parts) or 'none'}."
+
+    def _advice(self) -> list[tuple[str, str]]:
+        """Return the advice for each check that has some, with the sites that it is for."""
+        sites: dict[tuple[str, str], list[str]] = {}
+        for check, site, advice in zip(self.index, self["site"], self["advice"], strict=True):
+            if advice:
+                sites.setdefault((check, advice), []).append(site)
+        return [
+            (check + (f" of {', '.join(filter(None, names))}" if any(names) else ""), advice)
+            for (check, advice), names in sites.items()
+        ]
 
 
 def as_table(findings: Sequence[Finding]) -> Findings:

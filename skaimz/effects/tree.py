@@ -1,6 +1,9 @@
 """Trees of effects, and their summary."""
 
+import math
+import warnings
 from collections.abc import Mapping
+from html import escape
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +15,8 @@ from skaimz.exceptions import EffectWarning, warn_user
 
 __all__ = ["VARIABLES", "EffectTree"]
 
+# Trees of more effects are shown as xarray does.
+MOST_SHOWN = 40
 VARIABLES = ("effect", "scenario", "baseline")
 
 
@@ -24,6 +29,35 @@ class EffectTree(xr.DataTree):
     """
 
     __slots__ = ()
+
+    def __repr__(self) -> str:
+        table = self._short_summary()
+        return super().__repr__() if table is None else f"{self._title()}\n\n{table.to_string()}"
+
+    def _repr_html_(self) -> str:
+        table = self._short_summary()
+        if table is None:
+            return super()._repr_html_()
+        draws = f"<details><summary>Draws</summary>{super()._repr_html_()}</details>"
+        return f"<b>{escape(self._title())}</b>{table.to_html(border=0)}{draws}"
+
+    def _title(self) -> str:
+        contrast = str(self.attrs.get("contrast", "effect")).capitalize()
+        return f"{contrast}, with 90 % intervals; `summary()` has other levels."
+
+    def _short_summary(self) -> pd.DataFrame | None:
+        """Return the summary with few digits, None for many effects, for draws on disk, and for parts of the tree."""
+        datasets = [node.to_dataset() for node in self.children.values()]
+        if not datasets or any("effect" not in dataset or dataset["effect"].chunks for dataset in datasets):
+            return None
+        n_draws = math.prod(datasets[0]["effect"].sizes[dim] for dim in CHAIN_AND_DRAW)
+        if sum(dataset["effect"].size for dataset in datasets) > MOST_SHOWN * n_draws:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # `summary` warns when a user calls it
+            table = self.summary()
+        digits = 3 - int(np.floor(np.log10(np.nanmax(np.abs(table["sd"]), initial=1e-12))))
+        return table.round({column: max(0, digits) for column in table.columns[:-1]}).round({"p_positive": 3})
 
     @classmethod
     def of(cls, groups: Mapping[Any, xr.Dataset], attrs: Mapping[Any, Any]) -> Self:

@@ -7,7 +7,7 @@ from skaimz.estimators._columns import Columns
 from skaimz.estimators._learning import fit_with_classes
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._parameters import SklearnObject
-from skaimz.estimators._pipelines import last_step
+from skaimz.estimators._pipelines import last_step, unwrapped
 from skaimz.estimators._predictions import Scores, among_classes
 from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._read import read
@@ -34,4 +34,5 @@ __all__ = [
     "fit_with_classes",
     "last_step",
     "read",
+    "unwrapped",
 ]

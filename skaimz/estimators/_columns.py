@@ -190,10 +190,15 @@ class Columns:
             )
         return _place(column, self._n_features, self.names, what)
 
+    def categories_of(self, column: Any) -> np.ndarray | None:
+        """Return the categories of a column, None if it holds numbers."""
+        name, number = self.home(column)
+        return None if name is None else self.categories.get(name, [None])[number or 0]
+
     def coded(self, column: Any, values: np.ndarray) -> np.ndarray:
         """Return values of a column with codes for categories, as the kernel gets them."""
         name, number = self.home(column)
-        categories = None if name is None else self.categories.get(name, [None])[number or 0]
+        categories = self.categories_of(column)
         if categories is None:
             return values
         argument = next(argument for argument in self._arguments if argument.name == name)

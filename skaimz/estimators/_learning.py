@@ -21,6 +21,7 @@ from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
 from skaimz.estimators._entries import without_entries
 from skaimz.estimators._growth import digest_of_rows, rows_to_keep
+from skaimz.estimators._html import html_of
 from skaimz.estimators._increments import check_continuation, learns_in_parts
 from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
@@ -61,6 +62,7 @@ class KernelEstimator(SklearnObject):
     fit_result_: FitResult
     categories_: dict[str, Any]
     arguments_: dict[str, Any]
+    _html_repr = html_of
     seed_: int
     inference_: Any
 
@@ -395,10 +397,8 @@ class KernelEstimator(SklearnObject):
 
         Notes
         -----
-        ===============  =====  ===================================================================  ==============
-        check            needs  value                                                                good
-        ===============  =====  ===================================================================  ==============
-        ``r_hat``               rank-normalised, folded split r-hat of a latent site (Vehtari 2021)  up to 1.01
+        ===============  =====  ===================================================================  =======        check            needs  value                                                                good
+        ===============  =====  ===================================================================  =======        ``r_hat``               rank-normalised, folded split r-hat of a latent site (Vehtari 2021)  up to 1.01
         ``ess``                 bulk effective sample size of a latent site                          100 a chain
         ``ess_tail``            the smaller effective sample size of its 5 % and 95 % quantiles      100 a chain
         ``divergences``         steps that diverged                                                  0
@@ -414,8 +414,7 @@ class KernelEstimator(SklearnObject):
         ``p_min``        X, y   the same of the least outcome                                        0.025 to 0.975
         ``p_max``        X, y   the same of the greatest outcome                                     0.025 to 0.975
         ``k_hat``        X, y   Pareto shape of the worst row in leave-one-out (Vehtari 2024)        up to 0.7
-        ===============  =====  ===================================================================  ==============
-
+        ===============  =====  ===================================================================  =======
         The first three are of Markov chains and of draws that were made elsewhere, ``divergences`` and ``energy`` of a
         fit by MCMC, ``guide`` of one by SVI, ``importance`` of SVI and of weighted draws. Asked for by name elsewhere,
         they are "unknown". ``energy`` looks at the steps that are kept: thinning makes it look better than it is.

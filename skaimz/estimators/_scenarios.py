@@ -10,6 +10,7 @@ from skaimz import sampling
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._model import Call
 from skaimz.estimators._read import read
+from skaimz.estimators._units import warn_of_units
 from skaimz.exceptions import NoRowsError
 from skaimz.kernels import as_floats, as_numbers, finite, flattened, narrowed, nested, numbers_in, plain_array, within
 from skaimz.rows import LazyRows, lazy_rows, loaded
@@ -63,6 +64,7 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
         values = _new_column(column, value, call.columns, n_rows)
+        warn_of_units(call, column, value)
         home, place = call.columns.home(column)
         if home is None:
             assert place is not None

@@ -4,6 +4,7 @@ from skaimz.inference.blackjax import BlackJAX
 from skaimz.inference.chunks import Progress
 from skaimz.inference.data import Data, bucket, pad_rows
 from skaimz.inference.densities import log_densities
+from skaimz.inference.facts import facts_of
 from skaimz.inference.guides import guide_function
 from skaimz.inference.nested import NestedSampling
 from skaimz.inference.nutpie import Nutpie
@@ -32,6 +33,7 @@ __all__ = [
     "Sampler",
     "SteinVI",
     "bucket",
+    "facts_of",
     "fit",
     "guide_function",
     "log_densities",

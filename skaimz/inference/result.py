@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 import jax
 import numpy as np
 
+from skaimz.inference.facts import facts_of
 from skaimz.kernels import TracedKernel, plain_leaf, restored_leaf
 
 __all__ = ["FitResult", "check_same_sites", "pack_state", "unpack_state"]
@@ -74,6 +76,19 @@ class FitResult:
         # All arrays would fill pages, and scikit-learn's table of fitted attributes cuts what exceeds 30 characters.
         n_chains, n_draws = next((draw.shape[:2] for draw in self.draws.values()), (1, self.num_samples))
         return f"FitResult({self.method}, {n_chains} x {n_draws} draws)"
+
+    def __str__(self) -> str:
+        facts = facts_of(self)
+        width = max(map(len, facts))
+        return "\n".join([repr(self), *(f"  {name:<{width}}  {fact}" for name, fact in facts.items())])
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(str(self))
+
+    def _repr_html_(self) -> str:
+        cells = ((escape(name), escape(fact)) for name, fact in facts_of(self).items())
+        rows = "".join(f"<tr><th>{name}</th><td>{fact}</td></tr>" for name, fact in cells)
+        return f"<b>{escape(repr(self))}</b><table>{rows}</table>"
 
 
 def check_same_sites(traced: TracedKernel, before: FitResult) -> None:

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 from sklearn.base import BaseEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor, last_step
+from skaimz.estimators import NumPyroImpactClassifier, NumPyroImpactRegressor, last_step, unwrapped
 from skaimz.mlflow._optional import needs_mlflow
 
 __all__ = ["final_estimator", "infer_signature", "load_model", "log_model", "save_model"]
@@ -255,17 +254,12 @@ class Predictions:
 
 def final_estimator(model: Any) -> Any:
     """Return the estimator of this package that a Pipeline or fitted search ends in."""
-    estimator = model
-    while not isinstance(estimator, NumPyroImpactRegressor | NumPyroImpactClassifier):
-        if isinstance(estimator, Pipeline):
-            estimator = estimator.steps[-1][1]
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        else:
-            raise TypeError(
-                "`model` must be a NumPyroImpactRegressor or NumPyroImpactClassifier, or a Pipeline or fitted search "
-                f"that ends in one, got {model!r}. Use mlflow.sklearn for others."
-            )
+    _, estimator = unwrapped(model)
+    if not isinstance(estimator, NumPyroImpactRegressor | NumPyroImpactClassifier):
+        raise TypeError(
+            "`model` must be a NumPyroImpactRegressor or NumPyroImpactClassifier, or a Pipeline or fitted search "
+            f"that ends in one, got {model!r}. Use mlflow.sklearn for others."
+        )
     return estimator
 
 

@@ -92,7 +92,7 @@ class IntervalCalibrationDisplay:
 
         Parameters
         ----------
-        estimator : NumPyroImpactRegressor
+        estimator : NumPyroImpactRegressor, or Pipeline or search that ends in one
         X : array-like of shape (n_rows, n_features)
             Rows that the estimator was not fitted to.
         y : array-like of shape (n_rows,)
@@ -117,9 +117,9 @@ class IntervalCalibrationDisplay:
         ValueError
             If the estimator has several outputs, or an argument is invalid.
         """
-        check_estimator(estimator, "predict_interval", cls.__name__)
+        model, rows = check_estimator(estimator, X, "predict_interval", cls.__name__)
         level = check_level("level", level)
-        draws = estimator.sample_y(X, num_draws, random_state=random_state, **arrays)
+        draws = model.sample_y(rows, num_draws, random_state=random_state, **arrays)
         return cls.from_predictions(y, draws, level=level, ax=ax)
 
     @classmethod

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skaimz.estimators import last_step, unwrapped
+
 __all__ = ["check_estimator", "check_level", "check_levels", "check_values"]
 
 
@@ -21,14 +23,22 @@ def check_levels(name: str, levels: Any) -> list[float]:
     return [check_level(name, level) for level in ([levels] if np.ndim(levels) == 0 else levels)]
 
 
-def check_estimator(estimator: object, method: str, display: str) -> None:
-    """Raise TypeError if an estimator lacks the method that a display calls."""
-    if not hasattr(estimator, method):
+def check_estimator(estimator: object, X: Any, method: str, display: str) -> tuple[Any, Any]:
+    """Return the last step of a Pipeline or search, or an estimator itself, and X as earlier steps transform it.
+
+    Raises
+    ------
+    TypeError
+        If the estimator lacks the method that a display calls.
+    """
+    _, last = unwrapped(estimator)
+    if not hasattr(last, method):
         wanted = "NumPyroImpactRegressor" if method == "predict_interval" else "regressor or classifier of skaimz"
         raise TypeError(
-            f"{display} takes a {wanted}, but was given a {type(estimator).__name__}. If it is a Pipeline, pass its "
-            "last step, and X as the earlier steps transform it."
+            f"{display} takes a {wanted}, or a Pipeline or search that ends in one, but was given a "
+            f"{type(last).__name__}."
         )
+    return last_step(estimator, X)
 
 
 def check_values(name: str, values: ArrayLike, shape: Sequence[int | None]) -> np.ndarray:

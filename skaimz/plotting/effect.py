@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
+from skaimz import pipeline
 from skaimz.effects import EffectTree
+from skaimz.estimators import unwrapped
 from skaimz.plotting.checks import check_level
 from skaimz.plotting.density import draw_density, widened
 from skaimz.plotting.style import COLOURS, new_axes
@@ -64,18 +66,19 @@ class EffectDisplay:
         kind: str = "interval",
         level: float = 0.9,
         ax: Axes | None = None,
-        **options: object,
+        **options: Any,
     ) -> Self:
         """Estimate effects and draw them.
 
         Parameters
         ----------
-        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
+        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier, or Pipeline or search that ends in one
         X : array-like of shape (n_rows, n_features)
         kind, level, ax
             Arguments of :meth:`plot`.
         **options : object
-            Arguments of ``estimate_effect``. Its default of ``average`` is False if ``kind`` is ``"uplift"``.
+            Arguments of ``estimate_effect``, or of :func:`skaimz.pipeline.estimate_effect`. The default of ``average``
+            is False if ``kind`` is ``"uplift"``.
 
         Returns
         -------
@@ -83,7 +86,9 @@ class EffectDisplay:
         """
         if kind == "uplift":
             options = {"average": False, **options}
-        return cls.from_effects(estimator.estimate_effect(X, **options), kind=kind, level=level, ax=ax)
+        steps, model = unwrapped(estimator)
+        effects = pipeline.estimate_effect(estimator, X, **options) if steps else model.estimate_effect(X, **options)
+        return cls.from_effects(effects, kind=kind, level=level, ax=ax)
 
     @classmethod
     def from_effects(

@@ -116,13 +116,13 @@ class IntervalDisplay:
 
         Parameters
         ----------
-        estimator : NumPyroImpactRegressor
+        estimator : NumPyroImpactRegressor, or Pipeline or search that ends in one
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,), optional
             Observed outcomes.
         feature : int, str or array-like of shape (n_rows,), optional
-            Horizontal axis: the position or name of a column of X, or a value for each row, such as a date or
-            ``np.arange(n_rows)`` for the order of rows. The predicted means if None.
+            Horizontal axis: the position or name of a column of X (before the steps of a Pipeline), or a value for each
+            row, such as a date or ``np.arange(n_rows)`` for the order of rows. The predicted means if None.
         coverage : float or sequence of float, default=(0.5, 0.9)
             Probabilities of the intervals.
         kind, ax
@@ -141,12 +141,12 @@ class IntervalDisplay:
         ValueError
             If the estimator has several outputs, or an argument is invalid.
         """
-        check_estimator(estimator, "predict_interval", cls.__name__)
+        model, rows = check_estimator(estimator, X, "predict_interval", cls.__name__)
         levels = check_levels("coverage", coverage)
         name = None
         if feature is not None and np.ndim(feature) == 0:
             feature, name = _column(estimator, X, feature)
-        mean, intervals = estimator.predict(X, **arrays), estimator.predict_interval(X, levels, **arrays)
+        mean, intervals = model.predict(rows, **arrays), model.predict_interval(rows, levels, **arrays)
         return cls(mean, intervals, y, feature=feature, feature_name=name, coverage=levels).plot(kind, ax=ax)
 
     @classmethod

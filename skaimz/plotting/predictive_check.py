@@ -114,7 +114,7 @@ class PredictiveCheckDisplay:
 
         Parameters
         ----------
-        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
+        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier, or Pipeline or search that ends in one
         X : array-like of shape (n_rows, n_features)
         y : array-like of shape (n_rows,)
             Observed outcomes.
@@ -138,7 +138,7 @@ class PredictiveCheckDisplay:
         ValueError
             If the estimator has several outputs, or an argument is invalid.
         """
-        check_estimator(estimator, "sample_y", cls.__name__)
+        estimator, X = check_estimator(estimator, X, "sample_y", cls.__name__)
         draws = estimator.sample_y(X, num_draws, random_state=random_state, **arrays)
         # With several outputs, this is a list for each output. The shape of their draws then raises an error.
         classes = getattr(estimator, "classes_", None)

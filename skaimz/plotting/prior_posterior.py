@@ -101,7 +101,7 @@ class PriorPosteriorDisplay:
 
         Parameters
         ----------
-        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
+        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier, or Pipeline or search that ends in one
             Fitted.
         X : array-like of shape (n_rows, n_features)
             Rows to run the kernel on. Sites without an entry for each row do not depend on them.
@@ -128,7 +128,7 @@ class PriorPosteriorDisplay:
         ValueError
             If a site is unknown, there are too many elements for a plot, or a prior is improper.
         """
-        check_estimator(estimator, "sample_posterior", cls.__name__)
+        estimator, X = check_estimator(estimator, X, "sample_posterior", cls.__name__)
         check_is_fitted(estimator, "posterior_")
         posterior = estimator.posterior_
         sites = global_sites(estimator) if sites is None else [sites] if isinstance(sites, str) else list(sites)

@@ -92,7 +92,7 @@ class TraceDisplay:
 
         Parameters
         ----------
-        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier
+        estimator : NumPyroImpactRegressor or NumPyroImpactClassifier, or Pipeline or search that ends in one
             Fitted.
         sites : str or sequence of str, optional
             Latent sites whose chains are shown, or single elements of them, as in ``"coef[0]"``. All sites without an
@@ -112,7 +112,7 @@ class TraceDisplay:
             If ``sites`` is passed for a variational fit, or a site is unknown, or there are too many elements for a
             plot.
         """
-        check_estimator(estimator, "sample_posterior", cls.__name__)
+        estimator, _ = check_estimator(estimator, None, "sample_posterior", cls.__name__)
         check_is_fitted(estimator, "posterior_")
         result = getattr(estimator, "fit_result_", None)
         if result is not None and result.losses is not None:
