@@ -397,8 +397,10 @@ class KernelEstimator(SklearnObject):
 
         Notes
         -----
-        ===============  =====  ===================================================================  =======        check            needs  value                                                                good
-        ===============  =====  ===================================================================  =======        ``r_hat``               rank-normalised, folded split r-hat of a latent site (Vehtari 2021)  up to 1.01
+        ===============  =====  ===================================================================  ==============
+        check            needs  value                                                                good
+        ===============  =====  ===================================================================  ==============
+        ``r_hat``               rank-normalised, folded split r-hat of a latent site (Vehtari 2021)  up to 1.01
         ``ess``                 bulk effective sample size of a latent site                          100 a chain
         ``ess_tail``            the smaller effective sample size of its 5 % and 95 % quantiles      100 a chain
         ``divergences``         steps that diverged                                                  0
@@ -414,7 +416,8 @@ class KernelEstimator(SklearnObject):
         ``p_min``        X, y   the same of the least outcome                                        0.025 to 0.975
         ``p_max``        X, y   the same of the greatest outcome                                     0.025 to 0.975
         ``k_hat``        X, y   Pareto shape of the worst row in leave-one-out (Vehtari 2024)        up to 0.7
-        ===============  =====  ===================================================================  =======
+        ===============  =====  ===================================================================  ==============
+
         The first three are of Markov chains and of draws that were made elsewhere, ``divergences`` and ``energy`` of a
         fit by MCMC, ``guide`` of one by SVI, ``importance`` of SVI and of weighted draws. Asked for by name elsewhere,
         they are "unknown". ``energy`` looks at the steps that are kept: thinning makes it look better than it is.
