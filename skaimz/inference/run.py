@@ -84,7 +84,7 @@ def fit(traced: TracedKernel, data: Data, settings: Settings, seed: int, *, verb
     elif isinstance(settings, Auto):
         result = fit_auto(problem, settings)
     elif isinstance(settings, MCMC):
-        result = _fit_chains(problem.distinct(), settings)
+        result = _fit_chains(problem, settings)
     else:
         result = fit_by_protocol(problem.distinct(), settings)
     if not watch.stopped:
@@ -104,10 +104,13 @@ def _fit_chains(problem: Problem, settings: MCMC) -> FitResult:
     """Run Markov chains, in units of the posterior unless the settings have numbers in the kernel's units."""
     check_chains_can_run(problem.traced, settings)
     if settings.moves_in_own_units:
+        # NumPyro differentiates the kernel as it is, without the protection of `steady` against large weights.
+        problem = problem.padded()
         result = fit_mcmc(problem, settings)
         if result.diagnostics["stuck_chains"] or not result.diagnostics["finite"]:
             refuse_outside(problem.traced, [in_double(problem.data)], problem.seed, problem.places)
     else:
+        problem = problem.distinct()
         exploration = explore(problem)
         dense = settings.sampler_options.get("dense_mass", True) is not False  # type: ignore[union-attr]
         units = exploration.units(dense=dense)

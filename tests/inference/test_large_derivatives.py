@@ -3,6 +3,7 @@
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import numpyro.infer
 import pytest
 from jax import numpy as jnp
 from scipy import stats
@@ -22,13 +23,14 @@ X = np.repeat([0.0, 1.0], [9, 30])[:, None]
 Y = np.repeat([0.0, 1.0, 0.0], [9, 21, 9])
 INFERENCES = [
     "auto",
+    MCMC(numpyro.infer.NUTS(sometimes_impossible), num_warmup=300, num_samples=1000, num_chains=2),
     MCMC(num_warmup=300, num_samples=1000, num_chains=2),
-    SVI(guide="auto_normal", num_steps=3000, num_samples=2000),
+    SVI(guide="auto_normal", num_steps=4000, num_samples=2000),
 ]
 
 
-@pytest.mark.parametrize("inference", INFERENCES, ids=["auto", "mcmc", "svi"])
-@pytest.mark.parametrize("weight", [None, 5.0])
+@pytest.mark.parametrize("inference", INFERENCES, ids=["auto", "ready", "mcmc", "svi"])
+@pytest.mark.parametrize("weight", [None, 3.0])
 def test_repeated_and_weighted_rows_give_the_beta_posterior(inference, weight):
     model = NumPyroImpactRegressor(sometimes_impossible, inference=inference, random_state=0)
     model.fit(X, Y, sample_weight=None if weight is None else np.full(len(Y), weight))
