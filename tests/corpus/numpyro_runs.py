@@ -157,7 +157,8 @@ class _Unscored(numpyro.primitives.Messenger):
         self.names = names
 
     def process_message(self, msg: dict[str, Any]) -> None:
-        if msg["type"] == "sample" and msg["name"] in self.names:
+        # NumPyro's name of the first step of an enumerated `scan` has this prefix, once or more often.
+        if msg["type"] == "sample" and msg["name"].replace("_PREV_", "") in self.names:
             msg["fn"] = msg["fn"].mask(False)
 
 
