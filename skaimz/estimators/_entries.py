@@ -16,7 +16,9 @@ from skaimz.kernels import flattened, within
 __all__ = ["without_entries"]
 
 
-def without_entries(model: Model, X: Any, arrays: Mapping[str, Any]) -> tuple[Model, Any, Mapping[str, Any]]:
+def without_entries(
+    model: Model, X: Any, arrays: Mapping[str, Any], *, reset: bool = False
+) -> tuple[Model, Any, Mapping[str, Any]]:
     """Return a model whose input is one array, that array, and all other arguments.
 
     Parameters
@@ -25,8 +27,12 @@ def without_entries(model: Model, X: Any, arrays: Mapping[str, Any]) -> tuple[Mo
     X : array-like, or mapping of str to array
     arrays : dict
         The kernel's further arguments, without mappings.
+    reset : bool, default=False
+        Whether X is that of a fit that begins anew, and may be of another kind than before.
     """
     param_input = model.owner.param_input
+    if reset:
+        model = replace(model, names=(param_input, model.names[1]), arguments={})
     if not isinstance(X, Mapping):
         if model.names[0] != param_input and not any(within(name, {param_input}) for name in arrays):
             raise ValueError(f"X must be a mapping with the entry {model.names[0]!r}, as in `fit`, got {type(X)}.")

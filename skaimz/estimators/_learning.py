@@ -27,7 +27,7 @@ from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, fil
 from skaimz.estimators._model import Call, Model, precision_of
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._parameters import SklearnObject, setter
-from skaimz.estimators._persistence import abstract_inputs, check_picklable, describe_inputs, restore
+from skaimz.estimators._persistence import before_tracing, check_picklable, describe_inputs, inputs_again, restore
 from skaimz.estimators._posterior import OF_STATE, digest_of, match_draws, with_draws
 from skaimz.estimators._questions import in_memory
 from skaimz.estimators._training import Learner, TrainingData
@@ -319,11 +319,7 @@ class KernelEstimator(SklearnObject):
         num_samples = check_count("num_samples", num_samples)
         seed = model.seed_of(random_state)
         with precision_of(model.precision):
-            inputs = abstract_inputs(model.arguments, result.n_rows)
-            if model.arguments.get("seen"):
-                rows = {name: result.data["rows"][name] for name in inputs.rows}
-                observed = model.arguments.get("observed")
-                inputs = dataclasses.replace(inputs, rows=rows, whole=dict(result.data["whole"]), observed=observed)
+            inputs = inputs_again(model.arguments, result)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
             draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed, OF_STATE: digest_of(result.state)})
@@ -589,9 +585,7 @@ class KernelEstimator(SklearnObject):
             check_parameters(self)
             settings = inference.resolve_inference(self.inference)
             model = Model.of(self)
-            if before is None:
-                model = dataclasses.replace(model, names=(self.param_input, self.param_output), arguments={})
-            model, X, arrays = without_entries(model, data.X, flattened(data.arrays))
+            model, X, arrays = without_entries(model, data.X, flattened(data.arrays), reset=before is None)
             data = dataclasses.replace(data, X=X, arrays=arrays).taken_apart(model.names)
             if self.posterior is None:
                 data = data.with_arrays(join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
@@ -605,9 +599,7 @@ class KernelEstimator(SklearnObject):
             if learner.outcome.labels is not None:
                 self.classes_ = learner.outcome.labels
             if before is None:
-                y = data.y
-                of_row = None if y is None else y.shape[1:]
-                self.arguments_ = {"rows": {model.names[0]: None}, "outcome": of_row, "observed": y}
+                self.arguments_ = before_tracing(model.names[0], data.y)
             self._infer(data, settings, before, in_parts)
 
     def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
@@ -632,10 +624,7 @@ class KernelEstimator(SklearnObject):
             spec = traced.spec
             check_row_count(traced, hyperparameters, inputs, *call.model.names)
             self.kernel_spec_ = spec
-            described = {"seen": list(traced.seen), "digest": digest_of_rows(spec, inputs)}
-            self.arguments_ = {**describe_inputs(inputs), **described}
-            if spec.output_parameter in traced.seen:
-                self.arguments_["observed"] = y
+            self.arguments_ = {**describe_inputs(inputs, traced), "digest": digest_of_rows(spec, inputs)}
             y = call.model.outcome.check(y, spec)
             self.rows_of_fit_ = rows_to_keep(spec, inputs, y)
             if spec.changes_outcome:

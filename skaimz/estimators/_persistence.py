@@ -4,6 +4,7 @@ import json
 import pickle
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,26 @@ from skaimz.estimators._labels import plain, restored, restored_labels, stored_l
 from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._parameters import copy_of
 from skaimz.inference import FitResult
-from skaimz.kernels import Inputs, KernelSpec, map_leaves, named_leaves, own_names, parameter_trees, trace_kernel
+from skaimz.kernels import (
+    Inputs,
+    KernelSpec,
+    TracedKernel,
+    map_leaves,
+    named_leaves,
+    own_names,
+    parameter_trees,
+    trace_kernel,
+)
 
-__all__ = ["abstract_inputs", "check_picklable", "describe_inputs", "restore", "saved_attributes", "saved_groups"]
+__all__ = [
+    "before_tracing",
+    "check_picklable",
+    "describe_inputs",
+    "inputs_again",
+    "restore",
+    "saved_attributes",
+    "saved_groups",
+]
 
 SAVED_PARAMETERS = (
     "param_input",
@@ -134,11 +152,30 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     return estimator
 
 
-def describe_inputs(inputs: Inputs) -> dict[str, Any]:
-    """Describe a kernel's arguments in plain data, from which it can be traced again."""
+def before_tracing(param_input: str, y: Any) -> dict[str, Any]:
+    """Describe what is known of a kernel's arguments before it is traced: which is the input, and the outcomes."""
+    return {"rows": {param_input: None}, "outcome": None if y is None else y.shape[1:], "observed": y}
+
+
+def describe_inputs(inputs: Inputs, traced: TracedKernel) -> dict[str, Any]:
+    """Describe a kernel's arguments in plain data, from which it can be traced again; see also :func:`inputs_again`."""
     rows = {name: [list(array.shape[1:]), array.dtype.name] for name, array in inputs.rows.items()}
     whole = {name: [list(array.shape), array.dtype.name] for name, array in inputs.whole.items()}
-    return {"rows": rows, "whole": whole, "static": dict(inputs.static), "outcome": inputs.outcome}
+    described = {"rows": rows, "whole": whole, "static": dict(inputs.static), "outcome": inputs.outcome}
+    if traced.seen:
+        described["seen"] = list(traced.seen)
+    if traced.spec.output_parameter in traced.seen:
+        described["observed"] = inputs.observed
+    return described
+
+
+def inputs_again(described: Mapping[str, Any], result: FitResult) -> Inputs:
+    """Return the arguments of a fit to trace its kernel with, with their values if the kernel sees these."""
+    inputs = abstract_inputs(described, result.n_rows)
+    if not described.get("seen") or not result.data:
+        return inputs
+    rows = {name: result.data["rows"][name] for name in inputs.rows}
+    return replace(inputs, rows=rows, whole=dict(result.data["whole"]), observed=described.get("observed"))
 
 
 def abstract_inputs(described: Mapping[str, Any], n_rows: int) -> Inputs:

@@ -134,13 +134,8 @@ class SteinVI(Engine):
         optim = numpyro.optim.Adagrad(0.05) if self.optim is None else self.optim
         kernel = einstein.RBFKernel() if self.kernel_fn is None else self.kernel_fn
         options = {"num_stein_particles": self.num_particles, **(self.options or {})}
-        programs = _programs(
-            posterior.log_density,
-            posterior.size,
-            self.guide,
-            *map(ByValue.of, (optim, kernel, options)),
-            shapes_of(posterior.data),
-        )
+        settings = tuple(map(ByValue.of, (optim, kernel, options)))
+        programs = _programs(posterior.log_density, posterior.size, self.guide, settings, shapes_of(posterior.data))
         params = run.state or _moved(programs, posterior.data, run, self.num_steps)
         number = (
             1 if self.guide == "auto_delta" else math.ceil((run.num_samples or self.num_samples) / self.num_particles)
@@ -160,9 +155,9 @@ class Programs(NamedTuple):
 
 
 @shared(maxsize=PROGRAMS_KEPT)
-def _programs(
-    log_density: Callable, size: int, guide: str, optim: ByValue, kernel: ByValue, options: ByValue, shapes: tuple
-) -> Programs:
+def _programs(log_density: Callable, size: int, guide: str, settings: tuple[ByValue, ...], shapes: tuple) -> Programs:
+    """Make the programs of an optimiser, a kernel and options of NumPyro's class."""
+
     def model(data: Any) -> None:
         # NumPyro draws the site once; its own density does not count.
         position = numpyro.sample("position", dist.Normal(0.0, 1.0).expand([size]).to_event(1).mask(False))
@@ -173,7 +168,8 @@ def _programs(
     def start(key: Any, data: Any) -> tuple[einstein.SteinVI, Any]:
         """Build NumPyro's object anew, which learns the parameters' constraints from its first state."""
         particle = KINDS[guide](model, init_loc_fn=init_to_uniform)
-        stein = einstein.SteinVI(model, particle, optim.value, kernel.value, **options.value)
+        optim, kernel, options = (setting.value for setting in settings)
+        stein = einstein.SteinVI(model, particle, optim, kernel, **options)
         return stein, stein.init(key, data)
 
     def params_of(stein: einstein.SteinVI, state: Any) -> tuple:

@@ -81,9 +81,9 @@ def trace_kernel(
                 error.add_note(f"The kernel was being traced with {n_rows} abstract rows.")
                 if not _fails_on_any_rows(error):
                     _refuse_arrays_of_one_length(kernel, call, n_rows, error)
-                    spec = describe_on_its_rows(calls[-1], n_rows)
-                    if spec is not None:
-                        return TracedKernel(key, call.static, spec), hyperparameters
+                    bound = describe_on_its_rows(calls[-1], n_rows)
+                    if bound is not None:
+                        return TracedKernel(key, call.static, bound), hyperparameters
             # With fewer hyperparameters as arguments, more of them have a value that the kernel can branch on.
             if not needs_values(error):
                 raise

@@ -1,5 +1,7 @@
 """Kernels that need the values of their arguments while they are traced."""
 
+import warnings
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -9,7 +11,7 @@ from numpyro.infer.util import log_likelihood
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.exceptions import ConcreteKernelWarning
-from skaimz.inference import SVI
+from skaimz.inference import MCMC, SVI
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(1.0, 2.0, size=(30, 1))
@@ -88,3 +90,16 @@ def test_values_that_all_rows_share_leave_rows_apart():
     with pytest.warns(ConcreteKernelWarning):
         predicted = model.predict(X, **arguments)
     np.testing.assert_allclose(predicted, draws["level"].mean(0)[GROUP] + np.log(X[:, 0]))
+
+
+def test_fresh_draws_see_the_values_of_the_fit(fitted):
+    """Chains and weighted draws go on with the values that the kernel saw, and not with others of their shapes."""
+    mean, std = of_posterior(WEIGHT)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConcreteKernelWarning)
+        inference = MCMC(num_warmup=300, num_samples=300, num_chains=2)
+        model = NumPyroImpactRegressor(counting, inference=inference, dtype="float64", random_state=0)
+        model.fit(X, Y, group=GROUP, sample_weight=WEIGHT)
+    for each in (model, fitted):
+        level = each.sample_posterior(300)["posterior"]["level"].to_numpy().reshape(-1, 3)
+        assert (np.abs(level.mean(0) - mean) < 0.3 * std).all()
