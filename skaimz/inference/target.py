@@ -70,7 +70,9 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
                 allowed = allowed.reshape(*allowed.shape[: density.ndim], -1).all(-1)
                 allowed = allowed & jnp.isfinite(density)
                 for mask in masks_of(site["fn"]):
-                    allowed = allowed | ~jnp.asarray(mask)  # such values do not count
+                    # A value counts if any of its entries does.
+                    inner = range(density.ndim, jnp.ndim(mask))
+                    allowed = allowed | ~jnp.asarray(mask).any(axis=tuple(inner))
                 allowed_by_name[name] = allowed
         return allowed_by_name
 

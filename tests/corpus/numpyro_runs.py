@@ -122,7 +122,7 @@ def conditional_means(
 
     def means(seed: int) -> Any:
         # A kernel may have no draws at all.
-        numbered = (dict(draws), jnp.arange(len(next(iter(draws.values()))) if draws else 1))
+        numbered = (dict(draws), jnp.arange(len(jax.tree.leaves(draws)[0]) if draws else 1))
         return np.asarray(jax.lax.map(lambda each: of_draw(each[0], jax.random.PRNGKey(seed)), numbered))
 
     try:
