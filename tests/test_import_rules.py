@@ -109,7 +109,7 @@ def test_private_names_stay_in_their_room(room):
 
 
 # Docstrings of the public methods take most of the room, and each method is one call below its docstring.
-LONG = {"estimators/_learning.py": 710, "estimators/_base.py": 700}
+LONG = {"estimators/_learning.py": 720, "estimators/_base.py": 700}
 
 
 def test_modules_stay_small():

@@ -106,6 +106,10 @@ class Site:
         """Shape of the value without its row axis."""
         return without_rows(self.shape)
 
+    def shape_on(self, n_rows: int) -> tuple[int, ...]:
+        """Return the shape of the value on a number of rows."""
+        return tuple(n_rows if size is None else size for size in self.shape)
+
     def dims_of(self, n_axes: int) -> tuple[str, ...]:
         """Return names of the axes of a density, which lacks the event's axes, or has the axis of the rows alone."""
         return (self.dims[self.row_axis],) if n_axes == 1 and self.row_axis else self.dims[:n_axes]

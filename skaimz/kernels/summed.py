@@ -135,8 +135,7 @@ class MarginalKernel(TracedKernel, ABC):
 def first_state(site: Site, n_rows: int) -> Any:
     """Return a value of a discrete site."""
     assert site.states is not None
-    shape = tuple(n_rows if size is None else size for size in site.shape)
-    return jnp.full(shape, site.states[0], site.dtype)
+    return jnp.full(site.shape_on(n_rows), site.states[0], site.dtype)
 
 
 class Fixed(NamedTuple):

@@ -113,7 +113,11 @@ def _described(encoder: Encoder, traced: TracedKernel, arguments: Arguments) -> 
     shapes = [[{n: leaf.shape for n, leaf in named_leaves(name, tree).items()} for name, tree in trees.items()]
               for trees in learned]  # fmt: skip
     drawn = {n: jax.eval_shape(values_of("sample"), arguments_on(n), key) for n in ROW_COUNTS}
-    sites = tuple(site.name for site in spec.local_latents if site.name in drawn[ROW_COUNTS[0]])
+    sites = tuple(
+        site.name
+        for site in spec.local_latents
+        if all(site.name in each and each[site.name].shape == site.shape_on(n) for n, each in drawn.items())
+    )
     if not sites or shapes[0] != shapes[1]:
         return None  # A parameter has an entry for each row of the fit.
 

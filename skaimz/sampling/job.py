@@ -247,7 +247,7 @@ def site_values(
         for index in spec.indices:
             if (index.kind, index.name, index.column) == ("site", name, None):
                 check_index(what, array, index, n_rows)
-        by_site[name] = np.broadcast_to(array, tuple(n_rows if size is None else size for size in site.shape))
+        by_site[name] = np.broadcast_to(array, site.shape_on(n_rows))
     return by_site
 
 
@@ -277,7 +277,7 @@ def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int,
             "Intervene on a site that the output depends on."
         )
     site = spec[name]
-    whole = tuple(n_rows if size is None else size for size in site.shape)
+    whole = site.shape_on(n_rows)
     missing = len(whole) - len(shape)
     if missing < 0 or any(size not in (1, full) for size, full in zip(shape, whole[missing:], strict=True)):
         raise ValueError(

@@ -38,6 +38,8 @@ class Case:
         Further parameters of the estimator, such as ``param_input``.
     local : mapping of str to str
         Sites whose posterior means are not compared, and why. Predictions and log likelihoods still depend on them.
+    kernel_of_all_rows : callable or None
+        What NumPyro predicts with, if that is another kernel than the fitted one, such as one without minibatches.
     states : callable or None
         Returns draws of discrete sites, given draws of the others and the arguments, where a factor or another observed
         site tells something of the states: NumPyro's `Predictive` draws them from their prior.
@@ -55,6 +57,7 @@ class Case:
     settings: Mapping[str, Any] = field(default_factory=dict)
     at_prediction: Mapping[str, Any] = field(default_factory=dict)
     local: Mapping[str, str] = field(default_factory=dict)
+    kernel_of_all_rows: Callable | None = None
     states: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]] | None = None
     refused: str | None = None
 

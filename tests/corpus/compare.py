@@ -80,6 +80,11 @@ class _Fitted:
         return _arguments(self.case, self.X, y, self.further)
 
     @property
+    def kernel(self) -> Any:
+        """The kernel that NumPyro predicts with."""
+        return self.case.kernel_of_all_rows or self.case.kernel
+
+    @property
     def spec(self) -> Any:
         return self.model.kernel_spec_
 
@@ -239,14 +244,14 @@ def _of_log_likelihood(fitted: _Fitted) -> str:
     some = np.linspace(0, len(own) - 1, min(COMPARED_DRAWS, len(own))).astype(int)
     own, draws = (own[some] if draws else own[:1]), {name: jnp.asarray(draw[some]) for name, draw in draws.items()}
     first = {name: draw[0] for name, draw in draws.items()}
-    hidden = hidden_sites(fitted.case.kernel, {**fitted.params, **first}, observed)
+    hidden = hidden_sites(fitted.kernel, {**fitted.params, **first}, observed)
     if any(not distribution.is_discrete for distribution in hidden.values()):
         return f"draws of {sorted(hidden)} are missing"
     if hidden:
-        theirs = totals(fitted.case.kernel, draws, fitted.params, observed, spec.scores)
+        theirs = totals(fitted.kernel, draws, fitted.params, observed, spec.scores)
         own = own.reshape(len(own), -1).sum(axis=1)
     else:
-        by_site = log_likelihood(fitted.case.kernel, draws, fitted.params, observed)
+        by_site = log_likelihood(fitted.kernel, draws, fitted.params, observed)
         factors = [site for site in spec.factors if site != spec.output]
         theirs = sum((by_site[site] for site in factors), by_site[spec.output])
     if own.shape != theirs.shape:
@@ -258,7 +263,7 @@ def _of_log_likelihood(fitted: _Fitted) -> str:
 def _of_predictions(fitted: _Fitted) -> str:
     """Compare predictions of new rows, whose own latent sites are drawn anew."""
     spec, new = fitted.spec, fitted.arguments(None)
-    kernel, draws, params = fitted.case.kernel, fitted.with_states(fitted.draws(local=False)), fitted.params
+    kernel, draws, params = fitted.kernel, fitted.with_states(fitted.draws(local=False)), fitted.params
     row_axis = spec[spec.output].row_axis
     drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), row_axis + 1, 1)
     if hasattr(fitted.model, "predict_proba"):
@@ -292,7 +297,7 @@ def _of_predictions_in_sample(fitted: _Fitted) -> str:
     tree = fitted.model.sample_posterior_predictive(fitted.X, return_sites=spec.output, **fitted.further)
     own = tree["posterior_predictive"][spec.output].to_numpy()
     draws = fitted.with_states(fitted.draws(local=True))
-    drawn = outcomes(fitted.case.kernel, draws, fitted.params, new, spec.output)
+    drawn = outcomes(fitted.kernel, draws, fitted.params, new, spec.output)
     return _of_averages(own.mean(axis=(0, 1)), drawn)
 
 

@@ -234,6 +234,7 @@ CASES = [
             data=lambda: (*speeches(), {}),
             inference=svi(lambda speeches_of=speeches_of: speeches_of.guide),
             settings={"param_input": "author", "param_output": "counts"},
+            kernel_of_all_rows=SPEECHES.model,
             local=dict.fromkeys(("x", "beta", "eta", "theta"), "runs from other seeds find other optima"),
         )
         for name, speeches_of, construct in (
