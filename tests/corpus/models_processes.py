@@ -318,6 +318,7 @@ CASES = [
         data=series,
         inference=nuts(autoregression_from_first),
         settings={"param_input": "times"},
+        refused="It gives no value for the first two rows, so that a prediction would have fewer rows than X.",
     ),
     Case(
         name="AR2, loop",
@@ -327,6 +328,7 @@ CASES = [
         data=series,
         inference=nuts(autoregression_by_loop),
         settings={"param_input": "times"},
+        refused="It has a site for each row, and the number of rows must not decide which sites exist: `scan` has one.",
     ),
     Case(
         name="Holt-Winters",
@@ -363,5 +365,6 @@ CASES = [
         data=words,
         inference=nuts(semi_supervised),
         settings={"param_input": "places", "param_output": "words"},
+        refused="Its likelihood is a factor of all words together, and no site could draw the words of new rows.",
     ),
 ]

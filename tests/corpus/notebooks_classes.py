@@ -100,11 +100,11 @@ class IdealPoints:
         with numpyro.plate("authors", self.n_authors):
             x = numpyro.sample("x", dist.Normal())
         with numpyro.plate("topics", self.n_topics, dim=-2), numpyro.plate("topic_words", self.n_words, dim=-1):
-            beta = numpyro.sample("beta", dist.Gamma(0.3, 0.3))
-            eta = numpyro.sample("eta", dist.Normal())
+            beta = numpyro.sample("beta", dist.Gamma(2.0, 2.0))
+            eta = numpyro.sample("eta", dist.Normal(0.0, 0.5))
         with numpyro.plate("documents", self.n_documents, subsample_size=self.batch_size, dim=-2) as rows:
             with numpyro.plate("document_topics", self.n_topics, dim=-1):
-                theta = numpyro.sample("theta", dist.Gamma(0.3, 0.3))
+                theta = numpyro.sample("theta", dist.Gamma(2.0, 2.0))
             stance = jnp.exp(x[jnp.asarray(author)[rows], None, None] * eta)
             rate = jnp.sum(theta[:, :, None] * beta * stance, axis=1)
             with numpyro.plate("words", self.n_words, dim=-1):
