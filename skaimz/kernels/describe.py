@@ -54,6 +54,11 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     ValueError
         If the kernel cannot be used.
     """
+    runs = ((n, sites_if_run(call, n)) for n in LEAST_ROWS)
+    least_rows, fewest = next((run for run in runs if run[1] is not None), (1, None))
+    if fewest is not None:
+        # A loop that makes a site for each row is found before it makes a thousand.
+        compare_sites(least_rows + 1, sites_if_run(call, least_rows + 1), least_rows, fewest)
     plain = tracer = _Tracer(call, n_rows)
     check_names(tracer.templates)
     found = tracer.output()
@@ -111,8 +116,6 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
             "layers of the kernel train where there is an outcome, and a factor, a mask or the value that is observed "
             "may depend on the outcome too"
         )
-    runs = ((n, sites_if_run(call, n)) for n in LEAST_ROWS)
-    least_rows, fewest = next((run for run in runs if run[1] is not None), (1, None))
     compare_sites(least_rows, fewest, n_rows[0], tracer.templates)
     spec = KernelSpec(
         sites=sites,
