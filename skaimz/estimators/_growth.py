@@ -92,6 +92,8 @@ def past_for(call: Any, draws: Mapping[str, np.ndarray]) -> sampling.Past | None
             f"{why}, and the kernel needs the values of {list(call.traced.kernel.seen)} while it is traced, which "
             "would be those of the fit and of the new rows together. Pass to it what it derives from them."
         )
+    if spec.only_rows is not None:
+        raise ValueError(f"{why}, and does not run on more. Pass `in_sample=True` for the rows of the fit.")
     needed = {*call.traced.inputs.rows, *[spec.output_parameter] * spec.outcomes_depend}
     if rows is None or not needed <= rows.keys():
         lacking = "they are not known" if rows is None else f"they have no {sorted(needed - rows.keys())}"

@@ -15,7 +15,10 @@ SPECS_KEPT = 64
 def bound_to_rows(spec: KernelSpec, reason: str, n_rows: int) -> KernelSpec:
     """Return a description in which rows may depend on one another, for a reason that no trace shows."""
     sites, only_fitted = (
-        tuple(replace(site, mixing=reason) for site in sites) for sites in (spec.sites, spec.only_fitted)
+        tuple(
+            replace(site, mixing=reason, follows_rows=site.follows_rows or site.row_axis is not None) for site in sites
+        )
+        for sites in (spec.sites, spec.only_fitted)
     )
     return replace(spec, sites=sites, only_fitted=only_fitted, fit_mixing=reason, least_rows=n_rows)
 
@@ -31,4 +34,4 @@ def describe_on_its_rows(call: AbstractCall, n_rows: int) -> KernelSpec | None:
         spec = describe(call, (n_rows, n_rows))
     except Exception:
         return None
-    return bound_to_rows(spec, f"the kernel is written for {n_rows} rows", n_rows)
+    return replace(bound_to_rows(spec, f"the kernel is written for {n_rows} rows", n_rows), only_rows=n_rows)

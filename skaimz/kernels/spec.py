@@ -168,6 +168,8 @@ class KernelSpec:
         normalisation, or draw random numbers that are no sites, as dropout.
     outcome : tuple of int or None
         Shape of the outcome of one row, if it is not that of the output; None if it is.
+    only_rows : int or None
+        Number of rows that the kernel is written for; None if it runs on other numbers.
     """
 
     sites: tuple[Site, ...]
@@ -190,6 +192,7 @@ class KernelSpec:
     by_state: tuple[str, ...] = ()
     trains: bool = False
     outcome: tuple[int, ...] | None = None
+    only_rows: int | None = None
 
     def __repr__(self) -> str:
         return f"KernelSpec({self.input} -> {self.output}, {len(self.sites)} sites)"

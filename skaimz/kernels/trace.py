@@ -68,6 +68,8 @@ def trace_kernel(
             found = _trace(as_given)
             if isinstance(found, KernelSpec):
                 call, spec = as_given, found
+            elif isinstance(spec, KernelSpec) and inputs.outcome:
+                spec = describe_on_its_rows(as_given, n_rows) or spec
         if isinstance(spec, KernelSpec):
             return TracedKernel(key, call.static, spec), hyperparameters
         # Some kernels run on certain numbers of rows only, such as that of the data at hand.

@@ -17,11 +17,13 @@ from corpus.numpyro_runs import (
     conditional_means,
     hidden_sites,
     log_likelihood,
+    means_given,
     outcomes,
     parameter_names,
     reference,
     totals,
 )
+from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
 
 import skaimz
@@ -261,29 +263,47 @@ def _of_log_likelihood(fitted: _Fitted) -> str:
 
 
 def _of_predictions(fitted: _Fitted) -> str:
-    """Compare predictions of new rows, whose own latent sites are drawn anew."""
+    """Compare predictions: of new rows, whose own latent sites are drawn anew, if these do not depend on other rows."""
     spec, new = fitted.spec, fitted.arguments(None)
-    kernel, draws, params = fitted.kernel, fitted.with_states(fitted.draws(local=False)), fitted.params
+    if spec.needs_past and spec.outcomes_depend:
+        return _of_rows_that_follow(fitted)
+    # Rows that depend on one another are those of the fit. NumPyro has no predictions of others.
+    known = {"in_sample": True} if spec.needs_past else {}
+    draws, params = fitted.with_states(fitted.draws(local=bool(known))), fitted.params
     row_axis = spec[spec.output].row_axis
-    drawn = np.moveaxis(outcomes(kernel, draws, params, new, spec.output), row_axis + 1, 1)
+    drawn = np.moveaxis(outcomes(fitted.kernel, draws, params, new, spec.output), row_axis + 1, 1)
     if hasattr(fitted.model, "predict_proba"):
-        probabilities = fitted.model.predict_proba(fitted.X, **fitted.further)
+        probabilities = fitted.model.predict_proba(fitted.X, **known, **fitted.further)
         # scikit-learn's form of several outputs is a list.
         own = np.stack(probabilities, axis=1) if isinstance(probabilities, list) else probabilities
         n_classes = own.shape[-1]
         drawn = drawn[..., None] == np.arange(n_classes)
     else:
-        own = np.asarray(fitted.model.predict(fitted.X, **fitted.further), np.float64)
+        own = np.asarray(fitted.model.predict(fitted.X, **known, **fitted.further), np.float64)
         n_classes = None
     difference = _of_averages(own, drawn)
-    if difference:
+    if difference or fitted.case.states is not None:
         return difference
-    if fitted.case.states is not None:
-        return ""
-    exact = conditional_means(kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
-    if exact is None:
-        return ""
-    exact = np.moveaxis(exact.mean(axis=0), row_axis, 0)
+    exact = conditional_means(fitted.kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
+    return "" if exact is None else _of_exact(own, np.moveaxis(exact.mean(axis=0), row_axis, 0), drawn)
+
+
+def _of_rows_that_follow(fitted: _Fitted) -> str:
+    """Compare predictions of rows that follow those of the fit, and whose outcomes depend on these."""
+    spec, of_fit = fitted.spec, fitted.arguments(None)
+    output, rows = spec[spec.output], fitted.model.arguments_["rows"]
+    both = {name: np.concatenate([value, value]) if name in rows else value for name, value in of_fit.items()}
+    own = np.asarray(fitted.model.predict(fitted.X, **fitted.further), np.float64)
+    draws, n_rows = fitted.draws(local=True), len(fitted.X)
+    if output.is_scanned:
+        kernel = handlers.condition(fitted.kernel, data={output.name: jnp.asarray(fitted.y)})
+        return _of_averages(own, outcomes(kernel, draws, fitted.params, both, output.name)[:, n_rows:])
+    values = {**draws, **_repeated(fitted.params, len(next(iter(draws.values()))))}
+    exact = means_given(fitted.kernel, values, both, output.name, fitted.y)
+    return _of_exact(own, exact.mean(axis=0), exact)
+
+
+def _of_exact(own: np.ndarray, exact: np.ndarray, drawn: np.ndarray) -> str:
     off = np.abs(own - exact) / np.maximum(np.abs(exact), 0.1 * np.abs(drawn).mean())
     return "" if off.max() <= SAME else f"relative difference {off.max():.2g} of means"
 

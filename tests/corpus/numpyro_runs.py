@@ -20,6 +20,7 @@ __all__ = [
     "conditional_means",
     "hidden_sites",
     "log_likelihood",
+    "means_given",
     "outcomes",
     "parameter_names",
     "reference",
@@ -130,6 +131,19 @@ def conditional_means(
     except NotImplementedError:
         return None
     return first if np.isfinite(first).all() and np.array_equal(first, means(1)) else None
+
+
+def means_given(
+    kernel: Callable, draws: Mapping[str, Any], arguments: Mapping[str, Any], output: str, first: Any
+) -> np.ndarray:
+    """Return the means of the later entries of a multivariate normal site given the first, for each draw."""
+
+    def of_draw(draw: Any) -> Any:
+        normal, n = _trace(kernel, draw, jax.random.PRNGKey(0), arguments)[output]["fn"], len(first)
+        loc, covariance = jnp.broadcast_to(normal.loc, normal.event_shape), normal.covariance_matrix
+        return loc[n:] + covariance[n:, :n] @ jnp.linalg.solve(covariance[:n, :n], jnp.asarray(first) - loc[:n])
+
+    return np.asarray(jax.lax.map(of_draw, dict(draws)))
 
 
 def outcomes(kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any], output: str) -> Any:

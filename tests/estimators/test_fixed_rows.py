@@ -107,11 +107,32 @@ def test_missing_values_of_the_input_are_latent():
     assert model.posterior_["ages"].shape == (1, 1000, 4)
     expected = (1.0 / 0.25 + 2.0 * 3.0 / 0.25) / precision
     np.testing.assert_allclose(model.posterior_["ages"][0].mean(0), expected, atol=0.05)
-    np.testing.assert_allclose(model.predict(age)[age > 0], 2.0 * age[age > 0], rtol=1e-4)
-    with pytest.raises(ValueError, match=r"Site 'ages' has the shape \(1,\) for these rows, and \(4,\) in the fit"):
+    predicted = model.predict(age, in_sample=True)
+    np.testing.assert_allclose(predicted[~np.isnan(age)], 2.0 * age[~np.isnan(age)], rtol=1e-4)
+    np.testing.assert_allclose(predicted[np.isnan(age)], 2.0 * model.posterior_["ages"][0].mean(0), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"Site .ages. has the shape \(1,\) for these rows, and \(4,\) in the fit"):
         model.predict(age[:5])
 
 
 def test_values_are_announced():
     with pytest.warns(ConcreteKernelWarning, match=r"needs the values of \['age'\]"):
         NumPyroImpactRegressor(imputed, param_input="age", allow_nan=True).fit(np.array([1.0, np.nan]), [1.0, 2.0])
+
+
+def topics(exposure, counts=None):
+    """A rate of each document, for a number of documents."""
+    with numpyro.plate("documents", 12, dim=-2) as rows:
+        rate = numpyro.sample("rate", dist.Gamma(2.0, 1.0))
+        with numpyro.plate("words", 2, dim=-1):
+            numpyro.sample("counts", dist.Poisson(rate * jnp.asarray(exposure)[rows][:, None]), obs=counts)
+
+
+def test_rows_of_a_fit_are_the_only_ones():
+    """There are no new rows for a kernel with latent sites of the rows that it is written for."""
+    model = NumPyroImpactRegressor(topics, param_input="exposure", param_output="counts", random_state=0)
+    model.fit(AUTHOR + 1.0, COUNTS)
+    predicted = model.predict(AUTHOR + 1.0, in_sample=True)
+    mean = (AUTHOR + 1) * (2 + COUNTS.sum(axis=1)) / (1 + 2 * (AUTHOR + 1))
+    np.testing.assert_allclose(predicted[:, 0], mean, rtol=0.1)
+    with pytest.raises(ValueError, match=r"written for 12 rows, and does not run on more. Pass `in_sample=True`"):
+        model.predict(AUTHOR + 1.0)
