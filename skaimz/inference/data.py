@@ -287,6 +287,7 @@ def steady(density: Callable[[Any], Any], position: Any, weight: Any) -> Any:
     factor = jnp.ldexp(jnp.ones((), weight.dtype), exponent)
 
     def stretch(leaf: Any) -> Any:
+        leaf = leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)  # a parameter may begin as a Python number
         return _stretched(leaf, factor.astype(leaf.dtype)) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     stretch_all = functools.partial(jax.tree.map, stretch)

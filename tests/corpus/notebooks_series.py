@@ -186,7 +186,7 @@ CASES = [
         construct="differential equations under `vmap`, outcomes of rank 3 with NaN",
         kernel=lotka_volterra,
         data=pairs,
-        inference=nuts(lotka_volterra),
+        inference=nuts(lotka_volterra, warmup=150, draws=150, max_tree_depth=6),
         settings={"param_input": "ts", "missing_outcomes": "keep"},
     ),
 ]
