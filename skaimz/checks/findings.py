@@ -95,7 +95,9 @@ class Findings(pd.DataFrame):
             with IN_FULL():
                 return super()._repr_html_()
         numbers = pd.DataFrame(self).drop(columns="advice").to_html(border=0)
-        advice = "".join(f"<li><b>{escape(name)}</b>: {escape(text)}</li>" for name, text in self._advice())
+        advice = "".join(
+            f"<li><b>{escape(name)}</b>: {escape(text, quote=False)}</li>" for name, text in self._advice()
+        )
         return f"<p><b>{self._summary()}</b></p>{numbers}" + (f"<ul>{advice}</ul>" if advice else "")
 
     @property
