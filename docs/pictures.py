@@ -12,7 +12,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 TABLES = DOCS.parent / "benchmarks" / "tables"
 BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#9aa5ae", "#24292f"
-VERDICTS = {"right": BLUE, "warned of": GREY, "wrong, without a warning": ORANGE}
+VERDICTS = {"right": BLUE, "right, but warned of": GREY, "wrong, without a warning": ORANGE}
 # The ratio at the end of the scale.
 GREATEST = 250.0
 FONT = "font-family='system-ui,-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif'"
@@ -116,7 +116,9 @@ def outcomes() -> list[tuple[str, int, int, int]]:
     lines = (DOCS / "trust.md").read_text().splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     counts = [next(cells for cells in table if cells[0].startswith(start)) for start in ("problems", "wrong", "with a")]
-    return [(name, *map(int, numbers)) for name, *numbers in zip(*table[:1], *counts, strict=True)][1:4]
+    columns = list(zip(table[0], *counts, strict=True))[1:]
+    names = {"default inference": "skaimz, default"}
+    return [(names.get(name, name), *map(int, numbers)) for name, *numbers in columns]
 
 
 def trust() -> str:

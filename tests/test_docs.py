@@ -115,10 +115,16 @@ def test_readme(capsys):
     assert len(found["effects"].summary()) == 3
 
 
+def load(name):
+    """Return a module of the documentation's own code."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_broken_links_are_found(tmp_path):
-    spec = importlib.util.spec_from_file_location("check_links", DOCS / "check_links.py")
-    check_links = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check_links)
+    check_links = load("check_links")
     good = '<a href="b.html#there">b</a><a href="#top" id="top">a</a><a href="https://num.pyro.ai/">n</a>'
     (tmp_path / "b.html").write_text('<p id="there"></p>')
     (tmp_path / "a.html").write_text(good)
@@ -126,3 +132,26 @@ def test_broken_links_are_found(tmp_path):
     bad = ["b.html#nowhere", "#nowhere", "c.html", "no.png", "https:/num.pyro.ai", "htp://num.pyro.ai"]
     (tmp_path / "a.html").write_text(good + "".join(f'<a href="{address}">x</a>' for address in bad))
     assert check_links.broken(tmp_path) == [f"a.html: {address}" for address in bad]
+
+
+def test_pictures_show_the_tables():
+    pictures = load("pictures")
+    for name, draw in pictures.PICTURES.items():
+        assert (DOCS / "_static" / name).read_text() == draw(), f"run `python docs/pictures.py`: {name} is old"
+    times = {name: theirs / ours for name, _, theirs, ours in pictures.work()}
+    # The home page says these numbers in words.
+    assert max(times.values()) == pytest.approx(220, abs=0.5)
+    assert min(times.values()) == pytest.approx(0.9, abs=0.05)
+    assert pictures.outcomes()[0][1:] == (56, 0, 3)
+
+
+def test_pages_that_do_not_fit_are_found(tmp_path):
+    check_pages = load("check_pages")
+    chromium = check_pages.browser()
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    (tmp_path / "good.html").write_text("<pre>short</pre>")
+    (tmp_path / "cut.html").write_text(f"<pre style='overflow: auto'>{'long ' * 20}</pre>")
+    (tmp_path / "wide.html").write_text("<div style='width: 500px; height: 1em'></div>")
+    found = check_pages.too_wide(tmp_path, chromium)
+    assert [line.partition(":")[0] for line in found] == ["cut.html at 390", "wide.html at 390"]

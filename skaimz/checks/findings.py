@@ -1,5 +1,6 @@
 """The result of a check, and tables of results."""
 
+import functools
 import math
 from collections.abc import Sequence
 from html import escape
@@ -43,6 +44,8 @@ class Bound(NamedTuple):
 
 # Longer tables are shown as pandas does.
 MOST_SHOWN = 60
+# pandas cuts texts after 50 characters.
+IN_FULL = functools.partial(pd.option_context, "display.max_colwidth", None)
 LOWEST, HIGHEST = Bound(-math.inf), Bound(math.inf)
 
 
@@ -73,7 +76,7 @@ def unknown(check: str, site: str, why: str) -> Finding:
 
 
 class Findings(pd.DataFrame):
-    """A table of findings that shows the verdict first, and the advice in full below; pandas cuts long texts."""
+    """A table of findings that shows the verdict first, and the advice in full below."""
 
     @property
     def _constructor(self) -> type["Findings"]:
@@ -81,16 +84,20 @@ class Findings(pd.DataFrame):
 
     def __repr__(self) -> str:
         if not self._is_whole:
-            return super().__repr__()
+            with IN_FULL():
+                return super().__repr__()
         numbers = pd.DataFrame(self).drop(columns="advice")
         advice = [f"{name}: {text}" for name, text in self._advice()]
         return "\n\n".join([self._summary(), numbers.to_string(), *(["\n".join(advice)] if advice else [])])
 
     def _repr_html_(self) -> str | None:
         if not self._is_whole:
-            return super()._repr_html_()
+            with IN_FULL():
+                return super()._repr_html_()
         numbers = pd.DataFrame(self).drop(columns="advice").to_html(border=0)
-        advice = "".join(f"<li><b>{escape(name)}</b>: {escape(text)}</li>" for name, text in self._advice())
+        advice = "".join(
+            f"<li><b>{escape(name)}</b>: {escape(text, quote=False)}</li>" for name, text in self._advice()
+        )
         return f"<p><b>{self._summary()}</b></p>{numbers}" + (f"<ul>{advice}</ul>" if advice else "")
 
     @property

@@ -30,7 +30,7 @@ class EffectTree(xr.DataTree):
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         table = self._short_summary()
         return super().__repr__() if table is None else f"{self._title()}\n\n{table.to_string()}"
 

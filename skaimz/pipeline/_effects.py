@@ -101,7 +101,7 @@ def estimate_effect(
         others = {key: values for key, values in scenario.items() if key != "columns"}
         return {**others, "arguments": {**arguments, name: steps.transform(rows.replaced(new))}}
 
-    mask, groups = _mask(where, table, options), _groups(by, table, options)
+    mask, groups = _marked(where, table, options), _groups(by, table, options)
     if isinstance(scenarios, Mapping):
         scenarios = {key: transformed(each) for key, each in scenarios.items()}
     tree = steps.estimator.estimate_effect(
@@ -167,7 +167,7 @@ def estimate_slope(
     """
     steps = Steps(pipeline)
     table = Table(X, steps.names)
-    mask = _mask(where, table, options)
+    mask = _marked(where, table, options)
     options = {**options, "where": mask, "by": _groups(by, table, options)}
     tree = along_columns(steps, table, list(along) if isinstance(along, list | tuple) else [along], options)
     return tree if options.get("average", True) else _labelled(tree, table, mask)
@@ -185,12 +185,12 @@ def _changes_rows(scenario: Any, name: str) -> bool:
 
 def _values(name: Any, table: Table, arrays: Mapping[str, Any], what: str) -> Any:
     """Return a column, or an argument of the kernel with a value for each row."""
-    if not table.has(name) and isinstance(name, str) and np.shape(arrays.get(name)) == (table.n_rows,):
+    if not table.has(name) and name in arrays and np.shape(arrays[name]) == (table.n_rows,):
         return arrays[name]
     return table.series(name, what)
 
 
-def _mask(where: Any, table: Table, arrays: Mapping[str, Any]) -> Any:
+def _marked(where: Any, table: Table, arrays: Mapping[str, Any]) -> Any:
     """Return `where` as a mask of rows."""
     if not isinstance(where, Mapping):
         return where

@@ -34,9 +34,9 @@ def warn_of_unknown_labels(steps: Steps, table: Table, new: Mapping[Any, np.ndar
             known, unknown = (_first_row(steps, table, column, each) for each in (label, NOBODYS))
             if known is not None and unknown is not None and np.array_equal(known, unknown, equal_nan=True):
                 warn_user(
-                    f"A scenario gives column {column!r} the label {label!r}, which no row has, and which the steps of "
-                    "the Pipeline treat as they treat labels that they do not know. The scenario is then one of no "
-                    f"label. The rows have {sorted(map(str, present))[:MOST_LABELS]}.",
+                    f"A scenario gives column {column!r} the label {str(label)!r}, which no row has, and which the "
+                    "steps of the Pipeline treat as they treat labels that they do not know. The scenario is then one "
+                    f"of no label. The rows have {sorted(map(str, present))[:MOST_LABELS]}.",
                     UnknownLabelWarning,
                 )
 

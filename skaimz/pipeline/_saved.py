@@ -19,6 +19,12 @@ __all__ = ["load", "save"]
 
 # The group with the steps, and the attribute with the names of all of them.
 STEPS = "steps"
+# Types that transformers of scikit-learn hold, and that skops does not know as harmless.
+HARMLESS = (
+    "numpy.dtype",
+    "scipy._lib.array_api_compat.numpy._aliases.asarray",
+    "scipy.interpolate._bsplines.BSpline",
+)
 CLASSES = {each.__name__: each for each in (NumPyroImpactRegressor, NumPyroImpactClassifier)}
 
 
@@ -139,7 +145,7 @@ def _bytes_of(name: str, step: Any, trusted: Collection[str]) -> np.ndarray:
     remedy = "Save the Pipeline with code, by `cloudpickle` or `skaimz.mlflow.save_model`"
     try:
         data = io.dumps(step)
-        untrusted = sorted(set(io.get_untrusted_types(data=data)) - set(trusted))
+        untrusted = sorted({*io.get_untrusted_types(data=data)} - {*HARMLESS, *trusted})
     except Exception as error:
         raise ValueError(f"Step {name!r}, {step!r}, cannot be saved without code ({error}). {remedy}.") from error
     if untrusted:
@@ -154,7 +160,7 @@ def _from_bytes(name: str, data: np.ndarray, trusted: Collection[str]) -> Any:
     if data.tobytes() == b"passthrough":
         return "passthrough"
     io = _skops()
-    untrusted = sorted(set(io.get_untrusted_types(data=data.tobytes())) - set(trusted))
+    untrusted = sorted({*io.get_untrusted_types(data=data.tobytes())} - {*HARMLESS, *trusted})
     if untrusted:
         raise ValueError(f"Step {name!r} holds {untrusted}, which may run code: pass `trusted=` if you trust them.")
-    return io.loads(data.tobytes(), trusted=list(trusted))
+    return io.loads(data.tobytes(), trusted=[*HARMLESS, *trusted])

@@ -32,7 +32,7 @@ class Table:
     def __init__(self, X: Any, names: Any = None):
         if is_collection(X):
             raise TypeError("Rows of a Pipeline must be in memory, got a Dask collection: pass `X.compute()`.")
-        self.rows = as_table(X) if hasattr(X, "shape") else np.asarray(X, dtype=object)
+        self.rows: Any = as_table(X) if hasattr(X, "shape") else np.asarray(X, dtype=object)
         self.columns = Columns(self.rows, None, names, {})
 
     @property
@@ -115,21 +115,23 @@ def _as_before(column: Any, values: np.ndarray, before: pd.Series) -> pd.Series:
     numbers = numbers_in(values)
     if pd.api.types.is_numeric_dtype(before.dtype):
         if numbers is None:
-            raise ValueError(f"A scenario gives column {column!r}, which holds numbers, the value {values[0]!r}.")
+            raise ValueError(f"A scenario gives column {column!r}, which holds numbers, the value {str(values[0])!r}.")
         return pd.Series(_numbers_as_before(numbers, before.dtype), before.index)
     series = pd.Series(values, before.index).infer_objects()
+    if isinstance(before.dtype, pd.CategoricalDtype):
+        known = before.dtype.categories
+        unknown = series[series.notna() & ~series.isin(known)]
+        if len(unknown):
+            raise ValueError(
+                f"A scenario gives column {column!r} the value {unknown.iloc[0]!r}, which is none of its categories: "
+                f"{known.tolist()}."
+            )
     try:
-        new = series.astype(before.dtype)
+        return series.astype(before.dtype)
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"A scenario gives column {column!r}, which has the type {before.dtype}, the value {values[0]!r}."
+            f"A scenario gives column {column!r}, which has the type {before.dtype}, the value {str(values[0])!r}."
         ) from error
-    if isinstance(before.dtype, pd.CategoricalDtype) and (new.isna() & series.notna()).any():
-        raise ValueError(
-            f"A scenario gives column {column!r} the value {series[new.isna() & series.notna()].iloc[0]!r}, which is "
-            f"none of its categories: {before.dtype.categories.tolist()}."
-        )
-    return new
 
 
 def _numbers_as_before(values: np.ndarray, dtype: Any) -> np.ndarray:
