@@ -91,12 +91,15 @@ class Levels(NamedTuple):
     labels : array of shape (n_new, 2)
         Numbers that identify each new level: its random numbers follow from them.
     mixed : dict of str to str
-        Sites in which levels may depend on one another, and why.
+        Sites that may depend on all levels together, and why.
+    follow : bool
+        Whether new levels follow the known ones in order, so that they may depend on these.
     """
 
     n_known: int
     labels: np.ndarray
     mixed: Mapping[str, str]
+    follow: bool = False
 
 
 @dataclass(frozen=True)
