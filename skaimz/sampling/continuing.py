@@ -86,7 +86,7 @@ class Continued(handlers.substitute):
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Set the value of a site. The beginnings of values in a ``scan`` are left to NumPyro, which continues them."""
-        name = msg.get("name")
+        name = msg.get("name") or ""
         if msg["type"] != "sample" or msg.get("_control_flow_done") or name not in self.data:
             super().process_message(msg)
             return

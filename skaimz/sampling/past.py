@@ -21,7 +21,7 @@ DRAWN = ("latent", "companion", "output")
 # Rows on which known levels are compared.
 ROWS_COMPARED = 64
 # Relative and absolute differences that are rounding.
-TOLERANCES = {"rtol": 1e-6, "atol": 1e-6}
+ROUNDING = 1e-6
 
 
 def run_after(
@@ -129,7 +129,7 @@ def _changed(
     return [
         name
         for name, (alone, together) in compared.items()
-        if np.isfinite(alone).all() and not np.allclose(alone, together, **TOLERANCES)
+        if np.isfinite(alone).all() and not np.allclose(alone, together, ROUNDING, ROUNDING)
     ]
 
 
