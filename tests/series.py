@@ -146,3 +146,36 @@ def directions(X, y=None):
     shares = numpyro.sample("shares", dist.Dirichlet(jnp.ones(X.shape[0])))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(shares, 0.3), obs=y)
+
+
+def centred_walk(X, y=None):
+    """The walk, with its mean over all rows taken out."""
+    scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+    level = numpyro.sample("level", dist.GaussianRandomWalk(scale, X.shape[0]))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level - level.mean(), 0.3), obs=y)
+
+
+def spread_walk(X, y=None):
+    """A walk whose steps are the smaller the more rows there are."""
+    scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+    level = numpyro.sample("level", dist.GaussianRandomWalk(scale / X.shape[0], X.shape[0]))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level, 0.3), obs=y)
+
+
+def panel(X, y=None, *, time, n_time, shop, n_shop):
+    """A walk for each of several shops, whose rows are in any order."""
+    scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+    walks = dist.GaussianRandomWalk(scale, n_time).expand([n_shop]).to_event(1)
+    level = numpyro.sample("level", walks)
+    with numpyro.plate("rows", X.shape[0]):
+        mu = numpyro.deterministic("mu", level[shop, time])
+        numpyro.sample("y", dist.Normal(mu, 0.3), obs=y)
+
+
+def centred_panel(X, y=None, *, time, n_time, shop, n_shop):
+    scale = numpyro.sample("scale", dist.HalfNormal(1.0))
+    level = numpyro.sample("level", dist.GaussianRandomWalk(scale, n_time).expand([n_shop]).to_event(1))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(level[shop, time] - level.mean(), 0.3), obs=y)

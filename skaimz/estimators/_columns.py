@@ -22,10 +22,11 @@ __all__ = [
     "culprits_named",
     "in_numbers",
     "number_of_codes",
+    "open_arguments",
     "split_columns",
 ]
 
-UNKNOWN = ("error", "new")
+UNKNOWN = ("error", "new", "next")
 SETTINGS = ("columns", "categories", "unknown", "unknown_value")
 # Values that are not numbers but may stand for quantities, and how each kind is converted to numbers.
 KINDS = {"durations": DURATIONS, "times": TIMES}
@@ -69,8 +70,8 @@ class _Argument(NamedTuple):
         The categories that the user listed, in the order of their codes.
     unknown_value : int or None
         Code of categories that ``fit`` did not see; None if they have none.
-    is_open : bool
-        Whether categories that ``fit`` did not see are new levels. Otherwise, without a code, they are errors.
+    unknown : {"error", "new", "next"}
+        What categories without a code are that ``fit`` did not see: errors, new levels, or levels that follow the last.
     """
 
     name: str
@@ -78,7 +79,7 @@ class _Argument(NamedTuple):
     single: bool
     categories: np.ndarray | None
     unknown_value: int | None
-    is_open: bool
+    unknown: str
 
 
 def split_columns(
@@ -205,6 +206,13 @@ class Columns:
         return _codes(values, categories, argument, argument.places[number or 0])
 
 
+def open_arguments(column_args: Mapping[str, Any] | None, *kinds: str) -> list[str]:
+    """Return the arguments whose unknown categories are new levels, of some kinds or of all."""
+    settings = column_args.items() if isinstance(column_args, Mapping) else ()
+    chosen = kinds or UNKNOWN[1:]
+    return [name for name, setting in settings if isinstance(setting, Mapping) and setting.get("unknown") in chosen]
+
+
 def number_of_codes(column_args: Mapping[str, Any] | None, categories: Categories) -> dict[str, int]:
     """Return the number of codes of each argument that has categories, including the code of unknown categories."""
     counts = {}
@@ -292,10 +300,10 @@ def arguments_of(column_args: Any, n_features: int, names: list | None) -> list[
         categories, unknown = settings.get("categories"), settings.get("unknown_value")
         single = not isinstance(columns, list | tuple)
         rule = settings.get("unknown", "error")
-        if rule not in UNKNOWN or (rule == "new" and (unknown is not None or not single)):
+        if rule not in UNKNOWN or (rule != "error" and (unknown is not None or not single)):
             raise ValueError(
-                f"`column_args` must give {name!r} an `unknown` of {list(UNKNOWN)}; 'new' is for one column, without "
-                f"`unknown_value`. Got {setting!r}."
+                f"`column_args` must give {name!r} an `unknown` of {list(UNKNOWN)}; new levels are for one column, "
+                f"without `unknown_value`. Got {setting!r}."
             )
         if unknown is not None and (isinstance(unknown, bool) or not isinstance(unknown, int) or unknown < 0):
             raise ValueError(f"`column_args` must give {name!r} a non-negative `unknown_value`, got {unknown!r}.")
@@ -304,7 +312,7 @@ def arguments_of(column_args: Any, n_features: int, names: list | None) -> list[
             raise ValueError(f"`column_args` must give {name!r} at least one column, got {setting!r}.")
         places = [_place(column, n_features, names, "`column_args`") for column in columns]
         listed = None if categories is None else _listed_categories(name, categories)
-        read.append(_Argument(name, places, single, listed, unknown, rule == "new"))
+        read.append(_Argument(name, places, single, listed, unknown, rule))
     return read
 
 
@@ -457,9 +465,9 @@ def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place
             raise ValueError(
                 f"{_named(argument, place)} holds categories that were not there in `fit`: "
                 f"{series[unknown].unique().tolist()}. Known are {categories.tolist()}. Make them new levels of the "
-                "population with `column_args`: {...: {'columns': ..., 'unknown': 'new'}}, give all unknown ones a "
-                "code with 'unknown_value': ..., list all categories with 'categories': [...], or make it a column of "
-                "pandas' type 'category' before rows are split."
+                "population with `column_args`: {...: {'columns': ..., 'unknown': 'new'}}, or steps after the last "
+                "with 'next', give all unknown ones a code with 'unknown_value': ..., list all categories with "
+                "'categories': [...], or make it a column of pandas' type 'category' before rows are split."
             )
         codes = np.where(unknown, argument.unknown_value, codes)
     return codes.astype(np.int32)

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from skaimz import sampling
+from skaimz.estimators._columns import open_arguments
 from skaimz.exceptions import RowsOfFitWarning, warn_user
 from skaimz.kernels import Inputs, KernelSpec, Site, mixed_levels, narrowed
 
 __all__ = [
-    "check_settings",
+    "check_growth",
     "digest_of_rows",
     "levels_for",
     "past_for",
@@ -86,6 +88,8 @@ def past_for(call: Any, draws: Mapping[str, np.ndarray]) -> sampling.Past | None
     own = [site.name for site in spec.latents if site.follows_rows and site.name in draws]
     if not spec.needs_past or not (own or spec.outcomes_depend):
         return None
+    if rows is None and not own and spec[spec.output].is_scanned:
+        return None  # nothing is known of rows before: these are the first
     why = f"New rows depend on the rows of the fit, because {spec.rows_mix}"
     if call.traced.kernel.seen:
         raise ValueError(
@@ -111,14 +115,54 @@ def past_for(call: Any, draws: Mapping[str, np.ndarray]) -> sampling.Past | None
     return sampling.Past(floats, len(rows[spec.input]))
 
 
-def check_settings(job: sampling.Job) -> None:
-    """Refuse interventions and conditions on sites of rows whose values in the rows of the fit are not known."""
+def check_growth(job: sampling.Job) -> sampling.Job:
+    """Refuse rows and levels that change what is known of those of the fit, and sites that cannot be set in new rows.
+
+    Returns
+    -------
+    Job
+        The job, which knows of deterministic sites that new levels change.
+    """
+    if job.past is not None:
+        _check_past(job)
+    levels = dict(job.levels)
+    for argument, each in job.levels.items():
+        if each.follow:
+            levels[argument] = each._replace(mixed=_changed_sites(job, argument))
+    return replace(job, levels=levels)
+
+
+def _changed_sites(job: sampling.Job, argument: str) -> dict[str, str]:
+    """Return deterministic sites whose values for known levels depend on the levels that follow."""
+    if job.past is not None:
+        raise ValueError(
+            f"Argument {argument!r} has levels that follow those of the fit, and rows follow those of the fit as well: "
+            f"{job.spec.rows_mix}. Write the kernel with one of the two."
+        )
+    changed = sampling.changed_levels(job, argument)
+    drawn = [name for name in changed if job.spec[name].kind != "deterministic"]
+    if drawn:
+        raise ValueError(
+            f"Argument {argument!r} has levels that follow those of the fit, and would change the distribution of "
+            f"{drawn} for these: the kernel derives something from all levels together, such as their number or a mean."
+        )
+    return dict.fromkeys(changed, "its values for the levels of the fit would change")
+
+
+def _check_past(job: sampling.Job) -> None:
     known = {*job.posterior.draws, *[job.spec.output] * job.spec.outcomes_depend}
     unknown = [name for name in job.settings if job.spec[name].row_axis is not None and name not in known]
     if unknown:
         raise ValueError(
             f"`intervention` and `condition` cannot set {unknown} for new rows: these depend on the rows of the fit, "
             "where the values of these sites are not known."
+        )
+    changed = sampling.changed_past(job)
+    if changed:
+        raise ValueError(
+            f"New rows depend on the rows of the fit, because {job.spec.rows_mix}, and would change the distribution "
+            f"of {changed} in these: the kernel derives something from all rows together, such as their number, a mean "
+            "or a range. Pass it to the kernel as an argument, so that it stays as it was in the fit."
         )
 
 
@@ -183,6 +227,13 @@ def _check_levels(call: Any, argument: str, n_known: int, draws: Mapping[str, np
             f"Argument {argument!r} has new levels, but sites {with_rows} have an axis of rows beside that of "
             "the levels, and cannot be continued on both."
         )
+    if follows(call, argument):
+        if call.part is not None:
+            raise ValueError(
+                f"Argument {argument!r} has levels that follow those of the fit, and depend on them. Dask collections "
+                "are computed block by block, which see different levels: pass `X.compute()`."
+            )
+        return
     reasons = mixed_levels(traced.kernel, traced.hyperparameters, traced.inputs, call.model.names, argument)
     for name in (spec.output, *(site.name for site in held)):
         if name in reasons:
@@ -200,6 +251,13 @@ def _numbered(call: Any, argument: str, n_known: int) -> sampling.Levels:
         # The codes that the user passes are the labels.
         codes = np.arange(n_known, count, dtype=np.uint32)
         labels = np.stack([np.zeros_like(codes), codes], axis=1)
+    if follows(call, argument):
+        return sampling.Levels(n_known, labels, {}, follow=True)
     traced = call.traced
     reasons = mixed_levels(traced.kernel, traced.hyperparameters, traced.inputs, call.model.names, argument)
     return sampling.Levels(n_known, labels, reasons)
+
+
+def follows(call: Any, argument: str) -> bool:
+    """Whether new levels of an argument follow those of the fit in order."""
+    return argument in open_arguments(call.model.column_args, "next")

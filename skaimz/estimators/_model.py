@@ -18,7 +18,13 @@ from skaimz.estimators._arguments import Rules, check_indices, is_fixed, kernel_
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._concrete import check_shapes_seen, warn_of_seen
 from skaimz.estimators._encoders import encoder_for
-from skaimz.estimators._growth import check_settings, levels_for, past_for, prior_levels, warn_of_rows_of_fit
+from skaimz.estimators._growth import (
+    check_growth,
+    levels_for,
+    past_for,
+    prior_levels,
+    warn_of_rows_of_fit,
+)
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_local, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
@@ -434,9 +440,8 @@ class Call:
             past=past,
             levels=levels,
         )
+        job = check_growth(job)
         if job.settings:
-            if past is not None:
-                check_settings(job)
             check_interventions(job)
         return job
 

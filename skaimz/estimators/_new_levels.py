@@ -7,18 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skaimz.estimators._columns import arguments_of, columns_of, comparable, countable
+from skaimz.estimators._columns import arguments_of, columns_of, comparable, countable, open_arguments
 from skaimz.estimators._model import Model
 from skaimz.kernels import plain_array
 from skaimz.rows import LazyRows, as_table
 
-__all__ = ["counts_of", "open_arguments", "with_new_levels"]
-
-
-def open_arguments(column_args: Mapping[str, Any] | None) -> list[str]:
-    """Return the arguments whose unknown categories are new levels."""
-    settings = (column_args or {}).items()
-    return [name for name, setting in settings if isinstance(setting, Mapping) and setting.get("unknown") == "new"]
+__all__ = ["counts_of", "with_new_levels"]
 
 
 def with_new_levels(model: Model, X: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -47,7 +41,7 @@ def _new_categories(model: Model, X: Any) -> dict[str, np.ndarray]:
     names = getattr(X, "columns", getattr(model.owner, "feature_names_in_", None))
     for argument in arguments_of(model.column_args, X.shape[1], None if names is None else list(names)):
         (categories, *_) = (model.categories or {}).get(argument.name, [None])
-        if not argument.is_open or categories is None:
+        if argument.unknown == "error" or categories is None:
             continue
         column = columns_of(X, argument.places[0])
         array = plain_array(column[:] if isinstance(column, LazyRows) else column)
@@ -58,8 +52,31 @@ def _new_categories(model: Model, X: Any) -> dict[str, np.ndarray]:
             labels = np.asarray(here.unique())
             labels = labels[pd.Index(there).get_indexer(pd.Index(labels)) == -1]
             if len(labels):
-                found[argument.name] = labels
+                is_next = argument.unknown == "next"
+                found[argument.name] = _steps_to(argument.name, there, labels) if is_next else labels
     return found
+
+
+def _steps_to(name: str, known: pd.Series, labels: np.ndarray) -> np.ndarray:
+    """Return all levels between the last known one and the last of some labels, in regular steps."""
+    index, last = pd.Index(known), pd.Index(labels).max()
+    steps = np.diff(index)
+    if not (_is_time(known) or pd.api.types.is_numeric_dtype(known)) or len(index) < 2:
+        raise ValueError(
+            f"Argument {name!r} must hold numbers or times in `fit`, at least two, for new ones to follow."
+        )
+    following = pd.Index([])
+    if len(set(steps.tolist())) == 1:
+        following = index[-1] + steps[0] * np.arange(1, max(0, int((last - index[-1]) / steps[0] + 0.5)) + 1)
+    elif _is_time(known) and len(index) > 2 and (frequency := pd.DatetimeIndex(index, freq="infer").freq) is not None:
+        following = pd.date_range(index[-1], last, freq=frequency)[1:]
+    strange = pd.Index(labels)[pd.Index(following).get_indexer(pd.Index(labels)) == -1]
+    if len(strange):
+        raise ValueError(
+            f"Argument {name!r} has {strange.tolist()}, which are no regular steps after {index[-1]!r}, the last one "
+            "of the fit. The levels of the fit must have regular steps too: list them all with 'categories'."
+        )
+    return np.asarray(following)
 
 
 def _is_time(values: pd.Series) -> bool:

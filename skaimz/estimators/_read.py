@@ -7,12 +7,19 @@ import numpy as np
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted, validate_data
 
 from skaimz.estimators._arguments import check_names_of_arguments
-from skaimz.estimators._columns import Naming, culprits_named, in_numbers, number_of_codes, split_columns
+from skaimz.estimators._columns import (
+    Naming,
+    culprits_named,
+    in_numbers,
+    number_of_codes,
+    open_arguments,
+    split_columns,
+)
 from skaimz.estimators._constructor import check_parameters
 from skaimz.estimators._entries import without_entries
 from skaimz.estimators._input import as_input, check_row_shape, input_checks
 from skaimz.estimators._model import Call, Model
-from skaimz.estimators._new_levels import counts_of, open_arguments, with_new_levels
+from skaimz.estimators._new_levels import counts_of, with_new_levels
 from skaimz.kernels import flattened, kernel_parameters
 from skaimz.rows import as_table, loaded, open_rows
 from skaimz.sampling import Part

@@ -1,4 +1,4 @@
-"""Scores of predictive distributions and of rankings by effect, and scorers for scikit-learn's ``scoring=``.
+"""Scores of predictive distributions and of rankings by effect, scorers for scikit-learn's ``scoring=``, and backtests.
 
 A scorer is called as ``scorer(estimator, X, y, sample_weight=None, **arrays)`` and returns one number. Greater numbers
 are better. ``arrays`` are further arguments of the kernel. In a search, they are columns of X, or scikit-learn passes
@@ -10,6 +10,7 @@ Scorers of rankings, :class:`QiniScore` and :class:`AreaUnderUpliftCurve`, score
 for each row.
 """
 
+from skaimz.metrics._backtest import backtest
 from skaimz.metrics._scorers import (
     ELPD,
     IntervalCoverage,
@@ -40,6 +41,7 @@ __all__ = [
     "NegPinballLoss",
     "QiniScore",
     "area_under_uplift_curve",
+    "backtest",
     "elpd",
     "qini_curve",
     "qini_score",

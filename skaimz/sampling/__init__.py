@@ -8,6 +8,7 @@ from skaimz.sampling.host_distributions import lacks_values, with_nan
 from skaimz.sampling.job import PART_ROWS, Job, Levels, Part, Past, Posterior, site_values, value_row_axis
 from skaimz.sampling.layout import Field
 from skaimz.sampling.limits import Limits
+from skaimz.sampling.past import changed_levels, changed_past
 from skaimz.sampling.predictive import (
     changes_nothing,
     check_densities,
@@ -72,6 +73,8 @@ __all__ = [
     "Values",
     "ZarrSink",
     "averages",
+    "changed_levels",
+    "changed_past",
     "changes_nothing",
     "check_densities",
     "crps",

@@ -6,16 +6,16 @@ hold its first entries. New entries are drawn from their conditional distributio
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro import handlers
 
-from skaimz.sampling.conditionals import elementwise, split
+from skaimz.sampling.conditionals import Split, elementwise, split
 
-__all__ = ["Continued", "grown_axis"]
+__all__ = ["Beginning", "Continued", "grown_axis"]
 
 # Folded into the key of a run for new entries of sites whose first entries are known.
 NEW_ENTRIES = 2**32 - 2
@@ -42,6 +42,20 @@ def grown_axis(known: tuple[int, ...], whole: tuple[int, ...]) -> int | None:
     return changed[0]
 
 
+class Beginning(NamedTuple):
+    """Values of known levels of a site.
+
+    Attributes
+    ----------
+    values : array
+    labels : array of shape (n_new, 2)
+        Numbers that identify new levels. Each level has random numbers of its own, whichever other levels are new.
+    """
+
+    values: Any
+    labels: Any
+
+
 class Continued(handlers.substitute):
     """Give sites their values, and draw what is missing of values that are the beginning of a site.
 
@@ -49,32 +63,30 @@ class Continued(handlers.substitute):
     ----------
     fn : callable
         The kernel.
-    data : dict of str to array
+    data : dict of str to array or Beginning
         Values of sites, whole or their beginnings.
     key : PRNG key
         That of the run. The random numbers of a site's new entries follow from it and from the site's name.
-    labels : dict of str to array of shape (n_new, 2), optional
-        Numbers that identify new levels, by site. Each level then has random numbers of its own, whichever other levels
-        are new.
 
     Attributes
     ----------
-    rest : dict of str to (Distribution, int, int)
-        For each site with a joint distribution over what is known and new: the distribution of what is new, the axis,
-        and the number of known entries.
+    splits : dict of str to (Split, int, int)
+        For each site with a joint distribution over what is known and new: both parts of it, the axis, and the number
+        of known entries.
     """
 
     # NumPyro copies handlers that are not stateful before they run, and the copies would not be of this class.
     stateful = True
 
-    def __init__(self, fn: Callable, data: Mapping[str, Any], key: Any, labels: Mapping[str, Any] | None = None):
-        super().__init__(fn, data=dict(data))
-        self.key, self.labels = key, labels or {}
-        self.rest: dict[str, tuple[dist.Distribution, int, int]] = {}
+    def __init__(self, fn: Callable, data: Mapping[str, Any], key: Any):
+        labelled = {name: value for name, value in data.items() if isinstance(value, Beginning)}
+        super().__init__(fn, data={**data, **{name: each.values for name, each in labelled.items()}})
+        self.key, self.labels = key, {name: each.labels for name, each in labelled.items()}
+        self.splits: dict[str, tuple[Split, int, int]] = {}
 
     def process_message(self, msg: dict[str, Any]) -> None:
         """Set the value of a site. The beginnings of values in a ``scan`` are left to NumPyro, which continues them."""
-        name = msg.get("name")
+        name = msg.get("name") or ""
         if msg["type"] != "sample" or msg.get("_control_flow_done") or name not in self.data:
             super().process_message(msg)
             return
@@ -86,14 +98,14 @@ class Continued(handlers.substitute):
                 super().process_message(msg)
                 return
             place, base = len(shape) - axis, elementwise(distribution)
-            of_new = None if place > base.event_dim else split(base, known, place).rest
+            parts = None if place > base.event_dim else split(base, known, place)
         except ValueError as error:
             raise ValueError(f"Site {name!r} cannot be continued: {error}.") from error
-        if of_new is not None:
-            self.rest[name] = of_new, axis, jnp.shape(known)[axis]
+        if parts is not None:
+            self.splits[name] = parts, axis, jnp.shape(known)[axis]
         if not msg["is_observed"]:
             key = jax.random.fold_in(jax.random.fold_in(self.key, NEW_ENTRIES), zlib.crc32(name.encode()))
-            new = self._independent(name, distribution, axis, key) if of_new is None else of_new.sample(key)
+            new = self._independent(name, distribution, axis, key) if parts is None else parts.rest.sample(key)
             msg["value"] = jnp.concatenate([known, new.astype(jnp.result_type(known))], axis=axis)
 
     def _independent(self, name: str, distribution: dist.Distribution, axis: int, key: Any) -> Any:

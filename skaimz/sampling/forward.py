@@ -19,6 +19,7 @@ from skaimz.sampling.stacked import Stacked, stacked
 
 __all__ = [
     "CLASS_DISTRIBUTIONS",
+    "FIRST",
     "UNDRAWN",
     "Arguments",
     "base_distribution",
@@ -44,6 +45,8 @@ OF_DIRECTIONS = (type(constraints.circular), type(constraints.sphere))
 CENSORED = (dist.LeftCensoredDistribution, dist.RightCensoredDistribution)
 # Draws from these are differentiable in the parameters, though NumPyro does not say so.
 DIFFERENTIABLE = (dist.EulerMaruyama, dist.Levy)
+# The distribution of the known entries of a site, if it is joint with that of new ones.
+FIRST = "skaimz_first"
 # Marks a site that was not drawn.
 UNDRAWN = "skaimz_undrawn"
 
@@ -76,25 +79,26 @@ def run_kernel(
     intervention: Mapping[str, Any] | None = None,
     *,
     without_outcome: bool = False,
-    labels: Mapping[str, Any] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Run the kernel with ``sites`` (draws and parameters) fixed and all others sampled, and return its trace.
 
-    A value that is shorter than its site is the beginning of it, and the rest is drawn; ``labels`` are those of
-    :class:`Continued`. The output is observed only if the rows include it. With ``without_outcome`` it is not drawn,
-    for callers that need only its distribution.
+    A value that is shorter than its site is the beginning of it, and the rest is drawn. The output is observed only if
+    the rows include it. With ``without_outcome`` it is not drawn, for callers that need only its distribution.
     """
     if traced.spec.trains:
         arguments, sites = _without_training(traced, arguments, sites)
     arguments = arguments._replace(rows={traced.spec.output_parameter: None, **arguments.rows})
     model = _Undrawn(traced.model, traced.spec[traced.spec.output]) if without_outcome else traced.model
     model = handlers.do(model, data=dict(intervention or {}))
-    continued = Continued(model, sites, key, labels)
+    continued = Continued(model, sites, key)
     trace = handlers.trace(_Seeded(continued, rng_seed=key)).get_trace(*arguments)
     for name, site in trace.items():
-        if name in continued.rest:
-            site["fn"], axis, n_known = continued.rest[name]
-            site["value"] = jax.lax.slice_in_dim(site["value"], n_known, None, axis=axis)
+        if name in continued.splits:
+            parts, axis, n_known = continued.splits[name]
+            site[FIRST] = parts.first
+            if traced.spec[name].follows_rows:
+                site["fn"] = parts.rest
+                site["value"] = jax.lax.slice_in_dim(site["value"], n_known, None, axis=axis)
         elif site["type"] == "sample":
             site["fn"] = stacked(site)
     return trace

@@ -91,12 +91,15 @@ class Levels(NamedTuple):
     labels : array of shape (n_new, 2)
         Numbers that identify each new level: its random numbers follow from them.
     mixed : dict of str to str
-        Sites in which levels may depend on one another, and why.
+        Sites that may depend on all levels together, and why.
+    follow : bool
+        Whether new levels follow the known ones in order, so that they may depend on these.
     """
 
     n_known: int
     labels: np.ndarray
     mixed: Mapping[str, str]
+    follow: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,18 +176,22 @@ class Job:
 
     def grown(self) -> dict[str, np.ndarray]:
         """Return the labels of the levels that the draws of sites lack, by site."""
-        grown = {}
-        for name in self.posterior.draws.keys() if self.levels else ():
-            shape = self.posterior.draws[name].shape[1:]
-            for axis, argument in enumerate(self.spec[name].levels):
-                if argument in self.levels and shape[axis] == self.levels[argument].n_known:
-                    grown[name] = self.levels[argument].labels
-        return grown
+        shapes = {name: draws.shape[1:] for name, draws in self.posterior.draws.items()}
+        return {
+            name: levels.labels
+            for levels in self.levels.values()
+            for name, shape in shapes.items()
+            if any(shape[axis] == levels.n_known for axis in self._axes_of(name, levels))
+        }
 
     def known_levels(self, name: str) -> dict[int, int]:
         """Return the axes of a site that have new levels, and the number of known levels, which come first."""
-        axes = enumerate(self.spec[name].levels if self.levels else ())
-        return {axis: self.levels[argument].n_known for axis, argument in axes if argument in self.levels}
+        return {axis: levels.n_known for levels in self.levels.values() for axis in self._axes_of(name, levels)}
+
+    def _axes_of(self, name: str, levels: Levels) -> list[int]:
+        """Return the axes of a site that hold the levels of an argument."""
+        arguments = self.spec[name].levels
+        return [axis for axis, argument in enumerate(arguments) if argument and self.levels.get(argument) is levels]
 
     def with_rows(self, rows: Mapping[str, Any]) -> "Job":
         """Return the job with these row-aligned arguments, which replace those of the same name."""

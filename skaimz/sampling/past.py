@@ -1,15 +1,27 @@
 """Runs of a kernel on the rows of its fit followed by other rows, which depend on them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from skaimz.kernels import TracedKernel
-from skaimz.sampling.forward import Arguments, run_kernel
+from skaimz.kernels import ByValue, TracedKernel
+from skaimz.runtime import compiled, shared
+from skaimz.sampling.forward import FIRST, Arguments, run_kernel
+from skaimz.sampling.job import Job
 
-__all__ = ["run_after", "without_past"]
+__all__ = ["changed_levels", "changed_past", "run_after", "without_past"]
+
+PROGRAMS_KEPT = 8
+# Kinds of sites that have distributions.
+DRAWN = ("latent", "companion", "output")
+# Rows on which known levels are compared.
+ROWS_COMPARED = 64
+# Relative and absolute differences that are rounding.
+ROUNDING = 1e-6
 
 
 def run_after(
@@ -74,3 +86,82 @@ def without_past(results: tuple, axes: tuple[int | None, ...], n_past: int, n_ro
         return array if array.shape[axis] == n_rows else jax.lax.slice_in_dim(array, n_past, None, axis=axis)
 
     return tuple(result if axis is None else later(result, axis) for result, axis in zip(results, axes, strict=True))
+
+
+def changed_past(job: Job) -> list[str]:
+    """Return sites whose distribution in the past rows depends on the rows after them, although it must not.
+
+    Such a kernel is another model with more rows, for example one that subtracts a mean over all rows. What a fit has
+    learned is then not true of it.
+    """
+    assert job.past is not None
+    rows = {name: np.asarray(array[:]) for name, array in job.inputs.rows.items()}
+    past = {name: job.past.rows[name] for name in rows}
+    every = {name: np.concatenate([past[name], array]) for name, array in rows.items()}
+    names = tuple(site.name for site in job.spec.sites if site.follows_rows and site.kind in DRAWN)
+    return _changed(job, (job.traced, past), (job.traced, every), names)
+
+
+def changed_levels(job: Job, argument: str) -> list[str]:
+    """Return sites whose values or distributions for known levels depend on new ones, although they must not."""
+    n_known = job.levels[argument].n_known
+    rows = {name: np.asarray(array[:ROWS_COMPARED]) for name, array in job.inputs.rows.items()}
+    rows[argument] = np.minimum(rows[argument], n_known - 1)
+    count = f"n_{argument}"
+    static = tuple((name, ByValue.of(n_known) if name == count else value) for name, value in job.traced.static)
+    names = tuple(site.name for site in job.spec.sites if site.kind in (*DRAWN, "deterministic"))
+    return _changed(job, (replace(job.traced, static=static), rows), (job.traced, rows), names)
+
+
+def _changed(
+    job: Job, first: tuple[TracedKernel, dict], second: tuple[TracedKernel, dict], names: tuple[str, ...]
+) -> list[str]:
+    """Return sites whose densities, or values if they are deterministic, differ between two runs of a kernel.
+
+    Both runs have the same draw, and the second one has more rows or levels. Arithmetic is in double precision.
+    """
+    posterior = job.posterior
+    values = {**posterior.params, **{name: draws[0] for name, draws in posterior.draws.items()}}
+    with jax.enable_x64(True):
+        each = [Arguments(posterior.hyperparameters, rows, job.inputs.whole) for _, rows in (first, second)]
+        given = jax.tree.map(_doubled, (*each, values))
+        compared = _comparison(first[0], second[0], names)(*given, jax.random.key(job.seed))
+    return [
+        name
+        for name, (alone, together) in compared.items()
+        if np.isfinite(alone).all() and not np.allclose(alone, together, ROUNDING, ROUNDING)
+    ]
+
+
+def _doubled(array: Any) -> Any:
+    array = array if hasattr(array, "dtype") else np.asarray(array)
+    return array.astype(np.float64) if array.dtype == np.float32 else array
+
+
+@shared(maxsize=PROGRAMS_KEPT)
+def _comparison(first: TracedKernel, second: TracedKernel, names: tuple[str, ...]) -> Callable:
+    """Compile what :func:`_changed` compares: by site what the first run gives, and the same entries of the second."""
+
+    @compiled
+    def program(few: Arguments, many: Arguments, values: dict, key: Any) -> dict[str, tuple[Any, Any]]:
+        alone = run_kernel(first, few, values, key)
+        drawn = {name: alone[name]["value"] for name in names if alone[name]["type"] == "sample"}
+        together = run_kernel(second, many, {**values, **drawn}, key)
+        compared = {}
+        for name in names:
+            site, other = alone[name], together[name]
+            if name not in drawn:
+                compared[name] = site["value"], _same_entries(site["value"], other["value"])
+            elif FIRST not in other:
+                density = site["fn"].log_prob(site["value"])
+                compared[name] = density, _same_entries(density, other["fn"].log_prob(other["value"]))
+            elif other[FIRST] is not None:
+                # Which axes of a value share a density may differ.
+                compared[name] = tuple(each.log_prob(site["value"]).sum() for each in (site["fn"], other[FIRST]))
+        return compared
+
+    return program
+
+
+def _same_entries(few: Any, many: Any) -> Any:
+    return many[tuple(map(slice, jnp.shape(few)))]

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from skaimz.kernels import TracedKernel
 from skaimz.runtime import Purpose, compiled, fused_key, key_of, shared
+from skaimz.sampling.continuing import Beginning
 from skaimz.sampling.encoders import Encoder
 from skaimz.sampling.forward import Arguments, run_kernel
 from skaimz.sampling.job import Job, cut
@@ -342,8 +343,8 @@ def _prior_program(traced: TracedKernel, names: tuple[str, ...]) -> Callable:
 
         def one(sites: dict, draw: Any) -> dict:
             key = key_of(seed, Purpose.PRIOR_SITE, draw)
-            values = {**params, **sites, **condition}
-            trace = run_kernel(traced, arguments, values, key, intervention, labels=labels)
+            beginnings = {name: Beginning(sites[name], labels[name]) for name in labels}
+            trace = run_kernel(traced, arguments, {**params, **sites, **beginnings, **condition}, key, intervention)
             return {name: trace[name]["value"] for name in names}
 
         return jax.vmap(one)(*numbered)

@@ -214,6 +214,13 @@ def test_refusals(walk):
         unknown.predict(LATER)
 
 
+@pytest.mark.parametrize(("kernel", "site"), [(series.centred_walk, "y"), (series.spread_walk, "level")])
+def test_new_rows_must_not_change_the_rows_of_the_fit(kernel, site):
+    model = fitted(kernel, scale=np.ones(2), level=np.tile(LEVEL, (2, 1)))
+    with pytest.raises(ValueError, match=rf"change the distribution of \['{site}'\].*as an argument"):
+        model.predict(LATER)
+
+
 def test_forecasts_need_no_warning(walk):
     with warnings.catch_warnings():
         warnings.simplefilter("error", SpeedWarning)

@@ -435,17 +435,6 @@ def test_rows_that_interact_agree_with_numpyro():
     np.testing.assert_allclose(ours.std(axis=0), theirs.std(axis=0), rtol=5 / np.sqrt(n_draws))
 
 
-def test_new_rows_of_a_random_walk():
-    n_draws = 400
-    scale = 1 + abs(normal(n_draws=n_draws))
-    model = with_draws(zoo.random_walk, {"scale": scale, "step": normal(4, n_draws=n_draws)})
-    with pytest.warns(SpeedWarning, match="cumsum"):
-        place = drawn(model, X, in_sample=False)["place"][0]
-    steps = np.diff(place, axis=1, prepend=0) / scale[:, None]
-    assert stats.kstest(steps.ravel(), "norm").pvalue > 1e-3
-    assert abs(np.corrcoef(steps.T)[np.triu_indices(N_ROWS, 1)]).max() < 6 / np.sqrt(n_draws)
-
-
 # Distributions
 
 
