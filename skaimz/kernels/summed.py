@@ -20,7 +20,7 @@ __all__ = ["GridKernel", "MarginalKernel", "StateTable", "by_row"]
 # NumPyro's prefix of the first states of a chain, once for each step before the last of these.
 EARLIER = "_PREV_"
 # Factors that replace the sites whose density depends on the states.
-OF_LATENTS, OF_OUTCOMES = "log_density_of_latents", "log_density_of_outcomes"
+OF_LATENTS, OF_OUTCOMES, OF_SHARED = "log_density_of_latents", "log_density_of_outcomes", "log_density_of_shared"
 
 
 def by_row(density: Any, row_axis: int) -> Any:
@@ -223,6 +223,9 @@ class GridKernel(MarginalKernel):
         if self.drawn:
             numpyro.factor(OF_OUTCOMES, logsumexp(table.of_shared(), axis=0))
             return
+        if any(not self.own[name].rows_are_batched for name in self.own.by_state):
+            # Sites without rows in the body of a loop, whose density is the same in all states.
+            numpyro.factor(OF_SHARED, (table.shared + table.shared_outcomes)[0])
         latents, outcomes = table.row_densities()
         with numpyro.plate("rows_of_states", fixed.n_rows):
             if any(self.own[name].kind == "latent" for name in self.own.by_state):

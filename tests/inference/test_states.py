@@ -195,3 +195,30 @@ def test_capture_and_recapture():
     mean = model.predict(X)
     expected = SURVIVE ** np.arange(1, 6) * seen.mean(axis=0)[:, None]
     np.testing.assert_allclose(mean, expected, rtol=1e-4)
+
+
+def levels_in_time(X, y=None):
+    """At each of 3 times, rows share a level, and each row may be one higher."""
+
+    def step(carry, observed):
+        level = numpyro.sample("level", dist.Normal(2.0, 0.5))
+        with numpyro.plate("rows", X.shape[0], dim=-1):
+            higher = numpyro.sample("higher", dist.Bernoulli(0.3), infer={"enumerate": "parallel"})
+            numpyro.sample("y", dist.Normal(level + higher, 1.0), obs=observed)
+        return carry, None
+
+    scan(step, 0, None if y is None else jnp.swapaxes(y, 0, 1), length=3)
+
+
+def test_sites_that_rows_share_keep_their_prior_in_a_scan():
+    y = np.random.default_rng(0).normal(1.0, 1.0, size=(4, 3))
+    model = NumPyroImpactRegressor(levels_in_time, random_state=0).fit(np.zeros((4, 1)), y)
+    level = np.linspace(-1.0, 4.0, 2001)[:, None, None]
+    rows = np.log(0.7 * stats.norm.pdf(y, level) + 0.3 * stats.norm.pdf(y, level + 1))
+    density = np.exp(rows.sum(axis=1)) * stats.norm.pdf(level[:, :, 0], 2.0, 0.5)
+    weight = density / density.sum(axis=0)
+    mean = (weight * level[:, 0]).sum(axis=0)
+    sd = np.sqrt((weight * (level[:, 0] - mean) ** 2).sum(axis=0))
+    draws = model.posterior_["level"].reshape(-1, 3)
+    np.testing.assert_allclose(draws.mean(axis=0), mean, atol=0.15 * sd.min())
+    np.testing.assert_allclose(draws.std(axis=0), sd, rtol=0.1)
