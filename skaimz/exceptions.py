@@ -23,6 +23,7 @@ __all__ = [
     "HeldLatentWarning",
     "IncompleteDrawsError",
     "LocalGuideWarning",
+    "MonteCarloWarning",
     "NoRowsError",
     "NonFiniteLossWarning",
     "OutputWarning",
@@ -88,6 +89,10 @@ class CleanupWarning(UserWarning):
 
 class OutputWarning(UserWarning):
     """A result differs from what the arguments of the call ask for."""
+
+
+class MonteCarloWarning(OutputWarning):
+    """Quantiles or probabilities are those of drawn outcomes, because no cdf of the outcome's distribution is known."""
 
 
 class PosteriorWarning(OutputWarning):

@@ -20,7 +20,9 @@ from tqdm import tqdm
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.sampling import Limits, limits
+from skaimz.sampling.composed import univariate
 from skaimz.sampling.forward import has_mean
+from skaimz.sampling.univariate import NoCdfError
 
 # Draws of the posterior, of NumPyro's own sampler, and rows whose densities are compared.
 N_DRAWS, N_OWN, N_ROWS = 1000, 20_000, 256
@@ -216,7 +218,9 @@ def answers(name: str) -> dict[str, Answer]:
         return {
             "mean": _mean(mean, own, exact),
             "std": _std(std, own, exact),
-            "quantiles": _attempt(lambda: _quantiles(model.predict_quantiles(ROWS, LEVELS), own)),
+            "quantiles": _attempt(
+                lambda: _quantiles(model.predict_quantiles(ROWS, LEVELS), own, _cdf_of(distribution))
+            ),
             "density": _attempt(lambda: _density(distribution)),
         }
 
@@ -263,14 +267,22 @@ def _has_moments(own: np.ndarray) -> bool:
     return bool((np.abs(own - np.median(own, axis=0)).max(axis=0) <= 100 * spread + 1e-9).all())
 
 
-def _quantiles(found: np.ndarray, own: np.ndarray) -> Answer:
+def _cdf_of(distribution: Callable) -> str:
+    try:
+        univariate(distribution(jnp.asarray(ROWS[:, 0])))
+    except NoCdfError:
+        return "draws"
+    return "exact"
+
+
+def _quantiles(found: np.ndarray, own: np.ndarray, word: str) -> Answer:
     for place, level in enumerate(LEVELS):
         at, slack = found[..., place], 1e-9 * (1 + np.abs(found[..., place]))
-        error = WITHIN * np.sqrt(level * (1 - level) * (1 / N_DRAWS + 1 / N_OWN))
+        error = WITHIN * np.sqrt(level * (1 - level) * ((word == "draws") / N_DRAWS + 1 / N_OWN))
         below, upto = (own < at - slack).mean(axis=0), (own <= at + slack).mean(axis=0)
         if not ((below <= level + error) & (upto >= level - error)).all():
             return Answer("wrong", f"{at} at {level}")
-    return Answer("draws")
+    return Answer(word)
 
 
 def _density(distribution: Callable) -> Answer:

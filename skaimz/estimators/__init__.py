@@ -9,6 +9,7 @@ from skaimz.estimators._model import Call, Model
 from skaimz.estimators._parameters import SklearnObject
 from skaimz.estimators._pipelines import last_step, unwrapped
 from skaimz.estimators._predictions import Scores, among_classes
+from skaimz.estimators._predictive_distribution import PredictiveDistribution
 from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._read import read
 from skaimz.estimators._regressor import NumPyroImpactRegressor
@@ -22,6 +23,7 @@ __all__ = [
     "Model",
     "NumPyroImpactClassifier",
     "NumPyroImpactRegressor",
+    "PredictiveDistribution",
     "Question",
     "Scores",
     "SklearnObject",

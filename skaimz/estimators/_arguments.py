@@ -33,9 +33,11 @@ __all__ = [
     "PRIOR_DRAWS",
     "RESERVED",
     "Rules",
+    "check_choice",
     "check_count",
     "check_indices",
     "check_names_of_arguments",
+    "check_numbers_of",
     "check_outcome",
     "check_probabilities",
     "check_weight",
@@ -53,8 +55,9 @@ PRIOR_DRAWS = 1000
 RESERVED = frozenset(
     """
     X y along average baseline batch_size by checks classes compressors condition contrast coverage elasticity
-    in_sample intervention n_samples num_chains num_samples of output_dir pairs progress quantiles random_state
-    return_datatree return_groups return_sites return_std sample_weight scenarios shard_axis store where
+    in_sample intervention kind method n_samples num_chains num_samples of output_dir pairs probability progress
+    quantiles random_state return_datatree return_groups return_sites return_std sample_weight scenarios shard_axis
+    store strict tail threshold where
     """.split()
 )
 SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -65,6 +68,12 @@ SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "positive_integer": lambda y: (y > 0) & (y == np.floor(y)),
     "boolean": lambda y: (y == 0) | (y == 1),
 }
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"`{name}` must be one of {list(choices)}, got {value!r}.")
 
 
 def check_count(name: str, value: Any) -> int:
@@ -88,6 +97,17 @@ def check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
     if levels.ndim != 1 or len(levels) == 0 or not inside.all():
         raise ValueError(f"`{name}` must be one or more probabilities between 0 and 1, got {values!r}.")
     return levels.tolist()
+
+
+def check_numbers_of(name: str, values: Any) -> list[float]:
+    """Return one or more numbers, infinite ones among them, or refuse what is none."""
+    try:
+        found = np.atleast_1d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be one or more numbers, got {values!r}.") from error
+    if found.ndim != 1 or len(found) == 0 or np.isnan(found).any():
+        raise ValueError(f"`{name}` must be one or more numbers, got {values!r}.")
+    return found.tolist()
 
 
 class Rules(NamedTuple):

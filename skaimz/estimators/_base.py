@@ -485,7 +485,7 @@ class ImpactEstimator(KernelEstimator):
         scenarios: Mapping[str, Scenario],
         baseline: Scenario | None = None,
         contrast: Contrast = "difference",
-        of: str = "mean",
+        of: str | Mapping[str, float] = "mean",
         where: Mapping[Any, Any] | ArrayLike | None = None,
         by: Column | Sequence[Column] | Mapping[str, ArrayLike] | None = None,
         average: bool = True,
@@ -530,8 +530,10 @@ class ImpactEstimator(KernelEstimator):
             How averages are compared, draw by draw; lift is the change in percent of the baseline. Ratio and lift are
             meant for baselines that are positive. A function takes the scenario's array and the baseline's and returns
             one of their shape.
-        of : {"mean", "outcome"}, default="mean"
-            Whether expected outcomes are averaged, or drawn ones. Expected outcomes of labels are probabilities.
+        of : {"mean", "outcome"} or dict, default="mean"
+            What is averaged over rows: expected outcomes or drawn ones. Expected outcomes of labels are probabilities.
+            ``{"quantile": 0.9}`` averages that quantile of each row's outcome, and ``{"above": 10.0}`` the probability
+            that the outcome is greater than 10, both exact given a posterior draw.
         where : dict or array of bool of shape (n_rows,), optional
             Rows to average over: those where columns of X, or arguments, have the given values, or those marked.
             ``{"treated": 1}`` gives the effect on the treated (ATT), ``{"treated": 0}`` that on the untreated (ATC).

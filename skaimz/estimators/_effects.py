@@ -9,7 +9,7 @@ import xarray as xr
 
 from skaimz import effects, sampling
 from skaimz.effects import AveragedRows, EffectTree, contrasts_of, row_contrasts
-from skaimz.estimators._arguments import PRIOR_DRAWS
+from skaimz.estimators._arguments import PRIOR_DRAWS, check_numbers_of, check_probabilities
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._questions import Question, frees_on_error, request_for
 from skaimz.estimators._scenarios import (
@@ -27,7 +27,7 @@ from skaimz.rows import dask_door, is_collection
 
 __all__ = ["Effect", "Slope", "answer_with_effects"]
 
-QUANTITIES = {"mean": sampling.ExpectedOutcomes, "outcome": sampling.Values}
+QUANTITIES: dict[str, Any] = {"mean": sampling.ExpectedOutcomes, "outcome": sampling.Values}
 # Distributions of labels that stand for no numbers.
 LABEL_DISTRIBUTIONS = {
     distribution.__name__
@@ -58,7 +58,7 @@ class Effect(_Effects):
     scenarios: Mapping[str, Any]
     baseline: Any = None
     contrast: Any = "difference"
-    of: str = "mean"
+    of: Any = "mean"
     pairs: bool = False
     over: Over = field(default_factory=Over)
 
@@ -80,8 +80,7 @@ class Effect(_Effects):
 
     def answer(self, call: Call) -> EffectTree:
         """Return the effects."""
-        if self.of not in QUANTITIES:
-            raise ValueError(f"`of` must be one of {sorted(QUANTITIES)}, got {self.of!r}.")
+        of, quantity = _quantity(self.of, call.spec.output)
         name, contrast = self.kind
         named = named_scenarios(self.scenarios, self.baseline)
         first, *others = named
@@ -92,8 +91,25 @@ class Effect(_Effects):
         spec = call.spec
         if self.of == "outcome" and spec[spec.output].distribution in LABEL_DISTRIBUTIONS:
             raise ValueError("Drawn class labels have no average: leave out `of`, for their probabilities.")
-        tree = comparison.tree(QUANTITIES[self.of]((spec.output,)), {"contrast": name, "of": self.of})
+        tree = comparison.tree(quantity, {"contrast": name, "of": of})
         return comparison.with_warnings(tree)
+
+
+def _quantity(of: Any, output: str) -> tuple[str, sampling.PerDraw]:
+    """Return the name of what scenarios are compared in, and the quantity."""
+    if isinstance(of, str) and of in QUANTITIES:
+        return of, QUANTITIES[of]((output,))
+    if isinstance(of, Mapping) and len(of) == 1:
+        ((kind, value),) = of.items()
+        if kind == "quantile":
+            (level,) = check_probabilities("of", [value], closed=False)
+            return f"quantile {level:g}", sampling.ConditionalQuantiles((output,), level=level)
+        if kind == "above":
+            (threshold,) = check_numbers_of("of", [value])
+            return f"above {threshold:g}", sampling.Exceedance((output,), threshold=threshold)
+    raise ValueError(
+        f"`of` must be 'mean', 'outcome', {{'quantile': probability}} or {{'above': threshold}}, got {of!r}."
+    )
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,11 @@ from skaimz.runtime import Purpose, generator_of
 
 __all__ = [
     "Classes",
-    "Intervals",
     "LogProbabilities",
     "Means",
     "Moments",
     "Outcomes",
     "Probabilities",
-    "Quantiles",
     "Scores",
     "among_classes",
 ]
@@ -53,53 +51,6 @@ class Moments(Question[tuple[np.ndarray, np.ndarray]]):
             mean, variance = sampling.moments(predictive_job(call, self.in_sample))
         _warn_unless_finite(mean)
         return mean, np.sqrt(variance)
-
-
-@dataclass(frozen=True)
-class Quantiles(Question[np.ndarray]):
-    """Quantiles of the posterior predictive.
-
-    Attributes
-    ----------
-    levels : sequence of float
-    in_sample : bool
-    """
-
-    levels: Sequence[float]
-    in_sample: bool = False
-
-    def answer(self, call: Call) -> np.ndarray:
-        """Return the quantiles of each row, on the last axis."""
-        with call.precision():
-            quantiles = sampling.outcome_quantiles(predictive_job(call, self.in_sample), self.levels)
-        if np.isnan(quantiles).any():
-            warn_user(
-                f"{np.count_nonzero(np.isnan(quantiles))} quantiles are NaN, because some of the outcomes drawn for "
-                "their rows are: a parameter of the output's distribution is NaN or impossible for some posterior "
-                "draws. Look at these rows, and at the posterior draws.",
-                OutputWarning,
-            )
-        return quantiles
-
-
-@dataclass(frozen=True)
-class Intervals(Question[np.ndarray]):
-    """Equal-tailed intervals of the posterior predictive.
-
-    Attributes
-    ----------
-    coverage : sequence of float
-    in_sample : bool
-    """
-
-    coverage: Sequence[float]
-    in_sample: bool = False
-
-    def answer(self, call: Call) -> np.ndarray:
-        """Return lower and upper ends of each row, levels of coverage on the last axis."""
-        tails = (1 - np.asarray(self.coverage)) / 2
-        ends = Quantiles(np.concatenate([tails, 1 - tails]).tolist(), self.in_sample).answer(call)
-        return ends.reshape(*ends.shape[:-1], 2, len(tails))
 
 
 @dataclass(frozen=True)

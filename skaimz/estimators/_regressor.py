@@ -1,20 +1,18 @@
 """The regressor."""
 
-import numbers
-from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import r2_score
 
-from skaimz.estimators._arguments import check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._bases import RegressorMixin
 from skaimz.estimators._missing import r2_of_observed
 from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Numbers
-from skaimz.estimators._predictions import Intervals, Means, Moments, Quantiles
+from skaimz.estimators._predictions import Means, Moments
+from skaimz.estimators._predictive_methods import PredictiveMethods
 from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._types import Argument, Rows
 from skaimz.kernels.default import LinearRegression
@@ -23,7 +21,7 @@ from skaimz.rows import loaded
 __all__ = ["NumPyroImpactRegressor"]
 
 
-class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
+class NumPyroImpactRegressor(RegressorMixin, PredictiveMethods, ImpactEstimator):
     """Bayesian regression with any NumPyro model.
 
     Parameters
@@ -169,86 +167,7 @@ class NumPyroImpactRegressor(RegressorMixin, ImpactEstimator):
         question: Question[Any] = Moments(in_sample) if return_std else Means(in_sample)
         return answer_by_row(Model.of(self), question, X, arrays)
 
-    def predict_quantiles(
-        self, X: Rows, quantiles: Sequence[float] = (0.05, 0.5, 0.95), *, in_sample: bool = False, **arrays: Argument
-    ) -> np.ndarray:
-        """Return quantiles of the posterior predictive, from one outcome for each posterior draw.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        quantiles : sequence of float, default=(0.05, 0.5, 0.95)
-            Probabilities between 0 and 1.
-        in_sample : bool, default=False
-            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
-        **arrays : array or scalar
-            The kernel's further arguments.
-
-        Returns
-        -------
-        array of shape (n_rows, n_quantiles) or (n_rows, n_outputs, n_quantiles)
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> model.predict_quantiles(X[:3], [0.1, 0.5, 0.9]).shape
-        (3, 3)
-        """
-        question = Quantiles(check_probabilities("quantiles", quantiles, closed=True), in_sample)
-        return answer_by_row(Model.of(self), question, X, arrays)
-
-    def predict_interval(
-        self, X: Rows, coverage: float | Sequence[float] = 0.9, *, in_sample: bool = False, **arrays: Argument
-    ) -> np.ndarray:
-        """Return equal-tailed intervals of the posterior predictive.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, n_features)
-        coverage : float or sequence of float, default=0.9
-            Probability that an interval holds the outcome.
-        in_sample : bool, default=False
-            Whether these are the rows of the fit, of whose own latent sites the posterior has draws.
-        **arrays : array or scalar
-            The kernel's further arguments.
-
-        Returns
-        -------
-        array of shape (n_rows, 2), or (n_rows, 2, n_levels) for a sequence
-            Lower and upper ends. Outputs with several values a row have their axis after the rows.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> from skaimz import NumPyroImpactRegressor
-        >>> rng = np.random.default_rng(0)
-        >>> X = rng.normal(size=(100, 2))
-        >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
-        >>> model = NumPyroImpactRegressor(random_state=0).fit(X, y)
-        >>> lower, upper = model.predict_interval(X, coverage=0.9).T
-        >>> bool(0.8 < np.mean((lower < y) & (y < upper)) < 1.0)
-        True
-        """
-        is_one = isinstance(coverage, numbers.Real)
-        levels = check_probabilities("coverage", [coverage] if is_one else coverage, closed=False)
-        question = Intervals(levels, in_sample)
-        intervals = answer_by_row(Model.of(self), question, X, arrays)
-        return intervals[..., 0] if is_one else intervals
-
-    def score(
-        self,
-        X: Rows,
-        y: Rows,
-        sample_weight: ArrayLike | None = None,
-        *,
-        in_sample: bool = False,
-        **arrays: Argument,
-    ) -> float:
+    def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
         """Return the coefficient of determination of :meth:`predict`.
 
         Parameters

@@ -5,7 +5,7 @@ from skaimz.kernels.affine import dependent, is_affine
 from skaimz.kernels.conjugate import ConjugatePosterior
 from skaimz.kernels.default import LinearRegression
 from skaimz.kernels.digest import digest
-from skaimz.kernels.entries import OBSERVED
+from skaimz.kernels.entries import OBSERVED, POINTS
 from skaimz.kernels.enumerated import summed_out
 from skaimz.kernels.identity import ByValue, Kernel, freeze, has_parameters, split_kernel
 from skaimz.kernels.independence import RowProof
@@ -37,6 +37,7 @@ from skaimz.kernels.values import (
 __all__ = [
     "DURATIONS",
     "OBSERVED",
+    "POINTS",
     "TIMES",
     "ByValue",
     "ConjugatePosterior",

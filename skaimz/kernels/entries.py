@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from numpyro.distributions import Distribution, Independent
 from numpyro.primitives import Messenger
 
-__all__ = ["OBSERVED", "LeftOut"]
+__all__ = ["OBSERVED", "POINTS", "LeftOut"]
 
 # Name among the rows of an array that tells which entries of the outcome are observed. No argument can have it.
 OBSERVED = "observed entries"
+# Name among the rows of an array of numbers at which something is computed, and which the kernel does not see.
+POINTS = "points of the outcome"
 
 
 class LeftOut(Messenger):

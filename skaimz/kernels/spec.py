@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from skaimz.kernels.entries import OBSERVED, LeftOut
+from skaimz.kernels.entries import OBSERVED, POINTS, LeftOut
 from skaimz.kernels.forms import AS_WRITTEN, Form, Formed
 from skaimz.kernels.identity import ByValue, Kernel
 from skaimz.kernels.indices import Index
@@ -378,7 +378,7 @@ class TracedKernel:
         if entries is not None:
             output = self.spec[self.spec.output]
             formed = LeftOut(formed, output.name, jnp.moveaxis(entries, 0, output.row_axis or 0))
-        arguments = {name: array for name, array in rows.items() if name != OBSERVED}
+        arguments = {name: array for name, array in rows.items() if name not in (OBSERVED, POINTS)}
         constants = with_seen_outcome(self.constants, self.spec.output_parameter, arguments)
         with KeptState():
             return formed(**nested({**arguments, **whole, **constants}))

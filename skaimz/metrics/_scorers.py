@@ -231,9 +231,10 @@ class NegCRPS(_DistributionScorer):
     """Negative continuous ranked probability score of the posterior predictive.
 
     The score of an outcome is ``E|Y - y| - E|Y - Y'| / 2``, where ``Y`` and ``Y'`` are independent and have the
-    empirical distribution of the outcomes that are drawn, one for each posterior draw, as for ``predict_quantiles``. It
-    is proper, has the unit of y, and equals the absolute error for a single draw. If a row has several outputs, each is
-    scored by itself.
+    posterior predictive distribution. It is the integral of ``(F(x) - (x >= y))**2``, where ``F`` is the cdf, which is
+    computed by quadrature, or as a sum for counts. It is proper and has the unit of y. If a row has several outputs,
+    each is scored by itself. Where no cdf is known, the distribution is that of drawn outcomes, one for each posterior
+    draw, with a ``MonteCarloWarning``.
 
     References
     ----------
@@ -255,7 +256,7 @@ class NegCRPS(_DistributionScorer):
     """
 
     def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
-        return -sampling.crps(job, y)
+        return -sampling.crps_of_cdf(job, y)
 
 
 class NegPinballLoss(_DistributionScorer):
@@ -290,7 +291,7 @@ class NegPinballLoss(_DistributionScorer):
 
     def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         quantiles = check_probabilities("quantiles", self.quantiles, closed=True)
-        gaps = y[..., None] - sampling.outcome_quantiles(job, quantiles)
+        gaps = y[..., None] - sampling.quantiles(job, quantiles)
         levels = np.asarray(quantiles)
         return -np.maximum(levels * gaps, (levels - 1) * gaps).mean(axis=-1)
 
@@ -436,4 +437,4 @@ def _interval(job: sampling.Job, coverage: Any) -> np.ndarray:
     if not 0 < level < 1:
         raise ValueError(f"`coverage` must be a probability between 0 and 1, got {coverage!r}.")
     tail = (1 - level) / 2
-    return np.moveaxis(sampling.outcome_quantiles(job, [tail, 1 - tail]), -1, 0)
+    return np.moveaxis(sampling.quantiles(job, [tail, 1 - tail]), -1, 0)

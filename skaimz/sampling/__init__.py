@@ -3,11 +3,13 @@
 from skaimz.sampling.averages import averages
 from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.encoders import Encoder, encoder_of
+from skaimz.sampling.exact import cdf, crps_of_cdf, excess, quantiles, shortest_intervals, tail_means
 from skaimz.sampling.forward import CLASS_DISTRIBUTIONS
 from skaimz.sampling.host_distributions import lacks_values, with_nan
 from skaimz.sampling.job import PART_ROWS, Job, Levels, Part, Past, Posterior, site_values, value_row_axis
 from skaimz.sampling.layout import Field
 from skaimz.sampling.limits import Limits
+from skaimz.sampling.mixtures import ConditionalQuantiles, Exceedance
 from skaimz.sampling.past import changed_levels, changed_past
 from skaimz.sampling.predictive import (
     changes_nothing,
@@ -18,6 +20,7 @@ from skaimz.sampling.predictive import (
     log_densities_reduced,
     log_predictive,
     mean,
+    mean_quantiles,
     moments,
     outcome_quantiles,
     outcomes,
@@ -48,8 +51,10 @@ __all__ = [
     "CLASS_DISTRIBUTIONS",
     "PART_ROWS",
     "ClassProbabilities",
+    "ConditionalQuantiles",
     "Drawing",
     "Encoder",
+    "Exceedance",
     "Expectation",
     "ExpectedOutcomes",
     "Field",
@@ -73,27 +78,34 @@ __all__ = [
     "Values",
     "ZarrSink",
     "averages",
+    "cdf",
     "changed_levels",
     "changed_past",
     "changes_nothing",
     "check_densities",
     "crps",
+    "crps_of_cdf",
     "differs_along",
     "encoder_of",
+    "excess",
     "expectation",
     "influence",
     "lacks_values",
     "log_densities_reduced",
     "log_predictive",
     "mean",
+    "mean_quantiles",
     "moments",
     "outcome_quantiles",
     "outcomes",
     "probabilities",
+    "quantiles",
     "readable",
+    "shortest_intervals",
     "site_values",
     "store_state",
     "summaries",
+    "tail_means",
     "upstream_of",
     "value_row_axis",
     "with_global_latents",

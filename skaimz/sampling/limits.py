@@ -23,6 +23,9 @@ class Limits:
     matrix_tile_rows : tuple of int
         Rows of a tile for kernels that multiply large matrices: for few rows and for many. Products of large matrices
         are fastest one draw at a time, with enough rows to use the whole machine.
+    mixture_elements : int
+        The same as ``tile_elements`` where the distributions of all draws are needed together: few enough to stay in a
+        processor's cache while a loop returns to them. Such results use no random numbers that depend on the tile.
     batch_bytes : int
         Bytes of a batch: large enough to write fast, small enough that several fit in memory.
     steps_ahead : int
@@ -43,6 +46,7 @@ class Limits:
     most_tile_rows: int = 1024
     least_tile_rows: int = 8
     matrix_tile_rows: tuple[int, int] = (256, 2048)
+    mixture_elements: int = 2**18
     batch_bytes: int = 2**25
     steps_ahead: int = 3
     workers: int = field(default_factory=lambda: min(8, joblib.cpu_count()))

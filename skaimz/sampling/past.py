@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from skaimz.kernels import ByValue, TracedKernel
+from skaimz.kernels import POINTS, ByValue, TracedKernel
 from skaimz.runtime import compiled, shared
 from skaimz.sampling.forward import FIRST, Arguments, run_kernel
 from skaimz.sampling.job import Job
@@ -65,7 +65,7 @@ def run_after(
             for name, value in values.items()
         }
 
-    rows = {name: jnp.concatenate([past[name], array]) for name, array in arguments.rows.items()}
+    rows = {name: jnp.concatenate([past[name], array]) for name, array in arguments.rows.items() if name != POINTS}
     conditions, interventions = map(from_the_start, settings)
     return run_kernel(traced, arguments._replace(rows=rows), {**known, **conditions}, key, interventions)
 

@@ -102,6 +102,10 @@ class Plan:
             tiles = np.arange(first, first + self.shards, dtype=np.uint32)
             yield Step(tiles, slice(start, min(start + length, batch.rows.stop)), batch.draws)
 
+    def with_all_draws(self) -> "Plan":
+        """Return the plan with all draws in each step, of which as many as before are computed side by side."""
+        return replace(self, step_draws=self.n_draws, draws_at_once=min(self.draws_at_once, self.step_draws))
+
     def in_batches(self, batch_rows: int) -> "Plan":
         """Return the plan with batches of whole tiles that have at least ``batch_rows`` rows."""
         return replace(self, batch_rows=-(-batch_rows // self.tile_rows) * self.tile_rows)

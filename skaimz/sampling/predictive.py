@@ -12,6 +12,7 @@ from skaimz.kernels import KernelSpec
 from skaimz.sampling.drawing import Drawing
 from skaimz.sampling.host_distributions import lacks_values, warn_of_absent, with_nan
 from skaimz.sampling.job import Job
+from skaimz.sampling.mixtures import ConditionalMeans
 from skaimz.sampling.plan import Batch, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import at_average_draw
@@ -37,6 +38,7 @@ __all__ = [
     "log_densities_reduced",
     "log_predictive",
     "mean",
+    "mean_quantiles",
     "moments",
     "outcome_quantiles",
     "outcomes",
@@ -50,7 +52,12 @@ def expectation(job: Job, quantity: Expectation) -> list[np.ndarray]:
     job = at_average_draw(with_global_latents(job), quantity)
     # Draws are averaged whatever chain they are from.
     job = replace(job, posterior=job.posterior._replace(n_chains=1))
-    plan = make_plan(job, shards=1 if job.n_rows == 1 else jax.local_device_count())
+    shards = 1 if job.n_rows == 1 else jax.local_device_count()
+    if quantity.needs_all_draws:
+        limits = replace(job.limits, tile_elements=min(job.limits.tile_elements, job.limits.mixture_elements))
+        plan = make_plan(replace(job, limits=limits), shards=shards).with_all_draws()
+    else:
+        plan = make_plan(job, shards=shards)
     launch = Launcher(job, quantity, plan)
     average = _Average(quantity, [((plan.n_rows, *one.shape[1:]), one.dtype) for one in launch.shapes()])
 
@@ -112,6 +119,11 @@ def outcomes(job: Job) -> np.ndarray:
 def outcome_quantiles(job: Job, quantiles: Sequence[float]) -> np.ndarray:
     """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``, one tile at a time."""
     return _by_row(job, Values((job.spec.output,)), lambda drawn: _quantiles(drawn, quantiles))
+
+
+def mean_quantiles(job: Job, quantiles: Sequence[float]) -> np.ndarray:
+    """Return quantiles of the conditional means over the draws, of shape ``(n_rows, ..., n_quantiles)``."""
+    return _by_row(job, ConditionalMeans((job.spec.output,)), lambda drawn: _quantiles(drawn, quantiles))
 
 
 def log_predictive(job: Job, y: Any) -> np.ndarray:

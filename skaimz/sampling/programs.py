@@ -224,14 +224,14 @@ def _program(design: _Design) -> Callable:
 
             def one_row(row: dict, own: dict) -> tuple:
                 own = {name: jnp.expand_dims(value, axes[name]) for name, value in own.items()}
-                return run(jax.tree.map(lambda a: a[None], row), {**sites, **own}, draw)
+                return quantity.of_row(run(jax.tree.map(lambda a: a[None], row), {**sites, **own}, draw))
 
             of_rows = {name: sites[name] for name in axes}
-            return jax.tree.map(lambda result: result[:, 0], jax.vmap(one_row, in_axes=(0, axes))(rows, of_rows))
+            return jax.vmap(one_row, in_axes=(0, axes))(rows, of_rows)
 
         each = functools.partial(run_alone if design.alone else run, of_rows.arguments)
         results = _map_draws(each, {**draws, **of_rows.local}, draw_numbers, design.draws_per_device)
-        results = quantity.over_draws(results, n_draws)
+        results = quantity.of_step(results, n_draws, of_rows.arguments)
         if any(design.known_levels):
             results = tuple(map(_without_new_levels, results, design.known_levels))
         if design.n_past:

@@ -223,6 +223,14 @@ class Quantity(ABC):
     def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
         """Return the row axis of each result of a step, None for one without rows."""
 
+    def of_row(self, results: Any) -> Any:
+        """Return the results of a kernel that has run on one row alone, without the axis of rows."""
+        return jax.tree.map(lambda result: result[0], results)
+
+    def of_step(self, results: Any, n_draws: Any, rows: Mapping[str, Any]) -> tuple:
+        """Return what :meth:`over_draws` does, for quantities that need the rows of the step as well."""
+        return self.over_draws(results, n_draws)
+
 
 class Expectation(Quantity):
     """A quantity that is averaged over draws. Its results have the rows on the first axis.
@@ -231,10 +239,13 @@ class Expectation(Quantity):
     ----------
     n_results : int
         Number of results.
+    needs_all_draws : bool
+        Whether averages over some of the draws cannot be merged.
     """
 
     shares_random_numbers = True
     n_results: ClassVar[int] = 1
+    needs_all_draws: ClassVar[bool] = False
 
     def over_draws(self, results: tuple, n_draws: Any) -> tuple:
         """Average over the draws of a step."""

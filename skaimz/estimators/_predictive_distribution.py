@@ -1,0 +1,116 @@
+"""The posterior predictive distribution of some rows, as an object that computes what it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from skaimz import sampling
+from skaimz.estimators._arguments import check_count, check_numbers_of, check_probabilities
+from skaimz.estimators._distributions import CdfAt, Excess, Intervals, Quantiles
+from skaimz.estimators._model import Model
+from skaimz.estimators._predictions import Means, Moments, Outcomes, Scores
+from skaimz.estimators._questions import Question, answer_by_row, request_for
+from skaimz.kernels import flattened
+
+__all__ = ["PredictiveDistribution"]
+
+
+class PredictiveDistribution:
+    """Distributions of the outcomes of some rows, which nothing is computed for before a method is called.
+
+    :meth:`NumPyroImpactRegressor.predict_distribution` returns it. Methods return an array with an entry for each row.
+    Where rows have several outputs, these are an axis after the rows, and each has its own distribution. An index, as
+    in ``distribution[:10]``, gives the distributions of some of the rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skaimz import NumPyroImpactRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(100, 2))
+    >>> y = X @ [1.0, -2.0] + rng.normal(scale=0.1, size=100)
+    >>> distribution = NumPyroImpactRegressor(random_state=0).fit(X, y).predict_distribution(X)
+    >>> len(distribution), distribution[:2].ppf([0.1, 0.5, 0.9]).shape
+    (100, (2, 3))
+    """
+
+    def __init__(self, model: Model, X: Any, arrays: Mapping[str, Any]):
+        self._model, self._X, self._arrays = model, X, flattened(arrays)
+        call = request_for(model, Means(), self._arrays, None).read(X)
+        self._of_rows = set(call.traced.inputs.rows)
+        self._n_rows = call.n_rows
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __repr__(self) -> str:
+        return f"PredictiveDistribution of {self._n_rows} rows"
+
+    def __getitem__(self, rows: Any) -> PredictiveDistribution:
+        """Return the distributions of some rows: a slice, numbers of rows, or a mask."""
+        chosen = np.atleast_1d(np.arange(self._n_rows)[rows])
+        arrays = {
+            name: _safe_indexing(array, chosen) if name in self._of_rows and np.ndim(array) else array
+            for name, array in self._arrays.items()
+        }
+        return PredictiveDistribution(self._model, _safe_indexing(self._X, chosen), arrays)
+
+    def _ask(self, question: Question[Any], random_state: Any = None) -> Any:
+        return answer_by_row(self._model, question, self._X, self._arrays, random_state)
+
+    def mean(self) -> np.ndarray:
+        """Return the means, as ``predict`` does."""
+        return self._ask(Means())
+
+    def var(self) -> np.ndarray:
+        """Return the variances."""
+        return self._ask(Moments())[1] ** 2
+
+    def std(self) -> np.ndarray:
+        """Return the standard deviations."""
+        return self._ask(Moments())[1]
+
+    def cdf(self, y: Any) -> np.ndarray:
+        """Return the probability that each outcome is at most ``y``, a number or one for each outcome."""
+        return self._ask(CdfAt(y))
+
+    def sf(self, y: Any) -> np.ndarray:
+        """Return the probability that each outcome is greater than ``y``."""
+        return 1 - self.cdf(y)
+
+    def ppf(self, quantiles: Any) -> np.ndarray:
+        """Return quantiles; several probabilities are the last axis."""
+        levels = check_probabilities("quantiles", quantiles, closed=True)
+        found = self._ask(Quantiles(levels))
+        return found[..., 0] if np.ndim(quantiles) == 0 else found
+
+    def median(self) -> np.ndarray:
+        """Return the medians."""
+        return self.ppf(0.5)
+
+    def interval(self, coverage: float = 0.9, *, kind: str = "equal-tailed") -> np.ndarray:
+        """Return lower and upper ends of intervals, on the last axis, as ``predict_interval`` does."""
+        return self._ask(Intervals(check_probabilities("coverage", coverage, closed=False), kind))[..., 0]
+
+    def excess(self, threshold: float) -> np.ndarray:
+        """Return the mean of ``max(y - threshold, 0)``."""
+        return self._ask(Excess(check_numbers_of("threshold", threshold)))[..., 0]
+
+    def logpdf(self, y: Any) -> np.ndarray:
+        """Return the logarithm of the density at outcomes, or of the probability of whole numbers.
+
+        The density of a row with several outputs is their joint one.
+        """
+        return self._ask(Scores(y, lambda job, y, class_counts: sampling.log_predictive(job, y)))
+
+    def pdf(self, y: Any) -> np.ndarray:
+        """Return the density at outcomes, or the probability of whole numbers."""
+        return np.exp(self.logpdf(y))
+
+    def sample(self, n_samples: int = 1, *, random_state: Any = None) -> np.ndarray:
+        """Return drawn outcomes, on the last axis, as ``sample_y`` does."""
+        return self._ask(Outcomes(check_count("n_samples", n_samples)), random_state)

@@ -1,0 +1,348 @@
+"""The cdfs of NumPyro's families of distributions. Most are written here, some are NumPyro's own."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.special import betainc, gammaln, xlog1py, xlogy
+
+from skaimz.sampling.forward import base_distribution
+from skaimz.sampling.special import incomplete_gamma, standard_laplace, standard_logistic, standard_normal, standard_t
+from skaimz.sampling.stacked import Stacked
+from skaimz.sampling.univariate import Apart, NoCdfError, Univariate
+
+__all__ = ["converts", "ends_of", "univariate"]
+
+CONVERSIONS: dict[type, Callable[[Any], Univariate]] = {}
+
+
+def univariate(distribution: Any) -> Univariate:
+    """Return a distribution as a function, or that of each number of an outcome with several.
+
+    Raises
+    ------
+    NoCdfError
+        If no cdf is known.
+    """
+    base = base_distribution(distribution)
+    if isinstance(base, Stacked):
+        steps = jax.vmap(univariate)(base.steps)
+        ends = {"low": None, "high": None, "valid": None} if steps.low is steps.high is steps.valid is None else {}
+        if not ends:
+            shape = distribution.batch_shape + distribution.event_shape
+            ends = {name: _spread(getattr(steps, name), shape) for name in ("low", "high", "valid")}
+        return Univariate(Apart(keeps_axis=False), (steps,), **ends, whole=steps.whole, jumps=steps.jumps)
+    kinds = type(base).__mro__
+    if not type(base).__module__.startswith("numpyro."):
+        return _of_user(base)
+    convert = next((CONVERSIONS[kind] for kind in kinds if kind in CONVERSIONS), None)
+    if convert is None:
+        raise NoCdfError(f"No cdf of {type(base).__name__} is known.")
+    return convert(base)
+
+
+def _spread(end: Any, shape: tuple[int, ...]) -> Any:
+    """Return an array with its axes before those that it lacks."""
+    return None if end is None else jnp.broadcast_to(end.reshape(end.shape + (1,) * (len(shape) - end.ndim)), shape)
+
+
+def _of_user(distribution: Any) -> Univariate:
+    """Return a distribution of a class that is not NumPyro's, by its own cdf."""
+    own = [kind for kind in type(distribution).__mro__ if not kind.__module__.startswith("numpyro.")]
+    own_names = {name for kind in own for name in vars(kind)}
+    if "cdf" not in own_names or distribution.event_shape or distribution.is_discrete:
+        raise NoCdfError(f"No cdf of {type(distribution).__name__} is known.")
+    return _numpyros(distribution)
+
+
+def converts(*kinds: type) -> Callable:
+    """Register a function that returns the distributions of some classes as :class:`Univariate`."""
+
+    def register(convert: Callable[[Any], Univariate]) -> Callable[[Any], Univariate]:
+        CONVERSIONS.update(dict.fromkeys(kinds, convert))
+        return convert
+
+    return register
+
+
+def _valid(distribution: Any) -> Any:
+    """Return whether parameters are numbers within the closed bounds of their constraints."""
+    valid: Any = None
+    for name, constraint in distribution.arg_constraints.items():
+        value = vars(distribution).get(name)
+        if value is None or not jnp.issubdtype(jnp.result_type(value), jnp.number):
+            continue
+        value = jnp.asarray(value)
+        while hasattr(constraint, "base_constraint"):
+            constraint = constraint.base_constraint
+        good = ~jnp.isnan(value)
+        if getattr(constraint, "lower_bound", None) is not None:
+            good &= value >= constraint.lower_bound
+        if getattr(constraint, "upper_bound", None) is not None:
+            good &= value <= constraint.upper_bound
+        valid = good if valid is None else valid & good
+    return valid
+
+
+def ends_of(distribution: Any) -> dict[str, Any]:
+    """Return the ends of a distribution's support."""
+    support = distribution.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    ends = {"low": getattr(support, "lower_bound", None), "high": getattr(support, "upper_bound", None)}
+    return {name: None if end is None else jnp.asarray(end, jnp.result_type(float)) for name, end in ends.items()}
+
+
+def _made(function: Callable, parameters: Any, distribution: Any, **settings: Any) -> Univariate:
+    """Return a distribution with the parameters of that name."""
+    parts = tuple(jnp.asarray(getattr(distribution, name)) for name in parameters)
+    return Univariate(function, parts, **{**ends_of(distribution), "valid": _valid(distribution), **settings})
+
+
+# Families of a location and a scale
+
+
+def _scaled(standard: Callable, values: Any, loc: Any, scale: Any, *shapes: Any) -> tuple[Any, Any]:
+    # A distribution of scale zero is a point.
+    z = jnp.where(values == loc, 0.0, values - loc) / jnp.where(scale == 0, jnp.finfo(values.dtype).tiny, scale)
+    cdf, density = standard(z, *shapes)
+    return cdf, density / scale
+
+
+def _standard_cauchy(z: Any) -> tuple[Any, Any]:
+    return 0.5 + jnp.arctan(z) / math.pi, 1 / (math.pi * (1 + z * z))
+
+
+def _normal(values: Any, loc: Any, scale: Any) -> tuple[Any, Any]:
+    return _scaled(standard_normal, values, loc, scale)
+
+
+def _student(values: Any, loc: Any, scale: Any, df: Any) -> tuple[Any, Any]:
+    return _scaled(standard_t, values, loc, scale, df)
+
+
+def _laplace(values: Any, loc: Any, scale: Any) -> tuple[Any, Any]:
+    return _scaled(standard_laplace, values, loc, scale)
+
+
+def _logistic(values: Any, loc: Any, scale: Any) -> tuple[Any, Any]:
+    return _scaled(standard_logistic, values, loc, scale)
+
+
+def _cauchy(values: Any, loc: Any, scale: Any) -> tuple[Any, Any]:
+    return _scaled(_standard_cauchy, values, loc, scale)
+
+
+LOCATED = {dist.Normal: _normal, dist.Laplace: _laplace, dist.Logistic: _logistic, dist.Cauchy: _cauchy}
+
+
+@converts(*LOCATED)
+def _located(distribution: Any) -> Univariate:
+    return _made(LOCATED[_numpyro_class(distribution, LOCATED)], ("loc", "scale"), distribution)
+
+
+@converts(dist.StudentT)
+def _of_student(distribution: Any) -> Univariate:
+    return _made(_student, ("loc", "scale", "df"), distribution)
+
+
+def _half(whole: Callable, values: Any, scale: Any) -> tuple[Any, Any]:
+    cdf, density = whole(values, jnp.zeros_like(values), scale)
+    return 2 * cdf - 1, 2 * density
+
+
+def _half_normal(values: Any, scale: Any) -> tuple[Any, Any]:
+    return _half(_normal, values, scale)
+
+
+def _half_cauchy(values: Any, scale: Any) -> tuple[Any, Any]:
+    return _half(_cauchy, values, scale)
+
+
+HALVES = {dist.HalfNormal: _half_normal, dist.HalfCauchy: _half_cauchy}
+
+
+@converts(*HALVES)
+def _of_half(distribution: Any) -> Univariate:
+    return _made(HALVES[_numpyro_class(distribution, HALVES)], ("scale",), distribution)
+
+
+def _numpyro_class(distribution: Any, classes: Any) -> type:
+    return next(kind for kind in type(distribution).__mro__ if kind in classes)
+
+
+# Positive numbers and shares
+
+
+def _log_beta(first: Any, second: Any) -> Any:
+    # JAX's own function of that name has errors of 1e-6.
+    return gammaln(first) + gammaln(second) - gammaln(first + second)
+
+
+def _exponential(values: Any, rate: Any) -> tuple[Any, Any]:
+    return -jnp.expm1(-rate * values), rate * jnp.exp(-rate * values)
+
+
+def _weibull(values: Any, scale: Any, concentration: Any) -> tuple[Any, Any]:
+    ratio = values / scale
+    power = ratio**concentration
+    return -jnp.expm1(-power), concentration / scale * ratio ** (concentration - 1) * jnp.exp(-power)
+
+
+def _gamma(values: Any, concentration: Any, rate: Any) -> tuple[Any, Any]:
+    cdf, density = incomplete_gamma(concentration, rate * values)
+    return cdf, rate * density
+
+
+def _beta(values: Any, concentration1: Any, concentration0: Any) -> tuple[Any, Any]:
+    log = xlogy(concentration1 - 1, values) + xlog1py(concentration0 - 1, -values)
+    cdf = betainc(concentration1 + 0.0, concentration0 + 0.0, values)
+    return cdf, jnp.exp(log - _log_beta(concentration1, concentration0))
+
+
+def _kumaraswamy(values: Any, concentration1: Any, concentration0: Any) -> tuple[Any, Any]:
+    power = values**concentration1
+    slope = concentration1 * concentration0 * values ** (concentration1 - 1)
+    return -jnp.expm1(xlog1py(concentration0, -power)), slope * (1 - power) ** (concentration0 - 1)
+
+
+POSITIVE = {
+    dist.Exponential: (_exponential, ("rate",)),
+    dist.Weibull: (_weibull, ("scale", "concentration")),
+    dist.Gamma: (_gamma, ("concentration", "rate")),
+    dist.Beta: (_beta, ("concentration1", "concentration0")),
+    dist.Kumaraswamy: (_kumaraswamy, ("concentration1", "concentration0")),
+}
+
+
+@converts(*POSITIVE)
+def _of_positive(distribution: Any) -> Univariate:
+    return _made(*POSITIVE[_numpyro_class(distribution, POSITIVE)], distribution)
+
+
+def _by_numpyro(values: Any, distribution: Any) -> tuple[Any, Any]:
+    return jax.jvp(distribution.cdf, (values,), (jnp.ones_like(values),))
+
+
+@converts(
+    dist.AsymmetricLaplace,
+    dist.AsymmetricLaplaceQuantile,
+    dist.Dagum,
+    dist.DoublyTruncatedPowerLaw,
+    dist.Gompertz,
+    dist.Gumbel,
+    dist.LeftTruncatedGamma,
+    dist.Levy,
+    dist.LowerTruncatedPowerLaw,
+    dist.RightTruncatedGamma,
+    dist.SoftLaplace,
+    dist.TwoSidedTruncatedGamma,
+    dist.Uniform,
+)
+def _numpyros(distribution: Any) -> Univariate:
+    plain = copy.copy(distribution)
+    plain._validate_args = False
+    return Univariate(_by_numpyro, (plain,), **ends_of(distribution), valid=_valid(distribution))
+
+
+# Whole numbers
+
+
+def _poisson(values: Any, rate: Any) -> tuple[Any, Any]:
+    # For a rate of zero, zero is the only outcome.
+    above, mass = incomplete_gamma(values + 1, jnp.where(rate == 0, jnp.finfo(values.dtype).tiny, rate))
+    return 1 - above, mass
+
+
+def _negative_binomial(values: Any, concentration: Any, rate: Any) -> tuple[Any, Any]:
+    share = jnp.where(jnp.isinf(rate), 1.0, rate / (1 + rate))
+    log = xlogy(concentration, share) + xlog1py(values, -share) - jnp.log(values + concentration)
+    return betainc(concentration + 0.0, values + 1, share), jnp.exp(log - _log_beta(concentration, values + 1))
+
+
+def _binomial(values: Any, total_count: Any, probs: Any) -> tuple[Any, Any]:
+    # All values have been found at the total count, where the cdf is set to 1.
+    rest = jnp.maximum(total_count - values, 1.0)
+    log = xlogy(values, probs) + xlog1py(total_count - values, -probs) - jnp.log1p(total_count + 0.0)
+    mass = jnp.exp(log - _log_beta(total_count - values + 1, values + 1))
+    return betainc(rest, values + 1, 1 - probs), mass
+
+
+def _geometric(values: Any, probs: Any) -> tuple[Any, Any]:
+    return -jnp.expm1(xlog1py(values + 1, -probs)), probs * jnp.exp(xlog1py(values, -probs))
+
+
+def _bernoulli(values: Any, probs: Any) -> tuple[Any, Any]:
+    return jnp.where(values < 1, 1 - probs, 1.0), jnp.where(values < 1, 1 - probs, probs)
+
+
+def _uniform_numbers(values: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    size = high - low + 1.0
+    return (values - low + 1) / size, jnp.broadcast_to(1 / size, values.shape)
+
+
+def _classes(values: Any, probs: Any) -> tuple[Any, Any]:
+    codes = jnp.arange(probs.shape[-1], dtype=values.dtype)
+    values = values[..., None]
+    return (probs * (codes <= values)).sum(axis=-1), (probs * (codes == values)).sum(axis=-1)
+
+
+def _beta_binomial(values: Any, first: Any, second: Any, total_count: Any) -> tuple[Any, Any]:
+    """Sum the probabilities of all numbers up to a value."""
+
+    def mass(number: Any) -> Any:
+        rest = total_count - number
+        log = _log_beta(number + first, rest + second) - _log_beta(first, second)
+        return jnp.exp(log - jnp.log1p(total_count + 0.0) - _log_beta(rest + 1, number + 1))
+
+    def add(number: Any, total: Any) -> Any:
+        counted = number <= values
+        return total + jnp.where(counted, mass(jnp.where(counted, number, 0.0)), 0.0)
+
+    none = jnp.zeros_like(mass(values))
+    most = jnp.max(jnp.where(jnp.isnan(values), 0.0, values)).astype(int)
+    return jax.lax.fori_loop(0, most + 1, add, none), mass(values)
+
+
+COUNTS = {
+    dist.Poisson: (_poisson, ("rate",)),
+    dist.GammaPoisson: (_negative_binomial, ("concentration", "rate")),
+    dist.BinomialProbs: (_binomial, ("total_count", "probs")),
+    dist.BinomialLogits: (_binomial, ("total_count", "probs")),
+    dist.GeometricProbs: (_geometric, ("probs",)),
+    dist.GeometricLogits: (_geometric, ("probs",)),
+    dist.BernoulliProbs: (_bernoulli, ("probs",)),
+    dist.BernoulliLogits: (_bernoulli, ("probs",)),
+    dist.BetaBinomial: (_beta_binomial, ("concentration1", "concentration0", "total_count")),
+    dist.DiscreteUniform: (_uniform_numbers, ("low", "high")),
+    dist.CategoricalProbs: (_classes, ("probs",)),
+    dist.CategoricalLogits: (_classes, ("probs",)),
+}
+
+
+@converts(*COUNTS)
+def _of_counts(distribution: Any) -> Univariate:
+    function, names = COUNTS[_numpyro_class(distribution, COUNTS)]
+    settings: dict[str, Any] = {"whole": True}
+    if isinstance(distribution, dist.BernoulliProbs | dist.BernoulliLogits):
+        settings |= {"low": jnp.asarray(0.0), "high": jnp.asarray(1.0)}
+    if function is _classes:
+        # NumPyro's constraint of the probabilities is one of all of them together.
+        probs = distribution.probs
+        settings |= {"low": jnp.asarray(0.0), "high": jnp.asarray(probs.shape[-1] - 1.0)}
+        settings["valid"] = ~jnp.isnan(probs).any(axis=-1)
+    return _made(function, names, distribution, **settings)
+
+
+def _point(values: Any, place: Any) -> tuple[Any, Any]:
+    return (values >= place) + 0.0 * values, jnp.zeros_like(values)
+
+
+@converts(dist.Delta)
+def _of_point(distribution: Any) -> Univariate:
+    place = jnp.asarray(distribution.v, jnp.result_type(float))
+    return Univariate(_point, (place,), place, place, ~jnp.isnan(place), jumps=True)
