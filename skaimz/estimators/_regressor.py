@@ -167,7 +167,15 @@ class NumPyroImpactRegressor(RegressorMixin, PredictiveMethods, ImpactEstimator)
         question: Question[Any] = Moments(in_sample) if return_std else Means(in_sample)
         return answer_by_row(Model.of(self), question, X, arrays)
 
-    def score(self, X: Rows, y: Rows, sample_weight: ArrayLike | None = None, **arrays: Argument) -> float:
+    def score(
+        self,
+        X: Rows,
+        y: Rows,
+        sample_weight: ArrayLike | None = None,
+        *,
+        in_sample: bool = False,
+        **arrays: Argument,
+    ) -> float:
         """Return the coefficient of determination of :meth:`predict`.
 
         Parameters
