@@ -96,6 +96,7 @@ def test_a_distribution_for_each_row(model):
     assert some.sample(7).shape == (2, 7)
 
 
+@pytest.mark.filterwarnings("ignore:Latent sites")
 @pytest.mark.parametrize("kernel", [zoo.conjugate, zoo.random_effects])
 def test_company_order_and_seed_change_no_quantile(kernel):
     models = [NumPyroImpactRegressor(kernel, posterior={"coef": COEF}, random_state=0) for _ in range(2)]
