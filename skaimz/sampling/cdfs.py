@@ -210,7 +210,7 @@ def _kumaraswamy(values: Any, concentration1: Any, concentration0: Any) -> tuple
     return -jnp.expm1(xlog1py(concentration0, -power)), slope * (1 - power) ** (concentration0 - 1)
 
 
-POSITIVE = {
+POSITIVE: dict[type, tuple[Callable, tuple[str, ...]]] = {
     dist.Exponential: (_exponential, ("rate",)),
     dist.Weibull: (_weibull, ("scale", "concentration")),
     dist.Gamma: (_gamma, ("concentration", "rate")),
@@ -308,7 +308,7 @@ def _beta_binomial(values: Any, first: Any, second: Any, total_count: Any) -> tu
     return jax.lax.fori_loop(0, most + 1, add, none), mass(values)
 
 
-COUNTS = {
+COUNTS: dict[type, tuple[Callable, tuple[str, ...]]] = {
     dist.Poisson: (_poisson, ("rate",)),
     dist.GammaPoisson: (_negative_binomial, ("concentration", "rate")),
     dist.BinomialProbs: (_binomial, ("total_count", "probs")),
@@ -334,7 +334,7 @@ def _of_counts(distribution: Any) -> Univariate:
         # NumPyro's constraint of the probabilities is one of all of them together.
         probs = distribution.probs
         settings |= {"low": jnp.asarray(0.0), "high": jnp.asarray(probs.shape[-1] - 1.0)}
-        settings["valid"] = ~jnp.isnan(probs).any(axis=-1)
+        settings["valid"] = (probs >= 0).all(axis=-1)
     return _made(function, names, distribution, **settings)
 
 

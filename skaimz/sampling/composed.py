@@ -52,7 +52,7 @@ class _Mixed:
         """Average over the components."""
         weights = weights.reshape(*weights.shape, *(1,) * (-self.axis - 1))
         pair = component(jnp.expand_dims(values, self.axis))
-        return tuple(_weighted(weights, each).sum(axis=self.axis) for each in pair)  # type: ignore[return-value]
+        return tuple(_weighted(weights, each).sum(axis=self.axis) for each in pair)
 
 
 def _weighted(weights: Any, each: Any) -> Any:

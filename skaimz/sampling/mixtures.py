@@ -49,8 +49,8 @@ class _OfDraw:
         """Return the distribution of the only row, without its axis. Those of several rows can then be stacked."""
         distribution = self.distribution
         kinds = {"whole": distribution.whole, "jumps": distribution.jumps}
-        ends = (None if end is None else end[0] for end in (self.low, self.high, self.valid))
-        return _OfDraw(Univariate(Apart(keeps_axis=True), (distribution,), **kinds), *ends, shape=self.shape)
+        low, high, valid = (None if end is None else end[0] for end in (self.low, self.high, self.valid))
+        return _OfDraw(Univariate(Apart(keeps_axis=True), (distribution,), **kinds), low, high, valid, self.shape)
 
 
 def _of_draw(run: KernelRun) -> _OfDraw:
@@ -66,7 +66,7 @@ def _of_draw(run: KernelRun) -> _OfDraw:
     else:
         distribution = univariate(run.distribution)
     ends = (distribution.low, distribution.high, distribution.valid)
-    every = (None if end is None else jnp.moveaxis(jnp.broadcast_to(end, shape), axis, 0) for end in ends)
+    every = [None if end is None else jnp.moveaxis(jnp.broadcast_to(end, shape), axis, 0) for end in ends]
     kinds = {"whole": distribution.whole, "jumps": distribution.jumps}
     if axis != 0:
         distribution = Univariate(RowsFirst(axis), (distribution,), **kinds)
@@ -74,8 +74,9 @@ def _of_draw(run: KernelRun) -> _OfDraw:
     n_before = shape[axis] - len(run.rows[run.spec.input])
     if n_before:
         distribution = Univariate(LaterRows(n_before), (distribution,), **kinds)
-        every = (None if end is None else end[n_before:] for end in every)
-    return _OfDraw(distribution, *every, shape=(*shape[:axis], *shape[axis + 1 :]))
+        every = [None if end is None else end[n_before:] for end in every]
+    low, high, valid = every
+    return _OfDraw(distribution, low, high, valid, (*shape[:axis], *shape[axis + 1 :]))
 
 
 class Mixture:
@@ -210,13 +211,15 @@ class Cdf(Expectation):
         """Return the conditional probabilities."""
         points, each = run.rows[POINTS], _of_draw(run)
         shape = (len(points), *each.shape)
-        columns = [points[..., number] for number in range(points.shape[-1])]
-        columns = [column.reshape(column.shape + (1,) * (len(shape) - column.ndim)) for column in columns]
-        columns = [jnp.broadcast_to(column, shape) for column in columns]
-        of = each.distribution.before if self.strict else lambda column: each.distribution(column)[0]
-        found = [jnp.where(jnp.isinf(column), jnp.where(column > 0, 1.0, 0.0), of(column)) for column in columns]
         valid = True if each.valid is None else each.valid
-        return (jnp.stack([jnp.where(valid, cdf, jnp.nan) for cdf in found], axis=-1),)
+
+        def of(column: Any) -> Any:
+            column = jnp.broadcast_to(column.reshape(column.shape + (1,) * (len(shape) - column.ndim)), shape)
+            cdf = each.distribution.before(column) if self.strict else each.distribution(column)[0]
+            cdf = jnp.where(jnp.isinf(column), jnp.where(column > 0, 1.0, 0.0), cdf)
+            return jnp.where(valid, cdf, jnp.nan)
+
+        return (jnp.moveaxis(jax.lax.map(of, jnp.moveaxis(points, -1, 0)), 0, -1),)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_posterior_predictive(model):
 def test_the_draws_are_those_behind_the_quantiles(model):
     found = model.sample_posterior_predictive_on_batch(X, return_datatree=False)
     expected = np.quantile(found["y"][0], [0.1, 0.9], axis=0).T
-    np.testing.assert_allclose(model.predict_quantiles(X, [0.1, 0.9]), expected, rtol=1e-12)
+    np.testing.assert_allclose(model.predict_quantiles(X, [0.1, 0.9], method="draws"), expected, rtol=1e-12)
     again = model.sample_posterior_predictive_on_batch(X, return_datatree=False)
     np.testing.assert_array_equal(found["y"], again["y"])
     other = model.sample_posterior_predictive_on_batch(X, return_datatree=False, random_state=1)

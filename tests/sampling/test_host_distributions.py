@@ -192,7 +192,7 @@ def test_draws_through_the_estimator(name, dtype):
         assert sample.dtype == jax.eval_shape(distribution(**second).sample, jax.random.key(0)).dtype
     assert agrees(sample.ravel(), expected(**second))
     levels = np.quantile(sample, [0.25, 0.5], axis=0).T
-    np.testing.assert_allclose(model.predict_quantiles(rows, [0.25, 0.5]), levels, rtol=1e-6)
+    np.testing.assert_allclose(model.predict_quantiles(rows, [0.25, 0.5], method="draws"), levels, rtol=1e-6)
 
 
 def test_parameters_of_rows_and_draws_are_used():
@@ -317,7 +317,7 @@ def test_outcomes_in_bodies(kernel, distribution, expected):
     sample = outcomes_of(model, rows)
     assert agrees(sample.ravel(), expected(0.4))
     levels = np.quantile(sample, [0.05, 0.95], axis=0).T
-    np.testing.assert_allclose(model.predict_interval(rows, 0.9), levels, rtol=1e-6)
+    np.testing.assert_allclose(model.predict_interval(rows, 0.9, method="draws"), levels, rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
@@ -519,7 +519,10 @@ def test_rows_without_an_outcome(name):
     np.testing.assert_array_equal(sample[:, BAD], nothing)
     assert (sample[:, ~BAD] > -10).all()
     with pytest.warns(OutputWarning, match="quantiles are NaN"):
-        quantiles = model.predict_quantiles(X, [0.5])[:, 0]
+        exact = model.predict_quantiles(X, [0.5])[:, 0]
+    np.testing.assert_array_equal(np.isnan(exact), BAD)
+    with pytest.warns(OutputWarning, match="quantiles are NaN"):
+        quantiles = model.predict_quantiles(X, [0.5], method="draws")[:, 0]
     np.testing.assert_array_equal(np.isnan(quantiles), BAD)
     np.testing.assert_allclose(quantiles[~BAD], np.quantile(sample[:, ~BAD], 0.5, axis=0), rtol=1e-6)
     y = np.ones(N_ROWS)
