@@ -49,9 +49,10 @@ class IntervalCalibrationDisplay:
 
     Notes
     -----
-    Transforms of discrete outcomes are randomised. Otherwise, intervals of counts could not have exactly their nominal
-    probability, and those of a calibrated model would appear too wide. If ``a`` of the ``S`` draws of a row are below
-    the outcome, and ``b`` are equal to it, the transform is ``(a + V * (b + 1)) / (S + 1)``, where ``V`` is uniform.
+    Transforms of discrete outcomes are randomised between the probability of less than the outcome and that of at most
+    the outcome. Otherwise, intervals of counts could not have exactly their nominal probability, and those of a
+    calibrated model would appear too wide. If outcomes are drawn, of which ``a`` out of ``S`` are below the outcome and
+    ``b`` are equal to it, the transform is ``(a + V * (b + 1)) / (S + 1)``, where ``V`` is uniform.
     The transform is exactly uniform if the outcome and the draws are exchangeable, for any ``S`` and for continuous
     outcomes as well, so that the band needs no correction.
 
@@ -82,13 +83,13 @@ class IntervalCalibrationDisplay:
         X: ArrayLike,
         y: ArrayLike,
         *,
-        num_draws: int = 1000,
+        num_draws: int | None = None,
         random_state: RandomState = None,
         level: float = 0.99,
         ax: Axes | None = None,
         **arrays: ArrayLike,
     ) -> Self:
-        """Compare observed outcomes with outcomes that are drawn from the posterior predictive.
+        """Compare observed outcomes with the posterior predictive.
 
         Parameters
         ----------
@@ -97,8 +98,9 @@ class IntervalCalibrationDisplay:
             Rows that the estimator was not fitted to.
         y : array-like of shape (n_rows,)
             Observed outcomes.
-        num_draws : int, default=1000
-            Number of outcomes to draw for each row. All of them are in memory at once.
+        num_draws : int, optional
+            Number of outcomes to draw for each row, all of them in memory at once. If None, no outcomes are drawn, and
+            the transforms are exact.
         random_state : int, RandomState, JAX key or None, default=None
             Seed of the draws; that of the estimator if None.
         level, ax
@@ -119,8 +121,13 @@ class IntervalCalibrationDisplay:
         """
         model, rows = check_estimator(estimator, X, "predict_interval", cls.__name__)
         level = check_level("level", level)
-        draws = model.sample_y(rows, num_draws, random_state=random_state, **arrays)
-        return cls.from_predictions(y, draws, level=level, ax=ax)
+        if num_draws is not None:
+            draws = model.sample_y(rows, num_draws, random_state=random_state, **arrays)
+            return cls.from_predictions(y, draws, level=level, ax=ax)
+        y = check_values("y", y, (None,))
+        below, upto = (model.predict_cdf(rows, y, strict=strict, **arrays) for strict in (True, False))
+        uniform = check_random_state(0).uniform(size=len(y))
+        return cls(np.clip(below + uniform * (upto - below), 0, 1)).plot(level=level, ax=ax)
 
     @classmethod
     def from_predictions(

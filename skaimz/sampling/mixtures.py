@@ -106,6 +106,10 @@ class Mixture:
         """Return the cdf and its derivative."""
         return _averaged(self._each, values)
 
+    def before(self, values: Any) -> Any:
+        """Return the probability of all numbers that are less than some values."""
+        return jax.vmap(lambda each: each.before(values))(self._each).mean(axis=0)
+
     def of_rows(self, numbers: Any) -> Any:
         """Return numbers with an entry for each row, or for each of its outputs, in the shape of the mixtures."""
         return numbers.reshape(numbers.shape + (1,) * (self.zeros.ndim - numbers.ndim)) + self.zeros
@@ -194,7 +198,7 @@ class Quantiles(OfMixture):
 
 
 @dataclass(frozen=True)
-class Cdf(Expectation):
+class Cdf(OfMixture):
     """Probabilities that the outcome is at most some numbers, on the last axis. Points are the numbers.
 
     Points have the shape of a row's outcome, and a last axis for several of them.
@@ -207,17 +211,14 @@ class Cdf(Expectation):
 
     strict: bool = False
 
-    def of_draw(self, run: KernelRun) -> tuple:
-        """Return the conditional probabilities."""
-        points, each = run.rows[POINTS], _of_draw(run)
-        shape = (len(points), *each.shape)
-        valid = True if each.valid is None else each.valid
+    def of_mixture(self, mixture: Mixture, points: Any) -> tuple:
+        """Return the probabilities."""
 
-        def of(column: Any) -> Any:
-            column = jnp.broadcast_to(column.reshape(column.shape + (1,) * (len(shape) - column.ndim)), shape)
-            cdf = each.distribution.before(column) if self.strict else each.distribution(column)[0]
-            cdf = jnp.where(jnp.isinf(column), jnp.where(column > 0, 1.0, 0.0), cdf)
-            return jnp.where(valid, cdf, jnp.nan)
+        def of(numbers: Any) -> Any:
+            numbers = mixture.of_rows(numbers)
+            cdf = mixture.before(numbers) if self.strict else mixture(numbers)[0]
+            cdf = jnp.where(jnp.isinf(numbers), jnp.where(numbers > 0, 1.0, 0.0), cdf)
+            return jnp.where(mixture.valid, cdf, jnp.nan)
 
         return (jnp.moveaxis(jax.lax.map(of, jnp.moveaxis(points, -1, 0)), 0, -1),)
 
