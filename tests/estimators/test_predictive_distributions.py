@@ -10,6 +10,7 @@ from scipy import integrate, optimize, stats
 
 from skaimz import NumPyroImpactRegressor, metrics
 from skaimz.exceptions import MonteCarloWarning
+from skaimz.sampling import Limits, limits
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -18,6 +19,11 @@ COEF = np.random.default_rng(1).normal([1.0, -0.5], 0.2, size=(N_DRAWS, 2))
 X = np.random.default_rng(2).normal(size=(9, 2))
 CENTRES = X @ COEF.T
 Y = X @ [1.0, -0.5] + np.random.default_rng(3).normal(scale=0.7, size=9)
+
+
+@pytest.fixture(autouse=True)
+def _small_tiles(monkeypatch):
+    monkeypatch.setattr(limits, "DEFAULT", Limits(most_tile_rows=8))
 
 
 @pytest.fixture(scope="module")
