@@ -293,7 +293,10 @@ class NegPinballLoss(_DistributionScorer):
         quantiles = check_probabilities("quantiles", self.quantiles, closed=True)
         gaps = y[..., None] - sampling.quantiles(job, quantiles)
         levels = np.asarray(quantiles)
-        return -np.maximum(levels * gaps, (levels - 1) * gaps).mean(axis=-1)
+        with np.errstate(invalid="ignore"):
+            # The quantiles for 0 and 1 may be infinite, and have no loss then.
+            above, below = np.where(levels > 0, levels * gaps, 0), np.where(levels < 1, (levels - 1) * gaps, 0)
+        return -np.maximum(above, below).mean(axis=-1)
 
 
 class IntervalCoverage(_DistributionScorer):

@@ -100,7 +100,9 @@ def ends_of(distribution: Any) -> dict[str, Any]:
 def _made(function: Callable, parameters: Any, distribution: Any, **settings: Any) -> Univariate:
     """Return a distribution with the parameters of that name."""
     parts = tuple(jnp.asarray(getattr(distribution, name)) for name in parameters)
-    return Univariate(function, parts, **{**ends_of(distribution), "valid": _valid(distribution), **settings})
+    if "valid" not in settings:
+        settings["valid"] = _valid(distribution)
+    return Univariate(function, parts, **{**ends_of(distribution), **settings})
 
 
 # Families of a location and a scale
