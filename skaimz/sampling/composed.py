@@ -183,17 +183,22 @@ def _of_censored(distribution: Any) -> Univariate:
 
 
 @converts(
-    dist.CAR,
     dist.CirculantNormal,
     dist.GaussianRandomWalk,
     dist.GaussianStateSpace,
     dist.LowRankMultivariateNormal,
-    dist.MatrixNormal,
     dist.MultivariateNormal,
     dist.ZeroSumNormal,
 )
 def _of_normals(distribution: Any) -> Univariate:
     return univariate(dist.Normal(distribution.mean, jnp.sqrt(distribution.variance), validate_args=False))
+
+
+@converts(dist.MatrixNormal)
+def _of_matrices(distribution: Any) -> Univariate:
+    rows, columns = distribution.scale_tril_row, distribution.scale_tril_column
+    variance = (rows**2).sum(axis=-1)[..., :, None] * (columns**2).sum(axis=-1)[..., None, :]
+    return univariate(dist.Normal(distribution.loc, jnp.sqrt(variance), validate_args=False))
 
 
 @converts(dist.MultivariateStudentT)

@@ -66,7 +66,11 @@ class Univariate:
         """Return the probability of all numbers that are less than some values."""
         if self.whole:
             return self(jnp.ceil(values) - 1)[0]
-        return self(jnp.nextafter(values, -jnp.inf) if self.jumps else values)[0]
+        if not self.jumps:
+            return self(values)[0]
+        # Processors may take the numbers next to zero for zero.
+        least = -jnp.finfo(values.dtype).tiny
+        return self(jnp.where(values == 0, least, jnp.nextafter(values, -jnp.inf)))[0]
 
 
 @dataclass(frozen=True)
