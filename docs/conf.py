@@ -36,6 +36,7 @@ numpydoc_show_class_members = False
 # Docstrings name no unknown parameters, and describe what is returned.
 numpydoc_validation_checks = {"PR02", "RT01"}
 autodoc_member_order = "bysource"
+toc_object_entries_show_parents = "hide"
 # Long signatures have a line for each parameter.
 maximum_signature_line_length = 80
 autosummary_generate = False

@@ -69,7 +69,7 @@ def mark(size: float) -> str:
 def logo(ink: str) -> str:
     """Return the logo with the name."""
     name = f"<text x='52' y='34' font-size='30' font-weight='600' fill='{ink}'>skaimz</text>"
-    return svg(160, 48, f"<g transform='translate(0 2)'>{mark(44)}</g>{name}", "skaimz")
+    return svg(184, 48, f"<g transform='translate(0 2)'>{mark(44)}</g>{name}", "skaimz")
 
 
 def rows_of(name: str) -> list[list[str]]:

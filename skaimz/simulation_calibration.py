@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier
 from sklearn.utils.parallel import Parallel, delayed
+from tqdm.auto import tqdm
 
 from skaimz.checks import rank_of_first, uniformity
 from skaimz.estimators import ImpactEstimator, Model, TrainingData, check_count, fit_with_classes, read
@@ -108,6 +109,7 @@ def simulation_based_calibration(
     num_draws: int = 99,
     n_jobs: int | None = None,
     random_state: Any = None,
+    progress: bool | None = None,
     **arrays: Any,
 ) -> CalibrationResult:
     """Check an inference against outcomes that its own kernel made.
@@ -135,6 +137,9 @@ def simulation_based_calibration(
         Replications that joblib runs side by side, as everywhere in scikit-learn. It changes no rank.
     random_state : int, RandomState, JAX key or None, default=None
         Seed of the prior draws and the fits; that of the estimator where None.
+    progress : bool, optional
+        Show a progress bar of the replications that have been started; where None, if the estimator's ``verbose`` is
+        positive.
     **arrays : array or scalar
         The kernel's further arguments.
 
@@ -185,6 +190,8 @@ def simulation_based_calibration(
     True
     """
     model = _model_of(estimator)
+    shown = estimator.verbose > 0 if progress is None else progress
+    model.set_params(verbose=0)
     num_replications = check_count("num_replications", num_replications)
     num_draws = check_count("num_draws", num_draws)
     fitted, unfitted = Model.of(estimator), Model.of(model)
@@ -209,7 +216,9 @@ def simulation_based_calibration(
         warnings.simplefilter("ignore", FitWarning)
         found = Parallel(n_jobs=n_jobs)(
             delayed(_replicate)(design, y, truth, seed)
-            for y, truth, seed in zip(outcomes, truths, seeds[1:], strict=True)
+            for y, truth, seed in tqdm(
+                zip(outcomes, truths, seeds[1:], strict=True), total=num_replications, disable=not shown
+            )
         )
     ranks = {name: np.stack([one[name] for one, _ in found]) for name in found[0][0]}
     bad = {check: sum(check in bad for _, bad in found) for check in CHECKS}

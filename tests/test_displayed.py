@@ -8,6 +8,7 @@ import pytest
 
 import skaimz
 from skaimz import NumPyroImpactRegressor
+from skaimz.inference import SVI
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,23 @@ def test_public_names_complete_from_the_package():
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'metric'"):
         skaimz.metric  # noqa: B018
+
+
+def test_one_keyword_shows_progress_everywhere(rows, capfd):
+    model = NumPyroImpactRegressor(inference=SVI(num_steps=300, num_samples=99), random_state=0)
+    calls = {
+        "SVI": lambda progress: model.fit(*rows, progress=progress),
+        "batch": lambda progress: model.sample_posterior_predictive(rows[0], progress=progress),
+        "2/2": lambda progress: skaimz.simulation_calibration.simulation_based_calibration(
+            model, rows[0], num_replications=2, progress=progress
+        ),
+    }
+    for words, call in calls.items():
+        call(False)
+        assert not capfd.readouterr().err
+        call(True)
+        assert words in capfd.readouterr().err
+    model.set_params(verbose=1).fit(*rows)
+    assert "SVI" in capfd.readouterr().err
+    model.fit(*rows, progress=False)
+    assert not capfd.readouterr().err

@@ -1,6 +1,7 @@
 """The code on the pages of the documentation runs, and prints the output that the pages show."""
 
 import contextlib
+import copy
 import functools
 import importlib.util
 import re
@@ -72,7 +73,9 @@ def run(path, capsys, steps=()):
         for step in steps[number : number + 1]:
             namespace.update(step())
         if isinstance(code, Path):
-            namespace.update(names_of(code))
+            # A generator begins where the file leaves it, whatever other pages have drawn from it.
+            shared = names_of(code)
+            namespace.update({name: copy.deepcopy(shared[name]) if name == "rng" else shared[name] for name in shared})
             continue
         exec(compile("\n" * line + code, str(path), "exec"), namespace)
         printed = capsys.readouterr().out

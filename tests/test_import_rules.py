@@ -109,7 +109,7 @@ def test_private_names_stay_in_their_room(room):
 
 
 # Docstrings of the public methods take most of the room, and each method is one call below its docstring.
-LONG = {"estimators/_learning.py": 720, "estimators/_base.py": 700}
+LONG = {"estimators/_learning.py": 750, "estimators/_base.py": 700}
 
 
 def test_modules_stay_small():
@@ -119,7 +119,14 @@ def test_modules_stay_small():
 
 
 # Their functions and methods are called by users, by keyword.
-PUBLIC = ("estimators/_base.py", "estimators/_learning.py", "mlflow/_autolog.py", "pipeline/_effects.py", "plotting/")
+PUBLIC = (
+    "estimators/_base.py",
+    "estimators/_learning.py",
+    "mlflow/_autolog.py",
+    "pipeline/_effects.py",
+    "plotting/",
+    "simulation_calibration.py",
+)
 
 
 def test_parameter_lists_stay_short():

@@ -686,9 +686,6 @@ class ImpactEstimator(KernelEstimator):
 
     # Behind the public methods
 
-    def _shows(self, progress: bool | None) -> bool:
-        return self.verbose > 0 if progress is None else progress
-
     def _on_batch(
         self, question: DrawQuestion, X: Any, arrays: Mapping[str, Any], random_state: Any, return_datatree: bool
     ) -> xr.DataTree | dict[str, np.ndarray]:

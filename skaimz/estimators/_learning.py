@@ -49,7 +49,7 @@ from skaimz.rows import Scratch, comes_in_pieces
 __all__ = ["KernelEstimator", "fit_with_classes"]
 
 # Parameters of the methods that are not metadata: the data, and what changes the kind of answer.
-NOT_METADATA = frozenset({"self", "X", "y", "classes", "return_std", "in_sample"})
+NOT_METADATA = frozenset({"self", "X", "y", "classes", "return_std", "in_sample", "progress"})
 ROUTED = ("fit", "partial_fit", "predict", "predict_proba", "predict_log_proba", "score")
 
 
@@ -104,7 +104,13 @@ class KernelEstimator(SklearnObject):
         self.verbose = verbose
 
     def fit(
-        self, X: Rows, y: Rows | None = None, *, sample_weight: ArrayLike | None = None, **arrays: Argument
+        self,
+        X: Rows,
+        y: Rows | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        progress: bool | None = None,
+        **arrays: Argument,
     ) -> Self:
         """Infer the posterior of the kernel's latent sites.
 
@@ -126,6 +132,8 @@ class KernelEstimator(SklearnObject):
         sample_weight : array-like of shape (n_rows,), optional
             Non-negative factor on each row's log-likelihood: a weight of 2 counts a row twice, 0 not at all. That which
             comes with X where None.
+        progress : bool, optional
+            Show a progress bar; where None, if ``verbose`` is positive.
         **arrays : array or scalar
             The kernel's further arguments by name. Arrays whose first axis has ``n_rows`` entries are row-aligned,
             other arrays, and those in ``whole_args``, are passed whole, scalars and strings are constants of the
@@ -163,7 +171,7 @@ class KernelEstimator(SklearnObject):
         >>> model.posterior_["beta"].shape  # chains, draws, columns
         (1, 1000, 2)
         """
-        self._fit(TrainingData(X, y, sample_weight, arrays))
+        self._fit(TrainingData(X, y, sample_weight, arrays), progress=progress)
         return self
 
     @available_if(learns_in_parts)
@@ -278,7 +286,9 @@ class KernelEstimator(SklearnObject):
             self.posterior_ = arrays
         return self
 
-    def sample_posterior(self, num_samples: int = 1000, *, random_state: RandomState = None) -> xr.DataTree:
+    def sample_posterior(
+        self, num_samples: int = 1000, *, random_state: RandomState = None, progress: bool | None = None
+    ) -> xr.DataTree:
         """Take fresh draws from the fitted inference state.
 
         Variational guides and closed forms are drawn from anew, weighted draws are chosen anew by their weights, and
@@ -290,6 +300,8 @@ class KernelEstimator(SklearnObject):
             Draws to take, from each chain for MCMC.
         random_state : int, RandomState, JAX key or None, default=None
             Seed of this call, for all but Markov chains; the estimator's own where None.
+        progress : bool, optional
+            As in :meth:`fit`.
 
         Returns
         -------
@@ -321,7 +333,7 @@ class KernelEstimator(SklearnObject):
         with precision_of(model.precision):
             inputs = inputs_again(model.arguments, result)
             traced, _ = trace_kernel(self.kernel_, inputs, spec.input, spec.output_parameter)
-            draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self.verbose)
+            draws = inference.resume(traced, result, self.inference_, seed, num_samples, verbose=self._shows(progress))
         return to_tree({"posterior": draws_to_dataset(draws, spec)}, {"seed": seed, OF_STATE: digest_of(result.state)})
 
     def describe(self) -> pd.DataFrame:
@@ -578,8 +590,17 @@ class KernelEstimator(SklearnObject):
         self._fit(data, before=getattr(self, "fit_result_", None), in_parts=True, classes=classes)
         return self
 
+    def _shows(self, progress: bool | None) -> bool:
+        return self.verbose > 0 if progress is None else progress
+
     def _fit(
-        self, data: TrainingData, *, before: FitResult | None = None, in_parts: bool = False, classes: Any = None
+        self,
+        data: TrainingData,
+        *,
+        before: FitResult | None = None,
+        in_parts: bool = False,
+        classes: Any = None,
+        progress: bool | None = None,
     ) -> None:
         with self._unchanged_on_error(), Scratch() as scratch:
             check_parameters(self)
@@ -600,9 +621,16 @@ class KernelEstimator(SklearnObject):
                 self.classes_ = learner.outcome.labels
             if before is None:
                 self.arguments_ = before_tracing(model.names[0], data.y)
-            self._infer(data, settings, before, in_parts)
+            self._infer(data, settings, before, in_parts, progress)
 
-    def _infer(self, training: TrainingData, settings: Any, before: FitResult | None, in_parts: bool) -> None:
+    def _infer(
+        self,
+        training: TrainingData,
+        settings: Any,
+        before: FitResult | None,
+        in_parts: bool,
+        progress: bool | None,
+    ) -> None:
         """Infer the posterior from checked training data."""
         X, y, weight, arrays = training.X, training.y, training.weight, training.arrays
         y, observed = filled(y, self.missing_outcomes)
@@ -643,7 +671,7 @@ class KernelEstimator(SklearnObject):
                 if in_parts:
                     result = inference.partial_fit(traced, data, settings, self.seed_, before)
                 else:
-                    result = inference.fit(traced, data, settings, self.seed_, verbose=self.verbose)
+                    result = inference.fit(traced, data, settings, self.seed_, verbose=self._shows(progress))
             else:
                 draws = match_draws(draws_from(self.posterior), spec, {})
                 result = FitResult("injected", draws, n_rows=len(X))

@@ -111,7 +111,17 @@ class Site:
         return tuple(n_rows if size is None else size for size in self.shape)
 
     def dims_of(self, n_axes: int) -> tuple[str, ...]:
-        """Return names of the axes of a density, which lacks the event's axes, or has the axis of the rows alone."""
+        """Return names of the axes of a density, which lacks the event's axes, or has the axis of the rows alone.
+
+        Parameters
+        ----------
+        n_axes : int
+            Number of axes of the density.
+
+        Returns
+        -------
+        tuple of str
+        """
         return (self.dims[self.row_axis],) if n_axes == 1 and self.row_axis else self.dims[:n_axes]
 
     @property
@@ -288,6 +298,10 @@ class KernelSpec:
         params : dict of str to array or tree of arrays
         convert : callable
             Returns an array as a site has it, given the site and the array.
+
+        Returns
+        -------
+        dict of str to array or tree of arrays
         """
         return {
             name: map_leaves(lambda leaf, array: convert(self[leaf], array), name, params[name])
