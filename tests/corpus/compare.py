@@ -168,9 +168,7 @@ def _differences(fitted: _Fitted, by_numpyro: Reference) -> Iterator[tuple[str, 
 
 def _of_sites(fitted: _Fitted, by_numpyro: Reference) -> str:
     """NumPyro's draws have deterministic sites as well."""
-    own = set(fitted.model.posterior_)
-    # NumPyro has first steps of an enumerated `scan` as sites of their own, with this prefix.
-    theirs = {name for name in by_numpyro.runs[0] if not name.startswith("_PREV_")}
+    own, theirs = set(fitted.model.posterior_), set(by_numpyro.runs[0])
     deterministic = {site.name for site in fitted.spec.sites if site.kind == "deterministic"}
     missing = (theirs & {site.name for site in fitted.spec.latents}) - own
     unknown = theirs - own - deterministic - {site.name for site in fitted.spec.sites}

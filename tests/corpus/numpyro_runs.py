@@ -59,7 +59,7 @@ def reference(kernel: Callable, new: Callable[[], Any], arguments: Mapping[str, 
     if isinstance(recipe, numpyro.infer.MCMC):
         recipe.progress_bar = False
         recipe.run(jax.random.PRNGKey(1), **arguments)
-        return Reference([jax.tree.map(np.asarray, recipe.get_samples(group_by_chain=True))])
+        return Reference([_with_first_steps(jax.tree.map(np.asarray, recipe.get_samples(group_by_chain=True)))])
     if not isinstance(recipe, numpyro.infer.SVI | inference.SVI):
         return None
     found = Reference([])
@@ -70,6 +70,16 @@ def reference(kernel: Callable, new: Callable[[], Any], arguments: Mapping[str, 
         found.params.append(params)
         found.losses.append(losses)
     return found
+
+
+def _with_first_steps(draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Join the first step of an enumerated `scan`, which NumPyro gives as a site of its own, with the later steps."""
+    later = {name: draw for name, draw in draws.items() if not name.startswith("_PREV_")}
+    first = {name.removeprefix("_PREV_"): draw for name, draw in draws.items() if name not in later}
+    return {
+        name: np.concatenate([first[name][:, :, None], draw], axis=2) if name in first else draw
+        for name, draw in later.items()
+    }
 
 
 def _by_svi(kernel: Callable, recipe: Any, seed: int, arguments: Mapping[str, Any]) -> tuple[dict, dict, np.ndarray]:
