@@ -201,14 +201,17 @@ def _grown(site: Site, known: tuple[int, ...]) -> dict[str, int]:
     """Return the arguments of whose levels draws of a site have too few, and the number that they have."""
     if len(known) != len(site.shape):
         return {}
-    fewer = [axis for axis, (here, there) in enumerate(zip(known, site.shape, strict=True)) if here < (there or 0)]
-    arguments = [site.levels[axis] if site.levels else None for axis in fewer]
-    if None in arguments:
+    levels = site.levels or (None,) * len(known)
+    other = [axis for axis, here in enumerate(known) if site.shape[axis] not in (None, here)]
+    fewer = [axis for axis in other if known[axis] < (site.shape[axis] or 0)]
+    # Fewer levels than in the fit are known ones. Other entries cannot be told apart.
+    if any(levels[axis] is None for axis in other):
+        unknown = "what was not in the fit is not known" if fewer else "it is not known which of them these are"
         raise ValueError(
             f"Site {site.name!r} has draws of the shape {known} each, but the arguments of this call give it the shape "
-            f"{site.shape}: what was not in the fit is not known."
+            f"{site.shape}: {unknown}."
         )
-    return {argument: known[axis] for argument, axis in zip(arguments, fewer, strict=True) if argument is not None}
+    return {argument: known[axis] for axis in fewer if (argument := levels[axis]) is not None}
 
 
 def _check_levels(call: Any, argument: str, n_known: int, draws: Mapping[str, np.ndarray]) -> None:

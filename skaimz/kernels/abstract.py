@@ -147,8 +147,25 @@ class AbstractCall:
                 constants[name] = np.resize(seen.value, (n_rows, *seen.value.shape[1:]))
             constants = with_seen_outcome(constants, self.output, rows)
             kernel = Formed(kernel, self.form, n_rows, observes=self.output in rows)
-            kernel(**nested({self.output: None, **rows, **whole, **constants}))
+            try:
+                kernel(**nested({self.output: None, **rows, **whole, **constants}))
+            except (AttributeError, TypeError) as error:
+                if "NoneType" in str(error):
+                    error.add_note(self._of_none(self.output in rows))
+                raise
         return trace
+
+    def _of_none(self, has_outcome: bool) -> str:
+        """Return a note for an error of a kernel that does not expect an argument to be None."""
+        if has_outcome:
+            return (
+                "Arguments that are not passed are None. A kernel also runs with an outcome before it predicts: pass "
+                "what it needs then."
+            )
+        return (
+            f"{self.output!r} is None in predictions: take the number of rows from {self.input!r}, and use "
+            f"{self.output!r} only where it is not None."
+        )
 
     def sites_on(self, n_rows: int, outcome: Any = None) -> dict[str, Message]:
         """Describe the sites and plates of a run, without an outcome or with an abstract one."""

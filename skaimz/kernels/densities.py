@@ -43,6 +43,12 @@ class SiteProofs(NamedTuple):
         """Return the shape of a site's density for the second number of rows."""
         return self.proof.traces[-1].jaxpr.outvars[self.owners.index(name)].aval.shape
 
+    def follows_rows(self, name: str) -> bool:
+        """Whether the shape of a site's density follows the number of rows, whether or not the rows mix."""
+        output = self.owners.index(name)
+        few, many = (trace.jaxpr.outvars[output].aval.shape for trace in self.proof.traces)
+        return bool(few != many)
+
     def depends(self, name: str, positions: Iterable[list[int]]) -> bool:
         """Whether the density of a site may depend on some of the inputs, given their positions."""
         found = dependent(self.proof.traces[0], list(itertools.chain(*positions)))
@@ -146,6 +152,9 @@ def factors(
         whole = proofs.shape(of_rows[0] if branches and of_rows else name if branches else output)
         if proofs.mixing(name) is not None or not proofs.has_rows(name):
             if by_outcome or (masked and proofs.depends(name, proofs.rows.values())):
+                reason = proofs.mixing(name)
+                if reason is not None and proofs.follows_rows(name):
+                    return (), f"the rows of the {what} {name!r} may depend on one another: {reason}"
                 return (), f"the {what} {name!r} has no entry for each row: write it within the plate of the rows"
         elif not by_outcome and proofs.depends(name, [proofs.sites[site] for site in continuous]):
             return (), f"the factor {name!r} may be a prior of {continuous}: write that as a distribution"

@@ -3,7 +3,8 @@
 JAX raises no error for an index out of range: it takes the last entry or NaN for an index that is too large, writes
 nothing there, and counts a negative index from the end. This module therefore finds in the trace of a kernel which
 arguments and sites are indices, so that their values can be compared with the length of the axis before the kernel
-runs. The comparison is left to the kernel if it computes the index from other values, or itself compares the index with
+runs. A number that the kernel adds or subtracts first, as one does with codes that count from 1, is taken into account.
+The comparison is left to the kernel if it computes the index in another way, or itself compares the index with
 something.
 """
 
@@ -40,27 +41,29 @@ class Index(NamedTuple):
         Column of the argument that is used; None for all entries.
     length : int or None
         Length of the shortest axis that is indexed; None for the axis of the rows.
+    offset : int
+        What the kernel adds before it indexes.
     """
 
     kind: str
     name: Any
     column: int | None
     length: int | None
+    offset: int = 0
 
 
 @dataclass(frozen=True)
 class _Source:
     """The origin of the numbers of an intermediate value.
 
-    ``shifted`` numbers are those of the source plus the length of an axis, as JAX computes them for negative indices. A
-    value that ``is_sign`` shows which numbers of the source are negative.
+    The numbers are those of the source plus ``offset``. A value that ``is_sign`` shows which of them are negative.
     """
 
     kind: str
     name: Any
     n_axes: int = 0
     column: int | None = None
-    shifted: bool = False
+    offset: int = 0
     is_sign: bool = False
 
     @property
@@ -86,19 +89,19 @@ def indices_of(traces: Sequence[ClosedJaxpr], arguments: Sequence[tuple], n_rows
         reader.read(trace.jaxpr, _sources_of(abstract))
     few, many = (reader.indexed for reader in readers)
     # Indices whose sources depend on the number of rows cannot be checked by one rule.
-    if [source for source, _ in few] != [source for source, _ in many]:
+    if [replace(source, offset=0) for source, _ in few] != [replace(source, offset=0) for source, _ in many]:
         return ()
-    shortest: dict[tuple[str, Any, int | None, bool], int] = {}
-    for (source, length), (_, other) in zip(few, many, strict=True):
+    shortest: dict[tuple[str, Any, int | None, int, bool], int] = {}
+    for (source, length), (of_many, other) in zip(few, many, strict=True):
         # A length that changes with the number of rows can only be that number itself.
         is_rows = length != other
-        if source.key in readers[0].compared or (is_rows and (length, other) != n_rows):
+        if source.key in readers[0].compared or source != of_many or (is_rows and (length, other) != n_rows):
             continue
-        index = (*source.key, source.column, is_rows)
+        index = (*source.key, source.column, source.offset, is_rows)
         shortest[index] = min(length, shortest.get(index, length))
     return tuple(
-        Index(kind, name, column, None if is_rows else length)
-        for (kind, name, column, is_rows), length in shortest.items()
+        Index(kind, name, column, None if is_rows else length, offset)
+        for (kind, name, column, offset, is_rows), length in shortest.items()
     )
 
 
@@ -167,8 +170,8 @@ class _Reader:
         elif name in SAME_NUMBERS:
             keeps = np.dtype(eqn.outvars[0].aval.dtype).kind in "iuf"
             return [into[0] if keeps else None]
-        elif name == "add" and isinstance(into[0], _Source) and isinstance(eqn.invars[1], Literal):
-            return [replace(into[0], shifted=True)]
+        elif name in ("add", "sub"):
+            return [_moved(name, eqn.invars, into)]
         elif name == "slice" and isinstance(into[0], _Source):
             return [_sliced(into[0], params, eqn.invars[0].aval.shape)]
         elif name == "concatenate" and all(into) and params["dimension"] == eqn.outvars[0].aval.ndim - 1:
@@ -188,13 +191,20 @@ class _Reader:
         return []
 
     def _selected(self, into: list[Any]) -> Any:
-        """Return the source of a ``select_n``, if all cases have the same source, shifted or not."""
+        """Return the source of a ``select_n``, if its cases are the same numbers.
+
+        JAX adds the length of the axis to negative indices: there, one case has a larger offset.
+        """
         which, *cases = into
-        sources = [replace(case, shifted=False) for case in cases if isinstance(case, _Source)]
-        one = sources[0] if len(sources) == len(cases) and len(set(sources)) == 1 else None
+        sources = set(cases) if all(isinstance(case, _Source) for case in cases) else set()
+        one = min(sources, key=lambda source: source.offset, default=None)
+        if one and sources != {one}:
+            is_negative = isinstance(which, _Source) and which == replace(one, is_sign=True)
+            if not is_negative or {replace(source, offset=one.offset) for source in sources} != {one}:
+                one = None
         if isinstance(which, _Source) and which.kind == "argument" and (one is None or which.key != one.key):
             self.compared.add(which.key)
-        return one and replace(one, shifted=all(case.shifted for case in cases))
+        return one
 
     def _record_index(
         self, parts: Sequence[Any], axes: Sequence[int], sizes: Sequence[int], shape: Sequence[int]
@@ -202,7 +212,7 @@ class _Reader:
         if len(parts) != len(axes):
             return
         for source, axis in zip(parts, axes, strict=True):
-            if isinstance(source, _Source) and not source.shifted and not source.is_sign and sizes[axis] == 1:
+            if isinstance(source, _Source) and not source.is_sign and sizes[axis] == 1:
                 self.indexed.append((source, shape[axis]))
 
 
@@ -218,6 +228,17 @@ def _n_scan_constants(scan: Any, body: Any) -> int:
         return sum(here.aval.ndim == there.aval.ndim for here, there in zip(outside, inside, strict=True))
 
     return whole(scan.invars, body.invars) - whole(scan.outvars, body.outvars)
+
+
+def _moved(name: str, operands: Sequence[Any], sources: Sequence[Any]) -> _Source | None:
+    """Return the source of a sum or difference of numbers that have a source, and a constant whole number."""
+    pairs = [(operands[1], sources[0]), (operands[0], sources[1])] if name == "add" else [(operands[1], sources[0])]
+    for other, source in pairs:
+        if isinstance(source, _Source) and isinstance(other, Literal):
+            number = np.asarray(other.val)
+            if number.ndim == 0 and np.isfinite(number) and number == int(number):
+                return replace(source, offset=source.offset + (int(number) if name == "add" else -int(number)))
+    return None
 
 
 def _is_zero(variable: Any) -> bool:
@@ -266,11 +287,14 @@ def check_index(what: str, array: np.ndarray, index: Index, n_rows: int, first: 
     """
     length = n_rows if index.length is None else index.length
     used = array if index.column is None or array.ndim < 2 else array[..., index.column]
-    outside = (used < 0) | (used >= length)
+    least, end = -index.offset, length - index.offset
+    outside = (used < least) | (used >= end)
     if outside.any():
         row = "" if first is None else f" in row {first + int(np.argwhere(outside)[0, 0])}"
+        move = f", {'plus' if index.offset > 0 else 'minus'} {abs(index.offset)}," if index.offset else ""
+        named = "" if index.offset else ", or name them in `column_args` with 'categories'"
         raise ValueError(
-            f"{what} holds {used[outside].flat[0]!s}{row}, but the kernel uses it as an index of {length} entries, "
-            f"which are numbered from 0 to {length - 1}. JAX would take another entry, or none. Number groups from 0, "
-            "or name them in `column_args` with 'categories'."
+            f"{what} holds {used[outside].flat[0]!s}{row}, but the kernel uses it{move} as an index of {length} "
+            f"entries, which are numbered from {least} to {end - 1}. JAX would take another entry, or none. Number "
+            f"groups from {least}{named}."
         )
