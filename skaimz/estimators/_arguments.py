@@ -7,6 +7,7 @@ from numbers import Number
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, column_or_1d
@@ -339,7 +340,7 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
                 f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.distribution} "
                 f"distribution, and row {_first_row(~inside, start)} has none."
             )
-        return y if missing.any() else y.astype(np.int32)
+        return y if missing.any() else y.astype(jnp.result_type(int))
     return y
 
 
