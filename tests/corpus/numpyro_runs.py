@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.infer
 import numpyro.primitives
 from numpyro import handlers
+from numpyro.contrib.einstein import SteinVI
 from numpyro.infer import Predictive
 from numpyro.infer.autoguide import AutoGuide
 
@@ -31,6 +32,8 @@ __all__ = [
 SEEDS = 3
 # Steps and draws of a fit by a NumPyro SVI object, which knows neither.
 STEPS, DRAWS = 10_000, 1000
+# Steps of point particles.
+STEIN_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ def reference(kernel: Callable, new: Callable[[], Any], arguments: Mapping[str, 
         recipe.progress_bar = False
         recipe.run(jax.random.PRNGKey(1), **arguments)
         return Reference([_with_first_steps(jax.tree.map(np.asarray, recipe.get_samples(group_by_chain=True)))])
+    if isinstance(recipe, SteinVI):
+        points = recipe.run(jax.random.PRNGKey(1), STEIN_STEPS, progress_bar=False, **arguments).params
+        return Reference([{name.removesuffix("_auto_loc"): np.asarray(each)[None] for name, each in points.items()}])
     if not isinstance(recipe, numpyro.infer.SVI | inference.SVI):
         return None
     found = Reference([])
