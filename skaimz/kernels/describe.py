@@ -264,7 +264,9 @@ class _Tracer:
         """Whether a site does not observe the outcome, and others that exist only with an outcome do."""
         proofs = self.prove([other for other in self.latents if other != name], name)
         here = proofs.messages.get(name)
-        if here is not None and not here.is_factor and (here.kind != "deterministic" or name != self.call.output):
+        # A deterministic site may have the place of the outcome, and the name of the site that observes it.
+        is_outcome = name == self.call.output and self.sites[name].kind == "deterministic"
+        if here is not None and not here.is_factor and not is_outcome:
             return False
         outcome = [proofs.rows[self.call.output]]
         observed = [other for other, message in proofs.messages.items() if message.kind == "observed"]

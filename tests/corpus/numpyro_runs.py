@@ -131,7 +131,10 @@ def conditional_means(
     """
 
     def of_draw(draw: Any, key: Any) -> Any:
-        distribution = _trace(kernel, draw, key, arguments)[output]["fn"]
+        site = _trace(kernel, draw, key, arguments)[output]
+        if site["type"] == "deterministic":
+            return site["value"]
+        distribution = site["fn"]
         if n_classes is None:
             return distribution.mean
         shape = distribution.batch_shape + distribution.event_shape
