@@ -340,7 +340,8 @@ def _of_averages(own: np.ndarray, drawn: np.ndarray) -> str:
     if own.shape != theirs.shape:
         return f"they have the shape {own.shape} for {theirs.shape}"
     # A rare outcome that no draw has is no proof that there is none.
-    least = 1 / len(drawn) if drawn.dtype == bool else 1e-6 * (1 + np.abs(theirs))
+    counts = not np.issubdtype(drawn.dtype, np.floating) or np.array_equal(drawn, np.round(drawn))
+    least = 1 / len(drawn) if counts else 1e-6 * (1 + np.abs(theirs))
     error = np.sqrt(2 / len(drawn)) * drawn.std(axis=0, dtype=np.float64) + least
     off = np.abs(own - theirs) / error
     if off.max() <= WITHIN:

@@ -178,7 +178,8 @@ def log_likelihood(
     kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Return the log densities of observed sites, as NumPyro's function of this name."""
-    substituted = handlers.substitute(kernel, data=dict(params))
+    # Layers may ask for a key that they do not use.
+    substituted = handlers.seed(handlers.substitute(kernel, data=dict(params)), jax.random.PRNGKey(0))
     return jax.tree.map(np.asarray, numpyro.infer.log_likelihood(substituted, dict(draws), **arguments))
 
 
