@@ -250,7 +250,9 @@ class _Tracer:
 
     def form(self) -> Form | None:
         """Return a form of the kernel in which it has an output, or None if there is none."""
-        shared = [name for name in self._observers() if self.shapes[0][name] == self.shapes[1][name]]
+        # Two equal numbers of rows show nothing of what rows share.
+        observers = self._observers() if self.n_rows[0] != self.n_rows[1] else []
+        shared = [name for name in observers if self.shapes[0][name] == self.shapes[1][name]]
         if shared:
             return Form(self.call.output if self.call.output in shared else shared[-1])
         drawn = [name for name, site in self.sites.items() if site.kind in ("latent", "deterministic")]
