@@ -33,7 +33,7 @@ def without_entries(
     param_input = model.owner.param_input
     if reset:
         model = replace(model, names=(param_input, model.names[1]), arguments={})
-    if not isinstance(X, Mapping):
+    if not isinstance(X, Mapping) or hasattr(X, "shape"):  # some sparse arrays are mappings of places to numbers
         if model.names[0] != param_input and not any(within(name, {param_input}) for name in arrays):
             raise ValueError(f"X must be a mapping with the entry {model.names[0]!r}, as in `fit`, got {type(X)}.")
         return model, X, arrays

@@ -250,7 +250,9 @@ class _Tracer:
 
     def form(self) -> Form | None:
         """Return a form of the kernel in which it has an output, or None if there is none."""
-        shared = [name for name in self._observers() if self.shapes[0][name] == self.shapes[1][name]]
+        # Two equal numbers of rows show nothing of what rows share.
+        observers = self._observers() if self.n_rows[0] != self.n_rows[1] else []
+        shared = [name for name in observers if self.shapes[0][name] == self.shapes[1][name]]
         if shared:
             return Form(self.call.output if self.call.output in shared else shared[-1])
         drawn = [name for name, site in self.sites.items() if site.kind in ("latent", "deterministic")]
@@ -264,7 +266,9 @@ class _Tracer:
         """Whether a site does not observe the outcome, and others that exist only with an outcome do."""
         proofs = self.prove([other for other in self.latents if other != name], name)
         here = proofs.messages.get(name)
-        if here is not None and not here.is_factor and (here.kind != "deterministic" or name != self.call.output):
+        # A deterministic site may have the place of the outcome, and the name of the site that observes it.
+        is_outcome = name == self.call.output and self.sites[name].kind == "deterministic"
+        if here is not None and not here.is_factor and not is_outcome:
             return False
         outcome = [proofs.rows[self.call.output]]
         observed = [other for other, message in proofs.messages.items() if message.kind == "observed"]

@@ -25,6 +25,7 @@ from corpus.numpyro_runs import (
 )
 from numpyro import handlers
 from numpyro.diagnostics import effective_sample_size
+from numpyro.infer.autoguide import AutoGuide
 
 import skaimz
 
@@ -101,6 +102,17 @@ class _Fitted:
         left_out = set() if local else {site.name for site in self.spec.local_latents}
         flat = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in self.model.posterior_.items()}
         return {name: draw for name, draw in flat.items() if name not in left_out}
+
+    def encodes_rows(self) -> bool:
+        """Whether the guide of the case is a function that draws latent sites of rows from their inputs alone."""
+        guide = getattr(self.case.inference(), "guide", None)
+        if guide is None or isinstance(guide, AutoGuide) or not self.spec.local_latents:
+            return False
+        try:
+            handlers.seed(handlers.substitute(guide, data=self.model.fit_result_.params), 0)(**self.arguments(None))
+        except Exception:
+            return False  # it needs the outcome
+        return True
 
     def with_states(self, draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return draws with those of discrete sites that the case adds."""
@@ -269,7 +281,8 @@ def _of_predictions(fitted: _Fitted) -> str:
         return _of_rows_that_follow(fitted)
     # Rows that depend on one another are those of the fit. NumPyro has no predictions of others.
     known = {"in_sample": True} if spec.needs_past else {}
-    draws, params = fitted.with_states(fitted.draws(local=bool(known))), fitted.params
+    encodes = fitted.encodes_rows()
+    draws, params = fitted.with_states(fitted.draws(local=bool(known) or encodes)), fitted.params
     row_axis = spec[spec.output].row_axis
     drawn = np.moveaxis(outcomes(fitted.kernel, draws, params, new, spec.output), row_axis + 1, 1)
     if hasattr(fitted.model, "predict_proba"):
@@ -282,7 +295,7 @@ def _of_predictions(fitted: _Fitted) -> str:
         own = np.asarray(fitted.model.predict(fitted.X, **known, **fitted.further), np.float64)
         n_classes = None
     difference = _of_averages(own, drawn)
-    if difference or fitted.case.states is not None:
+    if difference or encodes or fitted.case.states is not None:
         return difference
     exact = conditional_means(fitted.kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
     return "" if exact is None else _of_exact(own, np.moveaxis(exact.mean(axis=0), row_axis, 0), drawn)
@@ -327,7 +340,8 @@ def _of_averages(own: np.ndarray, drawn: np.ndarray) -> str:
     if own.shape != theirs.shape:
         return f"they have the shape {own.shape} for {theirs.shape}"
     # A rare outcome that no draw has is no proof that there is none.
-    least = 1 / len(drawn) if drawn.dtype == bool else 1e-6 * (1 + np.abs(theirs))
+    counts = not np.issubdtype(drawn.dtype, np.floating) or np.array_equal(drawn, np.round(drawn))
+    least = 1 / len(drawn) if counts else 1e-6 * (1 + np.abs(theirs))
     error = np.sqrt(2 / len(drawn)) * drawn.std(axis=0, dtype=np.float64) + least
     off = np.abs(own - theirs) / error
     if off.max() <= WITHIN:

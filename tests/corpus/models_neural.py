@@ -311,6 +311,8 @@ CASES = [
             network_in_minibatches, AutoDelta(network_in_minibatches), numpyro.optim.Adagrad(0.05), RBFKernel()
         ),
         settings={"param_input": "x"},
+        at_prediction={"subsample_size": None},
+        local=dict.fromkeys(("b1", "b2", "w1", "w2", "weights", "precision"), "hidden units can be exchanged"),
     ),
     Case(
         name="deep Markov model",

@@ -10,6 +10,7 @@ import numpy as np
 import numpyro.infer
 import numpyro.primitives
 from numpyro import handlers
+from numpyro.contrib.einstein import SteinVI
 from numpyro.infer import Predictive
 from numpyro.infer.autoguide import AutoGuide
 
@@ -31,6 +32,8 @@ __all__ = [
 SEEDS = 3
 # Steps and draws of a fit by a NumPyro SVI object, which knows neither.
 STEPS, DRAWS = 10_000, 1000
+# Steps of point particles.
+STEIN_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ def reference(kernel: Callable, new: Callable[[], Any], arguments: Mapping[str, 
         recipe.progress_bar = False
         recipe.run(jax.random.PRNGKey(1), **arguments)
         return Reference([_with_first_steps(jax.tree.map(np.asarray, recipe.get_samples(group_by_chain=True)))])
+    if isinstance(recipe, SteinVI):
+        points = recipe.run(jax.random.PRNGKey(1), STEIN_STEPS, progress_bar=False, **arguments).params
+        return Reference([{name.removesuffix("_auto_loc"): np.asarray(each)[None] for name, each in points.items()}])
     if not isinstance(recipe, numpyro.infer.SVI | inference.SVI):
         return None
     found = Reference([])
@@ -125,7 +131,10 @@ def conditional_means(
     """
 
     def of_draw(draw: Any, key: Any) -> Any:
-        distribution = _trace(kernel, draw, key, arguments)[output]["fn"]
+        site = _trace(kernel, draw, key, arguments)[output]
+        if site["type"] == "deterministic":
+            return site["value"]
+        distribution = site["fn"]
         if n_classes is None:
             return distribution.mean
         shape = distribution.batch_shape + distribution.event_shape
@@ -169,7 +178,8 @@ def log_likelihood(
     kernel: Callable, draws: Mapping[str, Any], params: Any, arguments: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """Return the log densities of observed sites, as NumPyro's function of this name."""
-    substituted = handlers.substitute(kernel, data=dict(params))
+    # Layers may ask for a key that they do not use.
+    substituted = handlers.seed(handlers.substitute(kernel, data=dict(params)), jax.random.PRNGKey(0))
     return jax.tree.map(np.asarray, numpyro.infer.log_likelihood(substituted, dict(draws), **arguments))
 
 

@@ -7,6 +7,7 @@ import numpyro.distributions as dist
 import pytest
 import scipy.stats
 from numpyro.infer.util import log_density, log_likelihood
+from scipy.stats import norm
 
 from skaimz import NumPyroImpactRegressor
 from skaimz.inference import MCMC, SVI
@@ -173,3 +174,24 @@ def test_weights_count_rows(kernel):
     at = {"slope": 0.7, "mean": 0.3}
     expected = log_density(kernel, (np.repeat(X, often, 0), np.repeat(Y, often)), {}, at)[0]
     assert float(log_density(weighted_model(traced), data, {}, at)[0]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def mean_or_outcome(X, y=None):
+    """Without an outcome, its mean has the name of the site that observes it otherwise, as in autoencoders."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    if y is None:
+        numpyro.deterministic("y", slope * X[:, 0])
+    else:
+        numpyro.sample("y", dist.Normal(slope * X[:, 0], 0.5), obs=y)
+
+
+def test_a_mean_in_the_place_of_the_outcome():
+    X = np.linspace(-1.0, 1.0, 30)[:, None]
+    y = 2.0 * X[:, 0] + 0.5 * np.random.default_rng(0).normal(size=30)
+    model = NumPyroImpactRegressor(mean_or_outcome, random_state=0).fit(X, y)
+    precision = (X**2).sum() / 0.25 + 1
+    slope = model.posterior_["slope"][0]
+    assert slope.mean() == pytest.approx((X[:, 0] @ y) / 0.25 / precision, abs=0.02)
+    np.testing.assert_allclose(model.predict([[2.0]]), [2.0 * slope.mean()], rtol=1e-4)
+    densities = model.log_likelihood(X, y)["log_likelihood"]["y"].to_numpy()[0]
+    np.testing.assert_allclose(densities[0], norm.logpdf(y, slope[0] * X[:, 0], 0.5), rtol=1e-3)
