@@ -57,8 +57,10 @@ def digest_of_rows(spec: KernelSpec, inputs: Inputs) -> str | None:
 
 def warn_of_rows_of_fit(call: Any, draws: Mapping[str, np.ndarray]) -> None:
     """Warn if rows equal those of the fit, about whose own latent sites or outcomes more is known than a call uses."""
-    known = call.model.arguments.get("digest")
-    if known is None or call.part is not None or known != digest_of_rows(call.spec, call.traced.inputs):
+    known, result = call.model.arguments.get("digest"), call.model.result
+    if known is None or call.part is not None or (result is not None and result.n_rows != call.n_rows):
+        return
+    if known != digest_of_rows(call.spec, call.traced.inputs):
         return
     own = [site.name for site in call.spec.latents if site.follows_rows and site.name in draws]
     if own:

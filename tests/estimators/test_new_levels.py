@@ -141,7 +141,7 @@ def test_sites_that_mix_levels_are_refused_by_name():
 def test_other_refusals(model):
     with pytest.raises(ValueError, match="'unknown': 'new'"):
         fitted(column_args={"group": "group"}).predict(rows("new"))
-    with pytest.raises(ValueError, match=r"an `unknown` of \['error', 'new'\]"):
+    with pytest.raises(ValueError, match=r"an `unknown` of \['error', 'new', 'next'\]"):
         fitted(column_args={"group": {"columns": "group", "unknown": "ignore"}})
     with pytest.raises(ValueError, match="without `unknown_value`"):
         fitted(column_args={"group": {**OPEN["group"], "unknown_value": 6}})
