@@ -13,9 +13,10 @@ from skaimz.sampling.univariate import NoCdfError
 
 __all__ = ["Crps", "Excess", "Shortest", "TailMean"]
 
-# Quantiles of these levels, and of their complements, bound the panels of an integral, each with so many nodes. The
-# first three levels have the same ratios.
-LEVELS = {"float32": (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1), "float64": (1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 0.01, 0.1)}
+# Quantiles of these levels, of their complements, and of those in between bound the panels of an integral, each with so
+# many nodes. The first three levels have the same ratios. Narrow panels serve mixtures of few draws, which have gaps.
+LEVELS = {"float32": (1e-6, 1e-5, 1e-4, 1e-3, 0.01), "float64": (1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 0.01)}
+BETWEEN = np.linspace(0.05, 0.95, 19).tolist()
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
 # A tail whose panels shrink by less has no mean.
 LEAST_SHRINKAGE = 0.75
@@ -25,7 +26,7 @@ CANDIDATES, HALVINGS = 9, 28
 
 def _levels(mixture: Mixture) -> list[float]:
     lower = LEVELS[mixture.zeros.dtype.name]
-    return [*lower, 0.5, *(1 - level for level in reversed(lower))]
+    return [*lower, *BETWEEN, *(1 - level for level in reversed(lower))]
 
 
 def _integral(mixture: Mixture, edges: Any, integrand: Callable[[Any, Any], Any]) -> Any:

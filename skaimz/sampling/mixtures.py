@@ -33,8 +33,8 @@ class _OfDraw:
     ----------
     distribution : Univariate
     low, high, valid : array or None
-        Ends of the support, and whether there is a distribution, in the shape of the outcome. None as for
-        :class:`Univariate`.
+        Ends of the support, and whether there is a distribution: one number, or in the shape of the outcome. None as
+        for :class:`Univariate`.
     shape : tuple of int
         Shape of the outcome of one row.
     """
@@ -49,7 +49,8 @@ class _OfDraw:
         """Return the distribution of the only row, without its axis. Those of several rows can then be stacked."""
         distribution = self.distribution
         kinds = {"whole": distribution.whole, "jumps": distribution.jumps}
-        low, high, valid = (None if end is None else end[0] for end in (self.low, self.high, self.valid))
+        ends = (self.low, self.high, self.valid)
+        low, high, valid = (end if end is None or end.ndim == 0 else end[0] for end in ends)
         return _OfDraw(Univariate(Apart(keeps_axis=True), (distribution,), **kinds), low, high, valid, self.shape)
 
 
@@ -66,7 +67,10 @@ def _of_draw(run: KernelRun) -> _OfDraw:
     else:
         distribution = univariate(run.distribution)
     ends = (distribution.low, distribution.high, distribution.valid)
-    every = [None if end is None else jnp.moveaxis(jnp.broadcast_to(end, shape), axis, 0) for end in ends]
+    # An end that all entries share stays one number: XLA would take long to reduce an array of constants.
+    every = [
+        end if end is None or end.ndim == 0 else jnp.moveaxis(jnp.broadcast_to(end, shape), axis, 0) for end in ends
+    ]
     kinds = {"whole": distribution.whole, "jumps": distribution.jumps}
     if axis != 0:
         distribution = Univariate(RowsFirst(axis), (distribution,), **kinds)
@@ -74,7 +78,7 @@ def _of_draw(run: KernelRun) -> _OfDraw:
     n_before = shape[axis] - len(run.rows[run.spec.input])
     if n_before:
         distribution = Univariate(LaterRows(n_before), (distribution,), **kinds)
-        every = [None if end is None else end[n_before:] for end in every]
+        every = [end if end is None or end.ndim == 0 else end[n_before:] for end in every]
     low, high, valid = every
     return _OfDraw(distribution, low, high, valid, (*shape[:axis], *shape[axis + 1 :]))
 
@@ -94,9 +98,9 @@ class Mixture:
         self._each = of_draws.distribution
         self.kind = Shape(self._each.whole, self._each.jumps)
         self.zeros = jnp.zeros((n_rows, *of_draws.shape), jnp.result_type(float))
-        self._low = -jnp.inf if of_draws.low is None else of_draws.low.min(axis=0)
-        self._high = jnp.inf if of_draws.high is None else of_draws.high.max(axis=0)
-        self.valid = True if of_draws.valid is None else of_draws.valid.all(axis=0)
+        self._low = -jnp.inf if of_draws.low is None else self._spread(of_draws.low.min(axis=0))
+        self._high = jnp.inf if of_draws.high is None else self._spread(of_draws.high.max(axis=0))
+        self.valid = True if of_draws.valid is None else self._spread(of_draws.valid.all(axis=0))
         self._few: Univariate | None = None
         if n_draws > 2 * FEW_DRAWS:
             some = np.linspace(0, n_draws - 1, FEW_DRAWS).round().astype(int)
@@ -112,7 +116,10 @@ class Mixture:
 
     def of_rows(self, numbers: Any) -> Any:
         """Return numbers with an entry for each row, or for each of its outputs, in the shape of the mixtures."""
-        return numbers.reshape(numbers.shape + (1,) * (self.zeros.ndim - numbers.ndim)) + self.zeros
+        return self._spread(numbers) + self.zeros
+
+    def _spread(self, numbers: Any) -> Any:
+        return numbers.reshape(numbers.shape + (1,) * (self.zeros.ndim - numbers.ndim))
 
     def quantiles(self, levels: Any) -> Any:
         """Return quantiles, given their levels on the last axis of an array with an entry for each row."""
