@@ -103,6 +103,13 @@ class _Fitted:
         flat = {name: draw.reshape(-1, *draw.shape[2:]) for name, draw in self.model.posterior_.items()}
         return {name: draw for name, draw in flat.items() if name not in left_out}
 
+    def by_row(self, drawn: np.ndarray) -> np.ndarray:
+        """Return draws of the output with the rows on the second axis, which one draw for all rows lacks in NumPyro."""
+        output = self.spec[self.spec.output]
+        if drawn.ndim == len(output.shape):
+            return np.repeat(drawn[:, None], len(self.X), axis=1)
+        return np.moveaxis(drawn, 1 + output.row_axis, 1)
+
     def encodes_rows(self) -> bool:
         """Whether the guide of the case is a function that draws latent sites of rows from their inputs alone."""
         guide = getattr(self.case.inference(), "guide", None)
@@ -283,8 +290,7 @@ def _of_predictions(fitted: _Fitted) -> str:
     known = {"in_sample": True} if spec.needs_past else {}
     encodes = fitted.encodes_rows()
     draws, params = fitted.with_states(fitted.draws(local=bool(known) or encodes)), fitted.params
-    row_axis = spec[spec.output].row_axis
-    drawn = np.moveaxis(outcomes(fitted.kernel, draws, params, new, spec.output), row_axis + 1, 1)
+    drawn = fitted.by_row(outcomes(fitted.kernel, draws, params, new, spec.output))
     if hasattr(fitted.model, "predict_proba"):
         probabilities = fitted.model.predict_proba(fitted.X, **known, **fitted.further)
         # scikit-learn's form of several outputs is a list.
@@ -298,7 +304,7 @@ def _of_predictions(fitted: _Fitted) -> str:
     if difference or encodes or fitted.case.states is not None:
         return difference
     exact = conditional_means(fitted.kernel, {**draws, **_repeated(params, len(drawn))}, new, spec.output, n_classes)
-    return "" if exact is None else _of_exact(own, np.moveaxis(exact.mean(axis=0), row_axis, 0), drawn)
+    return "" if exact is None else _of_exact(own, fitted.by_row(exact).mean(axis=0), drawn)
 
 
 def _of_rows_that_follow(fitted: _Fitted) -> str:
