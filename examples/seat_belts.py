@@ -42,10 +42,10 @@ after = months >= "1983-02"
 # The kernel
 # ----------
 #
-# The fit sees the eight years before the law, after the first oil crisis.
-# On the logarithmic scale the series is a level that walks at random, an effect of each month of the year, and noise.
-# The walk needs no latent sites: it is a part of the covariance of the outcomes. Their distribution after the law is
-# that of the later rows given the earlier ones.
+# The fit sees the eight years before the law, after the first oil crisis. On the logarithmic scale the series is a
+# level that walks at random, an effect of each month of the year, and noise. The walk needs no latent sites: it is a
+# part of the covariance of the outcomes. Their distribution after the law is that of the later rows given the earlier
+# ones.
 
 
 def kernel(X, y=None):

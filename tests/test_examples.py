@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 
@@ -48,6 +49,16 @@ def test_marketing(tmp_path, capsys):
     assert (abs(mean - truth) / spread < 4).all()
     for picture in ("marketing_segments.png", "marketing_uplift.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
+
+
+def test_sleep(capsys):
+    mpl.use("Agg")
+    load("sleep")
+    known, new = map(numbers, capsys.readouterr().out.splitlines())
+    # lme4 finds a mean of 251.4 on the first day and 10.5 more each day, with sds between subjects of 24.7 and 5.9.
+    assert new[:2] == pytest.approx([251.4, 10.5], rel=0.1)
+    assert 20.0 < new[2] < 36.0
+    assert known[2] < 0.7 * new[2]
 
 
 def test_murder_rates():
