@@ -260,18 +260,77 @@ def _poisson(values: Any, rate: Any) -> tuple[Any, Any]:
     return 1 - above, mass
 
 
+# Up to so many probabilities of single numbers are added, which takes less time than an incomplete beta function.
+MOST_SUMMED = 256
+# Sums that exceed it are scaled down.
+HUGE = 1e30
+
+
+def _summed(values: Any, log_first: Any, ratio: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Add the probabilities of 0, 1, ... up to some values.
+
+    Parameters
+    ----------
+    values : array
+    log_first : array
+        Logarithm of the probability of 0.
+    ratio : callable
+        From a number to the probability of the next one, divided by its own.
+    """
+
+    def add(number: Any, carry: tuple) -> tuple:
+        mass, total, log_scale = carry
+        # The mass is that of this number until the value is reached, and stays that of the value.
+        goes_on = number <= values
+        mass = jnp.where(goes_on, mass * ratio(number - 1.0), mass)
+        total = jnp.where(goes_on, total + mass, total)
+        is_huge = total > HUGE
+        factor = jnp.where(is_huge, 1 / HUGE, 1.0)
+        return mass * factor, total * factor, log_scale + jnp.where(is_huge, math.log(HUGE), 0.0)
+
+    ones = jnp.ones_like(values + log_first)
+    count = jnp.max(jnp.where(jnp.isnan(values), 0.0, values)).astype(int) + 1
+    mass, total, log_scale = jax.lax.fori_loop(1, count, add, (ones, ones, jnp.zeros_like(ones)))
+    scale = log_first + log_scale
+    return jnp.exp(jnp.log(total) + scale), jnp.exp(jnp.log(mass) + scale)
+
+
+def _few_or_many(values: Any, few: Callable[[], tuple], many: Callable[[], tuple]) -> tuple[Any, Any]:
+    """Return what one function returns if all values are small, and what the other returns if not."""
+    return jax.lax.cond(jnp.all(values <= MOST_SUMMED), few, many)  # one branch: all draws have the same values
+
+
 def _negative_binomial(values: Any, concentration: Any, rate: Any) -> tuple[Any, Any]:
     share = jnp.where(jnp.isinf(rate), 1.0, rate / (1 + rate))
-    log = xlogy(concentration, share) + xlog1py(values, -share) - jnp.log(values + concentration)
-    return betainc(concentration + 0.0, values + 1, share), jnp.exp(log - _log_beta(concentration, values + 1))
+    values = jnp.maximum(values, 0.0)
+
+    def many() -> tuple:
+        log = xlogy(concentration, share) + xlog1py(values, -share) - jnp.log(values + concentration)
+        mass = jnp.exp(log - _log_beta(concentration, values + 1))
+        return betainc(concentration + 0.0, values + 1, share), mass
+
+    def few() -> tuple:
+        return _summed(values, xlogy(concentration, share), lambda k: (k + concentration) / (k + 1) * (1 - share))
+
+    return _few_or_many(values, few, many)
 
 
 def _binomial(values: Any, total_count: Any, probs: Any) -> tuple[Any, Any]:
-    # All values have been found at the total count, where the cdf is set to 1.
-    rest = jnp.maximum(total_count - values, 1.0)
-    log = xlogy(values, probs) + xlog1py(total_count - values, -probs) - jnp.log1p(total_count + 0.0)
-    mass = jnp.exp(log - _log_beta(total_count - values + 1, values + 1))
-    return betainc(rest, values + 1, 1 - probs), mass
+    values = jnp.maximum(values, 0.0)
+
+    def many() -> tuple:
+        # All values have been found at the total count, where the cdf is set to 1.
+        rest = jnp.maximum(total_count - values, 1.0)
+        log = xlogy(values, probs) + xlog1py(total_count - values, -probs) - jnp.log1p(total_count + 0.0)
+        mass = jnp.exp(log - _log_beta(total_count - values + 1, values + 1))
+        return betainc(rest, values + 1, 1 - probs), mass
+
+    def few() -> tuple:
+        inside = jnp.minimum(probs, 1 - jnp.finfo(values.dtype).eps)
+        odds = inside / (1 - inside)
+        return _summed(values, xlog1py(total_count, -inside), lambda k: (total_count - k) / (k + 1) * odds)
+
+    return _few_or_many(values, few, many)
 
 
 def _geometric(values: Any, probs: Any) -> tuple[Any, Any]:
@@ -329,7 +388,7 @@ COUNTS: dict[type, tuple[Callable, tuple[str, ...]]] = {
 @converts(*COUNTS)
 def _of_counts(distribution: Any) -> Univariate:
     function, names = COUNTS[_numpyro_class(distribution, COUNTS)]
-    settings: dict[str, Any] = {"whole": True}
+    settings: dict[str, Any] = {"whole": True, "guarded": function not in (_negative_binomial, _binomial)}
     if isinstance(distribution, dist.BernoulliProbs | dist.BernoulliLogits):
         settings |= {"low": jnp.asarray(0.0), "high": jnp.asarray(1.0)}
     if function is _classes:

@@ -29,14 +29,16 @@ class Univariate:
     parts : tuple of pytrees
         Parameters, which broadcast with the values.
     low, high : array or None
-        Ends of the support; None where it has none. The cdf is 0 below and 1 from the upper end on, so that
-        ``function`` is called at values of the support only.
+        Ends of the support; None where it has none. The cdf is 0 below and 1 from the upper end on.
     valid : array of bool or None
         Whether the parameters are those of a distribution; None if all are.
     whole : bool
         Whether all values are whole numbers.
     jumps : bool
         Whether single values may have a probability although not all values are whole numbers.
+    guarded : bool
+        Whether ``function`` is called at values of the support only. A function without this need sees the same values
+        for all draws.
     """
 
     function: Callable[..., tuple[Any, Any]] = field(metadata={"static": True})
@@ -46,14 +48,15 @@ class Univariate:
     valid: Any = None
     whole: bool = field(default=False, metadata={"static": True})
     jumps: bool = field(default=False, metadata={"static": True})
+    guarded: bool = field(default=True, metadata={"static": True})
 
     def __call__(self, values: Any) -> tuple[Any, Any]:
         """Return the cdf at some values and its derivative, or the probabilities of whole numbers."""
         values = jnp.floor(values) if self.whole else values
         inside = values
-        if self.low is not None:
+        if self.low is not None and self.guarded:
             inside = jnp.maximum(inside, self.low)
-        if self.high is not None:
+        if self.high is not None and self.guarded:
             inside = jnp.minimum(inside, self.high)
         cdf, slope = self.function(inside, *self.parts)
         if self.low is not None:
