@@ -10,6 +10,7 @@ import numpy as np
 
 from skaimz.kernels import POINTS, ByValue, TracedKernel
 from skaimz.runtime import compiled, shared
+from skaimz.sampling.conditionals import elementwise
 from skaimz.sampling.forward import FIRST, Arguments, run_kernel
 from skaimz.sampling.job import Job
 
@@ -135,7 +136,8 @@ def _changed(
 
 def _doubled(array: Any) -> Any:
     array = array if hasattr(array, "dtype") else np.asarray(array)
-    return array.astype(np.float64) if array.dtype == np.float32 else array
+    doubles = {np.dtype(np.float32): np.float64, np.dtype(np.int32): np.int64}
+    return array.astype(doubles.get(np.dtype(array.dtype), array.dtype))
 
 
 @shared(maxsize=PROGRAMS_KEPT)
@@ -153,8 +155,9 @@ def _comparison(first: TracedKernel, second: TracedKernel, names: tuple[str, ...
             if name not in drawn:
                 compared[name] = site["value"], _same_entries(site["value"], other["value"])
             elif FIRST not in other:
-                density = site["fn"].log_prob(site["value"])
-                compared[name] = density, _same_entries(density, other["fn"].log_prob(other["value"]))
+                # Independent entries are compared one by one, whatever axes share a density.
+                density = elementwise(site["fn"]).log_prob(site["value"])
+                compared[name] = density, _same_entries(density, elementwise(other["fn"]).log_prob(other["value"]))
             elif other[FIRST] is not None:
                 # Which axes of a value share a density may differ.
                 compared[name] = tuple(each.log_prob(site["value"]).sum() for each in (site["fn"], other[FIRST]))

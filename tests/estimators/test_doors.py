@@ -28,6 +28,7 @@ pytestmark = [
     # What scikit-learn's own look at half precision says before it refuses infinities.
     pytest.mark.filterwarnings("ignore:invalid value encountered in reduce"),
     pytest.mark.filterwarnings("ignore::skaimz.exceptions.OutputWarning"),
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.UnitsWarning"),
     pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning"),
 ]
 

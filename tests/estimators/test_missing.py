@@ -297,6 +297,7 @@ def test_what_needs_outcomes(imputed):
     np.testing.assert_allclose(imputed.score(X, HOLES), r2_score(Y[~MISSING], imputed.predict(X)[~MISSING]))
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning")
 def test_missing_entries_of_x():
     """Noisy outcomes tell of inputs: a missing one has the posterior of a normal mean."""
     y = X[:, 0] + NOISE * rng.normal(size=60)

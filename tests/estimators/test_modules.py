@@ -337,6 +337,7 @@ def test_an_encoder_of_outcomes_needs_them(outcomes, autoencoder):
     np.testing.assert_allclose(found, expected, atol=0.1)
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning")
 def test_a_guide_with_parameters_for_rows_leaves_new_rows_to_the_prior(outcomes):
     Y = outcomes[0]
     settings = SVI(guide=networks.of_these_rows, num_steps=200, num_samples=400)

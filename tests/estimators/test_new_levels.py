@@ -56,7 +56,8 @@ def test_a_new_group_has_the_distribution_of_the_population(model):
 
 def test_a_label_is_one_level_in_every_call(model):
     alone, many = drawn(model, rows("new")), drawn(model, rows("z", "new", "a", "new", "other"))
-    assert np.array_equal(alone[:, 0], many[:, 1])
+    # The last bit may differ between programs for one new level and for several.
+    np.testing.assert_allclose(alone[:, 0], many[:, 1], rtol=1e-6, atol=1e-6)
     assert np.array_equal(many[:, 1], many[:, 3])
     new = many[:, [0, 1, 4]]
     np.testing.assert_allclose(np.corrcoef(new.T), np.eye(3), atol=0.06)

@@ -21,7 +21,7 @@ def diabetes():
 
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.GuideWarning")  # the columns are correlated
 @pytest.mark.parametrize(
-    "inference", ["auto", "svi", MCMC(num_warmup=500, num_samples=500, num_chains=2)], ids=["auto", "svi", "mcmc"]
+    "inference", ["auto", "svi", MCMC(num_warmup=500, num_samples=1000, num_chains=2)], ids=["auto", "svi", "mcmc"]
 )
 def test_default_kernel_agrees_with_bayesian_ridge(diabetes, inference):
     X, y = diabetes

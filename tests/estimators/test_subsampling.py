@@ -153,6 +153,7 @@ def with_effects(X, y=None):
         numpyro.sample("y", dist.Normal(slope * X[chosen, 0] + effect, 1.0), obs=None if y is None else y[chosen])
 
 
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning")
 def test_effects_of_rows_have_draws_for_all_rows():
     settings = SVI(guide="auto_normal", num_steps=3000, learning_rate=0.03)
     model = NumPyroImpactRegressor(with_effects, inference=settings, dtype="float64", random_state=0).fit(X, Y)

@@ -60,6 +60,7 @@ def forward_backward(shift, y):
 
 
 @pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
+@pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning")
 def test_a_hidden_markov_chain(series):
     X, y, states = series
     model = NumPyroImpactRegressor(chain, inference=CHAINS, random_state=0).fit(X, y)

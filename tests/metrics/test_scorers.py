@@ -32,7 +32,10 @@ from skaimz.exceptions import OutputWarning
 from skaimz.inference import SVI
 from skaimz.sampling import Limits, limits
 
-pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning"),
+    pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning"),
+]
 interacts = pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
 
 N_ROWS, N_DRAWS = 50, 30

@@ -137,5 +137,5 @@ def test_transforms_are_probabilities(pit):
 
 def test_classifiers_have_no_intervals(rows):
     model = NumPyroImpactClassifier(zoo.logistic, posterior={"coef": np.zeros((5, 2))})
-    with pytest.raises(TypeError, match=r"takes a NumPyroImpactRegressor, but was given a NumPyroImpactClassifier"):
+    with pytest.raises(TypeError, match=r"takes a NumPyroImpactRegressor.*, but was given a NumPyroImpactClassifier"):
         IntervalCalibrationDisplay.from_estimator(model, rows, np.zeros(40))

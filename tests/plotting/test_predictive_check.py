@@ -213,5 +213,6 @@ def test_refusals(y, draws, options, message):
 
 
 def test_pipelines(model, rows):
-    with pytest.raises(TypeError, match="takes a regressor or classifier of skaimz, but was given a Pipeline"):
-        PredictiveCheckDisplay.from_estimator(make_pipeline(model), rows, rows[:, 0])
+    assert isinstance(
+        PredictiveCheckDisplay.from_estimator(make_pipeline(model), rows, rows[:, 0]), PredictiveCheckDisplay
+    )

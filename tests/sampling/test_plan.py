@@ -24,7 +24,7 @@ def described(width=1, rows_mix=None, multiplies_matrices=False):
 def plan_of(spec, n_rows, n_draws, *, n_chains=1, **settings):
     posterior = SimpleNamespace(n_draws=n_draws, n_chains=n_chains)
     job = SimpleNamespace(
-        spec=spec, posterior=posterior, n_rows=n_rows, total_rows=n_rows, first_row=0, limits=Limits()
+        spec=spec, posterior=posterior, n_rows=n_rows, total_rows=n_rows, first_row=0, past=None, limits=Limits()
     )
     return make_plan(job, **settings)
 
