@@ -31,7 +31,9 @@ def univariate(distribution: Any) -> Univariate:
     base = base_distribution(distribution)
     if isinstance(base, Stacked):
         steps = jax.vmap(univariate)(base.steps)
-        ends = {"low": None, "high": None, "valid": None} if steps.low is steps.high is steps.valid is None else {}
+        ends: dict[str, Any] = (
+            {"low": None, "high": None, "valid": None} if steps.low is steps.high is steps.valid is None else {}
+        )
         if not ends:
             shape = distribution.batch_shape + distribution.event_shape
             ends = {name: _spread(getattr(steps, name), shape) for name in ("low", "high", "valid")}
