@@ -32,10 +32,9 @@ from skaimz.exceptions import OutputWarning
 from skaimz.inference import SVI
 from skaimz.sampling import Limits, limits
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning"),
-    pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore::skaimz.exceptions.FitWarning")
+# Cases with effects of rows score the rows of their fit as if they were new.
+scores_own_rows = pytest.mark.filterwarnings("ignore::skaimz.exceptions.RowsOfFitWarning")
 interacts = pytest.mark.filterwarnings("ignore::skaimz.exceptions.SpeedWarning")
 
 N_ROWS, N_DRAWS = 50, 30
@@ -101,6 +100,7 @@ def classifiers():
 @interacts
 @every_case
 @pytest.mark.usefixtures("_several_tiles")
+@scores_own_rows
 def test_crps_is_twice_the_pinball_loss_of_all_quantiles(case):
     kernel, draws, y, arrays = case
     model = with_draws(kernel, draws, y, **arrays)
@@ -112,6 +112,7 @@ def test_crps_is_twice_the_pinball_loss_of_all_quantiles(case):
 @interacts
 @every_case
 @pytest.mark.usefixtures("_several_tiles")
+@scores_own_rows
 def test_pinball_loss_is_that_of_sklearn(case):
     kernel, draws, y, arrays = case
     model = with_draws(kernel, draws, y, **arrays)
@@ -128,6 +129,7 @@ def test_pinball_loss_is_that_of_sklearn(case):
 
 @interacts
 @every_case
+@scores_own_rows
 def test_intervals_are_those_of_predict_interval(case):
     kernel, draws, y, arrays = case
     model = with_draws(kernel, draws, y, **arrays)
@@ -143,6 +145,7 @@ def test_intervals_are_those_of_predict_interval(case):
 @interacts
 @every_case
 @pytest.mark.usefixtures("_several_tiles")
+@scores_own_rows
 def test_densities_are_those_of_the_log_likelihood(case):
     kernel, draws, y, arrays = case
     model = with_draws(kernel, draws, y, **arrays)

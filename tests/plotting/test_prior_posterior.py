@@ -189,4 +189,8 @@ def test_unknown_sites_of_estimators(model, rows):
 
 
 def test_pipelines(model, rows):
-    assert isinstance(PriorPosteriorDisplay.from_estimator(make_pipeline(model), rows), PriorPosteriorDisplay)
+    through, own = (PriorPosteriorDisplay.from_estimator(each, rows) for each in (make_pipeline(model), model))
+    assert own.posterior
+    for name, draws in own.posterior.items():
+        np.testing.assert_array_equal(through.posterior[name], draws)
+        np.testing.assert_array_equal(through.prior[name], own.prior[name])

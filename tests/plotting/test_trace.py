@@ -249,4 +249,7 @@ def test_refusals(options, message):
 
 
 def test_pipelines(model):
-    assert isinstance(TraceDisplay.from_estimator(make_pipeline(model)), TraceDisplay)
+    through, own = (TraceDisplay.from_estimator(each) for each in (make_pipeline(model), model))
+    assert own.draws
+    for name, draws in own.draws.items():
+        np.testing.assert_array_equal(through.draws[name], draws)
