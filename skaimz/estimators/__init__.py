@@ -8,7 +8,7 @@ from skaimz.estimators._learning import fit_with_classes
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._parameters import SklearnObject
 from skaimz.estimators._pipelines import last_step, unwrapped
-from skaimz.estimators._predictions import Scores, among_classes
+from skaimz.estimators._predictions import LogDensities, Scores, among_classes
 from skaimz.estimators._predictive_distribution import PredictiveDistribution
 from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._read import read
@@ -20,6 +20,7 @@ __all__ = [
     "Call",
     "Columns",
     "ImpactEstimator",
+    "LogDensities",
     "Model",
     "NumPyroImpactClassifier",
     "NumPyroImpactRegressor",

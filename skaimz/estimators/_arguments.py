@@ -298,8 +298,8 @@ def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
     """Check an outcome, that of row ``first`` on, against the kernel's output site, and give it its kind of numbers."""
     site: Site = spec[spec.output]
     of_row = site.event_shape if spec.outcome is None else spec.outcome
-    if spec.outcome is not None:
-        site = replace(site, support=None)  # it observes a part of y, or bounds of its values
+    # Where it observes a part of y, something computed from y, or not all of y, y itself may lie outside its support.
+    observes_all = spec.outcome is None and not spec.changes_outcome and not spec.masks
     if y.shape[1:] != of_row:
         expected = "".join(f", {size}" for size in of_row) or ","
         what = "y has the wrong shape" if of_row else "y should be a 1d array"
@@ -308,16 +308,20 @@ def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
             f"{'has' if spec.outcome is None else 'observes a part of y, which has'} the shape (n_rows{expected})."
         )
     if isinstance(y, LazyRows):
-        return LazyRows(y, lambda part, start: _outcome_values(part, site, first + start))
-    return _outcome_values(y, site, first)
+        return LazyRows(y, lambda part, start: _outcome_values(part, site, first + start, strict=observes_all))
+    return _outcome_values(y, site, first, strict=observes_all)
 
 
-def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
-    """Check outcomes, the first of which is that of the row ``start``, against the support of a site.
+def _outcome_values(y: np.ndarray, site: Site, start: int, *, strict: bool) -> np.ndarray:
+    """Give outcomes the kind of numbers that a site has, if they are all such numbers.
 
-    Missing ones, if there are any, are left to the kernel.
+    Outcomes, the first of which is that of the row ``start``, are refused outside the support of the site if this is
+    ``strict``. Missing ones, if there are any, are left to the kernel.
     """
     missing = np.isnan(y) if y.dtype.kind == "f" else np.zeros((), bool)
+    whole = (y == np.floor(y)) & (np.abs(y) < 2**31)
+    if not strict:
+        return y.astype(jnp.result_type(int)) if np.issubdtype(site.dtype, np.integer) and whole.all() else y
     if site.support is not None:
         inside = SUPPORT_CHECKS[site.support](y) | missing
         if not inside.all():
@@ -334,7 +338,7 @@ def _outcome_values(y: np.ndarray, site: Site, start: int) -> np.ndarray:
             f"Row {_first_row(strange, start)} holds another."
         )
     if np.issubdtype(site.dtype, np.integer):
-        inside = ((y == np.floor(y)) & (np.abs(y) < 2**31)) | missing
+        inside = whole | missing
         if not inside.all():
             raise ValueError(
                 f"y must hold integers below 2**31: the kernel's output {site.name!r} is a {site.distribution} "

@@ -7,7 +7,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from skaimz import sampling
 from skaimz.effects import EffectTree
 from skaimz.estimators import _temporary
 from skaimz.estimators._arguments import check_count
@@ -22,7 +21,7 @@ from skaimz.estimators._draws import (
 from skaimz.estimators._effects import Effect, Slope, answer_with_effects
 from skaimz.estimators._learning import KernelEstimator
 from skaimz.estimators._model import Model
-from skaimz.estimators._predictions import Outcomes, Scores
+from skaimz.estimators._predictions import LogDensities, Outcomes
 from skaimz.estimators._questions import answer_by_row, frees_on_error, in_memory, request_for
 from skaimz.estimators._scenarios import Over
 from skaimz.estimators._states import StatePosterior, States
@@ -475,8 +474,7 @@ class ImpactEstimator(KernelEstimator):
         >>> bool(typical > 0 > impossible)
         True
         """
-        rule = lambda job, y, class_counts: sampling.log_predictive(job, y)  # noqa: E731
-        return answer_by_row(Model.of(self), Scores(y, rule), X, arrays)
+        return answer_by_row(Model.of(self), LogDensities(y), X, arrays)
 
     def estimate_effect(
         self,

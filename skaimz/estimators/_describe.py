@@ -26,12 +26,11 @@ def description_of(model: Model) -> pd.DataFrame:
         by_row = name in model.arguments["rows"] or name == spec.output_parameter
         records.append({"name": name, "kind": role, "dims": "rows, ..." if by_row else ""})
     for site in spec.every_site:
-        shape = tuple("n_rows" if size is None else size for size in site.shape)
         record = {
             "name": site.name,
             "kind": site.kind + " (in fits only)" * (site in spec.only_fitted),
             "distribution": site.distribution or "",
-            "shape": _bracketed(shape),
+            "shape": _bracketed(site.written_shape),
             "dims": ", ".join(site.dims),
             "rows stand alone": site.mixing is None,
             "grows with": ", ".join([*["rows"] * site.follows_rows, *filter(None, site.levels)]),

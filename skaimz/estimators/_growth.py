@@ -42,9 +42,8 @@ def rows_to_keep(spec: KernelSpec, inputs: Inputs, y: Any) -> dict[str, np.ndarr
 
 def digest_of_rows(spec: KernelSpec, inputs: Inputs) -> str | None:
     """Return a digest by which rows are recognised as those of a fit; None if nothing about them is remembered."""
-    follow = any(site.follows_rows for site in spec.latents)
     arrays = inputs.rows.values()
-    if not (follow or (spec.needs_past and spec[spec.output].is_scanned)):
+    if not (spec.growing_latents or (spec.needs_past and spec[spec.output].is_scanned)):
         return None
     if not all(isinstance(array, np.ndarray) for array in arrays):
         return None  # rows that are read in parts
@@ -62,7 +61,7 @@ def warn_of_rows_of_fit(call: Any, draws: Mapping[str, np.ndarray]) -> None:
         return
     if known != digest_of_rows(call.spec, call.traced.inputs):
         return
-    own = [site.name for site in call.spec.latents if site.follows_rows and site.name in draws]
+    own = [site.name for site in call.spec.growing_latents if site.name in draws]
     if own:
         warn_user(
             f"X holds the rows of the fit. They are taken for new rows, so that what is known of {own} in these rows "
@@ -87,7 +86,7 @@ def past_for(call: Any, draws: Mapping[str, np.ndarray]) -> sampling.Past | None
         Posterior draws.
     """
     spec, rows = call.spec, call.model.past
-    own = [site.name for site in spec.latents if site.follows_rows and site.name in draws]
+    own = [site.name for site in spec.growing_latents if site.name in draws]
     if not spec.needs_past or not (own or spec.outcomes_depend):
         return None
     if rows is None and not own and spec[spec.output].is_scanned:
@@ -153,7 +152,8 @@ def _changed_sites(job: sampling.Job, argument: str) -> dict[str, str]:
 
 def _check_past(job: sampling.Job) -> None:
     known = {*job.posterior.draws, *[job.spec.output] * job.spec.outcomes_depend}
-    unknown = [name for name in job.settings if job.spec[name].row_axis is not None and name not in known]
+    of_rows = [job.spec[name] for name in job.settings if job.spec[name].follows_rows]
+    unknown = [site.name for site in of_rows if site.row_axis is None or site.name not in known]
     if unknown:
         raise ValueError(
             f"`intervention` and `condition` cannot set {unknown} for new rows: these depend on the rows of the fit, "

@@ -26,7 +26,7 @@ from skaimz.estimators._growth import (
     warn_of_rows_of_fit,
 )
 from skaimz.estimators._outcomes import Outcome
-from skaimz.estimators._posterior import check_interventions, check_local, match_draws
+from skaimz.estimators._posterior import check_interventions, check_of_rows, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
 from skaimz.inference import FitResult, guide_function
 from skaimz.kernels import (
@@ -213,6 +213,13 @@ class Model:
         of_rows = np.dtype(self.arguments["rows"][self.names[0]][1])
         return of_rows if of_rows.kind == "f" else np.dtype(self.dtype or np.float64)
 
+    @property
+    def fit_rows(self) -> int | None:
+        """Number of rows of the fit; None if it is not known."""
+        if self.past is not None:
+            return len(self.past[self.names[0]])
+        return (self.result and self.result.n_rows) or None
+
     def seed_of(self, random_state: Any) -> int:
         """Return the seed of one call: its own, or else the model's."""
         return self.seed if random_state is None else seed_of(random_state)
@@ -389,16 +396,20 @@ class Call:
         if spec.rows_mix is not None and not spec.needs_past and not self.traced.kernel.seen:
             why = f"because its rows may depend on one another: {spec.rows_mix}."
             warn_user(f"The kernel runs on all rows at once, {why}", SpeedWarning)
-        local = {site.name: flat.pop(site.name) for site in spec.local_latents if site.name in flat and past is None}
+        growing = [site.name for site in spec.latents if site.follows_rows and site.name in flat]
+        of_rows = {name: flat.pop(name) for name in growing if past is None}
         if sums_states:
-            local = {name: draw for name, draw in local.items() if spec[name] not in spec.summed}
+            of_rows = {name: draw for name, draw in of_rows.items() if spec[name] not in spec.summed}
+        local: dict[str, np.ndarray] = {}
         if in_sample:
-            check_local(spec, local, self.total_rows)
+            check_of_rows(spec, of_rows, self.model.fit_rows, self.total_rows)
+            local = {name: draw for name, draw in of_rows.items() if spec[name].row_axis is not None}
+            flat |= {name: draw for name, draw in of_rows.items() if name not in local}
         else:
             warn_of_rows_of_fit(self, draws)
         posterior = sampling.Posterior(self.traced.hyperparameters, params, flat, n_chains * n_draws, n_chains)
         growth = past, levels_for(self, flat)
-        job = self._job(posterior, local if in_sample else {}, intervention, condition, growth)
+        job = self._job(posterior, local, intervention, condition, growth)
         encoder = None if in_sample or past is not None else encoder_for(self.model, job, has_outcome=has_outcome)
         if encoder is None:
             return job

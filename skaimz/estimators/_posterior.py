@@ -14,7 +14,7 @@ from skaimz.inference import FitResult
 from skaimz.inference.diagnostics import check_chains
 from skaimz.kernels import KernelSpec, check_index, in_type_of, own_names
 
-__all__ = ["OF_STATE", "check_interventions", "check_local", "digest_of", "match_draws", "with_draws"]
+__all__ = ["OF_STATE", "check_interventions", "check_of_rows", "digest_of", "match_draws", "with_draws"]
 
 # Attribute of trees that says from which inference state their draws were taken.
 OF_STATE = "of_state"
@@ -101,13 +101,10 @@ def match_draws(draws: Mapping[str, np.ndarray], spec: KernelSpec, params: Mappi
             check_index(f"The array of posterior draws of {index.name!r}", kept[index.name], index, 0)
     for name, draw in kept.items():
         site = latents[name]
-        fits = draw.ndim - 2 == len(site.shape) and all(
-            expected in (None, size) for expected, size in zip(site.shape, draw.shape[2:], strict=True)
-        )
-        if not fits:
-            expected = tuple("n_rows" if size is None else size for size in site.shape)
+        if not site.allows(draw.shape[2:]):
             raise ValueError(
-                f"Posterior draws of {name!r} have the shape {draw.shape[2:]} a draw, but the site has {expected}."
+                f"Posterior draws of {name!r} have the shape {draw.shape[2:]} a draw, but the site has "
+                f"{site.written_shape}."
             )
     wrong = {name: int((~np.isfinite(draw)).sum()) for name, draw in kept.items() if draw.dtype.kind == "f"}
     wrong = {name: count for name, count in wrong.items() if count}
@@ -151,11 +148,23 @@ def check_interventions(job: sampling.Job) -> None:
             )
 
 
-def check_local(spec: KernelSpec, local: Mapping[str, np.ndarray], n_rows: int) -> None:
-    """Refuse draws of row-aligned latent sites that are not for the rows of a call, or those that these belong to."""
-    for name, draw in local.items():
-        found = draw.shape[1 + (spec[name].row_axis or 0)]
-        if found != n_rows:
+def check_of_rows(spec: KernelSpec, draws: Mapping[str, np.ndarray], fit_rows: int | None, n_rows: int) -> None:
+    """Refuse draws of the latent sites of rows that are not for the rows of a call.
+
+    Parameters
+    ----------
+    spec : KernelSpec
+    draws : dict of str to array of shape (n_draws, ...)
+        Draws of sites whose number of entries follows from the number of rows.
+    fit_rows : int or None
+        Number of rows of the fit, if it is known.
+    n_rows : int
+        Number of rows of the call, or of those that its part belongs to.
+    """
+    for name, draw in draws.items():
+        axis = spec[name].row_axis
+        found = fit_rows if axis is None else draw.shape[1 + axis]
+        if found not in (None, n_rows):
             raise ValueError(
                 f"Latent site {name!r} has draws for the {found} rows of the fit, but X has {n_rows} rows: pass those "
                 "rows, or `in_sample=False`."

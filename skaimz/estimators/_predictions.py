@@ -11,10 +11,12 @@ from skaimz import sampling
 from skaimz.estimators._model import Call
 from skaimz.estimators._questions import Question
 from skaimz.exceptions import OutputWarning, warn_user
+from skaimz.kernels import KernelSpec
 from skaimz.runtime import Purpose, generator_of
 
 __all__ = [
     "Classes",
+    "LogDensities",
     "LogProbabilities",
     "Means",
     "Moments",
@@ -22,6 +24,7 @@ __all__ = [
     "Probabilities",
     "Scores",
     "among_classes",
+    "refuse_part",
 ]
 
 
@@ -147,11 +150,43 @@ class Scores(Question[np.ndarray]):
 
     def answer(self, call: Call) -> np.ndarray:
         """Return the score of each row."""
+        refuse_part(call.spec)
         with call.precision():
-            job = call.job()
-            y = call.encode(self.y)
-            check_consistent_length(call.X, y)
-            return self.rule(job, y, call.model.outcome.class_counts)
+            return self.rule(call.job(), _outcomes(call, self.y), call.model.outcome.class_counts)
+
+
+@dataclass(frozen=True)
+class LogDensities(Question[np.ndarray]):
+    """Logarithms of the posterior predictive densities of outcomes.
+
+    Attributes
+    ----------
+    y : array-like
+        Outcomes as a user passes them.
+    """
+
+    y: Any
+
+    def answer(self, call: Call) -> np.ndarray:
+        """Return the log density of each row."""
+        with call.precision():
+            return sampling.log_predictive(call.job(), _outcomes(call, self.y))
+
+
+def _outcomes(call: Call, y: Any) -> np.ndarray:
+    y = call.encode(y)
+    check_consistent_length(call.X, y)
+    return y
+
+
+def refuse_part(spec: KernelSpec | None) -> None:
+    """Refuse to compare outcomes with predictions if these are of a part of the outcomes."""
+    if spec is not None and spec.outcome is not None:
+        shape = ", ".join(["n_rows", *map(str, spec[spec.output].event_shape)])
+        raise ValueError(
+            f"The kernel's output {spec.output!r} observes a part of y, and predictions are of that part, of the shape "
+            f"({shape}): compare it with the predictions yourself. `log_predictive_density` scores all of y."
+        )
 
 
 def predictive_job(call: Call, in_sample: bool) -> sampling.Job:
@@ -161,7 +196,7 @@ def predictive_job(call: Call, in_sample: bool) -> sampling.Job:
     predicted like any others: given the outcomes of the fit.
     """
     spec = call.spec
-    own = any(site.follows_rows for site in spec.latents)
+    own = bool(spec.growing_latents)
     if in_sample and not own and spec.rows_mix is not None and spec[spec.output].is_scanned:
         raise ValueError(
             "`in_sample=True` uses posterior draws of latent sites of the rows, and the kernel has none: the outcome "

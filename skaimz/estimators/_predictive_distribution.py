@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from skaimz import sampling
 from skaimz.estimators._arguments import check_count, check_numbers_of, check_probabilities
 from skaimz.estimators._distributions import CdfAt, Excess, Intervals, Quantiles
 from skaimz.estimators._model import Model
-from skaimz.estimators._predictions import Means, Moments, Outcomes, Scores
+from skaimz.estimators._predictions import LogDensities, Means, Moments, Outcomes
 from skaimz.estimators._questions import Question, answer_by_row, request_for
 from skaimz.kernels import flattened
 
@@ -105,7 +104,7 @@ class PredictiveDistribution:
 
         The density of a row with several outputs is their joint one.
         """
-        return self._ask(Scores(y, lambda job, y, class_counts: sampling.log_predictive(job, y)))
+        return self._ask(LogDensities(y))
 
     def pdf(self, y: Any) -> np.ndarray:
         """Return the density at outcomes, or the probability of whole numbers."""

@@ -11,7 +11,7 @@ from skaimz.estimators._bases import RegressorMixin
 from skaimz.estimators._missing import r2_of_observed
 from skaimz.estimators._model import Model
 from skaimz.estimators._outcomes import Numbers
-from skaimz.estimators._predictions import Means, Moments
+from skaimz.estimators._predictions import Means, Moments, refuse_part
 from skaimz.estimators._predictive_methods import PredictiveMethods
 from skaimz.estimators._questions import Question, answer_by_row
 from skaimz.estimators._types import Argument, Rows
@@ -203,6 +203,7 @@ class NumPyroImpactRegressor(RegressorMixin, PredictiveMethods, ImpactEstimator)
         >>> round(model.score(X, y), 2)
         1.0
         """
+        refuse_part(Model.of(self).spec)
         # Each is computed once, rather than whenever scikit-learn looks at it.
         predict: Any = self.predict
         outcomes: Any

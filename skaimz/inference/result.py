@@ -93,12 +93,9 @@ class FitResult:
 
 def check_same_sites(traced: TracedKernel, before: FitResult) -> None:
     """Refuse to go on with a kernel whose latent sites are not those of an earlier fit."""
-    shapes = {site.name: site.shape for site in traced.spec.latents}
-    earlier = {name: draw.shape[2:] for name, draw in before.draws.items()}
-    if shapes.keys() != earlier.keys() or any(
-        len(shape) != len(earlier[name])
-        or any(size not in (None, known) for size, known in zip(shape, earlier[name], strict=True))
-        for name, shape in shapes.items()
+    sites = {site.name: site for site in traced.spec.latents}
+    if sites.keys() != before.draws.keys() or not all(
+        site.allows(before.draws[name].shape[2:]) for name, site in sites.items()
     ):
         raise ValueError(ANOTHER)
 

@@ -125,8 +125,9 @@ def factors(
 ) -> tuple[tuple[str, ...], str | None]:
     """Return the sites beside the output that are part of each row's density, and why rows may have none of their own.
 
-    A ``numpyro.factor`` may hold what the density of an outcome lacks, such as the term of a censored row, whose own
-    density is masked. If the output does not exist in a fit, factors or observed sites hold all of it.
+    Other sites may observe the outcome too, or other parts of it. A ``numpyro.factor`` may hold what the density of an
+    outcome lacks, such as the term of a censored row, whose own density is masked. If the output does not exist in a
+    fit, factors or observed sites hold all of it.
 
     Parameters
     ----------
@@ -145,11 +146,11 @@ def factors(
     masked = not branches and proofs.messages[output].is_masked
     of_rows: list[str] = []
     for name, message in proofs.messages.items():
-        if not message.is_factor and not (branches and message.kind == "observed"):
+        if message.kind != "observed" or (name == output and not branches):
             continue
         by_outcome, what = proofs.depends(name, outcome), "factor" if message.is_factor else "site"
-        # All parts of a density have one shape.
-        whole = proofs.shape(of_rows[0] if branches and of_rows else name if branches else output)
+        if not (by_outcome or message.is_factor or branches):
+            continue
         if proofs.mixing(name) is not None or not proofs.has_rows(name):
             if by_outcome or (masked and proofs.depends(name, proofs.rows.values())):
                 reason = proofs.mixing(name)
@@ -160,11 +161,6 @@ def factors(
             return (), f"the factor {name!r} may be a prior of {continuous}: write that as a distribution"
         elif not by_outcome and name in predicting.messages and proofs.depends(name, [proofs.sites[s] for s in states]):
             continue  # it tells something of the states of a row, whose density is given that
-        elif proofs.shape(name) != whole:
-            return (), (
-                f"the factor {name!r} has the shape {proofs.shape(name)} for {proofs.proof.n_rows[-1]} rows, where the "
-                f"density of the output has {whole}: write it within the same plates"
-            )
         elif by_outcome or message.is_factor:
             of_rows.append(name)
     return tuple(of_rows), None

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import itertools
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -84,22 +85,22 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     sites = tuple(
         replace(
             message.site(name, tracer.templates[name], kinds.get(name, message.kind), predicting.mixing(name)),
-            follows_rows=tracer.shapes[0].get(name) != tracer.shapes[-1].get(name),
+            following=tracer.following(name, tracer.shapes),
             levels=levels.get(name, ()),
         )
         for name, message in tracer.sites.items()
     )
     only_fitted = tuple(
-        message.site(name, tracer.fit_templates[name], message.kind, None) for name, message in tracer.fit_sites.items()
+        replace(
+            message.site(name, tracer.fit_templates[name], message.kind, None),
+            following=tracer.following(name, tracer.fit_shapes),
+        )
+        for name, message in tracer.fit_sites.items()
     )
     of_fit = tuple({site.name: site for site in (*sites, *only_fitted)}.values())
     local = [name for name in (*others, *more) if None in tracer.template(name)]
     states = [name for name in local if tracer.message(name).states is not None]
     row_factors, unscored = factors(output, call, (local, states), fitting, predicting)
-    in_fit = {**tracer.templates, **tracer.fit_templates}
-    elsewhere = [name for name in row_factors if in_fit[name].index(None) != tracer.templates[output].index(None)]
-    if elsewhere:
-        row_factors, unscored = (), f"the rows of {elsewhere[0]!r} and {output!r} are not on the same axis"
     latents = (site for site in of_fit if site.kind == "latent" and site.name in fitting.sites)
     discrete = {site.name for site in latents if not np.issubdtype(site.dtype, np.floating)}
     by_state = [
@@ -158,9 +159,11 @@ class _Tracer:
     ----------
     sites : dict of str to Message
         Sites of a run without an outcome, with the second number of rows.
+    shapes : pair of dict
+        Shape of each site on each of the numbers of rows.
     templates : dict of str to tuple
         Shape of each site, with None on the row axis.
-    fit_sites, fit_templates : dict
+    fit_sites, fit_shapes, fit_templates
         The same for sites that exist only with an outcome; empty before :meth:`learn_fit_sites`.
     latents : list of str
         Sites that a run without an outcome does not observe.
@@ -183,6 +186,7 @@ class _Tracer:
         self.shapes = [{name: message.sizes for name, message in sites.items()} for sites in (few, self.sites)]
         self.templates = {name: self._template(name, self.shapes) for name in few}
         self.fit_sites: dict[str, Message] = {}
+        self.fit_shapes: list[dict[str, tuple[int, ...]]] = [{}, {}]
         self.fit_templates: dict[str, tuple[int | None, ...]] = {}
         self.latents = [name for name, message in self.sites.items() if message.kind == "latent"]
 
@@ -191,6 +195,12 @@ class _Tracer:
         if len(few) != len(many):
             return few
         return tuple(None if sizes == self.n_rows else sizes[0] for sizes in zip(few, many, strict=True))
+
+    def following(self, name: str, shapes: list[dict[str, tuple[int, ...]]]) -> tuple[int, ...]:
+        """Return the axes of a site whose length follows from the number of rows."""
+        few, many = (of_run.get(name, ()) for of_run in shapes)
+        each = enumerate(itertools.zip_longest(few, many))
+        return tuple(axis for axis, sizes in each if sizes == self.n_rows or sizes[0] != sizes[1])
 
     def template(self, name: str) -> tuple[int | None, ...]:
         """Return the shape of a latent site, with None on the row axis."""
@@ -202,10 +212,8 @@ class _Tracer:
 
     def _shape(self, name: str, n_rows: int) -> tuple[int, ...]:
         """Return the shape of a latent site on a number of rows."""
-        shapes = self.shapes[self.n_rows.index(n_rows)]
-        if self.call.values and name in shapes:
-            return shapes[name]  # values of the rows may decide it, such as the number of missing ones
-        return tuple(n_rows if size is None else size for size in self.template(name))
+        run = self.n_rows.index(n_rows)
+        return (self.shapes if name in self.templates else self.fit_shapes)[run][name]
 
     def unused(self, *proofs: SiteProofs) -> dict[str, str]:
         """Return the kind of parameters on which nothing in some proofs depends, by the names of their sites."""
@@ -284,9 +292,9 @@ class _Tracer:
         ]
         if names:
             few, many = (self.call.sites_on(n, self._outcome(output, n)) for n in self.n_rows)
-            shapes = [{name: sites[name].sizes for name in names if name in sites} for sites in (few, many)]
+            self.fit_shapes = [{name: sites[name].sizes for name in names if name in sites} for sites in (few, many)]
             self.fit_sites = {name: many[name] for name in names}
-            self.fit_templates = {name: self._template(name, shapes) for name in names}
+            self.fit_templates = {name: self._template(name, self.fit_shapes) for name in names}
             check_names({name: template for name, template in self.fit_templates.items() if name != output})
 
     def unobserved(self) -> str:

@@ -15,10 +15,7 @@ SPECS_KEPT = 64
 def bound_to_rows(spec: KernelSpec, reason: str, n_rows: int) -> KernelSpec:
     """Return a description in which rows may depend on one another, for a reason that no trace shows."""
     sites, only_fitted = (
-        tuple(
-            replace(site, mixing=reason, follows_rows=site.follows_rows or site.row_axis is not None) for site in sites
-        )
-        for sites in (spec.sites, spec.only_fitted)
+        tuple(replace(site, mixing=reason) for site in sites) for sites in (spec.sites, spec.only_fitted)
     )
     return replace(spec, sites=sites, only_fitted=only_fitted, fit_mixing=reason, least_rows=n_rows)
 

@@ -78,8 +78,9 @@ class Site:
         Name of the kernel's statement, of whose value the site is a leaf, if it is a parameter or a state.
     is_scanned : bool
         Whether the site is in the body of a ``scan``.
-    follows_rows : bool
-        Whether the length of an axis follows from the number of rows: it is that number, or another such as one fewer.
+    following : tuple of int
+        Axes whose length follows from the number of rows: the row axis, and those that have another number of entries,
+        such as one fewer. ``shape`` has the length of the latter on the rows that the kernel was described with.
     levels : tuple of (str or None)
         For every axis the argument whose levels it holds: its length is the argument ``n_<argument>``.
     """
@@ -98,8 +99,25 @@ class Site:
     states: tuple[float, ...] | None = None
     statement: str = ""
     is_scanned: bool = False
-    follows_rows: bool = False
+    following: tuple[int, ...] = ()
     levels: tuple[str | None, ...] = ()
+
+    @property
+    def follows_rows(self) -> bool:
+        """Whether the length of an axis follows from the number of rows."""
+        return bool(self.following)
+
+    @property
+    def written_shape(self) -> tuple[int | str, ...]:
+        """Shape of the value for readers."""
+        other = dict.fromkeys(self.following, "depends on n_rows")
+        return tuple("n_rows" if size is None else other.get(axis, size) for axis, size in enumerate(self.shape))
+
+    def allows(self, shape: tuple[int, ...]) -> bool:
+        """Whether the value may have a shape on some number of rows."""
+        return len(shape) == len(self.shape) and all(
+            axis in self.following or size == shape[axis] for axis, size in enumerate(self.shape)
+        )
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -159,8 +177,8 @@ class KernelSpec:
     multiplies_matrices : bool
         Whether the kernel multiplies rows by large matrices, as a neural network does.
     factors : tuple of str
-        Sites beside the output with an entry for each row, which are part of the row's density: ``numpyro.factor``, and
-        all that scores the outcome if the output does not exist in a fit.
+        Sites beside the output with an entry for each row, which are part of the row's density: ``numpyro.factor``,
+        others that observe the outcome or a part of it, and all that scores it if the output does not exist in a fit.
     unscored : str or None
         Why rows have no density of their own: a factor cannot be divided among them.
     masks : bool
@@ -252,6 +270,11 @@ class KernelSpec:
         return tuple(site for site in self.latents if site.row_axis is not None)
 
     @property
+    def growing_latents(self) -> tuple[Site, ...]:
+        """Latent sites of predictions whose number of entries follows from the number of rows."""
+        return tuple(site for site in self.prior_sites if site.follows_rows)
+
+    @property
     def improper_latents(self) -> tuple[str, ...]:
         """Names of the latent sites whose prior cannot be sampled."""
         return tuple(site.name for site in self.latents if site.distribution == "ImproperUniform")
@@ -265,6 +288,15 @@ class KernelSpec:
     def scores(self) -> tuple[str, ...]:
         """Sites whose densities, together, are the density of a row's outcome."""
         return self.factors if self.form.branches else (self.output, *self.factors)
+
+    @property
+    def scores_rows(self) -> bool:
+        """Whether each row has one density for all of its outputs.
+
+        It has if discrete sites of the rows are summed out, or if the sites that score it have different shapes.
+        """
+        sites = [self[name] for name in self.scores]
+        return bool(self.summed) or len({site.shape[: len(site.shape) - site.event_dim] for site in sites}) > 1
 
     @property
     def rows_mix(self) -> str | None:
@@ -281,7 +313,7 @@ class KernelSpec:
     @property
     def needs_past(self) -> bool:
         """Whether outcomes of new rows depend on the rows of the fit, beyond what latent sites without rows tell."""
-        return self.rows_mix is not None and (self.outcomes_depend or any(site.follows_rows for site in self.latents))
+        return self.rows_mix is not None and (self.outcomes_depend or bool(self.growing_latents))
 
     @property
     def learned(self) -> dict[str, tuple[Site, ...]]:
@@ -316,8 +348,8 @@ class KernelSpec:
 
     @property
     def rowless(self) -> bool:
-        """Whether neither latent sites nor parameters have an entry for each row."""
-        return all(site.row_axis is None for site in self.every_site if site.kind in ("latent", "param"))
+        """Whether latent sites and parameters have as many entries for any number of rows."""
+        return not any(site.follows_rows for site in self.every_site if site.kind in ("latent", "param"))
 
     @property
     def can_be_padded(self) -> bool:

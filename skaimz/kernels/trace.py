@@ -17,7 +17,7 @@ from skaimz.kernels.fixed_rows import describe_on_its_rows
 from skaimz.kernels.identity import splits
 from skaimz.kernels.levels import dependent_levels
 from skaimz.kernels.refusals import RowCountError, arrays_of_one_length, compare_sites, explain
-from skaimz.kernels.spec import Inputs, KernelSpec, TracedKernel
+from skaimz.kernels.spec import Inputs, KernelSpec, Site, TracedKernel
 from skaimz.kernels.values import narrowed
 from skaimz.runtime import refuse_fork
 
@@ -71,7 +71,7 @@ def trace_kernel(
             elif isinstance(spec, KernelSpec) and inputs.outcome:
                 spec = describe_on_its_rows(as_given, n_rows) or spec
         if isinstance(spec, KernelSpec):
-            return TracedKernel(key, call.static, spec), hyperparameters
+            return TracedKernel(key, call.static, _on_rows(call, spec, n_rows)), hyperparameters
         # Some kernels run on certain numbers of rows only, such as that of the data at hand.
         of_data = spec is _Failure.THESE_ROWS
         calls = [call, as_given] if inputs.outcome else [call]
@@ -96,7 +96,7 @@ def trace_kernel(
                     raise
                 return concrete, hyperparameters
         else:
-            return TracedKernel(key, call.static, spec), hyperparameters
+            return TracedKernel(key, call.static, _on_rows(call, spec, n_rows)), hyperparameters
     raise AssertionError("The last way to split a kernel leaves no hyperparameters, and returns or raises.")
 
 
@@ -118,6 +118,28 @@ def _trace(call: AbstractCall) -> KernelSpec | _Failure:
         return describe(call, ROW_COUNTS)
     except Exception as error:
         return _Failure.ANY_ROWS if _fails_on_any_rows(error) else _Failure.THESE_ROWS
+
+
+def _on_rows(call: AbstractCall, spec: KernelSpec, n_rows: int) -> KernelSpec:
+    """Return the description of a kernel with the lengths on some rows of axes that follow the number of rows."""
+    if all(set(site.following) <= {site.row_axis} for site in spec.sites):
+        return spec
+    shapes = _shapes_on(replace(call, form=spec.form), max(n_rows, spec.least_rows))
+
+    def on_rows(site: Site) -> Site:
+        here = shapes.get(site.name, ())
+        if len(here) != len(site.shape):
+            return site
+        lengths = enumerate(zip(site.shape, here, strict=True))
+        return replace(site, shape=tuple(n if axis in site.following and size is not None else size
+                                         for axis, (size, n) in lengths))  # fmt: skip
+
+    return replace(spec, sites=tuple(map(on_rows, spec.sites)))
+
+
+@functools.lru_cache(maxsize=SPECS_KEPT)
+def _shapes_on(call: AbstractCall, n_rows: int) -> Mapping[str, tuple[int, ...]]:
+    return {name: message.sizes for name, message in call.sites_on(n_rows).items()}
 
 
 def _fails_on_any_rows(error: Exception) -> bool:

@@ -12,9 +12,11 @@ from sklearn.utils.validation import _check_sample_weight
 
 from skaimz import sampling
 from skaimz.estimators import (
+    LogDensities,
     Model,
     NumPyroImpactClassifier,
     NumPyroImpactRegressor,
+    Question,
     Scores,
     SklearnObject,
     among_classes,
@@ -183,8 +185,11 @@ class _DistributionScorer(Scorer):
 
     def _score(self, estimator: Any, X: Any, y: Any, sample_weight: Any, arrays: dict[str, Any]) -> float:
         model, X = _model_of(estimator, X, self._estimators, type(self).__name__)
-        scores = answer_by_row(Model.of(model), Scores(y, self._rule), X, arrays)
+        scores = answer_by_row(Model.of(model), self._question(y), X, arrays)
         return _weighted_mean(np.asarray(scores), sample_weight)
+
+    def _question(self, y: Any) -> Question[np.ndarray]:
+        return Scores(y, self._rule)
 
     def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
         """Return the score of every row and output."""
@@ -223,8 +228,8 @@ class LogPredictiveDensity(_DistributionScorer):
 
     _estimators = EITHER
 
-    def _rule(self, job: sampling.Job, y: np.ndarray, class_counts: list[int] | None) -> np.ndarray:
-        return sampling.log_predictive(job, y)
+    def _question(self, y: Any) -> Question[np.ndarray]:
+        return LogDensities(y)
 
 
 class NegCRPS(_DistributionScorer):

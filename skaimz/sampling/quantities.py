@@ -100,17 +100,25 @@ class KernelRun:
             return value
         return parameters_of(self.distribution) if self.on_host else checked_outcome(self.distribution, value)
 
-    def log_density(self, name: str) -> Any:
-        """Return the log density of a site's value; that of the output includes the kernel's factors.
+    def scored(self, trace: Mapping[str, Any]) -> list[Any]:
+        """Return the log densities in a trace of the sites that score the outcome."""
+        return [trace[site]["fn"].log_prob(trace[site]["value"]) for site in self.spec.scores]
 
-        Where discrete sites of rows are summed out, it has one entry for each row.
+    def scored_by_row(self, trace: Mapping[str, Any]) -> Any:
+        """Return the log density in a trace of each row's outcome."""
+        axes = [self.spec[site].row_axis or 0 for site in self.spec.scores]
+        return sum(map(by_row, self.scored(trace), axes))
+
+    def log_density(self) -> Any:
+        """Return the log density of the outcome, of all sites that score it together.
+
+        It has the shape of the output's density, or one entry for each row (``spec.scores_rows``).
         """
-        sites = self.spec.scores if name == self.spec.output else (name,)
-        parts = lambda trace: [trace[site]["fn"].log_prob(trace[site]["value"]) for site in sites]  # noqa: E731
+        if not self.spec.scores_rows:
+            return sum(self.scored(self.trace))
         if not self.summed:
-            return sum(parts(self.trace))
-        axes = [self.spec[site].row_axis or 0 for site in sites]
-        log_weights, densities = self.by_state(lambda trace: sum(map(by_row, parts(trace), axes)))
+            return self.scored_by_row(self.trace)
+        log_weights, densities = self.by_state(self.scored_by_row)
         return jax.nn.logsumexp(log_weights + densities, axis=0)
 
     def average(self, name: str, function: Callable[[dist.Distribution], Any]) -> Any:
@@ -324,8 +332,8 @@ class LogPredictive(Expectation):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the log density of each row."""
-        densities = run.log_density(run.spec.output)
-        return (densities if run.summed else by_row(densities, run.output.row_axis or 0),)
+        densities = run.log_density()
+        return (densities if run.spec.scores_rows else by_row(densities, run.output.row_axis or 0),)
 
     def over_draws(self, results: tuple, n_draws: Any) -> tuple:
         """Average the densities."""
@@ -354,14 +362,7 @@ class StateProbabilities(Expectation):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the probabilities, by Bayes' rule."""
-        sites = run.spec.scores
-        axes = [run.spec[site].row_axis or 0 for site in sites]
-
-        def outcome(trace: Mapping[str, Any]) -> Any:
-            densities = (trace[site]["fn"].log_prob(trace[site]["value"]) for site in sites)
-            return sum(map(by_row, densities, axes))
-
-        log_weights, densities = run.by_state(outcome)
+        log_weights, densities = run.by_state(run.scored_by_row)
         probabilities = jax.nn.softmax(log_weights + densities, axis=0)
         by_site = marginals(jnp.moveaxis(probabilities, 0, -1), run.summed)
         return tuple(by_site[name] for name in self.names)
@@ -465,12 +466,11 @@ class Slope(PerDraw):
 
 @dataclass(frozen=True)
 class LogDensity(PerDraw):
-    """Log densities of the values of sites."""
+    """Log densities of outcomes, under the name of the output."""
 
     def row_axes(self, spec: KernelSpec) -> tuple[int | None, ...]:
         """Return the row axis of each result, draws included."""
-        # Where discrete sites of rows are summed out, a row has one density for all of its outputs.
-        return (int(not self.draws_last),) * len(self.names) if spec.summed else super().row_axes(spec)
+        return (int(not self.draws_last),) if spec.scores_rows else super().row_axes(spec)
 
     def row_axis(self, site: Site) -> int | None:
         """Return the row axis, None where all rows have one joint density."""
@@ -478,7 +478,7 @@ class LogDensity(PerDraw):
 
     def of_draw(self, run: KernelRun) -> tuple:
         """Return the log densities."""
-        return tuple(map(run.log_density, self.names))
+        return (run.log_density(),)
 
 
 def _counted(results: Any, n_draws: Any) -> Any:
