@@ -1,7 +1,7 @@
 """Fit every model of the corpus, and print the table of the documentation.
 
-``PYTHONPATH=tests python -m corpus.report`` examines all; with names, or beginnings of names, those alone. Two processes
-share them.
+``PYTHONPATH=tests python -m corpus.report`` examines all; with names, or beginnings of names, those alone. Two
+processes share them.
 """
 
 import multiprocessing
