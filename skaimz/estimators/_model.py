@@ -63,6 +63,16 @@ def _as_learned(site: Site, array: Any) -> Any:
     return in_type_of(site, f"Parameter {site.name!r}", np.asarray(array))
 
 
+def _add_sizes(error: Exception, inputs: Inputs, n_rows: int) -> None:
+    """Add the arguments whose size may not be that of the rows to an error of the kernel."""
+    lengths = {name: len(array) for name, array in inputs.whole.items() if len(array) != n_rows}
+    if lengths:
+        error.add_note(f"X has {n_rows} rows. These arguments have another length, and were passed whole: {lengths}.")
+    counts = {name: value for name, value in inputs.static if isinstance(value, int) and not isinstance(value, bool)}
+    if counts:
+        error.add_note(f"X has {n_rows} rows, and these arguments are whole numbers: {counts}.")
+
+
 def _takes_a_table(kernel: Callable, inputs: Inputs, names: tuple[str, str]) -> bool:
     """Whether a kernel runs on an X of one column, in place of one of one dimension."""
     X = np.asarray(inputs.rows[names[0]][:])[:, None]
@@ -331,12 +341,13 @@ class Call:
                         "reshape your data by `X.reshape(-1, 1)` if it has one column, or by `X.reshape(1, -1)` if it "
                         "is one row."
                     ) from error
-                lengths = {name: len(array) for name, array in inputs.whole.items() if len(array) != self.n_rows}
-                if lengths:
-                    error.add_note(
-                        f"X has {self.total_rows} rows. These arguments have another length, and were passed whole: "
-                        f"{lengths}."
-                    )
+                only_rows = None if model.spec is None else model.spec.only_rows
+                if only_rows not in (None, self.n_rows):
+                    raise ValueError(
+                        f"The kernel runs on the {only_rows} rows of the fit alone, and X has {self.n_rows}: take the "
+                        f"number of rows from {param_input!r} in the kernel, or pass arguments that fit these rows."
+                    ) from error
+                _add_sizes(error, inputs, self.total_rows)
                 raise
         warn_of_seen(traced)
         return Traced(traced, hyperparameters, check_indices(traced.spec, inputs, hyperparameters, self.first_row))

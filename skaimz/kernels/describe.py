@@ -25,6 +25,7 @@ from skaimz.kernels.refusals import (
 )
 from skaimz.kernels.spec import KernelSpec, without_rows
 from skaimz.kernels.states import count_states
+from skaimz.kernels.unchanged import is_outcome
 from skaimz.runtime import one_at_a_time
 
 __all__ = ["describe", "sites_if_run"]
@@ -244,7 +245,8 @@ class _Tracer:
                 continue
             # An outcome whose values the kernel sees is no argument of the trace.
             seen = any(argument == self.call.output for argument, _ in self.call.values)
-            observing.append(_Output(name, not seen and not proofs.proof.only_moves(-2, -1), proofs))
+            as_given = seen or is_outcome(proofs.proof.traces[0], -2, -1, self.n_rows[0])
+            observing.append(_Output(name, not as_given, proofs))
             if not observing[-1].changes_outcome:
                 return observing[-1]
         return observing[0] if observing else None

@@ -9,14 +9,14 @@ computes nothing and looks at no data. If it errs, rows that are independent cou
 
 import enum
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
-from skaimz.kernels.operations import MOVES, keeps_rows
+from skaimz.kernels.operations import keeps_rows
 from skaimz.kernels.row_numbers import other_indices, row_numbers
 
 __all__ = ["MixedRowsError", "RowProof"]
@@ -69,13 +69,6 @@ class RowProof:
     def row_axis(self, output: int) -> int | None:
         """Return the row axis of an output that does not mix rows."""
         return self._axis(*(trace.jaxpr.outvars[output] for trace in self.traces))
-
-    def only_moves(self, output: int, source: int) -> bool:
-        """Whether an output contains nothing but numbers of the output ``source``, an argument, in the same rows."""
-        jaxpr, n_rows = self.traces[0].jaxpr, self.n_rows[0]
-        axes = row_numbers(jaxpr, n_rows)
-        reordering = {eqn.outvars[0] for eqn in jaxpr.eqns if _reorders(jaxpr, eqn, n_rows, axes)}
-        return _moved_from(jaxpr, jaxpr.outvars[output], reordering) is jaxpr.outvars[source]
 
     @property
     def width(self) -> int:
@@ -244,37 +237,6 @@ def _same(first: Any, second: Any) -> bool:
     if first is second or np.shape(first) != np.shape(second):
         return first is second
     return bool(np.all((first == second) | ((first != first) & (second != second))))
-
-
-def _reorders(jaxpr: Jaxpr, eqn: Any, n_rows: int, axes: Mapping[Any, int]) -> bool:
-    """Whether an operation picks rows by other numbers than their own."""
-    if eqn.primitive.name != "gather":
-        return False
-    indexed = eqn.params["dimension_numbers"].start_index_map
-    rows = [axis for axis in indexed if eqn.invars[0].aval.shape[axis] == n_rows]
-    return any(other_indices(jaxpr, eqn, axis, axes) is None for axis in rows)
-
-
-def _moved_from(jaxpr: Jaxpr, variable: Any, stop: Collection[Any] = ()) -> Any:
-    """Return the variable that a variable takes its numbers from, behind changes of shape and type.
-
-    The search ends at the variables in ``stop``.
-    """
-    origin = {out: eqn for eqn in jaxpr.eqns for out in eqn.outvars if out not in stop}
-    while variable in origin:
-        eqn = origin[variable]
-        name = eqn.primitive.name
-        if name in ("jit", "pjit", "scan"):
-            within = _closed_jaxprs(eqn.params)[0].jaxpr
-            source = _moved_from(within, within.outvars[eqn.outvars.index(variable)])
-            if source not in within.invars:
-                break
-            variable = eqn.invars[within.invars.index(source)]
-        elif name in MOVES:
-            variable = eqn.invars[0]
-        else:
-            break
-    return variable
 
 
 def _closed_jaxprs(params: dict[str, Any]) -> list[ClosedJaxpr]:

@@ -45,8 +45,27 @@ def test_a_kernel_for_a_number_of_rows(batch_size):
     with pytest.warns(SpeedWarning, match="the kernel is written for 12 rows"):
         predicted = model.predict(AUTHOR[::-1])
     np.testing.assert_allclose(predicted[:, 1], model.posterior_["rate"][0].mean(0)[AUTHOR[::-1]], rtol=1e-4)
-    with pytest.raises(ValueError, match="needs a value for each row of X"):
+    with pytest.raises(ValueError, match="runs on the 12 rows of the fit alone, and X has 5"):
         model.predict(AUTHOR[:5])
+
+
+def counted(X, y=None, *, n):
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", n):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+
+
+def test_a_number_that_differs_from_that_of_the_rows_is_named():
+    X = RNG.normal(size=(8, 1))
+    model = NumPyroImpactRegressor(counted, posterior={"slope": [2.0, 2.0]})
+    with pytest.raises(ValueError, match="Incompatible shapes") as error:
+        model.fit(X, X[:, 0], n=6)
+    assert "X has 8 rows, and these arguments are whole numbers: {'n': 6}." in error.value.__notes__
+    model.fit(X, X[:, 0], n=8)
+    with pytest.warns(SpeedWarning, match="written for 3 rows"):
+        np.testing.assert_allclose(model.predict(X[:3], n=3), 2.0 * X[:3, 0], rtol=1e-6)
+    with pytest.raises(ValueError, match="runs on the 8 rows of the fit alone, and X has 3: .* pass arguments that fit"):
+        model.predict(X[:3])
 
 
 def by_loop(X, y=None):

@@ -22,8 +22,19 @@ def masking(X, y=None):
     numpyro.sample("y", output if y is None else output.mask(~jnp.isnan(y)), obs=y)
 
 
-def test_the_kernel_masks_missing_outcomes():
-    model = NumPyroImpactRegressor(masking, missing_outcomes="keep", random_state=0).fit(X, HOLES)
+def filling(X, y=None):
+    """The same with a number in place of the missing ones, as NumPyro needs it for gradients of other distributions."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    output = dist.Normal(slope * X, 1.0).expand([X.shape[0], 2])
+    if y is None:
+        numpyro.sample("y", output)
+    else:
+        numpyro.sample("y", output.mask(jnp.isfinite(y)), obs=jnp.where(jnp.isfinite(y), y, 0.0))
+
+
+@pytest.mark.parametrize("kernel", [masking, filling])
+def test_the_kernel_masks_missing_outcomes(kernel):
+    model = NumPyroImpactRegressor(kernel, missing_outcomes="keep", random_state=0).fit(X, HOLES)
     seen = ~np.isnan(HOLES)
     precision = (X**2 * seen).sum() + 1
     slope = model.posterior_["slope"][0]
