@@ -64,7 +64,7 @@ def test_a_number_that_differs_from_that_of_the_rows_is_named():
     model.fit(X, X[:, 0], n=8)
     with pytest.warns(SpeedWarning, match="written for 3 rows"):
         np.testing.assert_allclose(model.predict(X[:3], n=3), 2.0 * X[:3, 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="runs on the 8 rows of the fit alone, and X has 3: .* pass arguments that fit"):
+    with pytest.raises(ValueError, match=r"runs on the 8 rows of the fit alone, and X has 3: .* arguments that fit"):
         model.predict(X[:3])
 
 
