@@ -174,7 +174,7 @@ def calls():
 def proportions(design, outcome=None):
     coef = numpyro.sample("coef", dist.MultivariateNormal(loc=0.0, covariance_matrix=jnp.eye(design.shape[1])))
     with numpyro.plate("customers", design.shape[0]):
-        numpyro.sample("bought", dist.Bernoulli(logits=design.dot(coef)), obs=outcome)
+        numpyro.sample("bought", dist.Bernoulli(logits=design @ coef), obs=outcome)
 
 
 # Admissions by department: a kernel that looks at the values of an argument, and a site without the outcome only.

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import numpyro.infer
 import numpyro.primitives
 from numpyro import handlers
@@ -136,6 +137,8 @@ def conditional_means(
             return site["value"]
         distribution = site["fn"]
         if n_classes is None:
+            if _is_of_angles(distribution):
+                raise NotImplementedError  # NumPyro's mean is a direction
             return distribution.mean
         shape = distribution.batch_shape + distribution.event_shape
         return jnp.stack([jnp.exp(distribution.log_prob(jnp.full(shape, code))) for code in range(n_classes)], -1)
@@ -150,6 +153,13 @@ def conditional_means(
     except NotImplementedError:
         return None
     return first if np.isfinite(first).all() and np.array_equal(first, means(1)) else None
+
+
+def _is_of_angles(distribution: Any) -> bool:
+    support = distribution.support
+    while hasattr(support, "base_constraint"):
+        support = support.base_constraint
+    return type(support) is type(dist.constraints.circular)
 
 
 def means_given(
