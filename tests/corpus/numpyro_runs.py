@@ -107,9 +107,9 @@ def _trace(kernel: Callable, values: Mapping[str, Any], key: Any, arguments: Map
     return handlers.trace(handlers.seed(handlers.substitute(kernel, data=dict(values)), key)).get_trace(**arguments)
 
 
-def parameter_names(kernel: Callable, arguments: Mapping[str, Any]) -> set[str]:
-    """Return the names of a kernel's own parameters and states."""
-    trace = _trace(kernel, {}, jax.random.PRNGKey(0), arguments)
+def parameter_names(kernel: Callable, values: Mapping[str, Any], arguments: Mapping[str, Any]) -> set[str]:
+    """Return the names of a kernel's own parameters and states, given a value of each latent site."""
+    trace = _trace(kernel, values, jax.random.PRNGKey(0), arguments)
     return {name for name, site in trace.items() if site["type"] in ("param", "mutable")}
 
 
