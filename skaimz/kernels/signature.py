@@ -1,5 +1,6 @@
 """The arguments of a kernel: their names, and mappings among them."""
 
+import functools
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -12,10 +13,20 @@ SEPARATOR = "."
 
 def kernel_parameters(kernel: Callable) -> dict[str, inspect.Parameter]:
     """Return the parameters of a kernel, which partials and NumPyro handlers may be wrapped around."""
+    return dict(inspect.signature(_unwrapped(kernel)).parameters)
+
+
+def _unwrapped(kernel: Callable) -> Callable:
     unwrapped = kernel
     while not inspect.isfunction(unwrapped) and hasattr(unwrapped, "fn") and not isinstance(unwrapped, type):
         unwrapped = unwrapped.fn
-    return dict(inspect.signature(unwrapped).parameters)
+    return unwrapped
+
+
+def _has_value(kernel: Callable) -> set[str]:
+    """Return the parameters of a kernel that a partial has set, which no call needs to pass."""
+    function = _unwrapped(kernel)
+    return set(function.keywords) if isinstance(function, functools.partial) else set()
 
 
 def check_signature(kernel: Callable, param_input: str, param_output: str, reserved: Iterable[str] = ()) -> None:
@@ -53,9 +64,12 @@ def check_signature(kernel: Callable, param_input: str, param_output: str, reser
         default = parameters[name].default
         if default is not inspect.Parameter.empty and default is not None:
             raise ValueError(f"Kernel argument {name!r} must have no default or the default None: {why}.")
-    taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output}))
+    taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output} - _has_value(kernel)))
     if taken:
-        raise ValueError(f"Kernel argument {taken[0]!r} is a reserved name: rename this argument of the kernel.")
+        raise ValueError(
+            f"Kernel argument {taken[0]!r} has the name of a setting of the estimators' methods: rename it, or set it by "
+            f"`functools.partial(kernel, {taken[0]}=...)`."
+        )
 
 
 def flattened(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,7 +77,7 @@ KERNELS = [
     (default_input, ValueError, "'X' must have no default or the default None"),
     (positional, ValueError, "'X' must not be positional-only"),
     (starred, ValueError, r"must not take `\*more`"),
-    (reserved, ValueError, "'quantiles' is a reserved name"),
+    (reserved, ValueError, "'quantiles' has the name of a setting"),
     (never_observed, ValueError, r"never observes its output.*numpyro.sample\('y', ..., obs=y\)"),
     (chain, ValueError, "'chain' is the name of a dimension"),
     (no_rows, ValueError, r"'y' observes the argument 'y', but without an outcome it has the shape \(7\)"),

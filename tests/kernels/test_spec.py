@@ -844,7 +844,7 @@ class TestSignature:
             ),
             (
                 lambda X, y=None, sample_weight=None: None,
-                "Kernel argument 'sample_weight' is a reserved name: rename this argument of the kernel.",
+                "Kernel argument 'sample_weight' has the name of a setting of the estimators' methods: rename it, or set it by `functools.partial(kernel, sample_weight=...)`.",
             ),
         ],
         ids=["no y", "no X", "star", "positional", "X has another", "y has another", "reserved"],
@@ -853,6 +853,10 @@ class TestSignature:
         with pytest.raises(ValueError, match=r"^Kernel ") as error:
             check_signature(kernel, "X", "y", reserved=("sample_weight", "X", "y"))
         assert str(error.value) == message
+
+    def test_a_reserved_name_may_have_its_value(self):
+        kernel = functools.partial(lambda X, y=None, *, method: None, method="exact")
+        check_signature(kernel, "X", "y", reserved=("method",))
 
     def test_other_names_may_be_asked_for(self):
         check_signature(lambda features, target=None: None, "features", "target")
