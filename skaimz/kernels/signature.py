@@ -67,8 +67,8 @@ def check_signature(kernel: Callable, param_input: str, param_output: str, reser
     taken = sorted(set(reserved) & (parameters.keys() - {param_input, param_output} - _has_value(kernel)))
     if taken:
         raise ValueError(
-            f"Kernel argument {taken[0]!r} has the name of a setting of the estimators' methods: rename it, or set it by "
-            f"`functools.partial(kernel, {taken[0]}=...)`."
+            f"Kernel argument {taken[0]!r} has the name of a setting of the estimators' methods: rename it, or set it "
+            f"by `functools.partial(kernel, {taken[0]}=...)`."
         )
 
 

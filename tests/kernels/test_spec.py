@@ -844,7 +844,8 @@ class TestSignature:
             ),
             (
                 lambda X, y=None, sample_weight=None: None,
-                "Kernel argument 'sample_weight' has the name of a setting of the estimators' methods: rename it, or set it by `functools.partial(kernel, sample_weight=...)`.",
+                "Kernel argument 'sample_weight' has the name of a setting of the estimators' methods: rename it, or "
+                "set it by `functools.partial(kernel, sample_weight=...)`.",
             ),
         ],
         ids=["no y", "no X", "star", "positional", "X has another", "y has another", "reserved"],
