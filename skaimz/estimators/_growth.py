@@ -37,7 +37,7 @@ def rows_to_keep(spec: KernelSpec, inputs: Inputs, y: Any) -> dict[str, np.ndarr
     if not spec.needs_past:
         return None
     rows = {name: np.array(array[:]) for name, array in inputs.rows.items()}
-    return rows if y is None else {**rows, spec.output_parameter: np.array(y)}
+    return rows if y is None else {**rows, spec.output_parameter: np.array(y[:])}
 
 
 def digest_of_rows(spec: KernelSpec, inputs: Inputs) -> str | None:

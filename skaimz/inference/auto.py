@@ -39,15 +39,11 @@ LEAST_EFFICIENCY = 0.25
 # Variational inference fits a full covariance matrix up to this number of coordinates.
 MOST_COVARIANCE = 100
 REFINING = SVI(guide=autoguide.AutoMultivariateNormal, num_steps=2000, learning_rate=0.03, num_samples=1).checked()
-# Markov chains: first ordinary ones, then ones with smaller steps if those diverge or disagree. Either may go on.
+# Markov chains: first ordinary ones, then ones with smaller steps if those diverge or disagree. Either may go on, or
+# run again in the units of their draws.
 ORDINARY: dict[str, Any] = {"num_warmup": 500, "sampler_options": {"target_accept_prob": 0.85}}
 CAREFUL: dict[str, Any] = {"num_warmup": 2000, "sampler_options": {"target_accept_prob": 0.99}}
-CHAINS = {
-    "nuts": ORDINARY,
-    "long nuts": {**ORDINARY, "thinning": 5},
-    "careful nuts": CAREFUL,
-    "long careful nuts": {**CAREFUL, "thinning": 5},
-}
+LONG_THINNING = 5
 
 
 def needs_variational(traced: TracedKernel) -> bool:
@@ -132,9 +128,10 @@ def _in_closed_form(problem: Problem, settings: Auto) -> FitResult | None:
 
 def chains_of(settings: Auto, rung: str) -> MCMC:
     """Return checked settings of the Markov chains on a rung."""
-    options = CHAINS[rung]
-    steps = options.get("thinning", 1) * settings.num_samples
-    return MCMC(num_samples=steps, num_chains=settings.num_chains, **options).checked()
+    options = CAREFUL if "careful" in rung else ORDINARY
+    thinning = LONG_THINNING if rung.startswith("long") else 1
+    steps = thinning * settings.num_samples
+    return MCMC(num_samples=steps, thinning=thinning, num_chains=settings.num_chains, **options).checked()
 
 
 def draw_again(result: FitResult, seed: int, num_samples: int) -> dict[str, np.ndarray]:
@@ -177,13 +174,12 @@ def _normal_result(problem: Problem, settings: Auto, target: Target, proposals: 
 
 def _chains(problem: Problem, settings: Auto, exploration: Exploration, rungs: list[dict[str, Any]]) -> FitResult:
     """Run Markov chains, and run them again with more care if they do not pass their check."""
-    units, watch = exploration.units(dense=True), problem.watch
-    problem = problem.in_units(units)
+    watch = problem.watch
 
-    def run(rung: str, before: FitResult | None = None) -> FitResult:
+    def run(rung: str, units: Units, before: FitResult | None = None) -> FitResult:
         begun, chains = time.perf_counter(), chains_of(settings, rung)
         starts = functools.partial(exploration.begin, units, problem.seed)
-        result = fit_mcmc(problem, chains, starts=starts, name=rung, before=before)
+        result = fit_mcmc(problem.in_units(units), chains, starts=starts, name=rung, before=before)
         rungs.append({
             "rung": rung,
             "seconds": time.perf_counter() - begun,
@@ -192,10 +188,16 @@ def _chains(problem: Problem, settings: Auto, exploration: Exploration, rungs: l
         })  # fmt: skip
         return result
 
+    units = exploration.units(dense=True)
     for rung in ("nuts", "careful nuts"):
-        result = run(rung)
+        result = run(rung, units)
+        lacking = (_problems(result) or _is_slow(result)) and not watch.stopped
+        better = exploration.stretched(units, result.draws) if lacking else None
+        if better is not None:
+            rung, units = f"adapted {rung}", better
+            result = run(rung, units)
         if _may_go_on(result) and not watch.stopped:
-            result = run(f"long {rung}", before=result)
+            result = run(f"long {rung}", units, before=result)
         if not _problems(result) or not _may_agree(result.diagnostics) or watch.stopped:
             break
     warn_of_chains(result.diagnostics)
@@ -209,8 +211,11 @@ def _problems(result: FitResult) -> set[type[FitWarning]]:
 def _may_go_on(result: FitResult) -> bool:
     """Whether chains need to be longer, and nothing else."""
     problems = _problems(result)
-    if problems:
-        return problems <= LENGTH_MENDS and _may_agree(result.diagnostics)
+    return (problems <= LENGTH_MENDS and _may_agree(result.diagnostics)) if problems else _is_slow(result)
+
+
+def _is_slow(result: FitResult) -> bool:
+    """Whether the draws of chains are worth too few independent ones."""
     n_chains, n_draws = next(iter(result.draws.values())).shape[:2]
     sizes = [size for size in result.diagnostics["ess"].values() if size is not None]
     return min(sizes, default=np.inf) < LEAST_EFFICIENCY * n_chains * n_draws

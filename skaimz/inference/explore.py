@@ -1,6 +1,7 @@
 """A first look at a posterior, in double precision: its mode, its curvature, and units for the steps of a fit."""
 
 import contextlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ from skaimz.inference import shuffle
 from skaimz.inference.data import Data, RowBlocks, Units, padded
 from skaimz.inference.devices import over_devices
 from skaimz.inference.minibatches import Passes, minibatches
-from skaimz.inference.mode import Mode, find_mode, move_to_mode
+from skaimz.inference.mode import MOST_COORDINATES, Mode, find_mode, move_to_mode
 from skaimz.inference.prior import Start, refuse_outside, start_of
 from skaimz.inference.problem import Problem
 from skaimz.inference.target import Target
@@ -22,6 +23,9 @@ __all__ = ["Exploration", "explore", "explore_many", "some_rows"]
 # same if the approximation is exact. If they vary more than WIDEST_SPREAD, the approximation gives no coordinates.
 TEST_DRAWS = 48
 WIDEST_SPREAD = 4.0
+# Variance along a direction across the coordinates of chains, in units of that along a coordinate, at which they need
+# other coordinates.
+STRETCHED = 16.0
 # Many rows are explored in two rounds: WINDOW_ROWS / SHARE of them, then all, in blocks. Blocks stay in memory up to
 # HELD_BYTES.
 SHARE = 8
@@ -66,6 +70,33 @@ class Exploration(NamedTuple):
                 # The precision along each coordinate, as a sum of squares: no rounding makes it negative.
                 root = 1.0 / np.sqrt(np.square(np.linalg.inv(root)).sum(axis=0))
         return Units(start.target.unpack(middle), root)
+
+    def stretched(self, units: Units, draws: Mapping[str, np.ndarray]) -> Units | None:
+        """Return units in which the draws of chains are uncorrelated, if they stretch in one direction; else None.
+
+        Chains adapt to the lengths of coordinates by themselves, but are slow along a direction across them.
+
+        Parameters
+        ----------
+        units : Units
+            Those of the chains.
+        draws : dict of str to array of shape (n_chains, n_draws, ...)
+        """
+        target, root = self.start.target, np.asarray(units.root)
+        away = target.unconstrain({name: draw.reshape(-1, *draw.shape[2:]) for name, draw in draws.items()})
+        away -= target.pack(units.middle)
+        v = away / root if root.ndim == 1 else np.linalg.solve(root, away.T).T
+        (number, size), middle, sd = v.shape, v.mean(axis=0), v.std(axis=0)
+        if size > MOST_COORDINATES or not (np.isfinite(sd).all() and sd.all()):
+            return None
+        correlations = np.corrcoef(v, rowvar=False).reshape(size, size)
+        if np.linalg.eigvalsh(correlations)[-1] < STRETCHED:
+            return None
+        # Few draws say little of many correlations.
+        share = number / (number + size)
+        own = sd[:, None] * np.linalg.cholesky(share * correlations + (1 - share) * np.eye(size))
+        root = np.diag(root) if root.ndim == 1 else root
+        return Units(target.unpack(target.pack(units.middle) + root @ middle), root @ own)
 
     def begin(self, units: Units, seed: int, chain: int) -> dict[str, np.ndarray]:
         """Return coordinates with a finite density for the start of a Markov chain, given its number."""

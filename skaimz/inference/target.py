@@ -32,6 +32,7 @@ class Programs(NamedTuple):
     value_and_grad: Callable
     values: Callable
     constrain: Callable
+    unconstrain: Callable
 
 
 @shared(maxsize=PROGRAMS_KEPT)
@@ -48,17 +49,21 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
         values = constrain_fn(model, data, {}, position)
         return {name: value for name, value in values.items() if name in latents}
 
-    def visit(key: Any, data: Data) -> Mapping[str, Any]:
+    def visit(key: Any, data: Data, values: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
         with (
             handlers.trace() as trace,
             handlers.seed(rng_seed=key),
             handlers.substitute(substitute_fn=improper_value),
+            handlers.substitute(data=values or {}),
         ):
             model(*data)
         return trace
 
-    def prior_position(trace: Mapping[str, Any]) -> Position:
+    def position_of(trace: Mapping[str, Any]) -> Position:
         return {name: biject_to(trace[name]["fn"].support).inv(trace[name]["value"]) for name in latents}
+
+    def unconstrained(values: Mapping[str, Any], data: Data) -> Position:
+        return position_of(visit(jax.random.key(0), data, values))
 
     def inside(trace: Mapping[str, Any]) -> dict[str, Any]:
         """Return whether each observed value is in the support of its distribution, and has a density."""
@@ -81,7 +86,7 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
     def prior(words: Any, data: Data) -> tuple[Position, dict[str, Any]]:
         def draw(words: Any) -> tuple[Position, dict[str, Any]]:
             trace = visit(jax.random.wrap_key_data(words), data)
-            return prior_position(trace), inside(trace)
+            return position_of(trace), inside(trace)
 
         # One draw after the other: a vectorised program takes twice as long to compile.
         positions, allowed = jax.lax.map(draw, words)
@@ -92,6 +97,7 @@ def _programs(traced: TracedKernel, n_padded: int) -> Programs:
         compiled(one_at_a_time(jax.value_and_grad(potential))),
         compiled(one_at_a_time(jax.vmap(potential, (0, None)))),
         compiled(one_at_a_time(jax.vmap(constrained, (0, None)))),
+        compiled(one_at_a_time(jax.vmap(unconstrained, (0, None)))),
     )
 
 
@@ -183,6 +189,10 @@ class Target:
     def constrain(self, flat: np.ndarray) -> dict[str, np.ndarray]:
         """Return values of the latent sites at positions ``(n, size)``."""
         return to_numpy(self._programs.constrain(self.unpack(flat), self.first))
+
+    def unconstrain(self, draws: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the positions ``(n, size)`` of draws of the latent sites."""
+        return self.pack(jax.device_get(self._programs.unconstrain(dict(draws), self.first)))
 
 
 def refuse_params(traced: TracedKernel, method: str) -> None:
