@@ -37,7 +37,7 @@ MEMORY_BUDGET = 2**30
 
 @dataclass(frozen=True)
 class Destination:
-    """Where draws go and how they are computed. None of it changes a draw.
+    """Where draws go and how they are computed. Only ``draw_dtype`` changes draws: it rounds them.
 
     Attributes
     ----------
@@ -47,6 +47,7 @@ class Destination:
     batch_size : int, optional
     compressors : Zarr codec or sequence of Zarr codecs, optional
     progress : bool
+    draw_dtype : {"float16", "float32"}, optional
     """
 
     store: Any = "memory"
@@ -55,21 +56,29 @@ class Destination:
     batch_size: int | None = None
     compressors: Any = None
     progress: bool = False
+    draw_dtype: Any = None
 
     def __post_init__(self) -> None:
         if self.store not in ("auto", "zarr", "memory"):
             raise ValueError(f"`store` must be 'auto', 'zarr' or 'memory', got {self.store!r}.")
         if self.shard_axis not in ("obs", "draw"):
             raise ValueError(f"`shard_axis` must be 'obs' or 'draw', got {self.shard_axis!r}.")
-        if self.store == "memory" and self.output_dir is not None:
-            raise ValueError(f"`output_dir` needs a store on disk, got {self.output_dir!r} and `store='memory'`.")
+        for name in ("output_dir", "draw_dtype"):
+            if self.store == "memory" and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` needs a store on disk, got {getattr(self, name)!r} and `store='memory'`.")
+        if self.draw_dtype is not None and str(self.draw_dtype) not in ("float16", "float32"):
+            raise ValueError(f"`draw_dtype` must be 'float16', 'float32' or None, got {self.draw_dtype!r}.")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
     def keeps_in_memory(self, nbytes: int) -> bool:
         """Whether draws of so many bytes stay in memory."""
-        small = nbytes <= MEMORY_BUDGET and self.output_dir is None
-        return self.store == "memory" or (self.store == "auto" and small)
+        return not self.asks_for_store and (self.store == "memory" or nbytes <= MEMORY_BUDGET)
+
+    @property
+    def asks_for_store(self) -> bool:
+        """Whether draws go to a store whatever their size."""
+        return self.store == "zarr" or self.output_dir is not None or self.draw_dtype is not None
 
 
 IN_MEMORY = Destination()
@@ -203,9 +212,11 @@ class LogLikelihood(DrawQuestion):
         """Return a tree of log densities, in memory or in a store."""
         if not needs_all_rows(call.spec):
             return super().tree(call, destination)
-        if destination.store == "zarr" or destination.output_dir is not None:
+        if destination.asks_for_store:
             names = [site.name for site in call.spec.discrete]
-            raise ValueError(f"`log_likelihood` sums {names} out in memory: leave out `store` and `output_dir`.")
+            raise ValueError(
+                f"`log_likelihood` sums {names} out in memory: leave out `store`, `output_dir` and `draw_dtype`."
+            )
         with call.precision():
             job = self.task(call).job
             densities = draws_to_dataset(summed_log_likelihood(job), job.spec, call.row_labels)
@@ -239,7 +250,7 @@ def answer_with_draws(
     if not is_collection(X):
         with frees_on_error():
             return question.tree(request.read(X), destination)
-    if destination.store != "zarr" and destination.output_dir is None:
+    if not destination.asks_for_store:
         return dask_door().draws_in_blocks(request, X)
     with _temporary.place(model.owner, destination.output_dir) as path:
         return dask_door().draws_to_store(request, X, destination, path)
@@ -248,7 +259,11 @@ def answer_with_draws(
 def _drawing(task: DrawTask, destination: Destination) -> sampling.Drawing:
     job, quantity = task.job, task.quantity
     drawing = sampling.Drawing(
-        job, quantity, shard_draws=destination.shard_axis == "draw", batch_size=destination.batch_size
+        job,
+        quantity,
+        shard_draws=destination.shard_axis == "draw",
+        batch_size=destination.batch_size,
+        draw_dtype=None if destination.draw_dtype is None else np.dtype(destination.draw_dtype),
     )
     mixing = [name for name in quantity.names if job.spec[name].mixing]
     if drawing.plan.whole and job.part is not None:

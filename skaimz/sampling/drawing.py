@@ -19,6 +19,7 @@ from skaimz.sampling.plan import Batch, Plan, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import host_distribution_of
 from skaimz.sampling.quantities import PerDraw
+from skaimz.sampling.rounding import as_stored, stored_dtype
 from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.states import warn_of_drawn_states
 from skaimz.sampling.store import Store
@@ -46,6 +47,8 @@ class Drawing:
     paired : bool, default=False
         Whether a row's random numbers must not depend on the values of other rows, so that jobs can be compared row by
         row. This is slower for distributions that NumPy draws from.
+    draw_dtype : numpy.dtype, optional
+        Type in which wider floats are kept. By default all draws keep the type in which they are computed.
 
     Attributes
     ----------
@@ -62,6 +65,7 @@ class Drawing:
         shard_draws: bool = False,
         batch_size: int | None = None,
         paired: bool = False,
+        draw_dtype: np.dtype | None = None,
     ):
         warn_of_drawn_states(job, quantity)
         self.job = job = with_global_latents(job)
@@ -72,6 +76,7 @@ class Drawing:
         self.shard_draws = (shard_draws or whole) and n_devices > 1
         plan = make_plan(job, shards=1 if self.shard_draws else n_devices, whole=whole)
         self._host, self._paired = self._host_distribution(quantity), paired
+        self._draw_dtype = draw_dtype
         self._without_values: list[str] = []
         on_host = self._host is not None
         if on_host:
@@ -192,7 +197,7 @@ class Drawing:
         del one_draw[self._draw_axis]
         axis = None if row_axis is None else row_axis - (self._draw_axis == 0)
         sizes = tuple(self.job.n_rows if i == axis else size for i, size in enumerate(one_draw))
-        return Field(name, sizes, dtype, axis, site.dims_of(len(sizes)))
+        return Field(name, sizes, stored_dtype(dtype, self._draw_dtype), axis, site.dims_of(len(sizes)))
 
     def _finish(self, arrays: Mapping[str, np.ndarray], batch: Batch, step: Step, results: tuple) -> None:
         """Put a step's draws in their place."""
@@ -200,7 +205,7 @@ class Drawing:
             if field.name in arrays:
                 axis = None if field.row_axis is None else 1 + field.row_axis
                 drawn = self.bring(field, step, result)
-                to_place(arrays[field.name], drawn, batch, step, axis)
+                to_place(arrays[field.name], as_stored(field.name, drawn, field.dtype), batch, step, axis)
                 if field.name == self.job.spec.output and lacks_values(drawn):
                     self._without_values.append(field.name)
 
@@ -260,7 +265,7 @@ class Drawing:
                 generator = generator_of(self.job.seed, Purpose.OUTCOME, int(number), step.draws.start, *row)
                 rows = (*before, slice(first, min(first + together, stop)))
                 of_rows = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
-                drawn.append(self._host.draw(generator, of_rows, field.dtype))
+                drawn.append(self._host.draw(generator, of_rows, np.dtype(self.job.spec[field.name].dtype)))
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=axis)
 
 

@@ -28,6 +28,8 @@ COMPLETE, INCOMPLETE = "complete", "incomplete"
 MARKS = ".batches"
 # Attribute of stores in which every chunk is a file, even if its values are all equal. A missing file is a lost chunk.
 ALL_CHUNKS = "all_chunks"
+# By this attribute of the CF conventions xarray reads numbers in double precision: sums of float16 soon overflow.
+READ_AS_DOUBLE = {"scale_factor": 1.0}
 
 
 class Store:
@@ -146,6 +148,7 @@ class Store:
                 compressors=compressors,
                 fill_value=_no_draw(field.dtype),
                 dimension_names=("chain", "draw", *field.dims),
+                attributes=READ_AS_DOUBLE if field.dtype == np.float16 else None,
             )
         except (TypeError, ValueError) as error:
             if compressors is None:
