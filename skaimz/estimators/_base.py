@@ -113,10 +113,10 @@ class ImpactEstimator(KernelEstimator):
         store : {"auto", "zarr", "memory"}, default="auto"
             Where draws go. ``"auto"`` is memory up to 1 GiB, and Zarr above or with ``output_dir`` or ``draw_dtype``.
             Draws of Dask collections are lazy arrays, unless a store is asked for: then the workers write its batches.
-        output_dir : path-like, optional
-            Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
-            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share
-            it.
+        output_dir : path-like or URL, optional
+            Folder of the store, or URL as ``"s3://bucket/draws"`` (``pip install 'skaimz[remote]'``): new, empty, or
+            left by the same call, which then goes on where it ended. A folder of the estimator's own where None; see
+            ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share it.
         compressors : Zarr codec or sequence of Zarr codecs, optional
             Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
         draw_dtype : {"float16", "float32"}, optional

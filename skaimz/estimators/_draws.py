@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -42,7 +41,7 @@ class Destination:
     Attributes
     ----------
     store : {"auto", "zarr", "memory"}
-    output_dir : path-like, optional
+    output_dir : path-like or URL, optional
     shard_axis : {"obs", "draw"}
     batch_size : int, optional
     compressors : Zarr codec or sequence of Zarr codecs, optional
@@ -123,18 +122,18 @@ class DrawQuestion(Question[dict[str, np.ndarray]]):
                 known = _known(job, job.local_in(slice(0, job.n_rows)), call.row_labels)
                 groups = {**known, task.group: draws_to_dataset(draws, job.spec, call.row_labels)}
                 return to_tree(groups, _attributes(task, drawing))
-            with _temporary.place(call.model.owner, destination.output_dir) as path:
+            with _temporary.place(call.model.owner, destination.output_dir) as place:
                 drawing.to_store(
-                    _store(task, drawing, path, call.row_labels, destination), progress=destination.progress
+                    _store(task, drawing, place, call.row_labels, destination), progress=destination.progress
                 )
-        return open_draws(path)
+        return open_draws(place)
 
-    def open_store(self, call: Call, destination: Destination, path: Path) -> sampling.Store:
+    def open_store(self, call: Call, destination: Destination, place: sampling.Place) -> sampling.Store:
         """Open a store for a whole table, given a call on a part of it."""
         with call.precision():
             task = self.task(call)
             assert call.part is not None
-            return _store(task, _drawing(task, destination), path, call.part.labels, destination)
+            return _store(task, _drawing(task, destination), place, call.part.labels, destination)
 
     def write_batch(self, call: Call, destination: Destination, store: sampling.Store) -> str:
         """Write the rows of a call, which are one batch of the store, and return their digest."""
@@ -252,8 +251,8 @@ def answer_with_draws(
             return question.tree(request.read(X), destination)
     if not destination.asks_for_store:
         return dask_door().draws_in_blocks(request, X)
-    with _temporary.place(model.owner, destination.output_dir) as path:
-        return dask_door().draws_to_store(request, X, destination, path)
+    with _temporary.place(model.owner, destination.output_dir) as place:
+        return dask_door().draws_to_store(request, X, destination, place)
 
 
 def _drawing(task: DrawTask, destination: Destination) -> sampling.Drawing:
@@ -300,15 +299,15 @@ def _known(job: sampling.Job, local: Mapping[str, Any], row_labels: Any) -> dict
 
 
 def _store(
-    task: DrawTask, drawing: sampling.Drawing, path: Path, row_labels: Any, destination: Destination
+    task: DrawTask, drawing: sampling.Drawing, place: sampling.Place, row_labels: Any, destination: Destination
 ) -> sampling.Store:
     """Open a new Zarr store, or one that an interrupted identical call left."""
     job = task.job
     labels = None if row_labels is None else storable_labels(row_labels)
     known = _known(job, job.local, labels)
-    attributes = _attributes(task, drawing) | {"artifact_path": str(path)}
+    attributes = _attributes(task, drawing) | {"artifact_path": str(place)}
     return drawing.store(
-        path,
+        place,
         task.group,
         lambda folder, sizes: write_tree(
             folder, {**known, task.group: coordinates_to_dataset(sizes, job.spec, labels)}, attributes

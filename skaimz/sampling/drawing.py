@@ -15,6 +15,7 @@ from skaimz.sampling.digests import RowDigests, fingerprint
 from skaimz.sampling.host_distributions import HostDistribution, lacks_values, warn_of_absent
 from skaimz.sampling.job import Job
 from skaimz.sampling.layout import Field, Layout
+from skaimz.sampling.places import Place
 from skaimz.sampling.plan import Batch, Plan, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import host_distribution_of
@@ -119,7 +120,7 @@ class Drawing:
 
     def store(
         self,
-        path: Path,
+        place: Place,
         group: str,
         skeleton: Callable[[Path, dict[str, int]], None],
         *,
@@ -130,7 +131,7 @@ class Drawing:
 
         Parameters
         ----------
-        path, group, compressors
+        place, group, compressors
             As in :class:`Store`.
         skeleton : callable
             Writes groups, coordinates and attributes, given a folder and the length of every dimension.
@@ -142,7 +143,7 @@ class Drawing:
         for field in self._table.fields:
             sizes.update(zip(field.dims, field.shape, strict=True))
         digest = fingerprint(self.job, group, self._table, labels)
-        return Store(path, group, self._table, digest, lambda folder: skeleton(folder, sizes), compressors)
+        return Store(place, group, self._table, digest, lambda folder: skeleton(folder, sizes), compressors)
 
     def to_store(self, store: Store, *, progress: bool = False) -> None:
         """Compute the batches that a store lacks, and write them."""
@@ -158,10 +159,10 @@ class Drawing:
 
     def to_batch(self, store: Store) -> str:
         """Compute and write the one batch of a store that the rows are, if it is due; return the digest of the rows."""
-        if not store.path.exists():
+        if not store.place.exists():
             raise FileNotFoundError(
                 errno.ENOENT,
-                f"`output_dir` {str(store.path)!r} does not exist for a worker: it must be on a file system that all "
+                f"`output_dir` {str(store.place)!r} does not exist for a worker: it must be on a file system that all "
                 "workers and this process share",
             )
         rows, draws = slice(0, self.plan.n_rows), slice(0, self.plan.n_draws)
