@@ -17,7 +17,7 @@ import xarray as xr
 
 from skaimz.exceptions import IncompleteDrawsError
 from skaimz.kernels import KernelSpec, as_numbers, stored_name
-from skaimz.sampling import readable, store_state
+from skaimz.sampling import place_of, readable, store_state
 
 __all__ = [
     "CHAIN_AND_DRAW",
@@ -407,11 +407,11 @@ def write_tree(path: Path, groups: Mapping[str, xr.Dataset], attrs: Mapping[str,
 
 
 def open_draws(path: Any) -> xr.DataTree:
-    """Open draws that a call has written to a folder.
+    """Open draws that a call has written to a folder or a URL.
 
     Parameters
     ----------
-    path : path-like
+    path : path-like or URL
         The ``output_dir`` of the call, or the attribute ``artifact_path`` of the tree that it returned.
 
     Returns
@@ -427,17 +427,17 @@ def open_draws(path: Any) -> xr.DataTree:
     IncompleteDrawsError
         If the call that wrote the draws was interrupted.
     """
-    folder = Path(path)
-    state = store_state(folder)
+    place = place_of(path)
+    state = store_state(place)
     if state is None:
-        raise FileNotFoundError(f"{str(folder)!r} holds no draws: give the `output_dir` of a call that has ended.")
+        raise FileNotFoundError(f"{str(place)!r} holds no draws: give the `output_dir` of a call that has ended.")
     if state != "complete":
         raise IncompleteDrawsError(
-            f"The draws in {str(folder)!r} are incomplete: the call that wrote them was interrupted. Repeat the call "
+            f"The draws in {str(place)!r} are incomplete: the call that wrote them was interrupted. Repeat the call "
             "with the same `output_dir` to write the rest."
         )
     with _without_warnings():
-        store: Any = readable(folder.resolve())
+        store: Any = readable(place)
         # With Dask, an average over draws that do not fit into memory is computed chunk by chunk.
         chunks: Any = {} if importlib.util.find_spec("dask") else None
         return xr.open_datatree(store, engine="zarr", consolidated=False, chunks=chunks)

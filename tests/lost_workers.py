@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distributed import WorkerPlugin
 
-from skaimz.sampling import store
+from skaimz.sampling import Folder
 
 
 class DiesOnce(WorkerPlugin):
@@ -17,16 +17,17 @@ class DiesOnce(WorkerPlugin):
         self.file, self.died = file, died
 
     def setup(self, worker):
-        replace = store._replace
+        write = Folder.write
 
-        def dying(path, content):
+        def dying(folder, key, content, **settings):
+            path = folder.path / key
             if path == self.file and not self.died.exists():
                 self.died.touch()
                 path.with_name(f"{path.name}.half.partial").write_bytes(bytes(content)[: len(content) // 2])
                 os.kill(os.getpid(), signal.SIGKILL)
-            replace(path, content)
+            write(folder, key, content, **settings)
 
-        store._replace = dying
+        Folder.write = dying
 
 
 def slowly(block):

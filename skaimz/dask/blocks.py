@@ -9,7 +9,6 @@ import dataclasses
 import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -23,7 +22,7 @@ from skaimz.datatree import open_draws, with_more_rows
 from skaimz.effects import Contrast, EffectTree, joined, resolve_contrast, warn_of_unreached
 from skaimz.exceptions import NoRowsError
 from skaimz.kernels import stored_name
-from skaimz.sampling import Part, Store
+from skaimz.sampling import Part, Place, Store
 
 __all__ = ["averages_in_blocks", "draws_in_blocks", "draws_to_store", "rows_in_blocks"]
 
@@ -164,17 +163,17 @@ def _tree(question: Any, call: Any) -> xr.DataTree:
     return question.tree(call)
 
 
-def draws_to_store(request: Any, X: Any, place: Any, path: Path) -> xr.DataTree:
+def draws_to_store(request: Any, X: Any, destination: Any, place: Place) -> xr.DataTree:
     """Stream draws to a Zarr store, batch by batch; each is written by the worker that draws it.
 
     Parameters
     ----------
     request, X
         As in :func:`rows_in_blocks`. The question opens a store for all rows, and writes a batch of it.
-    place : Destination
+    destination : Destination
         Where draws go and how they are computed.
-    path : path
-        Folder of the store.
+    place : Folder or Location
+        Place of the store.
 
     Returns
     -------
@@ -183,11 +182,11 @@ def draws_to_store(request: Any, X: Any, place: Any, path: Path) -> xr.DataTree:
     """
     table = _Table(request, X)
     index = X.index.compute() if hasattr(X, "index") else None
-    store = table.first(lambda question, call: question.open_store(call, place, path), 1, index)
-    write = dask.delayed(_Write(place, store), pure=False, traverse=False)
+    store = table.first(lambda question, call: question.open_store(call, destination, place), 1, index)
+    write = dask.delayed(_Write(destination, store), pure=False, traverse=False)
     batches = store.plan.batches()
     digests: dict[int, str] = {}
-    with _watched(store, len(batches), place.progress):
+    with _watched(store, len(batches), destination.progress):
         # Batches that are there already are only compared, before any other is written.
         for is_old in (True, False):
             tasks = {
@@ -197,18 +196,18 @@ def draws_to_store(request: Any, X: Any, place: Any, path: Path) -> xr.DataTree:
             }
             digests |= zip(tasks, dask.compute(*tasks.values()), strict=True)
     store.finish(digests[batch.number] for batch in batches)
-    return open_draws(store.path)
+    return open_draws(store.place)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Write:
     """What workers do with a batch of a store."""
 
-    place: Any
+    destination: Any
     store: Store
 
     def __call__(self, question: Any, call: Any) -> str:
-        return question.write_batch(call, self.place, self.store)
+        return question.write_batch(call, self.destination, self.store)
 
 
 def averages_in_blocks(request: Any, X: Any, name: str, contrast: Contrast | None) -> EffectTree:

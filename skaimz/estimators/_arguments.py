@@ -55,10 +55,10 @@ PRIOR_DRAWS = 1000
 # Names of arguments of the estimators' methods, which a kernel argument cannot have as well.
 RESERVED = frozenset(
     """
-    X y along average baseline batch_size by checks classes compressors condition contrast coverage elasticity
-    in_sample intervention kind method n_samples num_chains num_samples of output_dir pairs probability progress
-    quantiles random_state return_datatree return_groups return_sites return_std sample_weight scenarios shard_axis
-    store strict tail threshold where
+    X y along average baseline batch_size by checks classes compressors condition contrast coverage draw_dtype
+    elasticity in_sample intervention kind method n_samples num_chains num_samples of output_dir pairs probability
+    progress quantiles random_state return_datatree return_groups return_sites return_std sample_weight scenarios
+    shard_axis store strict tail threshold where
     """.split()
 )
 SUPPORT_CHECKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -77,6 +77,7 @@ class ImpactEstimator(KernelEstimator):
         store: str = "auto",
         output_dir: Folder = None,
         compressors: Any = None,
+        draw_dtype: str | None = None,
         random_state: RandomState = None,
         progress: bool | None = None,
         **arrays: Argument,
@@ -110,15 +111,17 @@ class ImpactEstimator(KernelEstimator):
             Rows that are handed on at a time, rounded to whole tiles; as many as make 32 MiB where None. It changes
             speed and memory, and is the length of a chunk on disk.
         store : {"auto", "zarr", "memory"}, default="auto"
-            Where draws go. ``"auto"`` is memory up to 1 GiB where no ``output_dir`` is given, and Zarr otherwise. Draws
-            of Dask collections are lazy arrays, unless ``"zarr"`` or an ``output_dir`` is asked for: then the workers
-            write the store, a batch each, and the call returns when all are there.
-        output_dir : path-like, optional
-            Folder of the store: new, empty, or left by the same call, which then goes on where it ended. A folder of
-            the estimator's own where None; see ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share
-            it.
+            Where draws go. ``"auto"`` is memory up to 1 GiB, and Zarr above or with ``output_dir`` or ``draw_dtype``.
+            Draws of Dask collections are lazy arrays, unless a store is asked for: then the workers write its batches.
+        output_dir : path-like or URL, optional
+            Folder of the store, or URL as ``"s3://bucket/draws"`` (``pip install 'skaimz[remote]'``): new, empty, or
+            left by the same call, which then goes on where it ended. A folder of the estimator's own where None; see
+            ``temp_dir_`` and :meth:`cleanup`. Workers that write to it must share it.
         compressors : Zarr codec or sequence of Zarr codecs, optional
             Draws are nearly random bits, which take long to compress and hardly shrink: none by default.
+        draw_dtype : {"float16", "float32"}, optional
+            Write draws that are floats to a store in this type, in which they take less room. ``"float16"`` changes a
+            number by up to 0.05 % of it, or by up to 3e-8 if it is below 6e-5. Draws above 65504 are refused.
         random_state : int, RandomState, JAX key or None, default=None
             Seed of this call; the estimator's own where None.
         progress : bool, optional
@@ -162,7 +165,7 @@ class ImpactEstimator(KernelEstimator):
         {'chain': 1, 'draw': 1000, 'rows': 3}
         """
         question = PosteriorPredictive(intervention, condition, in_sample, return_sites)
-        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
+        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress), draw_dtype)
         return answer_with_draws(Model.of(self), question, X, arrays, random_state, place)
 
     def sample_posterior_predictive_on_batch(
@@ -220,6 +223,7 @@ class ImpactEstimator(KernelEstimator):
         store: str = "auto",
         output_dir: Folder = None,
         compressors: Any = None,
+        draw_dtype: str | None = None,
         random_state: RandomState = None,
         progress: bool | None = None,
         **arrays: Argument,
@@ -232,10 +236,10 @@ class ImpactEstimator(KernelEstimator):
         num_samples : int, default=1000
         return_sites : str or sequence of str, optional
             Site or sites to return; the output, all deterministic and all latent sites where None.
-        intervention, condition, shard_axis, batch_size, store, output_dir, compressors, random_state, progress
+        intervention, condition, shard_axis, batch_size, store, output_dir, compressors, draw_dtype, random_state
             As in :meth:`sample_posterior_predictive`.
-        **arrays : array or scalar
-            The kernel's further arguments.
+        progress, **arrays
+            As in :meth:`sample_posterior_predictive`.
 
         Returns
         -------
@@ -256,7 +260,7 @@ class ImpactEstimator(KernelEstimator):
         ['slope', 'y']
         """
         question = PriorPredictive(num_samples, intervention, condition, return_sites)
-        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
+        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress), draw_dtype)
         return answer_with_draws(Model.of(self), question, X, arrays, random_state, place)
 
     def sample_prior_predictive_on_batch(
@@ -314,6 +318,7 @@ class ImpactEstimator(KernelEstimator):
         store: str = "auto",
         output_dir: Folder = None,
         compressors: Any = None,
+        draw_dtype: str | None = None,
         progress: bool | None = None,
         **arrays: Argument,
     ) -> xr.DataTree:
@@ -324,7 +329,7 @@ class ImpactEstimator(KernelEstimator):
         X : array-like of shape (n_rows, n_features), Zarr array, or iterable of mappings
         y : array-like of shape (n_rows,) or (n_rows, n_outputs)
             May be left out where X is an iterable of mappings that hold it.
-        in_sample, shard_axis, batch_size, store, output_dir, compressors, progress, **arrays
+        in_sample, shard_axis, batch_size, store, output_dir, compressors, draw_dtype, progress, **arrays
             As in :meth:`sample_posterior_predictive`.
 
         Returns
@@ -344,7 +349,7 @@ class ImpactEstimator(KernelEstimator):
         >>> dict(tree["log_likelihood"]["y"].sizes)
         {'chain': 1, 'draw': 1000, 'rows': 100}
         """
-        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress))
+        place = Destination(store, output_dir, shard_axis, batch_size, compressors, self._shows(progress), draw_dtype)
         return answer_with_draws(Model.of(self), LogLikelihood(y, in_sample), X, arrays, None, place)
 
     def infer_discrete(

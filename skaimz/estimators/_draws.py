@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -37,16 +36,17 @@ MEMORY_BUDGET = 2**30
 
 @dataclass(frozen=True)
 class Destination:
-    """Where draws go and how they are computed. None of it changes a draw.
+    """Where draws go and how they are computed. Only ``draw_dtype`` changes draws: it rounds them.
 
     Attributes
     ----------
     store : {"auto", "zarr", "memory"}
-    output_dir : path-like, optional
+    output_dir : path-like or URL, optional
     shard_axis : {"obs", "draw"}
     batch_size : int, optional
     compressors : Zarr codec or sequence of Zarr codecs, optional
     progress : bool
+    draw_dtype : {"float16", "float32"}, optional
     """
 
     store: Any = "memory"
@@ -55,21 +55,29 @@ class Destination:
     batch_size: int | None = None
     compressors: Any = None
     progress: bool = False
+    draw_dtype: Any = None
 
     def __post_init__(self) -> None:
         if self.store not in ("auto", "zarr", "memory"):
             raise ValueError(f"`store` must be 'auto', 'zarr' or 'memory', got {self.store!r}.")
         if self.shard_axis not in ("obs", "draw"):
             raise ValueError(f"`shard_axis` must be 'obs' or 'draw', got {self.shard_axis!r}.")
-        if self.store == "memory" and self.output_dir is not None:
-            raise ValueError(f"`output_dir` needs a store on disk, got {self.output_dir!r} and `store='memory'`.")
+        for name in ("output_dir", "draw_dtype"):
+            if self.store == "memory" and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` needs a store on disk, got {getattr(self, name)!r} and `store='memory'`.")
+        if self.draw_dtype is not None and str(self.draw_dtype) not in ("float16", "float32"):
+            raise ValueError(f"`draw_dtype` must be 'float16', 'float32' or None, got {self.draw_dtype!r}.")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
 
     def keeps_in_memory(self, nbytes: int) -> bool:
         """Whether draws of so many bytes stay in memory."""
-        small = nbytes <= MEMORY_BUDGET and self.output_dir is None
-        return self.store == "memory" or (self.store == "auto" and small)
+        return not self.asks_for_store and (self.store == "memory" or nbytes <= MEMORY_BUDGET)
+
+    @property
+    def asks_for_store(self) -> bool:
+        """Whether draws go to a store whatever their size."""
+        return self.store == "zarr" or self.output_dir is not None or self.draw_dtype is not None
 
 
 IN_MEMORY = Destination()
@@ -114,18 +122,18 @@ class DrawQuestion(Question[dict[str, np.ndarray]]):
                 known = _known(job, job.local_in(slice(0, job.n_rows)), call.row_labels)
                 groups = {**known, task.group: draws_to_dataset(draws, job.spec, call.row_labels)}
                 return to_tree(groups, _attributes(task, drawing))
-            with _temporary.place(call.model.owner, destination.output_dir) as path:
+            with _temporary.place(call.model.owner, destination.output_dir) as place:
                 drawing.to_store(
-                    _store(task, drawing, path, call.row_labels, destination), progress=destination.progress
+                    _store(task, drawing, place, call.row_labels, destination), progress=destination.progress
                 )
-        return open_draws(path)
+        return open_draws(place)
 
-    def open_store(self, call: Call, destination: Destination, path: Path) -> sampling.Store:
+    def open_store(self, call: Call, destination: Destination, place: sampling.Place) -> sampling.Store:
         """Open a store for a whole table, given a call on a part of it."""
         with call.precision():
             task = self.task(call)
             assert call.part is not None
-            return _store(task, _drawing(task, destination), path, call.part.labels, destination)
+            return _store(task, _drawing(task, destination), place, call.part.labels, destination)
 
     def write_batch(self, call: Call, destination: Destination, store: sampling.Store) -> str:
         """Write the rows of a call, which are one batch of the store, and return their digest."""
@@ -203,9 +211,11 @@ class LogLikelihood(DrawQuestion):
         """Return a tree of log densities, in memory or in a store."""
         if not needs_all_rows(call.spec):
             return super().tree(call, destination)
-        if destination.store == "zarr" or destination.output_dir is not None:
+        if destination.asks_for_store:
             names = [site.name for site in call.spec.discrete]
-            raise ValueError(f"`log_likelihood` sums {names} out in memory: leave out `store` and `output_dir`.")
+            raise ValueError(
+                f"`log_likelihood` sums {names} out in memory: leave out `store`, `output_dir` and `draw_dtype`."
+            )
         with call.precision():
             job = self.task(call).job
             densities = draws_to_dataset(summed_log_likelihood(job), job.spec, call.row_labels)
@@ -239,16 +249,20 @@ def answer_with_draws(
     if not is_collection(X):
         with frees_on_error():
             return question.tree(request.read(X), destination)
-    if destination.store != "zarr" and destination.output_dir is None:
+    if not destination.asks_for_store:
         return dask_door().draws_in_blocks(request, X)
-    with _temporary.place(model.owner, destination.output_dir) as path:
-        return dask_door().draws_to_store(request, X, destination, path)
+    with _temporary.place(model.owner, destination.output_dir) as place:
+        return dask_door().draws_to_store(request, X, destination, place)
 
 
 def _drawing(task: DrawTask, destination: Destination) -> sampling.Drawing:
     job, quantity = task.job, task.quantity
     drawing = sampling.Drawing(
-        job, quantity, shard_draws=destination.shard_axis == "draw", batch_size=destination.batch_size
+        job,
+        quantity,
+        shard_draws=destination.shard_axis == "draw",
+        batch_size=destination.batch_size,
+        draw_dtype=None if destination.draw_dtype is None else np.dtype(destination.draw_dtype),
     )
     mixing = [name for name in quantity.names if job.spec[name].mixing]
     if drawing.plan.whole and job.part is not None:
@@ -285,15 +299,15 @@ def _known(job: sampling.Job, local: Mapping[str, Any], row_labels: Any) -> dict
 
 
 def _store(
-    task: DrawTask, drawing: sampling.Drawing, path: Path, row_labels: Any, destination: Destination
+    task: DrawTask, drawing: sampling.Drawing, place: sampling.Place, row_labels: Any, destination: Destination
 ) -> sampling.Store:
     """Open a new Zarr store, or one that an interrupted identical call left."""
     job = task.job
     labels = None if row_labels is None else storable_labels(row_labels)
     known = _known(job, job.local, labels)
-    attributes = _attributes(task, drawing) | {"artifact_path": str(path)}
+    attributes = _attributes(task, drawing) | {"artifact_path": str(place)}
     return drawing.store(
-        path,
+        place,
         task.group,
         lambda folder, sizes: write_tree(
             folder, {**known, task.group: coordinates_to_dataset(sizes, job.spec, labels)}, attributes

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from skaimz.exceptions import CleanupWarning, warn_user
+from skaimz.sampling import Folder, Place, place_of
 
 __all__ = ["folder_of", "place", "remove_all", "remove_folder"]
 
@@ -31,14 +32,14 @@ def _new_folder(owner: Any) -> Path:
 
 
 @contextlib.contextmanager
-def place(owner: Any, output_dir: Any) -> Iterator[Path]:
+def place(owner: Any, output_dir: Any) -> Iterator[Place]:
     """Give the place of a store: the one that was asked for, or a fresh one, which goes if what is done there fails."""
     if output_dir is not None:
-        yield Path(output_dir).resolve()
+        yield place_of(output_dir)
         return
     path = _new_folder(owner)
     try:
-        yield path
+        yield Folder(path)
     except BaseException:
         shutil.rmtree(path.parent, ignore_errors=True)
         raise

@@ -11,6 +11,7 @@ from skaimz.sampling.layout import Field
 from skaimz.sampling.limits import Limits
 from skaimz.sampling.mixtures import ConditionalQuantiles, Exceedance
 from skaimz.sampling.past import changed_levels, changed_past
+from skaimz.sampling.places import Folder, Place, place_of
 from skaimz.sampling.predictive import (
     changes_nothing,
     check_densities,
@@ -58,6 +59,7 @@ __all__ = [
     "Expectation",
     "ExpectedOutcomes",
     "Field",
+    "Folder",
     "Job",
     "KernelRun",
     "Levels",
@@ -69,6 +71,7 @@ __all__ = [
     "Part",
     "Past",
     "PerDraw",
+    "Place",
     "Posterior",
     "Quantity",
     "Slope",
@@ -98,6 +101,7 @@ __all__ = [
     "moments",
     "outcome_quantiles",
     "outcomes",
+    "place_of",
     "probabilities",
     "quantiles",
     "readable",

@@ -15,10 +15,12 @@ from skaimz.sampling.digests import RowDigests, fingerprint
 from skaimz.sampling.host_distributions import HostDistribution, lacks_values, warn_of_absent
 from skaimz.sampling.job import Job
 from skaimz.sampling.layout import Field, Layout
+from skaimz.sampling.places import Place
 from skaimz.sampling.plan import Batch, Plan, Step, make_plan
 from skaimz.sampling.programs import Launcher, with_global_latents
 from skaimz.sampling.proofs import host_distribution_of
 from skaimz.sampling.quantities import PerDraw
+from skaimz.sampling.rounding import as_stored, stored_dtype
 from skaimz.sampling.sinks import MemorySink
 from skaimz.sampling.states import warn_of_drawn_states
 from skaimz.sampling.store import Store
@@ -46,6 +48,8 @@ class Drawing:
     paired : bool, default=False
         Whether a row's random numbers must not depend on the values of other rows, so that jobs can be compared row by
         row. This is slower for distributions that NumPy draws from.
+    draw_dtype : numpy.dtype, optional
+        Type in which wider floats are kept. By default all draws keep the type in which they are computed.
 
     Attributes
     ----------
@@ -62,6 +66,7 @@ class Drawing:
         shard_draws: bool = False,
         batch_size: int | None = None,
         paired: bool = False,
+        draw_dtype: np.dtype | None = None,
     ):
         warn_of_drawn_states(job, quantity)
         self.job = job = with_global_latents(job)
@@ -72,6 +77,7 @@ class Drawing:
         self.shard_draws = (shard_draws or whole) and n_devices > 1
         plan = make_plan(job, shards=1 if self.shard_draws else n_devices, whole=whole)
         self._host, self._paired = self._host_distribution(quantity), paired
+        self._draw_dtype = draw_dtype
         self._without_values: list[str] = []
         on_host = self._host is not None
         if on_host:
@@ -114,7 +120,7 @@ class Drawing:
 
     def store(
         self,
-        path: Path,
+        place: Place,
         group: str,
         skeleton: Callable[[Path, dict[str, int]], None],
         *,
@@ -125,7 +131,7 @@ class Drawing:
 
         Parameters
         ----------
-        path, group, compressors
+        place, group, compressors
             As in :class:`Store`.
         skeleton : callable
             Writes groups, coordinates and attributes, given a folder and the length of every dimension.
@@ -137,7 +143,7 @@ class Drawing:
         for field in self._table.fields:
             sizes.update(zip(field.dims, field.shape, strict=True))
         digest = fingerprint(self.job, group, self._table, labels)
-        return Store(path, group, self._table, digest, lambda folder: skeleton(folder, sizes), compressors)
+        return Store(place, group, self._table, digest, lambda folder: skeleton(folder, sizes), compressors)
 
     def to_store(self, store: Store, *, progress: bool = False) -> None:
         """Compute the batches that a store lacks, and write them."""
@@ -153,10 +159,10 @@ class Drawing:
 
     def to_batch(self, store: Store) -> str:
         """Compute and write the one batch of a store that the rows are, if it is due; return the digest of the rows."""
-        if not store.path.exists():
+        if not store.place.exists():
             raise FileNotFoundError(
                 errno.ENOENT,
-                f"`output_dir` {str(store.path)!r} does not exist for a worker: it must be on a file system that all "
+                f"`output_dir` {str(store.place)!r} does not exist for a worker: it must be on a file system that all "
                 "workers and this process share",
             )
         rows, draws = slice(0, self.plan.n_rows), slice(0, self.plan.n_draws)
@@ -192,7 +198,7 @@ class Drawing:
         del one_draw[self._draw_axis]
         axis = None if row_axis is None else row_axis - (self._draw_axis == 0)
         sizes = tuple(self.job.n_rows if i == axis else size for i, size in enumerate(one_draw))
-        return Field(name, sizes, dtype, axis, site.dims_of(len(sizes)))
+        return Field(name, sizes, stored_dtype(dtype, self._draw_dtype), axis, site.dims_of(len(sizes)))
 
     def _finish(self, arrays: Mapping[str, np.ndarray], batch: Batch, step: Step, results: tuple) -> None:
         """Put a step's draws in their place."""
@@ -200,7 +206,7 @@ class Drawing:
             if field.name in arrays:
                 axis = None if field.row_axis is None else 1 + field.row_axis
                 drawn = self.bring(field, step, result)
-                to_place(arrays[field.name], drawn, batch, step, axis)
+                to_place(arrays[field.name], as_stored(field.name, drawn, field.dtype), batch, step, axis)
                 if field.name == self.job.spec.output and lacks_values(drawn):
                     self._without_values.append(field.name)
 
@@ -260,7 +266,7 @@ class Drawing:
                 generator = generator_of(self.job.seed, Purpose.OUTCOME, int(number), step.draws.start, *row)
                 rows = (*before, slice(first, min(first + together, stop)))
                 of_rows = {name: np.ascontiguousarray(array[rows]) for name, array in parameters.items()}
-                drawn.append(self._host.draw(generator, of_rows, field.dtype))
+                drawn.append(self._host.draw(generator, of_rows, np.dtype(self.job.spec[field.name].dtype)))
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn, axis=axis)
 
 

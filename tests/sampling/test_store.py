@@ -36,7 +36,7 @@ from stores import assert_same_files, breaking, marks, snapshot
 import skaimz
 from skaimz import NumPyroImpactRegressor, open_draws
 from skaimz.exceptions import CleanupWarning, IncompleteDrawsError, RatioWarning
-from skaimz.sampling import Drawing, Limits, Store, ZarrSink, limits, plan, programs, store, store_state
+from skaimz.sampling import Drawing, Folder, Limits, Store, ZarrSink, limits, plan, programs, store_state
 
 TILE = 8
 N_ROWS, N_BATCHES = 196, 25
@@ -442,15 +442,15 @@ def test_one_write_that_fails_leaves_no_gap(complete, tmp_path):
 @contextlib.contextmanager
 def unwritable(is_path):
     """Let small files that are no draws not be written."""
-    replace = store._replace
+    write = Folder.write
 
-    def fail(path, content):
-        if is_path(path):
+    def fail(self, key, content, **settings):
+        if is_path(self.path / key):
             raise OSError(errno.ENOSPC, "No space left on device")
-        replace(path, content)
+        write(self, key, content, **settings)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "_replace", fail)
+        patch.setattr(Folder, "write", fail)
         yield
 
 
