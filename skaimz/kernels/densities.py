@@ -155,6 +155,9 @@ def factors(
             if by_outcome or (masked and proofs.depends(name, proofs.rows.values())):
                 reason = proofs.mixing(name)
                 if reason is not None and proofs.follows_rows(name):
+                    if not message.is_factor:
+                        of_rows.append(name)  # such as one of an outcome less something that all rows share
+                        continue
                     return (), f"the rows of the {what} {name!r} may depend on one another: {reason}"
                 return (), f"the {what} {name!r} has no entry for each row: write it within the plate of the rows"
         elif not by_outcome and proofs.depends(name, [proofs.sites[site] for site in continuous]):

@@ -102,6 +102,13 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
     local = [name for name in (*others, *more) if None in tracer.template(name)]
     states = [name for name in local if tracer.message(name).states is not None]
     row_factors, unscored = factors(output, call, (local, states), fitting, predicting)
+    rowless = [name for name in row_factors if None not in {**tracer.templates, **tracer.fit_templates}[name]]
+    if rowless:
+        row_factors, unscored = (), f"the site {rowless[0]!r} has another number of entries than there are rows"
+    mixed = [reason for reason in map(fitting.mixing, row_factors) if reason is not None]
+    sites = tuple(
+        replace(site, mixing=site.mixing or mixed[0]) if mixed and site.name == output else site for site in sites
+    )
     latents = (site for site in of_fit if site.kind == "latent" and site.name in fitting.sites)
     discrete = {site.name for site in latents if not np.issubdtype(site.dtype, np.floating)}
     by_state = [

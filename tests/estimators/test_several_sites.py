@@ -52,6 +52,15 @@ def noisy_input(X, y=None):
         numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
 
 
+def adjusted(X, y=None):
+    """An outcome, and what it has beyond its regression on an input that is centred over all rows."""
+    slope = numpyro.sample("slope", dist.Normal(0.0, 1.0))
+    with numpyro.plate("rows", X.shape[0]):
+        numpyro.sample("y", dist.Normal(slope * X[:, 0], 1.0), obs=y)
+        beyond = None if y is None else y - slope * (X[:, 0] - X[:, 0].mean())
+        numpyro.sample("beyond", dist.Normal(0.0, 2.0), obs=beyond)
+
+
 STAY = np.array([[0.8, 0.2], [0.3, 0.7]])
 MEANS = np.array([-1.0, 1.0])
 
@@ -87,16 +96,22 @@ EXPECTED = {
     "columns": (columns, Y, lambda slope: numbers([0], slope) + counts(slope)),
     "shapes": (shapes, Y, lambda slope: numbers([0, 2], slope) + counts(slope)),
     "hurdle": (hurdle, Y[:, 1], of_hurdle),
+    "adjusted": (
+        adjusted,
+        Y[:, 0],
+        lambda slope: numbers([0], slope) + stats.norm(slope * (X[:, 0] - X.mean()), 2.0).logpdf(Y[:, 0]),
+    ),
     "noisy input": (noisy_input, Y[:, 0], lambda slope: numbers([0], slope)),
 }
 
 
+@pytest.mark.filterwarnings("ignore:The kernel runs on all rows at once:skaimz.exceptions.SpeedWarning")
 @pytest.mark.parametrize("name", EXPECTED)
 def test_densities_are_those_of_all_sites(name):
     kernel, y, density = EXPECTED[name]
     model = NumPyroImpactRegressor(kernel, posterior={"slope": SLOPES}, random_state=0).fit(X, y)
     expected = np.stack([density(slope) for slope in SLOPES])
-    tree = model.log_likelihood(X, y, in_sample=False)
+    tree = model.log_likelihood(X, y, in_sample=False, batch_size=7)
     found = tree["log_likelihood"][model.kernel_spec_.output]
     assert found.dims == ("chain", "draw", "rows")
     np.testing.assert_allclose(found[0], expected, rtol=1e-5)
