@@ -94,7 +94,7 @@ class _Fitted:
     @functools.cached_property
     def params(self) -> dict[str, Any]:
         """The values of the kernel's own parameters and states."""
-        one_draw = {name: draw[0] for name, draw in self.draws(local=True).items()}
+        one_draw = {name: jnp.asarray(draw[0]) for name, draw in self.draws(local=True).items()}
         own = parameter_names(self.case.kernel, one_draw, self.arguments(self.y))
         return {name: value for name, value in self.model.fit_result_.params.items() if name in own}
 
