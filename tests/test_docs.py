@@ -158,3 +158,12 @@ def test_pages_that_do_not_fit_are_found(tmp_path):
     (tmp_path / "wide.html").write_text("<div style='width: 500px; height: 1em'></div>")
     found = check_pages.too_wide(tmp_path, chromium)
     assert [line.partition(":")[0] for line in found] == ["cut.html at 390", "wide.html at 390"]
+
+
+def test_the_models_that_work_are_those_of_the_table():
+    counts = (ROOT / "benchmarks" / "tables" / "corpus.md").read_text().splitlines()[-1]
+    models, works, refused = map(int, re.fullmatch(r"(\d+) models: (\d+) works, (\d+) refused\.", counts).groups())
+    readme, home = ((path / name).read_text() for path, name in ((ROOT, "README.md"), (DOCS, "index.md")))
+    assert f"Of {models} models" in readme
+    assert f"{works} work and\n  agree with NumPyro's own runs; {refused} are refused" in readme
+    assert f"[{works} of {models}](corpus.md)" in home
