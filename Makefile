@@ -70,7 +70,7 @@ bench: $(VENV)/.bench
 # All problems with reference posteriors, a few minutes; `make test` fits some of them.
 trust: SHELL := /bin/bash
 trust: .SHELLFLAGS := -e -o pipefail -c
-trust: $(VENV)/.test
+trust: $(VENV)/.test $(VENV)/.demo
 	$(RUN) -u benchmarks/trust.py | tee benchmarks/tables/trust.md
 
 # Numbers of every kind in every container through every door of the estimators. EXAMPLES=200000 takes hours.
