@@ -28,6 +28,8 @@ ROOMS = {
     "pipeline": {"exceptions", "kernels", "rows", "datatree", "effects", "estimators"},
     "plotting": {"effects", "estimators", "pipeline"},
     "mlflow": {"estimators", "inference"},
+    "skpro": {"estimators"},
+    "sktime": {"estimators", "skpro"},
     "__init__": {
         "runtime", "datatree", "estimators",
         # Modules that users find by tab completion; they are imported when they are used.

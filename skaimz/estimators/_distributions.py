@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skaimz import sampling
 from skaimz.estimators._arguments import check_choice
@@ -14,7 +15,7 @@ from skaimz.estimators._questions import Question
 from skaimz.exceptions import OutputWarning, warn_user
 from skaimz.kernels import as_floats, finite
 
-__all__ = ["CdfAt", "Excess", "Intervals", "ProbabilitiesOfRange", "Quantiles", "TailMeans"]
+__all__ = ["CdfAt", "Excess", "Intervals", "ProbabilitiesOfRange", "Quantiles", "TailMeans", "outcome_shape"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Quantiles(Question[np.ndarray]):
 
     Attributes
     ----------
-    levels : sequence of float
+    levels : sequence of float, or array with an entry for each outcome and level
     method : {"exact", "draws"}
         Whether the cdf is inverted, or outcomes are drawn and sorted.
     of : {"outcome", "mean"}
@@ -32,7 +33,7 @@ class Quantiles(Question[np.ndarray]):
         Whether these are the rows of the fit.
     """
 
-    levels: Sequence[float]
+    levels: ArrayLike
     method: str = "exact"
     of: str = "outcome"
     in_sample: bool = False
@@ -46,10 +47,37 @@ class Quantiles(Question[np.ndarray]):
         of_outcomes = sampling.quantiles if self.method == "exact" else sampling.outcome_quantiles
         with call.precision():
             quantiles = (sampling.mean_quantiles if self.of == "mean" else of_outcomes)(
-                predictive_job(call, self.in_sample), self.levels
+                predictive_job(call, self.in_sample), _points(call, "quantiles", self.levels)
             )
         _warn_of_nan(quantiles, "quantiles")
         return quantiles
+
+
+def _points(call: Call, name: str, numbers: ArrayLike) -> np.ndarray:
+    """Return numbers that all outcomes share, as they are, or those of each outcome on the last axis."""
+    found = np.asarray(numbers)
+    if found.ndim < 2:
+        return found
+    return np.stack([_for_each_outcome(call, name, each) for each in np.moveaxis(found, -1, 0)], axis=-1)
+
+
+def outcome_shape(call: Call) -> tuple[int, ...]:
+    """Return the shape of the outcomes of a call's rows, rows first."""
+    output = call.spec[call.spec.output]
+    shape = tuple(call.n_rows if size is None else size for size in output.shape)
+    axis = output.row_axis or 0
+    return (call.n_rows, *shape[:axis], *shape[axis + 1 :])
+
+
+def _for_each_outcome(call: Call, name: str, numbers: np.ndarray) -> np.ndarray:
+    """Return a number for each outcome of the rows of a call."""
+    shape = outcome_shape(call)
+    try:
+        return np.broadcast_to(numbers, shape)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} has the shape {numbers.shape}, but the outcomes of these rows have {shape}."
+        ) from error
 
 
 def _warn_of_nan(results: np.ndarray, what: str) -> None:
@@ -82,18 +110,9 @@ class CdfAt(Question[np.ndarray]):
     def answer(self, call: Call) -> np.ndarray:
         """Return the probability of each row."""
         y = finite("y", as_floats("y", np.asarray(self.y), call.dtype))
-        output = call.spec[call.spec.output]
-        shape = tuple(call.n_rows if size is None else size for size in output.shape)
-        axis = output.row_axis or 0
-        shape = (call.n_rows, *shape[:axis], *shape[axis + 1 :])
-        try:
-            points = np.broadcast_to(y, shape)
-        except ValueError as error:
-            raise ValueError(f"y has the shape {y.shape}, but the outcomes of these rows have {shape}.") from error
+        points = _for_each_outcome(call, "y", y)[..., None]
         with call.precision():
-            probabilities = sampling.cdf(predictive_job(call, self.in_sample), points[..., None], strict=self.strict)[
-                ..., 0
-            ]
+            probabilities = sampling.cdf(predictive_job(call, self.in_sample), points, strict=self.strict)[..., 0]
         _warn_of_nan(probabilities, "probabilities")
         return probabilities
 
@@ -171,18 +190,19 @@ class Excess(Question[np.ndarray]):
 
     Attributes
     ----------
-    thresholds : sequence of float
+    thresholds : sequence of float, or array with an entry for each outcome and threshold
     in_sample : bool
         Whether these are the rows of the fit.
     """
 
-    thresholds: Sequence[float]
+    thresholds: ArrayLike
     in_sample: bool = False
 
     def answer(self, call: Call) -> np.ndarray:
         """Return the expectation of each row, thresholds on the last axis."""
         with call.precision():
-            excess = sampling.excess(predictive_job(call, self.in_sample), self.thresholds)
+            thresholds = _points(call, "threshold", self.thresholds)
+            excess = sampling.excess(predictive_job(call, self.in_sample), thresholds)
         _warn_of_nan(excess, "expectations")
         return excess
 

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from skaimz import sampling
 from skaimz.estimators._arguments import check_count, check_numbers_of, check_probabilities
-from skaimz.estimators._distributions import CdfAt, Excess, Intervals, Quantiles
+from skaimz.estimators._distributions import CdfAt, Excess, Intervals, Quantiles, outcome_shape
 from skaimz.estimators._model import Model
-from skaimz.estimators._predictions import LogDensities, Means, Moments, Outcomes
+from skaimz.estimators._predictions import LogDensities, Means, Moments, Outcomes, Scores
 from skaimz.estimators._questions import Question, answer_by_row, request_for
 from skaimz.kernels import flattened
 
@@ -37,21 +38,39 @@ class PredictiveDistribution:
     (100, (2, 3))
     """
 
-    def __init__(self, model: Model, X: Any, arrays: Mapping[str, Any]):
+    def __init__(self, model: Model, X: Any, arrays: Mapping[str, Any], chosen: np.ndarray | None = None):
         self._model, self._X, self._arrays = model, X, flattened(arrays)
         call = request_for(model, Means(), self._arrays, None).read(X)
         self._of_rows = set(call.traced.inputs.rows)
-        self._n_rows = call.n_rows
+        self._call_shape = outcome_shape(call)
+        self._is_discrete = np.dtype(call.spec[call.spec.output].dtype).kind in "iub"
+        # Rows that depend on one another are computed together, whichever of them are asked for.
+        self._depend = call.spec.rows_mix is not None
+        self._chosen = chosen
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of rows, and of outputs where rows have several."""
+        n_rows, *outputs = self._call_shape
+        return (n_rows if self._chosen is None else len(self._chosen), *outputs)
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether outcomes are whole numbers, so that :meth:`pdf` returns their probabilities."""
+        return self._is_discrete
 
     def __len__(self) -> int:
-        return self._n_rows
+        return self.shape[0]
 
     def __repr__(self) -> str:
-        return f"PredictiveDistribution of {self._n_rows} rows"
+        return f"PredictiveDistribution of {len(self)} rows"
 
     def __getitem__(self, rows: Any) -> PredictiveDistribution:
         """Return the distributions of some rows: a slice, numbers of rows, or a mask."""
-        chosen = np.atleast_1d(np.arange(self._n_rows)[rows])
+        chosen = np.atleast_1d(np.arange(len(self))[rows])
+        if self._depend:
+            chosen = chosen if self._chosen is None else self._chosen[chosen]
+            return PredictiveDistribution(self._model, self._X, self._arrays, chosen)
         arrays = {
             name: _safe_indexing(array, chosen) if name in self._of_rows and np.ndim(array) else array
             for name, array in self._arrays.items()
@@ -59,7 +78,19 @@ class PredictiveDistribution:
         return PredictiveDistribution(self._model, _safe_indexing(self._X, chosen), arrays)
 
     def _ask(self, question: Question[Any], random_state: Any = None) -> Any:
-        return answer_by_row(self._model, question, self._X, self._arrays, random_state)
+        answer = answer_by_row(self._model, question, self._X, self._arrays, random_state)
+        if self._chosen is None:
+            return answer
+        return tuple(each[self._chosen] for each in answer) if isinstance(answer, tuple) else answer[self._chosen]
+
+    def _of_all(self, numbers: Any) -> Any:
+        """Return numbers of the rows that were asked for, among any numbers of the others."""
+        if self._chosen is None or np.ndim(numbers) == 0:
+            return numbers
+        own = np.asarray(numbers)
+        every = np.full((self._call_shape[0], *own.shape[1:]), own.flat[0])
+        every[self._chosen] = own
+        return every
 
     def mean(self) -> np.ndarray:
         """Return the means, as ``predict`` does."""
@@ -75,17 +106,22 @@ class PredictiveDistribution:
 
     def cdf(self, y: Any) -> np.ndarray:
         """Return the probability that each outcome is at most ``y``, a number or one for each outcome."""
-        return self._ask(CdfAt(y))
+        return self._ask(CdfAt(self._of_all(y)))
 
     def sf(self, y: Any) -> np.ndarray:
         """Return the probability that each outcome is greater than ``y``."""
         return 1 - self.cdf(y)
 
     def ppf(self, quantiles: Any) -> np.ndarray:
-        """Return quantiles; several probabilities are the last axis."""
-        levels = check_probabilities("quantiles", quantiles, closed=True)
-        found = self._ask(Quantiles(levels))
-        return found[..., 0] if np.ndim(quantiles) == 0 else found
+        """Return quantiles; several probabilities are the last axis.
+
+        All outcomes share the probabilities, unless these have an axis for the rows, and for the outputs if there are
+        several: then each outcome has its own.
+        """
+        shape = np.shape(quantiles)
+        levels = np.reshape(check_probabilities("quantiles", np.ravel(quantiles), closed=True), shape or (1,))
+        found = self._ask(Quantiles(levels if len(shape) < 2 else self._of_all(levels)))
+        return found if shape else found[..., 0]
 
     def median(self) -> np.ndarray:
         """Return the medians."""
@@ -95,16 +131,21 @@ class PredictiveDistribution:
         """Return lower and upper ends of intervals, on the last axis, as ``predict_interval`` does."""
         return self._ask(Intervals(check_probabilities("coverage", coverage, closed=False), kind))[..., 0]
 
-    def excess(self, threshold: float) -> np.ndarray:
-        """Return the mean of ``max(y - threshold, 0)``."""
-        return self._ask(Excess(check_numbers_of("threshold", threshold)))[..., 0]
+    def excess(self, threshold: Any) -> np.ndarray:
+        """Return the mean of ``max(y - threshold, 0)``, where the threshold is a number or one for each outcome."""
+        thresholds = np.reshape(check_numbers_of("threshold", np.ravel(threshold)), (*np.shape(threshold), 1))
+        return self._ask(Excess(thresholds if np.ndim(threshold) == 0 else self._of_all(thresholds)))[..., 0]
+
+    def crps(self, y: Any) -> np.ndarray:
+        """Return the continuous ranked probability score of outcomes, ``E|Y - y| - E|Y - Y'| / 2``."""
+        return self._ask(Scores(self._of_all(y), lambda job, y, class_counts: sampling.crps_of_cdf(job, y)))
 
     def logpdf(self, y: Any) -> np.ndarray:
         """Return the logarithm of the density at outcomes, or of the probability of whole numbers.
 
         The density of a row with several outputs is their joint one.
         """
-        return self._ask(LogDensities(y))
+        return self._ask(LogDensities(self._of_all(y)))
 
     def pdf(self, y: Any) -> np.ndarray:
         """Return the density at outcomes, or the probability of whole numbers."""

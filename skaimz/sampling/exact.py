@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from skaimz.exceptions import MonteCarloWarning, warn_user
 from skaimz.kernels import POINTS
@@ -19,12 +20,23 @@ from skaimz.sampling.univariate import NoCdfError
 __all__ = ["cdf", "crps_of_cdf", "excess", "quantiles", "shortest_intervals", "tail_means"]
 
 
-def quantiles(job: Job, levels: Sequence[float]) -> np.ndarray:
-    """Return quantiles of the outcomes' distributions, of shape ``(n_rows, ..., n_quantiles)``.
+def quantiles(job: Job, levels: ArrayLike) -> np.ndarray:
+    """Return quantiles of the outcomes' distributions.
 
     They are quantiles of drawn outcomes, with a warning, where no cdf is known.
+
+    Parameters
+    ----------
+    job : Job
+    levels : array-like of shape (n_quantiles,) or (n_rows, ..., n_quantiles)
+        Probabilities for all rows, or for each row, in the shape of its outcome.
+
+    Returns
+    -------
+    array of shape (n_rows, ..., n_quantiles)
     """
-    return _at(job, Quantiles(), np.asarray(levels), lambda: outcome_quantiles(job, levels))
+    levels = np.asarray(levels)
+    return _at(job, Quantiles(), levels, lambda: outcome_quantiles(job, levels))
 
 
 def cdf(job: Job, points: np.ndarray, *, strict: bool = False) -> np.ndarray:
@@ -58,13 +70,13 @@ def crps_of_cdf(job: Job, y: np.ndarray) -> np.ndarray:
     return _at(job, Crps(), np.asarray(y)[..., None], lambda: crps(job, y))
 
 
-def excess(job: Job, thresholds: Sequence[float]) -> np.ndarray:
-    """Return by how much outcomes are expected to exceed thresholds, of shape ``(n_rows, ..., n_thresholds)``."""
+def excess(job: Job, thresholds: np.ndarray) -> np.ndarray:
+    """Return by how much outcomes are expected to exceed thresholds, in shapes as those of :func:`quantiles`."""
 
     def of_draws() -> np.ndarray:
-        return np.maximum(with_nan(outcomes(job))[..., None, :] - np.asarray(thresholds)[:, None], 0).mean(axis=-1)
+        return np.maximum(with_nan(outcomes(job))[..., None, :] - thresholds[..., None], 0).mean(axis=-1)
 
-    return _at(job, Excess(), np.asarray(thresholds), of_draws)
+    return _at(job, Excess(), thresholds, of_draws)
 
 
 def tail_means(job: Job, shares: Sequence[float], *, upper: bool) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Posterior predictive results for rows: expectations, outcomes and their quantiles, and scores."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -116,14 +116,16 @@ def outcomes(job: Job) -> np.ndarray:
     return drawn
 
 
-def outcome_quantiles(job: Job, quantiles: Sequence[float]) -> np.ndarray:
-    """Return quantiles of the outcomes, of shape ``(n_rows, ..., n_quantiles)``, one tile at a time."""
-    return _by_row(job, Values((job.spec.output,)), lambda drawn: _quantiles(drawn, quantiles))
+def outcome_quantiles(job: Job, levels: np.ndarray) -> np.ndarray:
+    """Return quantiles of drawn outcomes, one tile at a time, in shapes as those of :func:`quantiles`."""
+    if levels.ndim == 1:
+        return _by_row(job, Values((job.spec.output,)), lambda drawn: _quantiles(drawn, levels))
+    return _by_row(job, Values((job.spec.output,)), _quantiles, levels)
 
 
-def mean_quantiles(job: Job, quantiles: Sequence[float]) -> np.ndarray:
+def mean_quantiles(job: Job, levels: np.ndarray) -> np.ndarray:
     """Return quantiles of the conditional means over the draws, of shape ``(n_rows, ..., n_quantiles)``."""
-    return _by_row(job, ConditionalMeans((job.spec.output,)), lambda drawn: _quantiles(drawn, quantiles))
+    return _by_row(job, ConditionalMeans((job.spec.output,)), lambda drawn: _quantiles(drawn, levels))
 
 
 def log_predictive(job: Job, y: Any) -> np.ndarray:
@@ -270,21 +272,25 @@ def _crps(drawn: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.where(infinite, np.inf, score).astype(gaps.dtype, copy=False)
 
 
-def _quantiles(drawn: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+def _quantiles(drawn: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Return quantiles over the last axis, interpolated between order statistics.
 
     This is the definition of ``numpy.quantile`` (Hyndman and Fan's seventh), computed by one sort, which is faster on
-    long axes. Quantiles are NaN if a draw is.
+    long axes. Quantiles are NaN if a draw is. Levels are those of all distributions, or have an entry for each.
     """
     ordered = np.sort(with_nan(drawn), axis=-1)
-    place = np.asarray(levels) * (ordered.shape[-1] - 1)
+    place = levels * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
     share = (place - below).astype(ordered.dtype)
+    lower, upper = (
+        ordered[..., which] if which.ndim == 1 else np.take_along_axis(ordered, which, axis=-1)
+        for which in (below, above)
+    )
     # At a draw exactly, the next one must not count: if it is infinite, zero times it would be NaN.
-    upper = np.where(share > 0, ordered[..., above], ordered[..., below])
+    upper = np.where(share > 0, upper, lower)
     with np.errstate(invalid="ignore"):
-        quantiles = ordered[..., below] * (1 - share) + upper * share
+        quantiles = lower * (1 - share) + upper * share
     # NaN is sorted to the end.
     return np.where(np.isnan(ordered[..., -1:]), ordered.dtype.type(np.nan), quantiles)
 
