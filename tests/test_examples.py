@@ -61,6 +61,26 @@ def test_sleep(capsys):
     assert known[2] < 0.7 * new[2]
 
 
+def test_seat_belts(capsys):
+    mpl.use("Agg")
+    load("seat_belts")
+    _, reduction = map(numbers, capsys.readouterr().out.splitlines())
+    # Harvey and Durbin (1986) find 23 %, from 20 to 26 %.
+    middle, low, high = reduction
+    assert middle == pytest.approx(23.0, abs=3.0)
+    assert low < 20.0 < 26.0 < high
+
+
+def test_co2(capsys):
+    mpl.use("Agg")
+    load("co2")
+    last, each, *_ = capsys.readouterr().out.splitlines()
+    assert numbers(last)[0] < 0.6
+    assert int(re.search(r"(\d+) of 24", last)[1]) >= 20
+    # Five times two years: errors within two years are alike.
+    assert 80 <= int(re.match(r"\d+", each)[0]) <= 100
+
+
 def test_murder_rates():
     # In a process of its own, in which the kernel belongs to the main module.
     text = subprocess.run(
