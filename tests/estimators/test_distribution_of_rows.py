@@ -78,7 +78,7 @@ def test_drawn_outcomes_have_their_own_probabilities_too():
 def test_rows_that_depend_on_others_keep_them():
     """The third row of a walk is its third step, whatever rows are asked for."""
     known = np.random.default_rng(4).normal(size=(40, 5))
-    model = NumPyroImpactRegressor(walk, random_state=0).set_posterior_sample({"move": known})
+    model = NumPyroImpactRegressor(walk, posterior={"move": known}, random_state=0).fit(np.zeros((5, 1)), np.zeros(5))
     ahead = model.predict_distribution(np.zeros((9, 1)))
     later = ahead[5:]
     chosen = later[[3, 1]]

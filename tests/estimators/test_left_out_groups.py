@@ -35,7 +35,7 @@ def test_radon_in_counties_that_were_left_out():
     model = NumPyroImpactRegressor(
         radon,
         column_args={"county": {"columns": "county", "unknown": "new"}},
-        inference=SVI(num_steps=1500, num_samples=400),
+        inference=SVI(guide="auto_multivariate_normal", num_steps=3000, num_samples=400),
         random_state=0,
     )
     scoring = {"density": LogPredictiveDensity(), "coverage": IntervalCoverage(0.9)}

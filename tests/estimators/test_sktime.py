@@ -1,5 +1,7 @@
 """Estimators as forecasters of sktime, by its own tests, and against the estimator's own forecasts."""
 
+import warnings
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -44,13 +46,15 @@ def trend(X, y=None):
 
 @pytest.fixture(scope="module")
 def walking():
-    moves = np.random.default_rng(2).normal(size=(40, 20))
+    moves = np.random.default_rng(2).normal(size=(2000, 20))
     return SktimeForecaster(NumPyroImpactRegressor(walk, posterior={"move": moves}, random_state=0)).fit(SALES), moves
 
 
 @pytest.mark.slow
 def test_its_own_tests_pass():
-    results = checks.check_estimator(SktimeForecaster(NumPyroImpactRegressor(random_state=0)), verbose=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pandas and sktime announce changes to each other
+        results = checks.check_estimator(SktimeForecaster(NumPyroImpactRegressor(random_state=0)), verbose=False)
     assert len(results) > 300
     assert {name: result for name, result in results.items() if result != "PASSED"} == {}
 
@@ -63,7 +67,7 @@ def test_forecasts_go_on_from_the_fit(walking):
     assert variance.index.equals(pd.PeriodIndex(["2021-10", "2022-03"], freq="M"))
     # The steps ahead are drawn, one path for each posterior draw, so their variance is known up to that.
     assert variance["sales"].iloc[0] < variance["sales"].iloc[1]
-    np.testing.assert_allclose(variance["sales"], last.var() + np.array(horizon) + 0.25, rtol=0.6)
+    np.testing.assert_allclose(variance["sales"], last.var() + np.array(horizon) + 0.25, rtol=0.15)
     # A step does not depend on whether those before it are asked for.
     every = model.predict_interval(fh=range(1, 8), coverage=0.5)
     some = model.predict_interval(fh=horizon, coverage=0.5)
@@ -77,11 +81,11 @@ def test_steps_and_exogenous_columns():
     estimator = NumPyroImpactRegressor(trend, posterior={"effect": EFFECTS}, random_state=0)
     model = SktimeForecaster(estimator).fit(SALES, X=weather[:20])
     rows = np.column_stack([np.arange(20, 24), weather[0][20:]])
-    np.testing.assert_allclose(model.predict(fh=range(1, 5), X=weather[20:])["sales"], rows @ EFFECTS.mean(axis=0))
+    np.testing.assert_allclose(model.predict(fh=range(1, 5), X=weather[20:]), rows @ EFFECTS.mean(axis=0), rtol=1e-6)
     distribution = model.predict_proba(fh=[4], X=weather[20:])
     np.testing.assert_allclose(distribution.var(), (rows[3] @ EFFECTS.T).var() + 0.25, rtol=1e-6)
     # Steps are counted from the end of the fit, also when newer data have moved the cutoff.
     model.update(pd.Series([0.0], MONTHS[-1:] + 1, name="sales"), X=weather[20:21], update_params=False)
-    np.testing.assert_allclose(model.predict(fh=[2], X=weather[20:])["sales"], rows[2] @ EFFECTS.mean(axis=0))
+    np.testing.assert_allclose(model.predict(fh=[2], X=weather[20:]), rows[2:3] @ EFFECTS.mean(axis=0), rtol=1e-6)
     with pytest.raises(ValueError, match="X must have a row for each step up to the last one of `fh`, and lacks"):
         model.predict(fh=[2], X=weather[22:])
