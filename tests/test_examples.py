@@ -7,12 +7,20 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    """Close the pictures of an example."""
+    yield
+    plt.close("all")
 
 
 def load(name):

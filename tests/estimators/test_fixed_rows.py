@@ -153,5 +153,7 @@ def test_rows_of_a_fit_are_the_only_ones():
     predicted = model.predict(AUTHOR + 1.0, in_sample=True)
     mean = (AUTHOR + 1) * (2 + COUNTS.sum(axis=1)) / (1 + 2 * (AUTHOR + 1))
     np.testing.assert_allclose(predicted[:, 0], mean, rtol=0.1)
-    with pytest.raises(ValueError, match=r"written for 12 rows, and does not run on more. Pass `in_sample=True`"):
+    with pytest.raises(
+        ValueError, match=r"written for 12 rows in site 'counts', and does not run on more. Pass `in_sample=True`"
+    ):
         model.predict(AUTHOR + 1.0)

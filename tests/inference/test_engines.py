@@ -235,6 +235,7 @@ def test_settings_are_scikit_learns(settings):
 @pytest.mark.parametrize("name", ["nuts", "nutpie"])
 def test_settings_are_searched(fitted, compilations, name):
     fitted(name)
+    compilations.clear()
     X, y = made_rows()
     model = NumPyroImpactRegressor(Linear(), inference=engine(name), random_state=0)
     search = GridSearchCV(model, {"inference__num_samples": [50, 100]}, cv=2, error_score="raise").fit(X, y)

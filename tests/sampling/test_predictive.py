@@ -110,7 +110,7 @@ def test_outcomes_are_distributed_as_those_of_predictive(draws, X):
 
 def test_quantiles_are_those_of_the_outcomes(draws, X):
     outcomes = run("outcomes", zoo.conjugate, draws, X, seed=5)
-    found = run("outcome_quantiles", zoo.conjugate, draws, X, [0.1, 0.5], seed=5)
+    found = run("outcome_quantiles", zoo.conjugate, draws, X, np.array([0.1, 0.5]), seed=5)
     np.testing.assert_allclose(found, np.quantile(outcomes, [0.1, 0.5], axis=1).T, rtol=1e-6)
 
 
@@ -121,11 +121,11 @@ def test_quantiles_are_those_of_the_outcomes(draws, X):
 )
 def test_quantiles_are_those_of_numpy(drawn, levels):
     expected = np.moveaxis(np.quantile(drawn, levels, axis=-1), 0, -1)
-    np.testing.assert_allclose(sampling.predictive._quantiles(drawn, levels), expected, rtol=1e-9, atol=1e-6)
+    np.testing.assert_allclose(sampling.predictive._quantiles(drawn, np.array(levels)), expected, rtol=1e-9, atol=1e-6)
 
 
 def test_quantiles_beside_infinite_draws():
-    found = sampling.predictive._quantiles(np.array([[1.0, 2.0, np.inf]]), [0.0, 0.5, 0.75])
+    found = sampling.predictive._quantiles(np.array([[1.0, 2.0, np.inf]]), np.array([0.0, 0.5, 0.75]))
     np.testing.assert_array_equal(found, [[1.0, 2.0, np.inf]])
 
 
@@ -134,7 +134,7 @@ GAPPY = np.array([[3.0, 1.0, 2.0, 5.0], [np.nan, 1.0, 2.0, 5.0], [1.0, 7.0, 2.0,
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_quantiles_and_scores_beside_nan(dtype):
-    drawn, levels, y = GAPPY.astype(dtype), [0.0, 0.3, 0.5, 1.0], np.array([2.0, 2.0, 2.0, 2.0])
+    drawn, levels, y = GAPPY.astype(dtype), np.array([0.0, 0.3, 0.5, 1.0]), np.array([2.0, 2.0, 2.0, 2.0])
     expected = np.quantile(drawn, levels, axis=-1).T
     np.testing.assert_allclose(sampling.predictive._quantiles(drawn, levels), expected, rtol=1e-6)
     apart = np.abs(drawn[:, :, None] - drawn[:, None]).mean(axis=(1, 2))
