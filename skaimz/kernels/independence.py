@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
-from skaimz.kernels.operations import keeps_rows
+from skaimz.kernels.operations import carried_by, keeps_rows
 from skaimz.kernels.row_numbers import other_indices, row_numbers
 
 __all__ = ["MixedRowsError", "RowProof"]
@@ -190,7 +190,9 @@ class RowProof:
         outputs = None
         if name == "scan":
             # A step also returns what nobody needs, such as the sizes of plates.
-            outputs = [i for i, out in enumerate(first.outvars) if i < first.params["num_carry"] or out in needed]
+            carried = carried_by(first, inner[0][0].jaxpr)
+            n_carried = carried.stop - carried.start
+            outputs = [i for i, out in enumerate(first.outvars) if i < n_carried or out in needed]
         for pair in zip(*(jaxprs[:1] if name.startswith("custom_") else jaxprs for jaxprs in inner), strict=True):
             self._walk(pair[0], pair[1], outputs)
 

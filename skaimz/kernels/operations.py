@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-__all__ = ["MOVES", "keeps_rows"]
+__all__ = ["MOVES", "carried_by", "keeps_rows"]
 
 ELEMENTWISE = frozenset(
     """
@@ -27,6 +27,19 @@ REDUCTIONS = frozenset(
 )
 SCANS_AN_AXIS = frozenset("cumsum cumprod cummax cummin cumlogsumexp".split())
 MATRIX_FUNCTIONS = frozenset("cholesky triangular_solve lu qr eigh eig svd lu_pivots_to_permutation".split())
+
+
+def carried_by(scan: Any, body: Any) -> slice:
+    """Return which inputs of a scan's body are carried from step to step; they are its first outputs, too.
+
+    The others are constants, and slices, which have one axis less than what they are taken from. JAX's own names for
+    these numbers differ between its versions.
+    """
+    ndim = lambda variable: len(getattr(variable.aval, "shape", ()))  # noqa: E731
+    n_sliced = sum(ndim(one) < ndim(whole) for one, whole in zip(body.invars, scan.invars, strict=True))
+    n_carried = sum(ndim(one) == ndim(whole) for one, whole in zip(body.outvars, scan.outvars, strict=True))
+    last = len(body.invars) - n_sliced
+    return slice(last - n_carried, last)
 
 
 def keeps_rows(eqn: Any, into: list[int | None], out: list[int | None]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from skaimz.kernels.operations import MOVES
+from skaimz.kernels.operations import MOVES, carried_by
 from skaimz.kernels.row_numbers import other_indices, row_numbers
 
 __all__ = ["is_outcome"]
@@ -96,20 +96,20 @@ def _uses(jaxpr: Jaxpr, arguments: Sequence[_Use], n_rows: int) -> list[_Use]:
         if all(use is _Use.NOTHING for use in into):
             continue
         if operation.primitive.name == "scan":
-            results = _of_scan(operation.params, into, n_rows)
+            results = _of_scan(operation, into, n_rows)
         else:
             results = [_of_operation(program, operation, into, n_rows, rows)] * len(operation.outvars)
         uses.update(zip(operation.outvars, results, strict=True))
     return list(map(use_of, outputs))
 
 
-def _of_scan(params: Mapping[str, Any], into: list[_Use], n_rows: int) -> list[_Use]:
-    body, n_carry = params["jaxpr"].jaxpr, params["num_carry"]
-    carried = slice(params["num_consts"], params["num_consts"] + n_carry)
+def _of_scan(scan: _Operation, into: list[_Use], n_rows: int) -> list[_Use]:
+    body = scan.params["jaxpr"].jaxpr
+    carried = carried_by(scan, body)
     while True:
         results = _uses(body, into, n_rows)
         # What a step hands to the next is in another row there.
-        after = [was if was is now else _Use.ELSE for was, now in zip(into[carried], results[:n_carry], strict=True)]
+        after = [was if was is now else _Use.ELSE for was, now in zip(into[carried], results, strict=False)]
         if after == into[carried]:
             return results
         into = [*into[: carried.start], *after, *into[carried.stop :]]
