@@ -64,6 +64,18 @@ def test_families_are_those_of_scipy(name):
     np.testing.assert_allclose(np.where(np.isnan(slope), density, slope), density, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_ends(name, dtype):
+    """Quantiles are searched for from the ends of the support, where a function may have no value."""
+    with jax.enable_x64(dtype == np.float64):
+        ours = univariate(FAMILIES[name][0]())
+        cdf, _ = ours(np.array([-np.inf, np.inf], dtype))
+        low, _ = (np.zeros(1), None) if ours.low is None else ours(np.asarray(ours.low, dtype)[None])
+    np.testing.assert_array_equal(cdf, [0.0, 1.0])
+    assert np.isfinite(low).all()
+
+
 # The posterior predictive: a mixture over draws of a level and a spread
 
 rng = np.random.default_rng(0)
@@ -96,6 +108,10 @@ MIXTURES = {
     "gamma": (
         lambda mu, s: dist.Gamma(s * 3, jnp.exp(mu)),
         lambda y, mu, s: stats.gamma.cdf(y, s * 3, scale=np.exp(-mu)),
+    ),
+    "inverse gamma": (
+        lambda mu, s: dist.InverseGamma(s * 3, jnp.exp(mu)),
+        lambda y, mu, s: stats.invgamma.cdf(y, s * 3, scale=np.exp(mu)),
     ),
     "beta": (lambda mu, s: dist.Beta(jnp.exp(mu), s), lambda y, mu, s: stats.beta.cdf(y, np.exp(mu), s)),
     "poisson": (lambda mu, s: dist.Poisson(jnp.exp(2 + mu)), lambda y, mu, s: stats.poisson.cdf(y, np.exp(2 + mu))),
