@@ -298,6 +298,11 @@ def check_outcome(y: Any, spec: KernelSpec, first: int = 0) -> Any:
     """Check an outcome, that of row ``first`` on, against the kernel's output site, and give it its kind of numbers."""
     site: Site = spec[spec.output]
     of_row = site.event_shape if spec.outcome is None else spec.outcome
+    if spec.observes_bounds and spec.outcome is None:
+        raise ValueError(
+            f"The kernel's output {site.name!r} is interval-censored: it observes the lower and the upper bound of "
+            f"each value, on the last axis of y, got an array of shape {y.shape}."
+        )
     # Where it observes a part of y, something computed from y, or not all of y, y itself may lie outside its support.
     observes_all = spec.outcome is None and not spec.changes_outcome and not spec.masks
     if y.shape[1:] != of_row:

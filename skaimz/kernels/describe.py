@@ -147,6 +147,8 @@ def describe(call: AbstractCall, n_rows: tuple[int, int]) -> KernelSpec:
         by_state=tuple(by_state),
         trains=trains,
         outcome=call.outcome,
+        observes_bounds=output in fitting.messages
+        and fitting.messages[output].distribution == "IntervalCensoredDistribution",
     )
     # Each row is computed in all of its joint states.
     return replace(spec, width=spec.width * count_states(spec.summed))

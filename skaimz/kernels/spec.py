@@ -196,6 +196,8 @@ class KernelSpec:
         normalisation, or draw random numbers that are no sites, as dropout.
     outcome : tuple of int or None
         Shape of the outcome of one row, if it is not that of the output; None if it is.
+    observes_bounds : bool
+        Whether the output draws values, and observes the bounds of each, because it is censored to intervals.
     only_rows : int or None
         Number of rows that the kernel is written for; None if it runs on other numbers.
     """
@@ -220,6 +222,7 @@ class KernelSpec:
     by_state: tuple[str, ...] = ()
     trains: bool = False
     outcome: tuple[int, ...] | None = None
+    observes_bounds: bool = False
     only_rows: int | None = None
 
     def __repr__(self) -> str:
