@@ -305,7 +305,7 @@ class KernelSpec:
     def rows_mix(self) -> str | None:
         """Why the output of a row may depend on other rows, or None if it provably does not."""
         sites = (self[self.output], *(site for site in self.drawn if site.row_axis is not None))
-        return next((f"{site.mixing} in site {site.name!r}" for site in sites if site.mixing), None)
+        return next((f"{site.mixing} (site {site.name!r})" for site in sites if site.mixing), None)
 
     @property
     def outcomes_depend(self) -> bool:

@@ -154,6 +154,6 @@ def test_rows_of_a_fit_are_the_only_ones():
     mean = (AUTHOR + 1) * (2 + COUNTS.sum(axis=1)) / (1 + 2 * (AUTHOR + 1))
     np.testing.assert_allclose(predicted[:, 0], mean, rtol=0.1)
     with pytest.raises(
-        ValueError, match=r"written for 12 rows in site 'counts', and does not run on more. Pass `in_sample=True`"
+        ValueError, match=r"written for 12 rows \(site 'counts'\), and does not run on more. Pass `in_sample=True`"
     ):
         model.predict(AUTHOR + 1.0)

@@ -308,7 +308,7 @@ class TestRows:
 
         spec = describe(kernel)
         assert words in spec["y"].mixing
-        assert spec.rows_mix == f"{spec['y'].mixing} in site 'y'"
+        assert spec.rows_mix == f"{spec['y'].mixing} (site 'y')"
         assert spec.fit_mixing == f"site 'y': {spec['y'].mixing}"
         assert not spec.can_be_padded
         assert spec["b"].mixing is None
@@ -500,7 +500,7 @@ class TestRows:
             scan(step, 0.0, (X, y))
 
         spec = describe(kernel)
-        assert spec.rows_mix == "a scan runs along the rows in site 'y'"
+        assert spec.rows_mix == "a scan runs along the rows (site 'y')"
         assert (spec.output, spec["y"].shape, spec["y"].kind) == ("y", (None,), "output")
         assert not spec.can_be_padded
 
