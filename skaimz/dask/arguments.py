@@ -50,7 +50,8 @@ class _Opener:
 
     def __init__(self, request: Any, rows: Rows):
         arguments = request.model.arguments
-        self.known = {kind: dict(arguments.get(kind, {})) for kind in ("rows", "whole", "static")}
+        sorted_here = {kind: dict(arguments.get(kind, {})) for kind in ("rows", "whole", "static")}
+        self.known: dict[str, Any] = {**arguments, **sorted_here}
         self.known["whole"] |= dict.fromkeys(request.model.whole_args)
         self._request, self._rows = request, rows
 

@@ -2,6 +2,7 @@
 
 import itertools
 
+import dask.array as da
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -146,6 +147,15 @@ def test_predictions_are_of_the_output(two_columns):
     np.testing.assert_allclose(two_columns.predict(X), expected, rtol=1e-5)
     drawn = two_columns.sample_posterior_predictive(X, return_sites=["number", "count"])
     assert sorted(drawn["posterior_predictive"].data_vars) == ["count", "number"]
+
+
+def test_blocks_of_dask(two_columns):
+    rows, outcomes = (da.from_array(array, chunks=(7, -1)) for array in (X, Y))
+    lazy = two_columns.log_likelihood(rows, outcomes, in_sample=False)["log_likelihood"]["count"]
+    expected = two_columns.log_likelihood(X, Y, in_sample=False)["log_likelihood"]["count"]
+    np.testing.assert_allclose(lazy.compute(), expected, rtol=1e-6)
+    joint = two_columns.log_predictive_density(rows, outcomes)
+    np.testing.assert_allclose(np.asarray(joint), two_columns.log_predictive_density(X, Y), rtol=1e-6)
 
 
 @pytest.mark.parametrize("score", [lambda model: model.score(X, Y), lambda model: metrics.NegCRPS()(model, X, Y)])
