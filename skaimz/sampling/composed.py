@@ -111,11 +111,8 @@ def _transformed(values: Any, base: Univariate, transforms: list, sign: Any) -> 
         return values
 
     inner, stretch = jax.jvp(back, (values,), (jnp.ones_like(values),))
-    # An end of the support may stand for infinity, where functions such as the incomplete gamma function have no value.
-    infinite = jnp.isinf(inner)
-    cdf, slope = base(jnp.where(infinite, jnp.zeros_like(inner), inner))
-    cdf = jnp.where(infinite, (inner > 0).astype(cdf.dtype), cdf)
-    slope = jnp.where(infinite | (slope == 0), 0.0, slope * jnp.abs(stretch))
+    cdf, slope = base(inner)
+    slope = jnp.where(slope == 0, 0.0, slope * jnp.abs(stretch))  # an end of the support may stand for infinity
     return jnp.where(sign < 0, 1 - cdf, cdf), slope
 
 

@@ -224,7 +224,6 @@ class Cdf(OfMixture):
         def of(numbers: Any) -> Any:
             numbers = mixture.of_rows(numbers)
             cdf = mixture.before(numbers) if self.strict else mixture(numbers)[0]
-            cdf = jnp.where(jnp.isinf(numbers), jnp.where(numbers > 0, 1.0, 0.0), cdf)
             return jnp.where(mixture.valid, cdf, jnp.nan)
 
         return (jnp.moveaxis(jax.lax.map(of, jnp.moveaxis(points, -1, 0)), 0, -1),)

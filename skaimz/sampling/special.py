@@ -123,6 +123,4 @@ def incomplete_gamma(shape: Any, x: Any) -> tuple[Any, Any]:
     for step in range(LARGE - 1, 0, -1):
         total = 1 + total * limited * (1 / (small + step))
     power = jnp.where(is_small, first, bell / (1 + (1 / 12 + 1 / 288 / large) / large))
-    infinite = jnp.isinf(x)
-    upto = jnp.minimum(jnp.where(is_small, upto + first * total, upto), 1.0)
-    return jnp.where(infinite, 1.0, upto), jnp.where(infinite, 0.0, power * shape / x)
+    return jnp.minimum(jnp.where(is_small, upto + first * total, upto), 1.0), power * shape / x

@@ -59,6 +59,9 @@ class Univariate:
         if self.high is not None and self.guarded:
             inside = jnp.minimum(inside, self.high)
         cdf, slope = self.function(inside, *self.parts)
+        # Functions such as the incomplete gamma function have no value at infinity.
+        infinite = jnp.isinf(values)
+        cdf, slope = jnp.where(infinite, jnp.where(values > 0, 1.0, 0.0), cdf), jnp.where(infinite, 0.0, slope)
         if self.low is not None:
             cdf, slope = jnp.where(values < self.low, 0.0, cdf), jnp.where(values < self.low, 0.0, slope)
         if self.high is not None:
