@@ -12,7 +12,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from skaimz.checks import rank_of_first, uniformity
-from skaimz.estimators import ImpactEstimator, Model, TrainingData, check_count, fit_with_classes, read
+from skaimz.estimators import ImpactEstimator, Model, TrainingData, check_count, fit_kernel, read
 from skaimz.exceptions import FitWarning
 from skaimz.runtime import Purpose, generator_of
 
@@ -258,7 +258,7 @@ def _replicate(
     """Fit one simulated outcome; return the ranks of the truth by site, and the checks of the fit that were bad."""
     X, arrays, num_draws = design.X, design.arrays, design.num_draws
     model = clone(design.model).set_params(random_state=seed)
-    fit_with_classes(model, TrainingData(X, y, None, dict(arrays)), design.classes)
+    fit_kernel(model, TrainingData(X, y, None, dict(arrays)), classes=design.classes)
     verdicts = model.diagnose(X, checks=CHECKS, **arrays)["verdict"]
     together = {}
     for name, value in truth.items():

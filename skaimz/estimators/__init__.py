@@ -4,7 +4,7 @@ from skaimz.estimators._arguments import check_count, check_probabilities
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._classifier import NumPyroImpactClassifier
 from skaimz.estimators._columns import Columns
-from skaimz.estimators._learning import fit_with_classes
+from skaimz.estimators._fitting import fit_kernel
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._parameters import SklearnObject
 from skaimz.estimators._pipelines import last_step, unwrapped
@@ -34,7 +34,7 @@ __all__ = [
     "answer_by_row",
     "check_count",
     "check_probabilities",
-    "fit_with_classes",
+    "fit_kernel",
     "last_step",
     "read",
     "unwrapped",

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._bases import ClassifierMixin
+from skaimz.estimators._fitting import fit_part
 from skaimz.estimators._increments import learns_in_parts
 from skaimz.estimators._missing import accuracy_of_observed
 from skaimz.estimators._model import Model
@@ -151,7 +152,8 @@ class NumPyroImpactClassifier(ClassifierMixin, ImpactEstimator):
         """
         if classes is None and not hasattr(self, "fit_result_"):
             raise ValueError("`classes` must name all labels that will ever occur in the first call of `partial_fit`.")
-        return self._partial_fit(TrainingData(X, y, sample_weight, arrays), classes)
+        fit_part(self, TrainingData(X, y, sample_weight, arrays), classes)
+        return self
 
     def predict_proba(self, X: Rows, *, in_sample: bool = False, **arrays: Argument) -> np.ndarray | list[np.ndarray]:
         """Return posterior predictive class probabilities.

@@ -1,9 +1,7 @@
 """An estimator over a kernel: its parameters, how it is fitted, and what the fit leaves behind."""
 
-import contextlib
-import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -15,38 +13,30 @@ from sklearn.utils.validation import check_is_fitted
 
 from skaimz import inference
 from skaimz.datatree import draws_from, draws_to_dataset, to_tree
-from skaimz.estimators._arguments import check_count, is_fixed, join_arguments, seed_of
-from skaimz.estimators._constructor import check_parameters, kernel_of
+from skaimz.estimators._arguments import check_count, seed_of
+from skaimz.estimators._constructor import check_parameters
 from skaimz.estimators._describe import description_of
 from skaimz.estimators._diagnose import Evidence, findings_of
-from skaimz.estimators._entries import without_entries
-from skaimz.estimators._growth import digest_of_rows, rows_to_keep
+from skaimz.estimators._fitting import fit_kernel, fit_part, unchanged_on_error
 from skaimz.estimators._html import html_of
-from skaimz.estimators._increments import check_continuation, learns_in_parts
-from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
-from skaimz.estimators._model import Call, Model, precision_of
+from skaimz.estimators._increments import learns_in_parts
+from skaimz.estimators._model import Model, precision_of
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._parameters import SklearnObject, setter
-from skaimz.estimators._persistence import before_tracing, check_picklable, describe_inputs, inputs_again, restore
+from skaimz.estimators._persistence import check_picklable, inputs_again, restore
 from skaimz.estimators._posterior import OF_STATE, digest_of, match_draws, with_draws
 from skaimz.estimators._questions import in_memory
-from skaimz.estimators._training import Learner, TrainingData
+from skaimz.estimators._training import TrainingData
 from skaimz.estimators._tree import RowsOfFit, tree_of
 from skaimz.estimators._types import Argument, Draws, RandomState, Rows
-from skaimz.exceptions import OutputWarning, let_go, warn_user
 from skaimz.inference import FitResult
 from skaimz.kernels import (
-    OBSERVED,
     KernelSpec,
-    check_row_count,
-    flattened,
-    float_type,
     kernel_parameters,
     trace_kernel,
 )
-from skaimz.rows import Scratch, comes_in_pieces
 
-__all__ = ["KernelEstimator", "fit_with_classes"]
+__all__ = ["KernelEstimator"]
 
 # Parameters of the methods that are not metadata: the data, and what changes the kind of answer.
 NOT_METADATA = frozenset({"self", "X", "y", "classes", "return_std", "in_sample", "progress"})
@@ -171,7 +161,7 @@ class KernelEstimator(SklearnObject):
         >>> model.posterior_["beta"].shape  # chains, draws, columns
         (1, 1000, 2)
         """
-        self._fit(TrainingData(X, y, sample_weight, arrays), progress=progress)
+        fit_kernel(self, TrainingData(X, y, sample_weight, arrays), progress=self._shows(progress))
         return self
 
     @available_if(learns_in_parts)
@@ -222,7 +212,8 @@ class KernelEstimator(SklearnObject):
         >>> len(model.fit_result_.losses)
         10
         """
-        return self._partial_fit(TrainingData(X, y, sample_weight, arrays))
+        fit_part(self, TrainingData(X, y, sample_weight, arrays))
+        return self
 
     def set_posterior_sample(self, draws: Draws, num_chains: int = 1) -> Self:
         """Take posterior draws that were made elsewhere; the estimator then counts as fitted.
@@ -266,7 +257,7 @@ class KernelEstimator(SklearnObject):
         >>> model.predict([[10.0]]).tolist()
         [20.0]
         """
-        with self._unchanged_on_error():
+        with unchanged_on_error(self):
             if not hasattr(self, "kernel_"):
                 check_parameters(self)
                 if self.kernel is None:
@@ -585,112 +576,8 @@ class KernelEstimator(SklearnObject):
 
     # Behind the public methods
 
-    def _partial_fit(self, data: TrainingData, classes: Any = None) -> Self:
-        check_continuation(self)
-        self._fit(data, before=getattr(self, "fit_result_", None), in_parts=True, classes=classes)
-        return self
-
     def _shows(self, progress: bool | None) -> bool:
         return self.verbose > 0 if progress is None else progress
-
-    def _fit(
-        self,
-        data: TrainingData,
-        *,
-        before: FitResult | None = None,
-        in_parts: bool = False,
-        classes: Any = None,
-        progress: bool | None = None,
-    ) -> None:
-        with self._unchanged_on_error(), Scratch() as scratch:
-            check_parameters(self)
-            settings = inference.resolve_inference(self.inference)
-            model = Model.of(self)
-            model, X, arrays = without_entries(model, data.X, flattened(data.arrays), reset=before is None)
-            data = dataclasses.replace(data, X=X, arrays=arrays).taken_apart(model.names)
-            if self.posterior is None:
-                data = data.with_arrays(join_arguments(data.arrays, getattr(settings, "own_arguments", ())))
-            data = data.with_arrays(flattened(data.arrays))
-            outcome = self._unlearned_outcome if before is None else model.outcome
-            learner = Learner(model, outcome, reset=before is None, classes=classes)
-            # Without minibatches every step sees all rows. Where draws are given, one row tells what fits them.
-            uses_parts = self.posterior is not None or getattr(settings, "batch_size", None) is not None
-            data = learner.open(data, scratch) if uses_parts and comes_in_pieces(data.X) else learner.load(data)
-            self.categories_ = learner.categories
-            if learner.outcome.labels is not None:
-                self.classes_ = learner.outcome.labels
-            if before is None:
-                self.arguments_ = before_tracing(model.names[0], data.y)
-            self._infer(data, settings, before, in_parts, progress)
-
-    def _infer(
-        self,
-        training: TrainingData,
-        settings: Any,
-        before: FitResult | None,
-        in_parts: bool,
-        progress: bool | None,
-    ) -> None:
-        """Infer the posterior from checked training data."""
-        X, y, weight, arrays = training.X, training.y, training.weight, training.arrays
-        y, observed = filled(y, self.missing_outcomes)
-        if observed is not None and self.kernel is None:
-            # The default kernel is scaled to its weighted data, and has one outcome for each row.
-            weight, observed = weighted_by(observed, weight), None
-        if before is None:
-            if getattr(settings, "checkpoint_dir", None) is not None and not is_fixed(self.random_state):
-                raise ValueError(
-                    "`checkpoint_dir` needs an integer `random_state`, so that the same fit can be found again, got "
-                    f"{self.random_state!r}."
-                )
-            self.seed_ = seed_of(self.random_state)
-        with precision_of(self.dtype or float_type(X.dtype)):
-            if before is None:
-                self.kernel_ = kernel_of(self, X, y, weight)
-            call = Call(Model.of(self), X, arrays, self.seed_, X, arrays)
-            traced, hyperparameters, inputs = call.traced
-            spec = traced.spec
-            check_row_count(traced, hyperparameters, inputs, *call.model.names)
-            self.kernel_spec_ = spec
-            self.arguments_ = {**describe_inputs(inputs, traced), "digest": digest_of_rows(spec, inputs)}
-            y = call.model.outcome.check(y, spec)
-            self.rows_of_fit_ = rows_to_keep(spec, inputs, y)
-            if spec.changes_outcome:
-                warn_user(
-                    f"The kernel's output {spec.output!r} observes something that is computed from y, or y in another "
-                    "order: predictions are of that, not of y. Pass y as the kernel observes it, for example by "
-                    "scikit-learn's `TransformedTargetRegressor`.",
-                    OutputWarning,
-                )
-            if self.posterior is None:
-                rows = {**inputs.rows, spec.output_parameter: y}
-                if observed is not None:
-                    rows[OBSERVED] = observed = shaped_like(y, observed)
-                    check_can_be_left_out(call, observed)
-                data = inference.Data(hyperparameters, rows, inputs.whole, weight)
-                if in_parts:
-                    result = inference.partial_fit(traced, data, settings, self.seed_, before)
-                else:
-                    result = inference.fit(traced, data, settings, self.seed_, verbose=self._shows(progress))
-            else:
-                draws = match_draws(draws_from(self.posterior), spec, {})
-                result = FitResult("injected", draws, n_rows=len(X))
-        self.inference_ = settings
-        self.fit_result_ = result
-        self.posterior_ = result.draws
-        if self.missing_outcomes == "impute":
-            call = Call(Model.of(self), X, arrays, self.seed_, X, arrays)
-            self.posterior_ = {**result.draws, **drawn_missing(call, training.y)}
-
-    @contextlib.contextmanager
-    def _unchanged_on_error(self) -> Iterator[None]:
-        before = dict(self.__dict__)
-        try:
-            yield
-        except BaseException as error:
-            self.__dict__ = before
-            let_go(error)
-            raise
 
     def _outcome(self) -> Outcome:
         """Return how outcomes are coded."""
@@ -725,19 +612,3 @@ class KernelEstimator(SklearnObject):
         taken = {self.param_input, self.param_output}
         of_kernel = [p.name for p in parameters.values() if p.kind is not p.VAR_KEYWORD and p.name not in taken]
         return [*names, *of_kernel], any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def fit_with_classes(estimator: KernelEstimator, data: TrainingData, classes: Any) -> None:
-    """Fit an estimator to outcomes that need not have all of the classes.
-
-    Parameters
-    ----------
-    estimator : KernelEstimator
-    data : TrainingData
-    classes : array of shape (n_classes,), list of them, or None
-        Labels of each output of a classifier.
-    """
-    if classes is None:
-        estimator.fit(data.X, data.y, sample_weight=data.weight, **data.arrays)
-    else:
-        estimator._fit(data, classes=classes)
