@@ -72,12 +72,14 @@ def test_sleep(capsys):
 def test_seat_belts(capsys):
     mpl.use("Agg")
     load("seat_belts")
-    _, reduction = map(numbers, capsys.readouterr().out.splitlines())
-    # The 23 months after the law had 30,399 drivers, and the same months of the year before, those of 1982, 37,464.
+    petrol, law, _, reduction = map(numbers, capsys.readouterr().out.splitlines())
+    # Durbin and Koopman (2001), by maximum likelihood: -0.29140 (0.09832) and -0.23773 (0.04632).
+    assert petrol == pytest.approx([-0.291, 0.098], abs=0.03)
+    assert law == pytest.approx([-0.238, 0.046], abs=0.005)
     middle, low, high = reduction
+    assert low < 100 * (1 - np.exp(-0.23773)) < high
+    # The 23 months after the law had 30,399 drivers, and the same months of the year before, those of 1982, 37,464.
     assert middle == pytest.approx(100 * (1 - 30_399 / 37_464), abs=2.0)
-    # Harvey and Durbin (1986), whose model knows traffic and the price of petrol, find 23 %, from 20 to 26 %.
-    assert low < 20.0 < high < 26.0
 
 
 def test_co2(capsys):
