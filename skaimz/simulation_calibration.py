@@ -258,7 +258,10 @@ def _replicate(
     """Fit one simulated outcome; return the ranks of the truth by site, and the checks of the fit that were bad."""
     X, arrays, num_draws = design.X, design.arrays, design.num_draws
     model = clone(design.model).set_params(random_state=seed)
-    fit_kernel(model, TrainingData(X, y, None, dict(arrays)), classes=design.classes)
+    if design.classes is None:
+        model.fit(X, y, **arrays)
+    else:  # labels that are drawn need not have all classes
+        fit_kernel(model, TrainingData(X, y, None, dict(arrays)), classes=design.classes)
     verdicts = model.diagnose(X, checks=CHECKS, **arrays)["verdict"]
     together = {}
     for name, value in truth.items():

@@ -114,7 +114,7 @@ class Site:
         return tuple("n_rows" if size is None else other.get(axis, size) for axis, size in enumerate(self.shape))
 
     def allows(self, shape: tuple[int, ...]) -> bool:
-        """Whether the value may have a shape on some number of rows."""
+        """Return whether the value may have a shape on some number of rows."""
         return len(shape) == len(self.shape) and all(
             axis in self.following or size == shape[axis] for axis, size in enumerate(self.shape)
         )

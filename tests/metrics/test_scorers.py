@@ -309,7 +309,7 @@ def test_weights_count_rows(scorer, model):
 
 
 def test_draws_are_never_all_in_memory(model):
-    many = np.random.default_rng(0).normal(size=(40_000, 2)).astype(np.float32)
+    many = np.random.default_rng(0).normal(size=(16_000, 2)).astype(np.float32)
     y = many[:, 0]
     drawn = len(many) * N_DRAWS * 4
     for scorer in SCORERS:
