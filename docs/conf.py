@@ -36,7 +36,7 @@ numpydoc_show_class_members = False
 # Docstrings name no unknown parameters, and describe what is returned.
 numpydoc_validation_checks = {"PR02", "RT01"}
 # One line says what these methods return.
-numpydoc_validation_exclude = {r"\.PredictiveDistribution\.", r"\.Site\.shape_on"}
+numpydoc_validation_exclude = {r"\.PredictiveDistribution\.", r"\.Site\.(allows|shape_on)"}
 autodoc_member_order = "bysource"
 toc_object_entries_show_parents = "hide"
 # Long signatures have a line for each parameter.
