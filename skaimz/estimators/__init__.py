@@ -1,6 +1,6 @@
 """The estimators, and what other rooms build on: a model, its calls, and questions about rows."""
 
-from skaimz.estimators._arguments import check_count, check_probabilities
+from skaimz.estimators._arguments import check_count, check_probabilities, check_weight
 from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._classifier import NumPyroImpactClassifier
 from skaimz.estimators._columns import Columns
@@ -34,6 +34,7 @@ __all__ = [
     "answer_by_row",
     "check_count",
     "check_probabilities",
+    "check_weight",
     "fit_kernel",
     "last_step",
     "read",

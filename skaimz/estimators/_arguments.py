@@ -85,8 +85,8 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_weight(weight: Any, X: Any, dtype: Any) -> np.ndarray:
-    """Return the weight of each row of X as floats of a type, or refuse what is none."""
-    if not isinstance(weight, Number):
+    """Return the weight of each row of X as floats of a type, ones for None, or refuse what is none."""
+    if weight is not None and not isinstance(weight, Number):
         weight = as_floats("sample_weight", as_numbers("sample_weight", weight), dtype)
     return _check_sample_weight(weight, X, dtype=dtype, ensure_non_negative=True)
 

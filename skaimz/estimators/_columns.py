@@ -234,8 +234,18 @@ def check_numeric(columns: Sequence[Any]) -> None:
         )
 
 
-def in_numbers(values: Any) -> Any:
-    """Return rows or outcomes in which Python objects that are numbers have one of NumPy's types."""
+def in_numbers(what: str, values: Any) -> Any:
+    """Return rows or outcomes in which Python objects that are numbers have one of NumPy's types.
+
+    Raises
+    ------
+    ValueError
+        If ``what``, X or y, holds times or durations, of which scikit-learn would take the count of their unit.
+    """
+    if hasattr(values, "columns"):
+        _refuse_times(what, values)
+    elif getattr(getattr(values, "dtype", None), "kind", "O") in "mM":
+        as_numbers(what, values)
     if isinstance(values, pd.DataFrame):
         objects = [
             place for place, dtype in enumerate(values.dtypes) if isinstance(dtype, np.dtype) and dtype.hasobject
@@ -251,11 +261,23 @@ def in_numbers(values: Any) -> Any:
             array = np.asarray(values)
         except ValueError:
             return values  # lists of unequal lengths, which scikit-learn refuses
-        return in_numbers(array) if array.dtype.hasobject else values
+        return in_numbers(what, array) if array.dtype.kind in "OmM" else values
     if isinstance(values, np.ndarray | pd.Series) and getattr(values.dtype, "hasobject", False):
         numbers = numbers_in(np.asarray(values))
         return values if numbers is None else numbers
     return values
+
+
+def _refuse_times(what: str, frame: Any) -> None:
+    """Refuse a data frame with columns of times or durations."""
+    for name in frame.columns:
+        kind = np.asarray(frame[:0][name]).dtype.kind
+        if kind in "mM":
+            of = "durations" if kind == "m" else "times"
+            raise ValueError(
+                f"{what} must be numeric, but its column {name!r} holds {of}: convert them to numbers of a unit, for "
+                f"example by {QUANTITIES[of]}, or name the column in `column_args`."
+            )
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ class Numbers(Outcome):
 
     def prepare(self, y: Any) -> Any:
         """Convert numbers that are stored as objects."""
-        return in_numbers(y)
+        return in_numbers("y", y)
 
     def learn(
         self, y: np.ndarray, dtype: Any, classes: Any = None, *, allow_missing: bool = False
@@ -121,7 +121,7 @@ class Numbers(Outcome):
     ) -> np.ndarray:
         """Check outcomes and convert them to floats of a type."""
         y = check_array(
-            in_numbers(unmasked(y)),
+            in_numbers("y", unmasked(y)),
             ensure_2d=False,
             ensure_all_finite="allow-nan" if allow_missing else True,
             allow_nd=True,

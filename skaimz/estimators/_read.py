@@ -100,7 +100,7 @@ def read_training_table(
         validate_data(model.owner, X, y, reset=reset, skip_check_array=True)
         X, columns, categories = split(model, X, None if reset else model.categories, given, learn=reset)
     with culprits_named(X, y):
-        X = in_numbers(X)
+        X = in_numbers("X", X)
         of_X, of_y = input_checks(model, X, reset=reset), {"dtype": None, "ensure_2d": False, **checks}
         if model.column_args is None:
             has_columns = of_X["ensure_2d"]
@@ -173,7 +173,7 @@ def _read_table(
         X, columns, _ = split(model, X, known, given, learn=learn)
         columns |= counts_of(model, levels)
     with culprits_named(X):
-        X = in_numbers(X)
+        X = in_numbers("X", X)
         checks = input_checks(model, X, reset=False)
         if model.column_args is None and knows_columns:
             X = validate_data(model.owner, X, reset=False, **checks)

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import _check_sample_weight
 
 from skaimz import sampling
 from skaimz.estimators import (
@@ -22,6 +21,7 @@ from skaimz.estimators import (
     among_classes,
     answer_by_row,
     check_probabilities,
+    check_weight,
     last_step,
 )
 
@@ -433,7 +433,7 @@ def _weighted_mean(scores: np.ndarray, sample_weight: Any) -> float:
     by_row = scores.reshape(len(scores), -1).mean(axis=1, dtype=np.float64)
     if sample_weight is None:
         return float(by_row.mean())
-    weight = _check_sample_weight(sample_weight, by_row, dtype=np.float64, ensure_non_negative=True)
+    weight = check_weight(sample_weight, by_row, np.float64)
     # A row with weight zero does not count even if its score is infinite.
     counted = weight > 0
     return float(np.average(by_row[counted], weights=weight[counted]))

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
-from sklearn.utils.validation import _check_sample_weight
 
-from skaimz.estimators import Columns, last_step
+from skaimz.estimators import Columns, check_weight, last_step
+from skaimz.kernels import as_numbers
 from skaimz.metrics._scorers import Scorer
 from skaimz.rows import loaded
 
@@ -398,7 +398,7 @@ def _checked(y: Any, effect: Any, treatment: Any, sample_weight: Any) -> tuple[n
     others = treated[(treated != 0) & (treated != 1)]
     if len(others):
         raise ValueError(f"`treatment` must be 1 for treated and 0 for untreated rows, got {others[0]:g} as well.")
-    weight = _check_sample_weight(sample_weight, y, dtype=np.float64, ensure_non_negative=True)
+    weight = check_weight(sample_weight, y, np.float64)
     counted = weight > 0
     y, effect, treated, weight = y[counted], effect[counted], treated[counted] == 1, weight[counted]
     for name, arm in (("treated", treated), ("untreated", ~treated)):
@@ -412,14 +412,10 @@ def _checked(y: Any, effect: Any, treatment: Any, sample_weight: Any) -> tuple[n
 
 def _vector(name: str, values: Any, n_rows: int | None = None) -> np.ndarray:
     """Return a vector of finite numbers, or raise ValueError."""
-    array = np.asarray(values)
+    array = as_numbers(f"`{name}`", values).astype(np.float64)
     if array.ndim != 1 or n_rows not in (None, len(array)):
         wanted = "n_rows" if n_rows is None else n_rows
         raise ValueError(f"`{name}` must have the shape ({wanted},), a number for each row of y, got {array.shape}.")
-    try:
-        array = array.astype(np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"`{name}` must hold numbers, got {array[0]!r}.") from None
     wrong = np.flatnonzero(~np.isfinite(array))
     if len(wrong):
         raise ValueError(f"`{name}` is {array[wrong[0]]:g} in row {wrong[0]}: leave out such rows, or fill them in.")
