@@ -93,7 +93,10 @@ def check_weight(weight: Any, X: Any, dtype: Any) -> np.ndarray:
 
 def check_probabilities(name: str, values: Any, closed: bool) -> list[float]:
     """Return one or more probabilities, 0 and 1 among them where ``closed``, or refuse what is none."""
-    levels = np.atleast_1d(np.asarray(values, dtype=float))
+    try:
+        levels = np.atleast_1d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be one or more probabilities between 0 and 1, got {values!r}.") from error
     inside = (levels >= 0) & (levels <= 1) if closed else (levels > 0) & (levels < 1)
     if levels.ndim != 1 or len(levels) == 0 or not inside.all():
         raise ValueError(f"`{name}` must be one or more probabilities between 0 and 1, got {values!r}.")

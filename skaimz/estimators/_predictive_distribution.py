@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ class PredictiveDistribution:
         """Return the distributions of some rows: a slice, numbers of rows, or a mask."""
         chosen = np.atleast_1d(np.arange(len(self))[rows])
         if self._depend:
+            if len(np.unique(chosen)) < len(chosen):
+                raise ValueError("Rows that depend on one another can be chosen once, but the index repeats one.")
             chosen = chosen if self._chosen is None else self._chosen[chosen]
             return PredictiveDistribution(self._model, self._X, self._arrays, chosen)
         arrays = {
@@ -91,6 +93,10 @@ class PredictiveDistribution:
         every = np.full((self._call_shape[0], *own.shape[1:]), own.flat[0])
         every[self._chosen] = own
         return every
+
+    def _for_each(self, y: Any) -> Any:
+        """Return an outcome for each row, which may be the same for all."""
+        return y if np.ndim(y) else np.full(self.shape, y)
 
     def mean(self) -> np.ndarray:
         """Return the means, as ``predict`` does."""
@@ -127,9 +133,10 @@ class PredictiveDistribution:
         """Return the medians."""
         return self.ppf(0.5)
 
-    def interval(self, coverage: float = 0.9, *, kind: str = "equal-tailed") -> np.ndarray:
-        """Return lower and upper ends of intervals, on the last axis, as ``predict_interval`` does."""
-        return self._ask(Intervals(check_probabilities("coverage", coverage, closed=False), kind))[..., 0]
+    def interval(self, coverage: float | Sequence[float] = 0.9, *, kind: str = "equal-tailed") -> np.ndarray:
+        """Return lower and upper ends of intervals, in the shape that ``predict_interval`` gives them."""
+        found = self._ask(Intervals(check_probabilities("coverage", coverage, closed=False), kind))
+        return found if np.ndim(coverage) else found[..., 0]
 
     def excess(self, threshold: Any) -> np.ndarray:
         """Return the mean of ``max(y - threshold, 0)``, where the threshold is a number or one for each outcome."""
@@ -138,14 +145,16 @@ class PredictiveDistribution:
 
     def crps(self, y: Any) -> np.ndarray:
         """Return the continuous ranked probability score of outcomes, ``E|Y - y| - E|Y - Y'| / 2``."""
-        return self._ask(Scores(self._of_all(y), lambda job, y, class_counts: sampling.crps_of_cdf(job, y)))
+        return self._ask(
+            Scores(self._of_all(self._for_each(y)), lambda job, y, class_counts: sampling.crps_of_cdf(job, y))
+        )
 
     def logpdf(self, y: Any) -> np.ndarray:
         """Return the logarithm of the density at outcomes, or of the probability of whole numbers.
 
         The density of a row with several outputs is their joint one.
         """
-        return self._ask(LogDensities(self._of_all(y)))
+        return self._ask(LogDensities(self._of_all(self._for_each(y))))
 
     def pdf(self, y: Any) -> np.ndarray:
         """Return the density at outcomes, or the probability of whole numbers."""

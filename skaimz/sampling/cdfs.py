@@ -15,7 +15,7 @@ from skaimz.sampling.special import incomplete_gamma, standard_laplace, standard
 from skaimz.sampling.stacked import Stacked
 from skaimz.sampling.univariate import Apart, NoCdfError, Univariate
 
-__all__ = ["converts", "ends_of", "univariate"]
+__all__ = ["NEED_DOUBLE", "converts", "ends_of", "univariate"]
 
 CONVERSIONS: dict[type, Callable[[Any], Univariate]] = {}
 
@@ -101,7 +101,7 @@ def ends_of(distribution: Any) -> dict[str, Any]:
 
 def _made(function: Callable, parameters: Any, distribution: Any, **settings: Any) -> Univariate:
     """Return a distribution with the parameters of that name."""
-    parts = tuple(jnp.asarray(getattr(distribution, name)) for name in parameters)
+    parts = tuple(jnp.asarray(getattr(distribution, name), jnp.result_type(float)) for name in parameters)
     if "valid" not in settings:
         settings["valid"] = _valid(distribution)
     return Univariate(function, parts, **{**ends_of(distribution), **settings})
@@ -355,20 +355,12 @@ def _classes(values: Any, probs: Any) -> tuple[Any, Any]:
 
 
 def _beta_binomial(values: Any, first: Any, second: Any, total_count: Any) -> tuple[Any, Any]:
-    """Sum the probabilities of all numbers up to a value."""
+    log_first = _log_beta(first, total_count + second) - _log_beta(first, second)
 
-    def mass(number: Any) -> Any:
-        rest = total_count - number
-        log = _log_beta(number + first, rest + second) - _log_beta(first, second)
-        return jnp.exp(log - jnp.log1p(total_count + 0.0) - _log_beta(rest + 1, number + 1))
+    def ratio(k: Any) -> Any:
+        return (total_count - k) / (k + 1) * (k + first) / (total_count - k - 1 + second)
 
-    def add(number: Any, total: Any) -> Any:
-        counted = number <= values
-        return total + jnp.where(counted, mass(jnp.where(counted, number, 0.0)), 0.0)
-
-    none = jnp.zeros_like(mass(values))
-    most = jnp.max(jnp.where(jnp.isnan(values), 0.0, values)).astype(int)
-    return jax.lax.fori_loop(0, most + 1, add, none), mass(values)
+    return _summed(values, log_first, ratio)
 
 
 COUNTS: dict[type, tuple[Callable, tuple[str, ...]]] = {
@@ -385,6 +377,11 @@ COUNTS: dict[type, tuple[Callable, tuple[str, ...]]] = {
     dist.CategoricalProbs: (_classes, ("probs",)),
     dist.CategoricalLogits: (_classes, ("probs",)),
 }
+
+
+# Functions that lose digits in single precision, by differences of logarithms of factorials or by JAX's incomplete beta
+# function.
+NEED_DOUBLE = frozenset({_beta, _beta_binomial, _binomial, _negative_binomial})
 
 
 @converts(*COUNTS)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,7 +16,7 @@ from skaimz.sampling.job import Job
 from skaimz.sampling.mixtures import Cdf, Quantiles
 from skaimz.sampling.predictive import crps, expectation, outcome_quantiles, outcomes
 from skaimz.sampling.quantities import Expectation
-from skaimz.sampling.univariate import NoCdfError
+from skaimz.sampling.univariate import NoCdfError, SinglePrecisionError
 
 __all__ = ["cdf", "crps_of_cdf", "excess", "quantiles", "shortest_intervals", "tail_means"]
 
@@ -106,13 +107,21 @@ def shortest_intervals(job: Job, coverage: Sequence[float]) -> np.ndarray:
     return _at(job, Shortest(), np.asarray(coverage), of_draws)
 
 
-def _at(job: Job, quantity: Expectation, points: np.ndarray, of_draws: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return a quantity at points, which are those of all rows if they have one axis."""
+def _expected(job: Job, quantity: Expectation, points: np.ndarray) -> np.ndarray:
     numbers: Any = np.asarray(points, jnp.result_type(float))
     if numbers.ndim == 1:
         numbers = np.broadcast_to(numbers, (job.n_rows, *numbers.shape))
     try:
         return expectation(job.with_rows({POINTS: numbers}), quantity)[0]
+    except SinglePrecisionError:
+        with jax.enable_x64(True):
+            return _expected(job, quantity, points).astype(numbers.dtype)
+
+
+def _at(job: Job, quantity: Expectation, points: np.ndarray, of_draws: Callable[[], np.ndarray]) -> np.ndarray:
+    """Return a quantity at points, which are those of all rows if they have one axis."""
+    try:
+        return _expected(job, quantity, points)
     except NoCdfError as error:
         warn_user(
             f"{error} The result is taken from drawn outcomes, one for each posterior draw, and has a Monte Carlo "

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,13 +13,37 @@ from skaimz.sampling.univariate import NoCdfError
 
 __all__ = ["Crps", "Excess", "Shortest", "TailMean"]
 
-# Quantiles of these levels, of their complements, and of those in between bound the panels of an integral, each with so
-# many nodes. The first three levels have the same ratios. Narrow panels serve mixtures of few draws, which have gaps.
-LEVELS = {"float32": (1e-6, 1e-5, 1e-4, 1e-3, 0.01), "float64": (1e-9, 1e-7, 1e-5, 1e-4, 1e-3, 0.01)}
-BETWEEN = np.linspace(0.05, 0.95, 19).tolist()
-NODES, WEIGHTS = np.polynomial.legendre.leggauss(8)
-# A tail whose panels shrink by less has no mean.
-LEAST_SHRINKAGE = 0.75
+# Quantiles of these levels, of their complements, and of those in between bound the first panels of an integral. The
+# first three levels have the same ratios.
+LEVELS = {"float32": (1e-5, 1e-4, 1e-3, 0.01), "float64": (1e-13, 1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 0.01)}
+BETWEEN = (0.05, 0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
+# Gauss and Kronrod's rule with 7 and 15 nodes between -1 and 1: nodes with their weights by Kronrod, and by Gauss.
+HALF_RULE = (
+    (0.2077849550078985, 0.2044329400752989, 0.0),
+    (0.4058451513773972, 0.1903505780647854, 0.3818300505051189),
+    (0.5860872354676911, 0.1690047266392679, 0.0),
+    (0.7415311855993945, 0.1406532597155259, 0.2797053914892767),
+    (0.8648644233597691, 0.1047900103222502, 0.0),
+    (0.9491079123427585, 0.06309209262997856, 0.1294849661688697),
+    (0.9914553711208126, 0.02293532201052922, 0.0),
+)
+MIDDLE = (0.0, 0.2094821410847278, 0.4179591836734694)
+RULE = (*((-node, *weights) for node, *weights in reversed(HALF_RULE)), MIDDLE, *HALF_RULE)
+# The error has another part, because all nodes may miss what happens near an end of the panel: by how much the function
+# there differs from the line through the two nodes next to it, times their distance from it.
+NEXT, LAST = HALF_RULE[-2][0], HALF_RULE[-1][0]
+SHARE = (1 - LAST) / (LAST - NEXT)
+AT_END = (1 - LAST) * np.array([1.0, -1 - SHARE, SHARE])
+NODES = np.array([-1.0, *(node for node, _, _ in RULE), 1.0])
+KRONROD, GAUSS = (np.array([0.0, *(weights[each] for _, *weights in RULE), 0.0]) for each in (0, 1))
+LEFT, RIGHT = np.append(AT_END, np.zeros(len(NODES) - 3)), np.append(np.zeros(len(NODES) - 3), AT_END[::-1])
+# The panel with the largest error is halved until the errors of all add up to this share of the integral, at most so
+# often. The error is mostly that of Gauss' rule: that of Kronrod's is a great deal less.
+TOLERANCE, MOST_HALVED = 1e-5, 192
+# Up to so many whole numbers are added one by one, and more of them in blocks.
+MOST_ADDED = 2**14
+# A tail whose panels shrink as those of a power law with this exponent has no mean.
+LEAST_EXPONENT = 1.05
 # Candidates for the lower end of the shortest interval, and how often the range of the best is halved then.
 CANDIDATES, HALVINGS = 9, 28
 
@@ -29,71 +53,139 @@ def _levels(mixture: Mixture) -> list[float]:
     return [*lower, *BETWEEN, *(1 - level for level in reversed(lower))]
 
 
-def _integral(mixture: Mixture, edges: Any, integrand: Callable[[Any, Any], Any]) -> Any:
-    """Return integrals of a function of a number and its cdf between sorted edges, panel by panel."""
-    nodes, weights = jnp.asarray(NODES, edges.dtype), jnp.asarray(WEIGHTS, edges.dtype)
+class _Panels(NamedTuple):
+    """Integrals over panels, on the first axis, with their errors."""
 
-    def add(step: Any, totals: Any) -> Any:
-        panel, node = step // len(NODES), step % len(NODES)
-        half = 0.5 * (edges[panel + 1] - edges[panel])
-        at = edges[panel] + half * (1 + nodes[node])
-        part = weights[node] * half * integrand(at, mixture(at)[0])
-        return totals.at[panel].add(jnp.where(half > 0, part, 0.0))
+    left: Any
+    right: Any
+    value: Any
+    error: Any
 
-    panels = len(edges) - 1
-    return jax.lax.fori_loop(0, panels * len(NODES), add, jnp.zeros((panels, *edges.shape[1:]), edges.dtype))
+    def where(self, inside: Any) -> Any:
+        """Return the sum over some of the panels."""
+        return jnp.where(inside, self.value, 0.0).sum(axis=0)
 
 
-def _sum(mixture: Mixture, first: Any, stop: Any, term: Callable[[Any, Any], Any]) -> Any:
-    """Return sums of a function of whole numbers and their cdf, from ``first`` up to the number before ``stop``."""
-    longest = jnp.max(jnp.where(mixture.valid, stop - first, 0.0))
+def _integrals(mixture: Mixture, edges: Any, integrand: Callable[[Any, Any], Any]) -> _Panels:
+    """Return integrals of a function of a number and its cdf between sorted edges, in panels that are halved at need.
+
+    References
+    ----------
+    R. Piessens, E. de Doncker-Kapenga, C. W. Überhuber and D. K. Kahaner (1983), QUADPACK: a subroutine package for
+    automatic integration, Springer.
+    """
+    nodes, *weights = (jnp.asarray(each, edges.dtype) for each in (NODES, KRONROD, GAUSS, LEFT, RIGHT))
+
+    def measured(ends: tuple[Any, Any]) -> tuple[Any, Any]:
+        start, half = ends[0], 0.5 * (ends[1] - ends[0])
+
+        def add(number: Any, totals: tuple) -> tuple:
+            at = start + half * (1 + nodes[number])
+            height = integrand(at, mixture(at)[0])
+            return tuple(total + each[number] * height for total, each in zip(totals, weights, strict=True))
+
+        totals = jax.lax.fori_loop(0, len(NODES), add, (jnp.zeros_like(start),) * len(weights))
+        kronrod, gauss, at_left, at_right = (jnp.where(half > 0, half * each, 0.0) for each in totals)
+        return kronrod, jnp.abs(kronrod - gauss) + jnp.abs(at_left) + jnp.abs(at_right)
+
+    left, right = edges[:-1], edges[1:]
+    more = jnp.broadcast_to(edges[-1], (MOST_HALVED, *edges.shape[1:]))
+    measures = [jnp.concatenate([each, 0 * more]) for each in jax.lax.map(measured, (left, right))]
+    first = _Panels(jnp.concatenate([left, more]), jnp.concatenate([right, more]), *measures)
+    number = jnp.arange(len(first.left)).reshape(-1, *(1,) * (edges.ndim - 1))
+
+    def is_rough(carry: tuple) -> Any:
+        count, panels = carry
+        rough = panels.error.sum(axis=0) > TOLERANCE * jnp.abs(panels.value.sum(axis=0))
+        return (count < len(first.left)) & jnp.any(rough & mixture.valid)
+
+    def halve(carry: tuple) -> tuple:
+        count, panels = carry
+        worst = jnp.argmax(panels.error, axis=0)
+        chosen = number == worst
+        left, right = (jnp.where(chosen, each, 0.0).sum(axis=0) for each in (panels.left, panels.right))
+        middle = 0.5 * (left + right)
+        halves = [_Panels(*ends, *measured(ends)) for ends in ((left, middle), (middle, right))]
+        moved = (
+            jnp.where(chosen, lower, jnp.where(number == count, upper, each))
+            for each, lower, upper in zip(panels, *halves, strict=True)
+        )
+        return count + 1, _Panels(*moved)
+
+    return jax.lax.while_loop(is_rough, halve, (len(left), first))[1]
+
+
+def _sum(mixture: Mixture, first: Any, stop: Any, term: Callable[[Any], Any]) -> Any:
+    """Return sums of a function of the cdf over whole numbers from ``first`` up to the number before ``stop``.
+
+    If there are many numbers, each block of them is as many times the term in its middle.
+    """
+    count = jnp.maximum(stop - first, 0.0)
+    size = jnp.maximum(jnp.ceil(count / MOST_ADDED), 1.0)
+    blocks = jnp.max(jnp.where(mixture.valid, jnp.ceil(count / size), 0.0))
 
     def add(carry: tuple) -> tuple:
-        step, total = carry
-        at = first + step
-        return step + 1, total + jnp.where(at < stop, term(at, mixture(at)[0]), 0.0)
+        block, total = carry
+        start = first + block * size
+        of_block = jnp.clip(stop - start, 0.0, size)
+        # Without this, blocks of one number would be at the number plus a half.
+        at = jnp.floor(start + 0.5 * jnp.maximum(of_block - 1, 0.0))
+        return block + 1, total + jnp.where(of_block > 0, of_block * term(mixture(at)[0]), 0.0)
 
-    return jax.lax.while_loop(lambda carry: carry[0] < longest, add, (jnp.zeros((), first.dtype), mixture.zeros))[1]
+    return jax.lax.while_loop(lambda carry: carry[0] < blocks, add, (jnp.zeros((), first.dtype), mixture.zeros))[1]
+
+
+def _split_sum(mixture: Mixture, ends: list[Any], at: Any, terms: tuple[Callable, Callable]) -> tuple[Any, Any]:
+    """Return the integrals of a function of a step-wise cdf up to a number, and of another one from it on."""
+    below, above = terms
+    whole = jnp.floor(at)
+    share, cdf = at - whole, mixture(whole)[0]
+    first, stop = jnp.minimum(ends[0], whole), jnp.maximum(ends[-1], whole + 1)
+    return (
+        _sum(mixture, first, whole, below) + share * below(cdf),
+        _sum(mixture, whole + 1, stop, above) + (1 - share) * above(cdf),
+    )
 
 
 def _crps(mixture: Mixture, y: Any) -> Any:
     """Return the integral of the squared difference between the cdf and a step at the outcome."""
-    rough = mixture.roughly(_levels(mixture))
-    if not mixture.kind.whole:
-        edges = jnp.sort(jnp.stack([*rough, y]), axis=0)
-        score = _integral(mixture, edges, lambda at, cdf: jnp.where(at < y, cdf, 1 - cdf) ** 2).sum(axis=0)
-    else:
-
-        def term(at: Any, cdf: Any) -> Any:
-            share = jnp.clip(y - at, 0.0, 1.0)
-            return share * cdf**2 + (1 - share) * (1 - cdf) ** 2
-
-        first, stop = jnp.minimum(rough[0], jnp.floor(y)), jnp.maximum(rough[-1], jnp.ceil(y))
-        score = _sum(mixture, first, stop, term)
-    return score
+    ends = mixture.nearly(_levels(mixture))
+    if mixture.kind.whole:
+        return sum(_split_sum(mixture, ends, y, (lambda cdf: cdf**2, lambda cdf: (1 - cdf) ** 2)))
+    edges = jnp.sort(jnp.stack([*ends, y]), axis=0)
+    return _integrals(mixture, edges, lambda at, cdf: jnp.where(at < y, cdf, 1 - cdf) ** 2).value.sum(axis=0)
 
 
 def _excess(mixture: Mixture, threshold: Any) -> tuple[Any, Any]:
     """Return by how much an outcome is expected to fall below a threshold, and to exceed it, zero if it does not."""
-    rough = mixture.roughly(_levels(mixture))
+    ends = mixture.nearly(_levels(mixture))
     if mixture.kind.whole:
-        share = lambda at: jnp.clip(threshold - at, 0.0, 1.0)  # noqa: E731
-        first, stop = jnp.minimum(rough[0], jnp.floor(threshold)), jnp.maximum(rough[-1], jnp.ceil(threshold))
-        below = _sum(mixture, first, stop, lambda at, cdf: share(at) * cdf)
-        return below, _sum(mixture, first, stop, lambda at, cdf: (1 - share(at)) * (1 - cdf))
-    edges = jnp.sort(jnp.stack([*rough, threshold]), axis=0)
-    panels = _integral(mixture, edges, lambda at, cdf: jnp.where(at < threshold, cdf, 1 - cdf))
+        return _split_sum(mixture, ends, threshold, (lambda cdf: cdf, lambda cdf: 1 - cdf))
+    edges = jnp.sort(jnp.stack([*ends, threshold]), axis=0)
+    panels = _integrals(mixture, edges, lambda at, cdf: jnp.where(at < threshold, cdf, 1 - cdf))
     # Each panel is on one side of the threshold.
-    is_below = edges[1:] <= threshold
-    below = jnp.where(is_below, panels, 0.0).sum(axis=0) + _rest(panels[0], panels[1], rough[2] <= threshold)
-    above = jnp.where(is_below, 0.0, panels).sum(axis=0) + _rest(panels[-1], panels[-2], rough[-3] >= threshold)
+    is_below = panels.right <= threshold
+    below = panels.where(is_below) + _rest(
+        panels.where(panels.right <= ends[1]),
+        panels.where((panels.left >= ends[1]) & (panels.right <= ends[2])),
+        ends[2] <= threshold,
+        mixture,
+    )
+    above = panels.where(~is_below) + _rest(
+        panels.where(panels.left >= ends[-2]),
+        panels.where((panels.left >= ends[-3]) & (panels.right <= ends[-2])),
+        ends[-3] >= threshold,
+        mixture,
+    )
     return below, above
 
 
-def _rest(last: Any, one_before: Any, reaches: Any) -> Any:
+def _rest(last: Any, one_before: Any, reaches: Any, mixture: Mixture) -> Any:
     """Return what is beyond the last panel of a tail, as if panels went on to shrink as they did."""
+    first, second, *_ = LEVELS[mixture.zeros.dtype.name]
+    least = (first / second) ** (1 - 1 / LEAST_EXPONENT)
     shrinkage = jnp.where(one_before > 0, last / one_before, 0.0)
-    rest = jnp.where(shrinkage > LEAST_SHRINKAGE, jnp.inf, last * shrinkage / (1 - shrinkage))
+    rest = jnp.where(shrinkage > least, jnp.inf, last * shrinkage / (1 - shrinkage))
     return jnp.where(reaches, rest, 0.0)
 
 
@@ -172,7 +264,7 @@ def _shortest(mixture: Mixture, coverage: Any) -> list[Any]:
     """
     rest = 1 - coverage
     tails = [rest * (number + 0.5) / CANDIDATES for number in range(CANDIDATES)]
-    rough = mixture.roughly([*tails, *(tail + coverage for tail in tails)])
+    rough = mixture.nearly([*tails, *(tail + coverage for tail in tails)])
     lower, upper = jnp.stack(rough[:CANDIDATES]), jnp.stack(rough[CANDIDATES:])
     best = jnp.argmin(upper - lower, axis=0)
     low, high = rest * jnp.maximum(best - 0.5, 0) / CANDIDATES, rest * jnp.minimum(best + 1.5, CANDIDATES) / CANDIDATES

@@ -105,7 +105,10 @@ def inverted(
 def _moved(state: _State, pair: tuple[Any, Any], level: Any, halves: Any, shape: Shape, close: float) -> _State:
     """Return a search after its next step."""
     (cdf, slope), at = pair, state.at
-    below = cdf < level
+    # Where a cdf is constant, rounding errors must not decide at which end of that part the level is reached.
+    rounding = ROUNDING * jnp.finfo(at.dtype).eps * level
+    is_flat = True if shape.whole or shape.jumps else slope == 0
+    below = cdf < level - jnp.where(is_flat, rounding, 0.0)
     low, high = jnp.where(below, at, state.low), jnp.where(below, state.high, at)
     if shape.whole:
         # The cdf one number before is known too.
@@ -120,7 +123,7 @@ def _moved(state: _State, pair: tuple[Any, Any], level: Any, halves: Any, shape:
     if not shape.whole:
         converges = inside & (jnp.abs(step) <= SHORTER * state.step)
         gap = jnp.abs(cdf - level)
-        is_exact = gap <= ROUNDING * jnp.finfo(at.dtype).eps * level
+        is_exact = (gap <= rounding) & (slope != 0)
         last = is_exact | (converges & (gap <= close * jnp.minimum(level, 1 - level)))
         found, done = jnp.where(last, jnp.where(converges, newton, at), found), done | last
     lost = jnp.isnan(cdf)

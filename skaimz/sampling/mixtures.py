@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from skaimz.kernels import POINTS
+from skaimz.sampling.cdfs import NEED_DOUBLE
 from skaimz.sampling.composed import univariate
 from skaimz.sampling.forward import base_distribution, conditional_mean, has_mean
 from skaimz.sampling.inversion import Shape, inverted
 from skaimz.sampling.quantities import Expectation, KernelRun, PerDraw
-from skaimz.sampling.univariate import Apart, LaterRows, OverStates, RowsFirst, Univariate
+from skaimz.sampling.univariate import Apart, LaterRows, OverStates, RowsFirst, SinglePrecisionError, Univariate
 
 __all__ = ["Cdf", "ConditionalMeans", "ConditionalQuantiles", "Exceedance", "Mixture", "OfMixture", "Quantiles"]
 
@@ -127,9 +128,9 @@ class Mixture:
         found = _in_groups(columns, self._together)
         return jnp.stack([self._finished(*each) for each in zip(columns, found, strict=True)], axis=-1)
 
-    def roughly(self, levels: Sequence[Any]) -> list[Any]:
-        """Return quantiles of the mixtures of a few draws, to about a hundredth of their standard deviations."""
-        return _in_groups([level + self.zeros for level in levels], self._starts)
+    def nearly(self, levels: Sequence[Any]) -> list[Any]:
+        """Return quantiles at which the cdf is within a hundredth of the tail's probability."""
+        return _in_groups([level + self.zeros for level in levels], self._nearly)
 
     def search(self, levels: list[Any], starts: list[Any]) -> list[Any]:
         """Return quantiles between the ends of the support, from numbers near them."""
@@ -138,11 +139,14 @@ class Mixture:
     def _together(self, levels: list[Any]) -> list[Any]:
         return self.search(levels, self._starts(levels))
 
+    def _nearly(self, levels: list[Any]) -> list[Any]:
+        return inverted(self, levels, self._starts(levels), self.kind, close=0.01)
+
     def _starts(self, levels: list[Any]) -> list[Any]:
         # XLA would try to fold what follows from constants.
         starts = [0 * level for level in levels]
         if self._few is None:
-            return self.search(levels, starts)
+            return starts
         few = self._few
         found = inverted(lambda values: _averaged(few, values), levels, starts, self.kind, close=0.01)
         return [jnp.where(jnp.isfinite(each), each, 0.0) for each in found]
@@ -188,6 +192,8 @@ class OfMixture(Expectation):
     def of_step(self, results: Any, n_draws: Any, rows: Mapping[str, Any]) -> tuple:
         """Return the results of a step from the distributions of its draws."""
         points = rows[POINTS]
+        if points.dtype != jnp.float64 and results[0].distribution.functions() & NEED_DOUBLE:
+            raise SinglePrecisionError
         return self.of_mixture(Mixture(results[0], len(points), len(jax.tree.leaves(results)[0])), points)
 
     @abstractmethod

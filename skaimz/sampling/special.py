@@ -34,8 +34,8 @@ TEMME = (
 )  # fmt: skip
 # The polynomials in the deviation are evaluated up to it. Beyond it they are multiplied by zero, to rounding.
 MOST_DEVIATION = 2.2
-# Beyond this squared ratio a tail of Student's t distribution is computed as if at it.
-MOST = 1e30
+# From twice so many degrees of freedom on, a ratio of gamma functions is expanded, whose logarithms would cancel.
+MANY = 64
 
 
 def standard_normal(z: Any) -> tuple[Any, Any]:
@@ -69,11 +69,11 @@ def standard_t(z: Any, df: Any) -> tuple[Any, Any]:
     G. W. Hill (1970), Algorithm 395: Student's t-distribution, Communications of the ACM 13.
     """
     half = 0.5 * df
-    ratio = jnp.minimum(z * z / df, MOST)
+    ratio = jnp.minimum(z * z / df, 0.1 * jnp.finfo(z.dtype).max)
     log = jnp.log1p(ratio)
     share = 1 / (1 + ratio)
     power = jnp.exp(-half * log)
-    scale = jnp.exp(gammaln(half + 0.5) - gammaln(half + 1)) * (1 / math.sqrt(math.pi))
+    scale = _gamma_ratio(half) * (1 / math.sqrt(math.pi))
     # Two tails of the distribution with more degrees of freedom, at the value that has the same `share`.
     more = df + 2 * STEPS
     square = (more - 0.5) * log
@@ -87,6 +87,19 @@ def standard_t(z: Any, df: Any) -> tuple[Any, Any]:
     tails = jax.lax.erfc(normal * math.sqrt(0.5)) + scale * power * jnp.sqrt(ratio * share) * total
     density = scale * half / jnp.sqrt(df) * power * jnp.sqrt(share)
     return jnp.where(z < 0, 0.5 * tails, 1 - 0.5 * tails), density
+
+
+def _gamma_ratio(half: Any) -> Any:
+    """Return the gamma function at a number and a half, divided by that at the number and one.
+
+    References
+    ----------
+    NIST Digital Library of Mathematical Functions, equation 5.11.13.
+    """
+    inverse = 1 / jnp.maximum(half, MANY)
+    series = 1 + inverse * (-1 / 8 + inverse * (1 / 128 + inverse * (5 / 1024 - inverse * (21 / 32768))))
+    exact = jnp.exp(gammaln(half + 0.5) - gammaln(half + 1))
+    return jnp.where(half < MANY, exact, jnp.sqrt(inverse) * series)
 
 
 def incomplete_gamma(shape: Any, x: Any) -> tuple[Any, Any]:

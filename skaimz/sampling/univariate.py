@@ -7,11 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Apart", "LaterRows", "NoCdfError", "OverStates", "RowsFirst", "Univariate"]
+__all__ = ["Apart", "LaterRows", "NoCdfError", "OverStates", "RowsFirst", "SinglePrecisionError", "Univariate"]
 
 
 class NoCdfError(NotImplementedError):
     """No cdf of a distribution is known."""
+
+
+class SinglePrecisionError(Exception):
+    """A cdf needs double precision."""
 
 
 @jax.tree_util.register_dataclass
@@ -67,6 +71,12 @@ class Univariate:
         if self.high is not None:
             cdf, slope = jnp.where(values >= self.high, 1.0, cdf), jnp.where(values > self.high, 0.0, slope)
         return cdf, slope
+
+    def functions(self) -> set[Callable]:
+        """Return the functions of this distribution and of those that it consists of."""
+        is_part = lambda part: isinstance(part, Univariate)  # noqa: E731
+        parts = jax.tree.leaves(self.parts, is_leaf=is_part)
+        return {self.function}.union(*(part.functions() for part in parts if is_part(part)))
 
     def before(self, values: Any) -> Any:
         """Return the probability of all numbers that are less than some values."""
