@@ -147,6 +147,8 @@ def _as_before_in_polars(column: Any, values: np.ndarray, before: Any) -> Any:
     """Return new values of a column of a data frame of polars in its type, or in a wider one for numbers."""
     new = type(before)(before.name, values.tolist() if values.dtype.kind == "O" else values)
     if before.dtype.is_numeric() and new.dtype.is_numeric():
+        # A missing integer came as NaN.
+        new = new.fill_nan(None) if before.dtype.is_integer() else new
         kept = new.cast(before.dtype, strict=False)
         return kept if kept.eq_missing(new).all() else new
     try:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 from skaimz import NumPyroImpactRegressor, pipeline
 from skaimz.estimators import where_equal
 from skaimz.exceptions import UnknownLabelWarning
+from skaimz.pipeline._table import Table
 
 RNG = np.random.default_rng(0)
 N_ROWS = 12
@@ -27,6 +28,10 @@ def linear(X, y=None, exposure=0.0):
     coef = numpyro.sample("coef", dist.Normal(0.0, 1.0).expand([X.shape[1]]).to_event(1))
     with numpyro.plate("rows", X.shape[0]):
         numpyro.sample("y", dist.Normal(X @ coef + exposure, 1.0), obs=y)
+
+
+def with_town(X, town, y=None):
+    linear(X, y, exposure=0.0 * town)
 
 
 COEF = RNG.normal(size=(5, 2))
@@ -107,13 +112,32 @@ def test_narrow_integers_do_not_wrap_around(dtype, step):
     np.testing.assert_allclose(effects_of(model, X, arguments=moved), expected, rtol=1e-6)
 
 
-def test_entries_of_mappings_are_copied():
+def test_frames_of_polars_are_copied_and_widened():
     polars = pytest.importorskip("polars")
     X = polars.DataFrame({"n": np.zeros(N_ROWS, np.uint8), "m": np.ones(N_ROWS)})
     model = fitted(FunctionTransformer(identity), X)
     moved = {"X": lambda rows: rows.with_columns(n=rows["n"] - 1)}
     np.testing.assert_allclose(effects_of(model, X, arguments=moved), -COEF[:, 0], rtol=1e-6)
     np.testing.assert_allclose(effects_of(model, X, {"n": lambda n: n - 1}), -COEF[:, 0], rtol=1e-6)
+
+
+def with_mapping(X, more, y=None):
+    linear(X, y, exposure=more["a"] - more["b"])
+
+
+def test_entries_of_mappings_are_copied():
+    X, more = np.ones((N_ROWS, 2)), {"a": AGE.copy(), "b": np.zeros(N_ROWS, np.uint8)}
+    model = NumPyroImpactRegressor(with_mapping, posterior={"coef": COEF}, random_state=0)
+    model.fit(X, np.zeros(N_ROWS), more=more)
+
+    def moved(entries):
+        entries["a"][:] = 7.0
+        entries["b"] -= 1
+        return entries
+
+    found = effects_of(model, X, arguments={"more": moved}, more=more)
+    np.testing.assert_allclose(found, 7.0 + 1.0 - AGE.mean(), rtol=1e-6)
+    np.testing.assert_array_equal(more["a"], AGE)
 
 
 # Labels of rows
@@ -182,6 +206,9 @@ def test_columns_of_polars_keep_their_type():
     np.testing.assert_allclose(
         effects_of(model, frame, {"time": datetime.datetime(1970, 1, 1, 5)}), COEF[:, 0] * (5 - 5.5), rtol=1e-6
     )
+    table = Table(polars.DataFrame({"n": polars.Series([1, None, 3], dtype=polars.Int8)}))
+    moved = table.replaced({"n": table.new_values("n", lambda n: n + 1)})["n"]
+    assert moved.equals(polars.Series("n", [2, None, 4], dtype=polars.Int8), check_dtypes=True)
     effects_of(model, frame, {"time": lambda t: t + np.timedelta64(2, "h"), "size": 300.5})
     assert polars.Float64 in [schema["size"] for schema in seen]
     with pytest.raises(ValueError, match=r"'town', which has the type Enum.* the value 'c'"):
@@ -255,24 +282,30 @@ def test_times_are_found_by_text():
     assert where_equal(days.dt.tz_localize("UTC"), "2020-01-02").tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize("takes_columns", [True, False], ids=["column_args", "pipeline"])
-def test_where_finds_rows(takes_columns):
+def test_where_finds_rows():
     towns = pd.array(["a", "b", pd.NA] * (N_ROWS // 3), dtype="string")
-    X = pd.DataFrame({"age": AGE, "day": pd.to_datetime(["2020-01-01", "2020-01-02"] * (N_ROWS // 2)), "town": towns})
+    days = pd.to_datetime(["2020-01-01", "2020-01-02"] * (N_ROWS // 2))
+    X = pd.DataFrame({"age": AGE, "day": days, "town": towns})
     model = fitted(make_column_transformer((FunctionTransformer(identity), ["age"])), X, 1)
-    if takes_columns:
-        rows, model = X[["age", "town"]], model[-1]
-        X = rows.assign(town=(towns == "b").fillna(False).astype(float))
-        model = fitted(None, X)
-        where = {"town": 1.0}
-    else:
-        where = {"town": "b", "day": "2020-01-02"}
-    chosen = [4, 10] if not takes_columns else [1, 4, 7, 10]
-    if not takes_columns:
-        chosen = [i for i in range(N_ROWS) if i % 3 == 1 and i % 2 == 1]
-    expected = COEF.ravel()[:5] if not takes_columns else COEF[:, 0]
-    found = effects_of(model, X, {"age": 0.0}, where=where)
-    np.testing.assert_allclose(found, -expected * AGE[chosen].mean(), rtol=1e-6)
+    chosen = [row for row in range(N_ROWS) if row % 3 == 1 and row % 2 == 1]
+    found = effects_of(model, X, {"age": 0.0}, where={"town": "b", "day": "2020-01-02"})
+    np.testing.assert_allclose(found, -np.resize(COEF, 5) * AGE[chosen].mean(), rtol=1e-6)
+
+
+def test_where_finds_rows_of_arguments_that_are_columns():
+    X = pd.DataFrame({"age": AGE, "b": 1.0, "town": pd.Categorical(["a", "b", "c"] * (N_ROWS // 3))})
+    model = NumPyroImpactRegressor(with_town, posterior={"coef": COEF}, column_args={"town": "town"}, random_state=0)
+    model.fit(X, np.zeros(N_ROWS))
+    found = effects_of(model, X, {"age": 0.0}, where={"town": "b"})
+    np.testing.assert_allclose(found, -COEF[:, 0] * AGE[1::3].mean(), rtol=1e-6)
+
+
+def test_trees_have_the_labels_of_rows_that_steps_lose():
+    X = pd.DataFrame({"age": AGE, "b": AGE**2}, index=[f"r{i}" for i in range(N_ROWS)])
+    tree = pipeline.to_datatree(fitted(StandardScaler(), X), X, np.zeros(N_ROWS))
+    for group, name in (("observed_data", "y"), ("constant_data", "X"), ("log_likelihood", "y")):
+        assert tree[group]["rows"].to_numpy().tolist() == X.index.tolist()
+        assert tree[group][name].sizes["rows"] == N_ROWS
 
 
 # Messages
