@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skaimz.kernels import plain_array
+from skaimz.kernels import numbers_in, plain_array
 
-__all__ = ["applied", "check_order", "where_equal"]
+__all__ = ["applied", "check_order", "marked", "where_equal"]
 
 
 def applied(function: Callable, present: Any, what: str) -> Any:
@@ -90,6 +90,37 @@ def check_order(what: str, values: Any, X: Any) -> None:
             f"{what} has the row labels of X in another order than X, so that it is not clear which value belongs to "
             "which row: pass `.reindex(X.index)` to go by the labels, or `.to_numpy()` to go by the positions."
         )
+
+
+def marked(where: Any, X: Any, n_rows: int, values_of: Callable[[Any], Any]) -> np.ndarray:
+    """Return `where` as marks of rows.
+
+    Parameters
+    ----------
+    where : mapping of names to values, or array of bool of shape (n_rows,)
+    X : object
+        The rows, of which there are ``n_rows``.
+    n_rows : int
+    values_of : callable
+        Returns the values that have a name.
+    """
+    if not isinstance(where, Mapping):
+        check_order("`where`", where, X)
+        array = plain_array(where)
+        marks = numbers_in(array)
+        if marks is None or marks.shape != (n_rows,) or marks.dtype != bool:
+            raise ValueError(
+                f"`where` must map columns or arguments to values, or mark each of the {n_rows} rows by a boolean, got "
+                f"an array of {array.dtype} of the shape {array.shape}."
+            )
+        return marks
+    marks = np.ones(n_rows, bool)
+    for name, value in where.items():
+        if np.shape(value) not in ((), (n_rows,)):
+            raise ValueError(f"`where` must give {name!r} one value, or one for each of the {n_rows} rows.")
+        check_order(f"The value of {name!r} in `where`", value, X)
+        marks &= where_equal(values_of(name), value)
+    return marks
 
 
 def where_equal(values: Any, value: Any) -> np.ndarray:

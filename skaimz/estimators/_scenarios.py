@@ -8,7 +8,7 @@ import numpy as np
 
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
-from skaimz.estimators._given import applied, check_order, where_equal
+from skaimz.estimators._given import applied, check_order, marked
 from skaimz.estimators._model import Call
 from skaimz.estimators._read import read
 from skaimz.estimators._units import warn_of_units
@@ -206,22 +206,8 @@ def weights_of(over: Over, call: Call) -> np.ndarray:
         weights = as_numbers("`sample_weight`", sample_weight).astype(np.float64)
         if weights.shape != (n_rows,) or not (weights >= 0).all() or not np.isfinite(weights).all():
             raise ValueError(f"`sample_weight` must be {n_rows} finite numbers >= 0, one for each row.")
-    where = over.where
-    if isinstance(where, Mapping):
-        for name, value in where.items():
-            if np.shape(value) not in ((), (n_rows,)):
-                raise ValueError(f"`where` must give {name!r} one value, or one for each of the {n_rows} rows.")
-            check_order(f"The value of {name!r} in `where`", value, call.source)
-            weights = weights * where_equal(_values_of(name, call, "where"), value)
-    elif where is not None:
-        check_order("`where`", where, call.source)
-        where = np.asarray(where)
-        if where.shape != (n_rows,) or where.dtype != bool:
-            raise ValueError(
-                f"`where` must map columns or arguments to values, or mark each of the {n_rows} rows by a boolean, got "
-                f"an array of {where.dtype} of the shape {where.shape}."
-            )
-        weights = weights * where
+    if over.where is not None:
+        weights = weights * marked(over.where, call.source, n_rows, lambda name: _values_of(name, call, "where"))
     if not weights.any():
         raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
     return weights

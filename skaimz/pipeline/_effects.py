@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from skaimz.datatree import row_coordinates
 from skaimz.effects import EffectTree
-from skaimz.estimators import applied, check_order, where_equal
+from skaimz.estimators import applied, check_order, marked
 from skaimz.pipeline._labels import warn_of_unknown_labels
 from skaimz.pipeline._slopes import along_columns
 from skaimz.pipeline._steps import Steps
@@ -214,16 +214,9 @@ def _values(name: Any, table: Table, arrays: Mapping[str, Any], what: str) -> An
 
 def _marked(where: Any, table: Table, arrays: Mapping[str, Any]) -> Any:
     """Return `where` as a mask of rows."""
-    check_order("`where`", where, table.rows)
-    if not isinstance(where, Mapping):
-        return where
-    mask = np.ones(table.n_rows, bool)
-    for name, value in where.items():
-        if np.shape(value) not in ((), (table.n_rows,)):
-            raise ValueError(f"`where` must give {name!r} one value, or one for each of the {table.n_rows} rows.")
-        check_order(f"The value of {name!r} in `where`", value, table.rows)
-        mask &= where_equal(_values(name, table, arrays, "`where`"), value)
-    return mask
+    if where is None:
+        return None
+    return marked(where, table.rows, table.n_rows, lambda name: _values(name, table, arrays, "`where`"))
 
 
 def _groups(by: Any, table: Table, arrays: Mapping[str, Any]) -> Any:

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler, TargetEncoder
 
 from skaimz import NumPyroImpactRegressor, pipeline
-from skaimz.estimators import where_equal
+from skaimz.estimators._given import where_equal
 from skaimz.exceptions import UnknownLabelWarning
 from skaimz.pipeline._table import Table
 
@@ -288,8 +288,12 @@ def test_where_finds_rows():
     X = pd.DataFrame({"age": AGE, "day": days, "town": towns})
     model = fitted(make_column_transformer((FunctionTransformer(identity), ["age"])), X, 1)
     chosen = [row for row in range(N_ROWS) if row % 3 == 1 and row % 2 == 1]
-    found = effects_of(model, X, {"age": 0.0}, where={"town": "b", "day": "2020-01-02"})
-    np.testing.assert_allclose(found, -np.resize(COEF, 5) * AGE[chosen].mean(), rtol=1e-6)
+    nullable = pd.array([row in chosen for row in range(N_ROWS)], dtype="boolean")
+    for where in ({"town": "b", "day": "2020-01-02"}, nullable):
+        found = effects_of(model, X, {"age": 0.0}, where=where)
+        np.testing.assert_allclose(found, -np.resize(COEF, 5) * AGE[chosen].mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"mark each of the 12 rows by a boolean, got an array of bool .*\(3,\)"):
+        pipeline.estimate_slope(model, X, "age", where=np.ones(3, bool))
 
 
 def test_where_finds_rows_of_arguments_that_are_columns():
