@@ -40,7 +40,7 @@ def resolve_contrast(contrast: Any) -> tuple[str, Contrast]:
     """
     if callable(contrast):
         return getattr(contrast, "__name__", "contrast"), contrast
-    if contrast not in CONTRASTS:
+    if not isinstance(contrast, str) or contrast not in CONTRASTS:
         raise ValueError(f"`contrast` must be one of {sorted(CONTRASTS)} or a function, got {contrast!r}.")
     return contrast, CONTRASTS[contrast]
 

@@ -5,6 +5,7 @@ from skaimz.estimators._base import ImpactEstimator
 from skaimz.estimators._classifier import NumPyroImpactClassifier
 from skaimz.estimators._columns import Columns
 from skaimz.estimators._fitting import fit_kernel
+from skaimz.estimators._given import applied, check_order, marked
 from skaimz.estimators._model import Call, Model
 from skaimz.estimators._parameters import SklearnObject
 from skaimz.estimators._pipelines import last_step, unwrapped
@@ -32,11 +33,14 @@ __all__ = [
     "TrainingData",
     "among_classes",
     "answer_by_row",
+    "applied",
     "check_count",
+    "check_order",
     "check_probabilities",
     "check_weight",
     "fit_kernel",
     "last_step",
+    "marked",
     "read",
     "unwrapped",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from skaimz import sampling
 from skaimz.estimators._columns import Columns
+from skaimz.estimators._given import applied, check_order, marked
 from skaimz.estimators._model import Call
 from skaimz.estimators._read import read
 from skaimz.estimators._units import warn_of_units
@@ -51,7 +52,9 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
     arguments = dict(changes.get("arguments", {}))
     if param_input in arguments:
         value = arguments.pop(param_input)
-        X = value(_whole(call.source)) if callable(value) else value
+        what = f"the argument {param_input!r}"
+        X = applied(value, _whole(call.source), what) if callable(value) else value
+        check_order(f"A scenario's value for {what}", X, call.source)
         prior = not call.model.has_draws
         call = read(call.model, X, call.passed, random_state=call.seed, part=call.part, prior=prior)
         if call.n_rows != n_rows:
@@ -60,7 +63,7 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
     for name, value in _flat_changes(arguments, arrays).items():
         current = arrays.get(name)
         by_row = current is not None and not within(name, call.model.whole) and np.shape(current)[:1] == (n_rows,)
-        arrays[name] = _new_argument(name, value, current, n_rows if by_row else None)
+        arrays[name] = _new_argument(name, value, current, call.source if by_row else None)
     moved: dict[int, np.ndarray] = {}
     for column, value in changes.get("columns", {}).items():
         values = _new_column(column, value, call.columns, n_rows)
@@ -81,7 +84,11 @@ def changed(call: Call, changes: Mapping[str, Any]) -> Call:
 def _flat_changes(arguments: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
     """Return changes of arguments by name, those of mappings entry by entry."""
     mappings = {name: value for name, value in nested(arrays).items() if isinstance(value, dict)}
-    called = {name: value(mappings[name]) for name, value in arguments.items() if callable(value) and name in mappings}
+    called = {
+        name: applied(value, mappings[name], f"the argument {name!r}")
+        for name, value in arguments.items()
+        if callable(value) and name in mappings
+    }
     return flattened({**arguments, **called})
 
 
@@ -95,19 +102,21 @@ def _kind(array: Any) -> str:
     return array.dtype.kind if hasattr(array, "dtype") else np.asarray(array).dtype.kind
 
 
-def _new_argument(name: str, value: Any, current: Any, n_rows: int | None) -> Any:
-    """Return an argument's new value, with an entry for each row where their number is given: the current one has."""
+def _new_argument(name: str, value: Any, current: Any, rows: Any) -> Any:
+    """Return an argument's new value, with an entry for each row where rows are given: the current one has."""
     if callable(value):
         if current is None:
             raise ValueError(f"A scenario changes the argument {name!r}, which was not passed.")
-        value = value(_whole(current))
+        value = applied(value, _whole(current), f"the argument {name!r}")
     if value is None or current is None or np.ndim(current) == 0:
         return value
     if np.ndim(value) == 0:
         value = np.full(np.shape(current), value)
-    length = np.shape(value)[0]
-    if n_rows is not None and length != n_rows:
-        raise ValueError(f"A scenario gives the argument {name!r} {length} values, but there are {n_rows} rows.")
+    if rows is not None:
+        check_order(f"A scenario's value for the argument {name!r}", value, rows)
+        length, n_rows = np.shape(value)[0], np.shape(current)[0]
+        if length != n_rows:
+            raise ValueError(f"A scenario gives the argument {name!r} {length} values, but there are {n_rows} rows.")
     return _as_current(value, current)
 
 
@@ -131,7 +140,8 @@ def _as_current(values: Any, current: Any) -> Any:
 
 def _new_column(column: Any, value: Any, columns: Columns, n_rows: int) -> np.ndarray:
     """Return a column's new values as the kernel sees them."""
-    value = value(columns.values(column)) if callable(value) else value
+    value = applied(value, columns.values(column), f"column {column!r}") if callable(value) else value
+    check_order(f"A scenario's value for column {column!r}", value, columns.X)
     values = plain_array(value)
     if values.shape not in ((), (n_rows,)):
         raise ValueError(
@@ -191,24 +201,13 @@ def weights_of(over: Over, call: Call) -> np.ndarray:
     sample_weight = over.sample_weight
     if sample_weight is None and over.average and call.weight is not None:
         sample_weight = call.weight[:]
+    check_order("`sample_weight`", sample_weight, call.source)
     if sample_weight is not None:
         weights = as_numbers("`sample_weight`", sample_weight).astype(np.float64)
         if weights.shape != (n_rows,) or not (weights >= 0).all() or not np.isfinite(weights).all():
             raise ValueError(f"`sample_weight` must be {n_rows} finite numbers >= 0, one for each row.")
-    where = over.where
-    if isinstance(where, Mapping):
-        for name, value in where.items():
-            if np.shape(value) not in ((), (n_rows,)):
-                raise ValueError(f"`where` must give {name!r} one value, or one for each of the {n_rows} rows.")
-            weights = weights * np.asarray(_values_of(name, call, "where") == value)
-    elif where is not None:
-        where = np.asarray(where)
-        if where.shape != (n_rows,) or where.dtype != bool:
-            raise ValueError(
-                f"`where` must map columns or arguments to values, or mark each of the {n_rows} rows by a boolean, got "
-                f"an array of {where.dtype} of the shape {where.shape}."
-            )
-        weights = weights * where
+    if over.where is not None:
+        weights = weights * marked(over.where, call.source, n_rows, lambda name: _values_of(name, call, "where"))
     if not weights.any():
         raise NoRowsError("No row is left to average over: `where` or `sample_weight` leaves out all of them.")
     return weights
@@ -223,6 +222,8 @@ def grouping(by: Any, call: Call) -> dict[str, Any]:
         wrong = [name for name, values in by.items() if np.shape(values) != (n_rows,)]
         if wrong:
             raise ValueError(f"`by` must give {wrong[0]!r} a value for each of the {n_rows} rows.")
+        for name, values in by.items():
+            check_order(f"The series {name!r} in `by`", values, call.source)
         return {str(name): loaded(values) for name, values in by.items()}
     names = by if isinstance(by, list | tuple) else [by]
     if any(hasattr(name, "__array__") and np.ndim(name) for name in names):

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from skaimz.datatree import storable_labels, with_labels
+from skaimz.estimators import Model
 from skaimz.pipeline._steps import Steps
 
 __all__ = ["diagnose", "predict_interval", "predict_quantiles", "to_datatree"]
@@ -128,6 +130,7 @@ def to_datatree(pipeline: Any, X: Any = None, y: Any = None, **options: Any) -> 
         Fitted, with an estimator of this package as the last step.
     X : array-like of shape (n_rows, n_features), optional
         The rows of the fit as the Pipeline takes them. The group ``constant_data`` has them as the kernel takes them.
+        The tree has the row labels of a data frame, which steps that return arrays lose.
     y : array-like of shape (n_rows,) or (n_rows, n_outputs), optional
         Their outcomes.
     **options : object
@@ -152,4 +155,10 @@ def to_datatree(pipeline: Any, X: Any = None, y: Any = None, **options: Any) -> 
     True
     """
     steps = Steps(pipeline)
-    return steps.estimator.to_datatree(None if X is None else steps.transform(X), y, **options)
+    rows = None if X is None else steps.transform(X)
+    tree = steps.estimator.to_datatree(rows, y, **options)
+    spec = Model.of(steps.estimator).spec
+    if spec is None or not hasattr(X, "iloc") or hasattr(rows, "iloc"):
+        return tree
+    labels = storable_labels(X.index)
+    return tree.map_over_datasets(lambda dataset: with_labels(dataset, spec, labels))

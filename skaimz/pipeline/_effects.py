@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from skaimz.datatree import row_coordinates
 from skaimz.effects import EffectTree
-from skaimz.kernels import plain_array
+from skaimz.estimators import applied, check_order, marked
 from skaimz.pipeline._labels import warn_of_unknown_labels
 from skaimz.pipeline._slopes import along_columns
 from skaimz.pipeline._steps import Steps
@@ -43,11 +43,13 @@ def estimate_effect(
     scenarios : dict of str to dict
         Named scenarios, with the keys ``"columns"``, ``"arguments"``, ``"intervention"`` and ``"condition"``. Columns
         are those of ``X``, and have its units. Among the arguments, the kernel's input (``"X"``) stands for rows as the
-        Pipeline takes them. A new value may be a function of the current values.
+        Pipeline takes them. A new value may be a function of the current values, of which it gets a copy, with
+        integers of 64 bits.
     baseline : dict, optional
         What scenarios are compared with; the rows as they are if None.
     where : dict or array of bool of shape (n_rows,), optional
         Rows to average over: those where columns of ``X``, or arguments, have the given values, or those marked.
+        Missing values equal nothing, and text finds times, as in pandas.
     by : str, int, list of them, or dict of str to array, optional
         Columns of ``X``, or arguments, by whose values rows are grouped.
     **options : object
@@ -61,12 +63,13 @@ def estimate_effect(
     Raises
     ------
     ValueError, TypeError
-        If an argument cannot be used, or names what is not there.
+        If an argument cannot be used, or names what is not there; if a series has the row labels of ``X`` in another
+        order than ``X``; if a column of text is given other values than text.
 
     Warns
     -----
     UnknownLabelWarning
-        If the steps treat a label in a scenario as they treat labels that they do not know.
+        If the steps treat a label in a scenario, text or a number, as they treat labels that they do not know.
 
     Examples
     --------
@@ -90,17 +93,22 @@ def estimate_effect(
 
     def transformed(scenario: Any) -> Any:
         """Return a scenario that gives the estimator the rows that the scenario leads to."""
+        _check_order_of_arguments(scenario, table)
         if not _changes_rows(scenario, name):
             return scenario
         arguments, rows = dict(scenario.get("arguments", {})), table
         if name in arguments:
             value = arguments.pop(name)
-            rows = Table(value(table.rows) if callable(value) else value, steps.names)
+            what = f"the argument {name!r}"
+            value = applied(value, table.rows, what) if callable(value) else value
+            check_order(f"What a scenario makes of {what}", value, table.rows)
+            rows = Table(value, steps.names)
         new = {column: rows.new_values(column, value) for column, value in scenario.get("columns", {}).items()}
         warn_of_unknown_labels(steps, rows, new)
         others = {key: values for key, values in scenario.items() if key != "columns"}
         return {**others, "arguments": {**arguments, name: steps.transform(rows.replaced(new))}}
 
+    check_order("`sample_weight`", options.get("sample_weight"), table.rows)
     mask, groups = _marked(where, table, options), _groups(by, table, options)
     if isinstance(scenarios, Mapping):
         scenarios = {key: transformed(each) for key, each in scenarios.items()}
@@ -122,8 +130,14 @@ def estimate_slope(
     """Estimate how the expected outcome changes with a continuous column, per unit of the column before the steps.
 
     The expected outcome is differentiated automatically, as :meth:`skaimz.NumPyroImpactRegressor.estimate_slope` does.
-    The steps are differentiated numerically, by central differences with one extrapolation. This is exact up to
-    rounding for scalers, and has a relative error of about 1e-8 for splines and powers.
+    The steps are differentiated numerically, by differences with one extrapolation that stay within the domain of the
+    steps. Compared with derivatives in closed form, the errors were below 1e-11 of the largest derivative in the column
+    for scalers, polynomials, logarithms, roots and Box-Cox powers, and below 1e-7 of it for splines. Derivatives that
+    differ by more than 1e-3 of it between a step and half of it are refused.
+
+    Jumps of a step, such as those of bins and of ``floor``, have no slope and are not counted: a column that changes
+    the kernel's inputs by jumps alone, or a row exactly at a jump, is refused. At a kink, such as that of ``abs`` at
+    zero, the slope is the mean of the slopes on both sides.
 
     Parameters
     ----------
@@ -147,8 +161,8 @@ def estimate_slope(
     Raises
     ------
     ValueError
-        If a column is not continuous, is missing in a row, or if the steps or the expected outcome follow it only in
-        steps.
+        If a column is not continuous, is missing in a row, or has an infinite slope in one, or if the steps of the
+        Pipeline or the expected outcome follow it only in jumps.
 
     Examples
     --------
@@ -167,10 +181,18 @@ def estimate_slope(
     """
     steps = Steps(pipeline)
     table = Table(X, steps.names)
+    check_order("`sample_weight`", options.get("sample_weight"), table.rows)
     mask = _marked(where, table, options)
     options = {**options, "where": mask, "by": _groups(by, table, options)}
     tree = along_columns(steps, table, list(along) if isinstance(along, list | tuple) else [along], options)
     return tree if options.get("average", True) else _labelled(tree, table, mask)
+
+
+def _check_order_of_arguments(scenario: Any, table: Table) -> None:
+    """Check values of arguments against the labels of the rows, which the steps may lose."""
+    arguments = scenario.get("arguments") if isinstance(scenario, Mapping) else None
+    for name, value in arguments.items() if isinstance(arguments, Mapping) else ():
+        check_order(f"A scenario's value for the argument {name!r}", value, table.rows)
 
 
 def _changes_rows(scenario: Any, name: str) -> bool:
@@ -192,19 +214,16 @@ def _values(name: Any, table: Table, arrays: Mapping[str, Any], what: str) -> An
 
 def _marked(where: Any, table: Table, arrays: Mapping[str, Any]) -> Any:
     """Return `where` as a mask of rows."""
-    if not isinstance(where, Mapping):
-        return where
-    mask = np.ones(table.n_rows, bool)
-    for name, value in where.items():
-        if np.shape(value) not in ((), (table.n_rows,)):
-            raise ValueError(f"`where` must give {name!r} one value, or one for each of the {table.n_rows} rows.")
-        mask &= np.asarray(plain_array(_values(name, table, arrays, "`where`")) == value, dtype=bool)
-    return mask
+    if where is None:
+        return None
+    return marked(where, table.rows, table.n_rows, lambda name: _values(name, table, arrays, "`where`"))
 
 
 def _groups(by: Any, table: Table, arrays: Mapping[str, Any]) -> Any:
     """Return `by` as a dict of arrays."""
     names: Sequence[Any] = by if isinstance(by, list | tuple) else [by]
+    for key, values in (by if isinstance(by, Mapping) else {}).items():
+        check_order(f"The series {key!r} in `by`", values, table.rows)
     if by is None or isinstance(by, Mapping) or any(hasattr(name, "__array__") and np.ndim(name) for name in names):
         return by  # which the estimator reads, or refuses
     return {str(name): _values(name, table, arrays, "`by`") for name in names}

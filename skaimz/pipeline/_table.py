@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from skaimz.estimators import Columns
+from skaimz.estimators import Columns, applied, check_order
 from skaimz.kernels import numbers_in, plain_array
 from skaimz.rows import as_table, is_collection
 
@@ -30,6 +30,8 @@ class Table:
     """
 
     def __init__(self, X: Any, names: Any = None):
+        if X is None:
+            raise ValueError("Effects and slopes need rows: pass X.")
         if is_collection(X):
             raise TypeError("Rows of a Pipeline must be in memory, got a Dask collection: pass `X.compute()`.")
         self.rows: Any = as_table(X) if hasattr(X, "shape") else np.asarray(X, dtype=object)
@@ -66,12 +68,17 @@ class Table:
         value : object
             A value, one for each row, or a function of the current values.
         """
-        values = plain_array(value(self.columns.values(column)) if callable(value) else value)
+        present = self.columns.values(column)
+        value = applied(value, present, f"column {column!r}") if callable(value) else value
+        check_order(f"A scenario's value for column {column!r}", value, self.rows)
+        values = plain_array(value)
         if values.shape not in ((), (self.n_rows,)):
             raise ValueError(
                 f"A scenario gives column {column!r} the shape {values.shape}: it must be one value, or one for each "
                 f"of the {self.n_rows} rows."
             )
+        if _is_text(present):
+            _check_text(column, values)
         return np.broadcast_to(values, self.n_rows)
 
     def replaced(self, new: Mapping[Any, np.ndarray]) -> Any:
@@ -83,6 +90,8 @@ class Table:
                 values = _as_before(column, values, before)
             elif isinstance(before, np.ndarray):
                 values = _numbers_as_before(values, before.dtype)
+            else:
+                values = _as_before_in_polars(column, values, before)
             rows = _put(rows, self._place(column), values)
         return rows
 
@@ -104,7 +113,7 @@ def _put(rows: Any, place: int, values: Any) -> Any:
         return rows
     if hasattr(rows, "with_columns"):  # a data frame of polars
         before = rows[:, place]
-        return rows.with_columns(type(before)(before.name, values.tolist()))
+        return rows.with_columns(type(before)(before.name, values))
     rows = np.array(rows, object if rows.dtype == object else np.result_type(rows.dtype, values.dtype))
     rows[:, place] = values
     return rows
@@ -132,6 +141,43 @@ def _as_before(column: Any, values: np.ndarray, before: pd.Series) -> pd.Series:
         raise ValueError(
             f"A scenario gives column {column!r}, which has the type {before.dtype}, the value {str(values[0])!r}."
         ) from error
+
+
+def _as_before_in_polars(column: Any, values: np.ndarray, before: Any) -> Any:
+    """Return new values of a column of a data frame of polars in its type, or in a wider one for numbers."""
+    new = type(before)(before.name, values.tolist() if values.dtype.kind == "O" else values)
+    if before.dtype.is_numeric() and new.dtype.is_numeric():
+        # A missing integer came as NaN.
+        new = new.fill_nan(None) if before.dtype.is_integer() else new
+        kept = new.cast(before.dtype, strict=False)
+        return kept if kept.eq_missing(new).all() else new
+    try:
+        return new.cast(before.dtype)
+    except Exception as error:  # those of polars have no base that is imported without it
+        raise ValueError(
+            f"A scenario gives column {column!r}, which has the type {before.dtype}, the value {str(values[0])!r}."
+        ) from error
+
+
+def _is_text(values: np.ndarray) -> bool:
+    """Whether all values that are not missing are text."""
+    if values.dtype.kind != "O":
+        return values.dtype.kind == "U"
+    known = values[~pd.isna(values)]
+    return len(known) > 0 and all(isinstance(each, str) for each in known)
+
+
+def _check_text(column: Any, values: np.ndarray) -> None:
+    """Refuse new values of a column of text that are not text, or missing."""
+    if values.dtype.kind == "U":
+        return
+    known = np.atleast_1d(values)[~np.atleast_1d(pd.isna(values))]
+    wrong = [each for each in known.tolist() if not isinstance(each, str)]
+    if wrong:
+        raise ValueError(
+            f"A scenario gives column {column!r}, which holds text, the value {wrong[0]!r}, which no label of the "
+            f"column equals: give text, such as {str(wrong[0])!r}."
+        )
 
 
 def _numbers_as_before(values: np.ndarray, dtype: Any) -> np.ndarray:
