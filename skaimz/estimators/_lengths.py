@@ -29,7 +29,7 @@ class _Entries(NamedTuple):
 
 @contextlib.contextmanager
 def lengths_checked(call: Any) -> Iterator[None]:
-    """Say which array has too few or too many entries for the levels of a call, if a kernel does not run for that.
+    """Say which array has too few or too many entries for the levels of a call.
 
     Blocks of a Dask collection see different new levels, so that no array fits them: it is refused.
     """
@@ -39,18 +39,25 @@ def lengths_checked(call: Any) -> Iterator[None]:
             f"Argument {more[0].name!r} has entries for new levels of {more[0].argument!r}. Dask collections are "
             "computed block by block, which see different ones: pass `X.compute()`."
         )
+    for each in found:
+        if each.size not in (each.n_known, each.needed):
+            raise _wrong_length(each)
     try:
         yield
     except Exception as error:
-        wrong = [each for each in found if each.size != each.needed]
-        if wrong and _runs_with_other_lengths(call, wrong):
-            name, axis, size, argument, n_known, n_new = wrong[0]
-            raise ValueError(
-                f"Argument {name!r} has the length {size} on axis {axis}, and needs {wrong[0].needed}: an entry for "
-                f"each level of {argument!r}, first the {n_known} of `fit`, then the {n_new} new ones of X in the "
-                "order in which they come."
-            ) from error
+        # An array that has as many entries as the fit had levels may have them for another reason.
+        fewer = [each for each in found if each.size != each.needed]
+        if fewer and _runs_with_other_lengths(call, fewer):
+            raise _wrong_length(fewer[0]) from error
         raise
+
+
+def _wrong_length(entries: _Entries) -> ValueError:
+    name, axis, size, argument, n_known, n_new = entries
+    return ValueError(
+        f"Argument {name!r} has the length {size} on axis {axis}, and needs {entries.needed}: an entry for each level "
+        f"of {argument!r}, those of `fit` first ({n_known}), then those that are new ({n_new}), in the order of X."
+    )
 
 
 def _entries(call: Any) -> Iterator[_Entries]:

@@ -110,8 +110,12 @@ def test_an_array_has_an_entry_for_each_level(kernel):
     X = rows("a", "n1", "n2", "n3")[["x", "group"]]
     mean = model.predict(X, height=np.r_[np.zeros(6), 100.0, 200.0, 300.0])
     np.testing.assert_allclose(mean, [0.0, 100.0, 200.0, 300.0], atol=4 * 2.0 / np.sqrt(N_DRAWS))
-    with pytest.raises(ValueError, match=r"'height' has the length 7 on axis 0, and needs 9: .*'group', first the 6"):
-        model.predict(X, height=np.zeros(7))
+    with pytest.raises(
+        ValueError, match=r"'height' has the length 6 on axis 0, and needs 9: .*'group', those of `fit`"
+    ):
+        model.predict(X, height=np.zeros(6))
+    with pytest.raises(ValueError, match=r"'height' has the length 10 on axis 0, and needs 9"):
+        model.predict(X, height=np.zeros(10))
     with pytest.raises(ValueError, match=r"'height' has entries for new levels of 'group'.*`X.compute\(\)`"):
         model.predict(dd.from_pandas(X, npartitions=1), height=np.zeros(9)).compute()
 
