@@ -104,7 +104,7 @@ class StateWarning(OutputWarning):
 
 
 class RowsOfFitWarning(OutputWarning):
-    """The rows of the fit were passed, and taken for new rows."""
+    """The rows of the fit were passed, and taken for new rows, or in another order."""
 
 
 class SpeedWarning(UserWarning):

@@ -24,7 +24,7 @@ ROOMS = {
         "exceptions", "runtime", "kernels", "rows", "inference", "sampling", "datatree", "checks", "effects", "dask",
     },
     "simulation_calibration": {"exceptions", "runtime", "checks", "estimators"},
-    "metrics": {"estimators", "sampling", "rows"},
+    "metrics": {"kernels", "estimators", "sampling", "rows"},
     "pipeline": {"exceptions", "kernels", "rows", "datatree", "effects", "estimators"},
     "plotting": {"effects", "estimators", "pipeline"},
     "mlflow": {"estimators", "inference"},

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import _safe_indexing
 
+from skaimz.estimators._matching import comparable, countable, places
 from skaimz.kernels import DURATIONS, TIMES, as_numbers, is_text_of_numbers, numbers_in, plain_array
 from skaimz.rows import LazyRows, as_table
 
@@ -17,8 +18,6 @@ __all__ = [
     "arguments_of",
     "check_numeric",
     "columns_of",
-    "comparable",
-    "countable",
     "culprits_named",
     "in_numbers",
     "number_of_codes",
@@ -454,18 +453,6 @@ def _kind_of_quantity(present: np.ndarray) -> str | None:
     )
 
 
-def countable(array: np.ndarray) -> np.ndarray | None:
-    """Return numbers, with 0 and 1 for booleans; None for other values."""
-    numbers = numbers_in(array)
-    return numbers if numbers is None or numbers.dtype.kind != "b" else numbers.astype(np.int64)
-
-
-def comparable(array: np.ndarray) -> Any:
-    """Return a column's values as they are compared with categories."""
-    numbers = countable(array)
-    return pd.Series(array).infer_objects() if numbers is None else pd.Series(numbers)
-
-
 def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place: int) -> np.ndarray:
     """Return the positions of a column's values among its categories."""
     if np.asarray(pd.isna(array)).any():
@@ -480,7 +467,7 @@ def _codes(array: np.ndarray, categories: np.ndarray, argument: _Argument, place
             f"{' and '.join(kinds)}. Convert the column."
         )
     series = comparable(array)
-    codes = pd.Index(categories if known_numbers is None else known_numbers).get_indexer(series)
+    codes = places(categories if known_numbers is None else known_numbers, series, rounded=argument.unknown == "next")
     unknown = codes == -1
     if unknown.any():
         if argument.unknown_value is None:

@@ -11,7 +11,7 @@ from skaimz.datatree import draws_from
 from skaimz.estimators._arguments import is_fixed, join_arguments, seed_of
 from skaimz.estimators._constructor import check_parameters, kernel_of
 from skaimz.estimators._entries import without_entries
-from skaimz.estimators._growth import digest_of_rows, rows_to_keep
+from skaimz.estimators._growth import digests_of_rows, rows_to_keep
 from skaimz.estimators._increments import check_continuation
 from skaimz.estimators._missing import check_can_be_left_out, drawn_missing, filled, shaped_like, weighted_by
 from skaimz.estimators._model import Call, Model, precision_of
@@ -130,7 +130,7 @@ def _inferred(estimator: Any, data: TrainingData, observed: Any, settings: Any, 
     spec = traced.spec
     check_row_count(traced, hyperparameters, inputs, *call.model.names)
     estimator.kernel_spec_ = spec
-    estimator.arguments_ = {**describe_inputs(inputs, traced), "digest": digest_of_rows(spec, inputs)}
+    estimator.arguments_ = {**describe_inputs(inputs, traced), **digests_of_rows(spec, inputs)}
     y = call.model.outcome.check(data.y, spec)
     estimator.rows_of_fit_ = rows_to_keep(spec, inputs, y)
     if spec.changes_outcome:
@@ -140,12 +140,15 @@ def _inferred(estimator: Any, data: TrainingData, observed: Any, settings: Any, 
             "scikit-learn's `TransformedTargetRegressor`.",
             OutputWarning,
         )
+    if observed is not None:
+        # Draws that are given need this as well: forecasts go on from the outcomes of the fit.
+        observed = shaped_like(y, observed)
+        check_can_be_left_out(call, observed)
     if estimator.posterior is not None:
         return FitResult("injected", match_draws(draws_from(estimator.posterior), spec, {}), n_rows=len(data.X))
     rows = {**inputs.rows, spec.output_parameter: y}
     if observed is not None:
-        rows[OBSERVED] = observed = shaped_like(y, observed)
-        check_can_be_left_out(call, observed)
+        rows[OBSERVED] = observed
     given = inference.Data(hyperparameters, rows, inputs.whole, data.weight)
     if task.in_parts:
         return inference.partial_fit(traced, given, settings, estimator.seed_, task.before)

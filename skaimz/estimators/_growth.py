@@ -14,11 +14,12 @@ from skaimz.kernels import Inputs, KernelSpec, Site, mixed_levels, narrowed
 
 __all__ = [
     "check_growth",
-    "digest_of_rows",
+    "digests_of_rows",
     "levels_for",
     "past_for",
     "prior_levels",
     "rows_to_keep",
+    "warn_of_order",
     "warn_of_rows_of_fit",
 ]
 
@@ -40,18 +41,58 @@ def rows_to_keep(spec: KernelSpec, inputs: Inputs, y: Any) -> dict[str, np.ndarr
     return rows if y is None else {**rows, spec.output_parameter: np.array(y[:])}
 
 
-def digest_of_rows(spec: KernelSpec, inputs: Inputs) -> str | None:
-    """Return a digest by which rows are recognised as those of a fit; None if nothing about them is remembered."""
-    arrays = inputs.rows.values()
+def digests_of_rows(spec: KernelSpec, inputs: Inputs) -> dict[str, str]:
+    """Return what rows are recognised by as those of a fit; nothing if nothing about them is remembered.
+
+    Returns
+    -------
+    dict
+        With a ``digest`` of the rows, and the ``unordered`` digest that the same rows have in any order, if no row is
+        there twice.
+    """
+    arrays = _row_bytes(spec, inputs)
+    if not arrays:
+        return {}
+    table = np.concatenate(list(arrays.values()), axis=1)
+    rows = np.sort(table.view(f"V{table.shape[1]}").ravel())
+    unordered = {"unordered": _digest({"": rows})} if (rows[1:] != rows[:-1]).all() else {}
+    return {"digest": _digest(arrays), **unordered}
+
+
+def _row_bytes(spec: KernelSpec, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Return the row-aligned arguments as bytes, an array with an entry for each row."""
     if not (spec.growing_latents or (spec.needs_past and spec[spec.output].is_scanned)):
-        return None
-    if not all(isinstance(array, np.ndarray) for array in arrays):
-        return None  # rows that are read in parts
+        return {}
+    if not all(isinstance(array, np.ndarray) for array in inputs.rows.values()):
+        return {}  # rows that are read in parts
+    return {
+        name: np.ascontiguousarray(array, np.float64 if array.dtype.kind == "f" else array.dtype)
+        .reshape(len(array), -1)
+        .view(np.uint8)
+        for name, array in sorted(inputs.rows.items())
+    }
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for name, array in sorted(inputs.rows.items()):
+    for name, array in arrays.items():
         digest.update(repr((name, array.shape)).encode())
-        digest.update(np.ascontiguousarray(array, np.float64 if array.dtype.kind == "f" else array.dtype).data)
+        digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def warn_of_order(call: Any) -> None:
+    """Warn if rows that are said to be those of the fit have another order."""
+    known = call.model.arguments
+    if "unordered" not in known or call.part is not None:
+        return
+    now = digests_of_rows(call.spec, call.traced.inputs)
+    if now.get("unordered") == known["unordered"] and now["digest"] != known["digest"]:
+        warn_user(
+            "X holds the rows of the fit in another order. `in_sample=True` takes the first row for the first row of "
+            "the fit, and so on, so that each gets what is known of another row. Pass the rows as `fit` had them.",
+            RowsOfFitWarning,
+        )
 
 
 def warn_of_rows_of_fit(call: Any, draws: Mapping[str, np.ndarray]) -> None:
@@ -59,7 +100,7 @@ def warn_of_rows_of_fit(call: Any, draws: Mapping[str, np.ndarray]) -> None:
     known, result = call.model.arguments.get("digest"), call.model.result
     if known is None or call.part is not None or (result is not None and result.n_rows != call.n_rows):
         return
-    if known != digest_of_rows(call.spec, call.traced.inputs):
+    if known != digests_of_rows(call.spec, call.traced.inputs).get("digest"):
         return
     own = [site.name for site in call.spec.growing_latents if site.name in draws]
     if own:
@@ -184,7 +225,16 @@ def levels_for(call: Any, draws: Mapping[str, np.ndarray]) -> dict[str, sampling
     """
     spec = call.spec
     sites = [site for site in spec.prior_sites if site.name in draws and not site.follows_rows]
-    grown = {a: n for site in sites for a, n in _grown(site, draws[site.name].shape[1:]).items()}
+    by_site = {site.name: _grown(site, draws[site.name].shape[1:]) for site in sites}
+    for name, several in by_site.items():
+        if len(several) > 1:
+            first, second, *_ = several
+            raise ValueError(
+                f"Site {name!r} has axes for the levels of {first!r} and of {second!r}, and this call has new levels "
+                "of both. Its draws can be continued along one of them: pass rows with new levels of one argument at "
+                "a time, or list all levels of the other in `column_args` with 'categories'."
+            )
+    grown = {argument: n_known for each in by_site.values() for argument, n_known in each.items()}
     for argument, n_known in grown.items():
         _check_levels(call, argument, n_known, draws)
     return {argument: _numbered(call, argument, n_known) for argument, n_known in grown.items()}

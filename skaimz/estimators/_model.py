@@ -23,8 +23,10 @@ from skaimz.estimators._growth import (
     levels_for,
     past_for,
     prior_levels,
+    warn_of_order,
     warn_of_rows_of_fit,
 )
+from skaimz.estimators._lengths import lengths_checked
 from skaimz.estimators._outcomes import Outcome
 from skaimz.estimators._posterior import check_interventions, check_of_rows, match_draws
 from skaimz.exceptions import SpeedWarning, warn_user
@@ -315,6 +317,10 @@ class Call:
     @functools.cached_property
     def traced(self) -> Traced:
         """The kernel traced on the call's arguments, which are sorted and checked."""
+        with lengths_checked(self):
+            return self._traced()
+
+    def _traced(self) -> Traced:
         model = self.model
         param_input, param_output = model.names
         kernel: Any = model.kernel
@@ -414,6 +420,7 @@ class Call:
         local: dict[str, np.ndarray] = {}
         if in_sample:
             check_of_rows(spec, of_rows, self.model.fit_rows, self.total_rows)
+            warn_of_order(self)
             local = {name: draw for name, draw in of_rows.items() if spec[name].row_axis is not None}
             flat |= {name: draw for name, draw in of_rows.items() if name not in local}
         else:

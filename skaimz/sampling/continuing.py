@@ -14,6 +14,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from skaimz.sampling.conditionals import Split, elementwise, split
+from skaimz.sampling.one_level import of_one_level
 
 __all__ = ["Beginning", "Continued", "grown_axis"]
 
@@ -114,28 +115,9 @@ class Continued(handlers.substitute):
         if name not in self.labels:
             return jax.lax.slice_in_dim(distribution.sample(key), n_known, whole, axis=axis)
 
-        one, place = _of_one_level(distribution, axis), jnp.asarray(0)
-
         def of_level(label: Any, level: Any) -> Any:
             own = jax.random.fold_in(jax.random.fold_in(key, label[0]), label[1])
-            drawn = distribution.sample(own) if one is None else one.sample(own)
-            return jax.lax.dynamic_index_in_dim(drawn, level if one is None else place, axis=axis, keepdims=False)
+            return of_one_level(distribution, axis, level).sample(own).squeeze(axis)
 
         labels, levels = jnp.asarray(self.labels[name]), jnp.arange(n_known, whole)
-        # Levels with parameters of their own are drawn with all others, one after the other to save memory.
-        drawn = (
-            jax.lax.map(lambda each: of_level(*each), (labels, levels))
-            if one is None
-            else jax.vmap(of_level)(labels, levels)
-        )
-        return jnp.moveaxis(drawn, 0, axis)
-
-
-def _of_one_level(distribution: dist.Distribution, axis: int) -> dist.Distribution | None:
-    """Return the distribution of one level of a batch axis if all levels have the same one, None otherwise."""
-    shape, base = distribution.shape(), elementwise(distribution)
-    place = len(shape) - axis - base.event_dim
-    if len(base.batch_shape) >= place and base.batch_shape[-place] != 1:
-        return None
-    batch = shape[: len(shape) - base.event_dim]
-    return base.expand((*batch[:axis], 1, *batch[axis + 1 :]))
+        return jnp.moveaxis(jax.vmap(of_level)(labels, levels), 0, axis)
