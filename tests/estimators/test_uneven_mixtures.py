@@ -49,11 +49,11 @@ def test_all_draws_count_in_integrals(mu, sd):
     model = model_of(lambda mean: dist.Normal(mean, sd), mu)
     found = model.predict_distribution(ROW)
     for threshold in (-1.0, 1.0):
-        np.testing.assert_allclose(found.excess(threshold), mean_excess(mu, sd, threshold), rtol=1e-5)
-    np.testing.assert_allclose(found.crps([0.3]), crps(mu, sd, 0.3), rtol=1e-5)
+        np.testing.assert_allclose(found.excess(threshold), mean_excess(mu, sd, threshold), rtol=1e-4)
+    np.testing.assert_allclose(found.crps([0.3]), crps(mu, sd, 0.3), rtol=1e-4)
     end = model.predict_quantiles(ROW, [0.95])[0, 0]
     highest = end + mean_excess(mu, sd, end) / 0.05
-    np.testing.assert_allclose(model.predict_expected_shortfall(ROW, 0.05, tail="upper"), highest, rtol=1e-5)
+    np.testing.assert_allclose(model.predict_expected_shortfall(ROW, 0.05, tail="upper"), highest, rtol=1e-4)
 
 
 def test_sums_over_counts_of_all_draws():
@@ -76,7 +76,7 @@ def test_counts_of_many_millions_are_added_in_blocks():
 
 def test_heavy_tails():
     found = model_of(lambda _: dist.LogNormal(0.0, 3.0), [0.0]).predict_distribution(ROW)
-    np.testing.assert_allclose(found.excess(1.0), np.exp(4.5) * stats.norm.cdf(3) - 0.5, rtol=1e-5)
+    np.testing.assert_allclose(found.excess(1.0), np.exp(4.5) * stats.norm.cdf(3) - 0.5, rtol=1e-4)
     model = model_of(lambda _: dist.Pareto(1.0, 1.1), [0.0])
     shortfall = model.predict_expected_shortfall(ROW, 0.05, tail="upper")
     np.testing.assert_allclose(shortfall, 11.0 * 0.05 ** (-1 / 1.1), rtol=1e-4)
