@@ -277,7 +277,12 @@ def value_row_axis(spec: KernelSpec, argument: str, name: str, shape: tuple[int,
     """
     samples = [site.name for site in spec.sites if site.kind in ("latent", "output", "observed", "companion")]
     if name not in samples:
-        raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.")
+        remedy = ""
+        if any(site.name == name for site in spec.sites):
+            remedy = (
+                f" It is computed: make it a sample site, by `numpyro.sample({name!r}, dist.Delta(value))`, to set it."
+            )
+        raise ValueError(f"`{argument}` names {name!r}, which is not a sample site of the kernel: {samples}.{remedy}")
     if argument == "intervention" and name == spec.output:
         raise ValueError(
             f"`intervention` names {name!r}, the kernel's output: every outcome would be the value that you set. "

@@ -168,7 +168,7 @@ BAD = [
     ({"return_sites": 3}, "`return_sites` names 3, which is not a site of the kernel"),
     ({"return_sites": ["z"]}, "`return_sites` names 'z', which is not a site of the kernel"),
     ({"intervention": {"z": 1.0}}, "`intervention` names 'z', which is not a sample site"),
-    ({"intervention": {"mu": 1.0}}, "`intervention` names 'mu', which is not a sample site"),
+    ({"intervention": {"mu": 1.0}}, r"names 'mu', which is not a sample site .*It is computed: .*'mu', dist.Delta"),
     ({"condition": {"z": 1.0}}, "`condition` names 'z'"),
     ({"intervention": {"coef": np.zeros(2)}, "return_sites": ["coef"]}, "'coef', which `intervention` sets"),
 ]
