@@ -123,7 +123,10 @@ def restore(cls: Any, kernel: Callable | None, tree: xr.DataTree) -> Any:
     names = Model.of(estimator).names
     inputs = abstract_inputs(estimator.arguments_, n_rows)
     with precision_of(Model.of(estimator).precision):
-        traced, numbers = trace_kernel(estimator.kernel_, inputs, *names)
+        try:
+            traced, numbers = trace_kernel(estimator.kernel_, inputs, *names)
+        except TypeError as error:
+            raise ValueError(f"Pass the kernel that the draws belong to: this one raises {error!r}.") from error
         if traced.seen:
             raise ValueError(
                 f"The kernel needs the values of {list(traced.seen)} while it is traced, which a tree does not hold: "

@@ -176,3 +176,12 @@ def test_a_kernel_without_latent_sites_comes_back_from_data():
     again = NumPyroImpactRegressor.from_datatree(zoo.without_latents, model.to_datatree())
     np.testing.assert_array_equal(again.predict_quantiles(X), model.predict_quantiles(X))
     assert again.sample_posterior_predictive(X)["posterior_predictive"].sizes["draw"] == 7
+
+
+@pytest.mark.parametrize("kernel", [zoo.poisson, zoo.linear])
+def test_a_tree_of_another_kernel_is_refused(kernel):
+    """One lacks an argument that the other has, or the draws are of other sites."""
+    X = np.zeros((3, 2))
+    tree = NumPyroImpactRegressor(zoo.conjugate, posterior={"coef": np.ones((5, 2))}).fit(X, np.zeros(3)).to_datatree()
+    with pytest.raises(ValueError, match="ass the kernel that the draws belong to"):
+        NumPyroImpactRegressor.from_datatree(kernel, tree)
