@@ -85,8 +85,8 @@ for name in ("petrol", "law"):
 # The effect of the law
 # ---------------------
 #
-# Now the fit sees the months before the law alone. Draws of the series without the law are paths: sums over months have
-# the right uncertainty.
+# Now only the months before the law are fitted. Each draw of the later months is a path of the series without the law,
+# so that sums over months have the right uncertainty.
 
 model = NumPyroImpactRegressor(kernel, random_state=0).fit(X[~after], y[~after])
 draws = model.sample_posterior_predictive(without[after], in_sample=False)["predictions"]["y"]
